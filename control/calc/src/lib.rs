@@ -1,0 +1,1 @@
+//! `tortie-calc`: see ARCHITECTURE.md.

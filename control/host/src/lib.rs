@@ -1,0 +1,1 @@
+//! `tortie-host`: see ARCHITECTURE.md.

@@ -1,0 +1,1 @@
+//! `tortie-intent`: see ARCHITECTURE.md.

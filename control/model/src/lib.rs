@@ -1,0 +1,1 @@
+//! `tortie-model`: see ARCHITECTURE.md.

@@ -1,0 +1,1 @@
+//! `tortie-reconcile`: see ARCHITECTURE.md.

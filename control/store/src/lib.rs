@@ -1,0 +1,1 @@
+//! `tortie-store`: see ARCHITECTURE.md.

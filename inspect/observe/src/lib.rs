@@ -1,0 +1,1 @@
+//! `tortie-observe`: see ARCHITECTURE.md.

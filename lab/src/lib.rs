@@ -1,0 +1,1 @@
+//! `tortie-lab`: see ARCHITECTURE.md.

@@ -1,0 +1,1 @@
+//! `tortie-datapath`: see ARCHITECTURE.md.

@@ -1,0 +1,1 @@
+//! `tortie-sim`: see ARCHITECTURE.md.

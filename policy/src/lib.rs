@@ -1,0 +1,1 @@
+//! `tortie-policy`: see ARCHITECTURE.md.

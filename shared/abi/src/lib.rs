@@ -1,0 +1,1 @@
+//! `tortie-abi`: see ARCHITECTURE.md.

@@ -1,0 +1,1 @@
+//! `tortie-wire`: see ARCHITECTURE.md.

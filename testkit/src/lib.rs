@@ -1,0 +1,1 @@
+//! `tortie-testkit`: see ARCHITECTURE.md.

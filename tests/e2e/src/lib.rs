@@ -1,0 +1,1 @@
+//! `tortie-tests-e2e`: see ARCHITECTURE.md.

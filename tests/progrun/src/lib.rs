@@ -1,0 +1,1 @@
+//! `tortie-tests-progrun`: see ARCHITECTURE.md.

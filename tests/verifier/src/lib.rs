@@ -1,0 +1,1 @@
+//! `tortie-tests-verifier`: see ARCHITECTURE.md.
