@@ -1,3 +1,26 @@
-//! See ARCHITECTURE.md.
+//! `tortie`: the one binary.
+//!
+//! Owns: argument parsing, logging set-up, exit codes, and handing each verb to its own file.
+//! Does not: hold rules or loop over domain objects; the crates under control/, inspect/ and lab/ do.
+//! Invariant: data goes to stdout, everything else to stderr; every failure ends in one of the codes of
+//! [`exit::Failure`].
+#![forbid(unsafe_code)]
 
-fn main() {}
+mod args;
+mod exit;
+mod lab;
+mod output;
+mod verbs;
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+fn main() -> ExitCode {
+    let cli = match args::Cli::try_parse_from(args::effective_argv()) {
+        Ok(cli) => cli,
+        Err(refused) => return exit::usage(&refused),
+    };
+    args::start_logging(&cli.global);
+    exit::report(verbs::run(cli.verb, &cli.global))
+}

@@ -1,0 +1,135 @@
+//! The flags that every verb takes.
+//!
+//! Owns: their names, environment variables and defaults (design/cli.md, "Every verb").
+//! Does not: open anything they name.
+//! Invariant: a flag wins over its environment variable, which wins over the default.
+
+use std::env;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use clap::{Args, Parser};
+use tracing_subscriber::EnvFilter;
+
+use crate::output::Format;
+use crate::verbs::Verb;
+
+/// An eBPF data plane for Kubernetes.
+#[derive(Debug, Parser)]
+#[command(name = "tortie", version, max_term_width = 100, propagate_version = true)]
+pub struct Cli {
+    #[command(flatten)]
+    pub global: Global,
+    #[command(subcommand)]
+    pub verb: Verb,
+}
+
+/// Flags that may stand before or after any verb.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Every verb")]
+pub struct Global {
+    /// How to print the answer.
+    #[arg(short = 'o', long = "output", value_enum, default_value_t, global = true)]
+    pub output: Format,
+    /// Where resources are kept: dir:PATH or kube[:KUBECONFIG].
+    #[arg(long, env = "TORTIE_STORE", global = true, value_name = "dir:PATH|kube[:KUBECONFIG]")]
+    pub store: Option<StoreAddress>,
+    /// The agent's socket and state.
+    #[arg(long, env = "TORTIE_RUN_DIR", default_value = "/run/tortie", global = true, value_name = "DIR")]
+    pub run_dir: PathBuf,
+    /// Where programs, links and maps are pinned.
+    #[arg(
+        long,
+        env = "TORTIE_BPFFS",
+        default_value = "/sys/fs/bpf/tortie",
+        global = true,
+        value_name = "DIR"
+    )]
+    pub bpffs: PathBuf,
+    /// The cgroup v2 directory of this node; found when absent.
+    #[arg(long, env = "TORTIE_CGROUP", global = true, value_name = "DIR")]
+    pub cgroup: Option<PathBuf>,
+    /// Say more on stderr; twice says everything. RUST_LOG wins over it.
+    #[arg(short, long, action = clap::ArgAction::Count, global = true)]
+    pub verbose: u8,
+}
+
+/// Where resources are kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum StoreAddress {
+    /// A directory of YAML.
+    Dir(PathBuf),
+    /// A Kubernetes API server; without a path the usual kubeconfig rules hold.
+    Kube(Option<PathBuf>),
+}
+
+impl FromStr for StoreAddress {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.split_once(':') {
+            Some(("dir", path)) if !path.is_empty() => Ok(Self::Dir(PathBuf::from(path))),
+            Some(("kube", path)) if !path.is_empty() => Ok(Self::Kube(Some(PathBuf::from(path)))),
+            None if text == "kube" => Ok(Self::Kube(None)),
+            _ => Err("expected dir:PATH, kube or kube:KUBECONFIG".to_owned()),
+        }
+    }
+}
+
+/// The arguments as the parser should see them: `tortie-cni`, and a bare `tortie` called by a container
+/// runtime (which sets CNI_COMMAND and passes no arguments), mean `tortie cni`.
+pub fn effective_argv() -> Vec<OsString> {
+    as_verb(env::args_os().collect(), env::var_os("CNI_COMMAND").is_some())
+}
+
+fn as_verb(argv: Vec<OsString>, called_by_runtime: bool) -> Vec<OsString> {
+    let named_cni =
+        argv.first().and_then(|name| Path::new(name).file_name()).is_some_and(|name| name == "tortie-cni");
+    if named_cni || (called_by_runtime && argv.len() <= 1) {
+        let rest = argv.into_iter().skip(1);
+        return ["tortie", "cni"].into_iter().map(OsString::from).chain(rest).collect();
+    }
+    argv
+}
+
+/// Logs go to stderr; an agent's journal is its stderr too.
+pub fn start_logging(global: &Global) {
+    let default = match global.verbose {
+        0 => "warn,tortie=info",
+        1 => "info,tortie=debug",
+        _ => "debug",
+    };
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false).init();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn argv(words: &[&str]) -> Vec<OsString> {
+        words.iter().map(OsString::from).collect()
+    }
+
+    #[test]
+    fn a_runtime_that_calls_the_bare_binary_gets_the_cni_plugin() {
+        assert_eq!(as_verb(argv(&["/opt/cni/bin/tortie"]), true), argv(&["tortie", "cni"]));
+        assert_eq!(as_verb(argv(&["/opt/cni/bin/tortie-cni"]), false), argv(&["tortie", "cni"]));
+    }
+
+    #[test]
+    fn a_person_in_an_environment_with_cni_command_still_gets_the_verb_they_typed() {
+        assert_eq!(as_verb(argv(&["tortie", "status"]), true), argv(&["tortie", "status"]));
+    }
+
+    #[test]
+    fn a_store_is_a_directory_or_an_api_server_and_nothing_else() {
+        assert_eq!("dir:/a:b".parse(), Ok(StoreAddress::Dir("/a:b".into())));
+        assert_eq!("kube".parse(), Ok(StoreAddress::Kube(None)));
+        assert_eq!("kube:/k".parse(), Ok(StoreAddress::Kube(Some("/k".into()))));
+        for wrong in ["", "dir", "dir:", "kube:", "etcd:x", "/etc"] {
+            assert!(wrong.parse::<StoreAddress>().is_err(), "{wrong}");
+        }
+    }
+}
