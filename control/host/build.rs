@@ -1,0 +1,49 @@
+//! Builds the BPF object once for all profiles and tells the crate where it is (`TORTIE_BPF_OBJECT`).
+//!
+//! Owns: when to rebuild. Does not: know compilers or flags (`xtask/src/bpf_object.rs`). Invariant: a
+//! host crate that compiles has the object of the sources beside it.
+
+#[path = "../../xtask/src/bpf_object.rs"]
+mod bpf_object;
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::{env, fs};
+
+use bpf_object::{INPUTS, Request, SETTINGS};
+
+fn main() -> ExitCode {
+    let (Some(manifest), Some(out_dir)) = (env::var_os("CARGO_MANIFEST_DIR"), env::var_os("OUT_DIR")) else {
+        eprintln!("error: this is a build script; run it through cargo");
+        return ExitCode::FAILURE;
+    };
+    let (manifest, out_dir) = (PathBuf::from(manifest), PathBuf::from(out_dir));
+    let Some(workspace) = manifest.ancestors().nth(2) else {
+        eprintln!("error: {} is not inside the workspace", manifest.display());
+        return ExitCode::FAILURE;
+    };
+    for input in INPUTS {
+        println!("cargo::rerun-if-changed={}", workspace.join(input).display());
+    }
+    for setting in SETTINGS {
+        println!("cargo::rerun-if-env-changed={setting}");
+    }
+    let output = out_dir.join("tortie-bpf.o");
+    let build_dir = target_dir(&out_dir).join("bpf-object");
+    match bpf_object::build(&Request { workspace, build_dir: &build_dir, features: "", output: &output }) {
+        Ok(()) => {
+            println!("cargo::rustc-env=TORTIE_BPF_OBJECT={}", output.display());
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            println!("cargo::error={error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Cargo marks the target directory, which every profile shares, with a `CACHEDIR.TAG`.
+fn target_dir(out_dir: &Path) -> &Path {
+    let marked = |dir: &&Path| fs::exists(dir.join("CACHEDIR.TAG")).unwrap_or(false);
+    out_dir.ancestors().find(marked).unwrap_or(out_dir)
+}

@@ -1,0 +1,225 @@
+//! Builds the BPF object: used by `control/host/build.rs` and by `xtask build-bpf`, so it is std only.
+//!
+//! Owns: which compiler, linker, flags and environment produce the object. Does not: decide when to
+//! build, or look inside the result (`scan_object` does). Invariant: nothing of the calling cargo
+//! (wrappers, flags, profiles, target directories) reaches the inner one.
+
+use std::ffi::OsString;
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::{env, fmt, io};
+
+const TARGET: &str = "bpfel-unknown-none";
+const PACKAGE: &str = "tortie-bpf";
+const PROFILE: &str = "bpf";
+/// `--btf` needs the profile's `debug = 2`; v3 is the instruction set of kernel 5.1 and later.
+const FLAGS: [&str; 4] = ["-C", "link-arg=--btf", "-C", "target-cpu=v3"];
+const TOOL_VERSIONS: &str = include_str!("../../scripts/tools.env");
+/// Variables of these families configure a compilation; only those in [`KEPT`] mean the same to ours.
+const CLEARED_PREFIXES: [&str; 4] = ["CARGO_", "RUST", "CLIPPY_", "__CARGO"];
+const KEPT: [&str; 7] = [
+    "CARGO_HOME",
+    "CARGO_MAKEFLAGS",
+    "CARGO_HTTP_",
+    "CARGO_NET_",
+    "CARGO_REGISTR",
+    "CARGO_SOURCE_",
+    "RUSTUP_HOME",
+];
+
+/// Every input of the object, relative to the workspace: a change in any of them asks for a new build.
+pub const INPUTS: [&str; 5] = ["packet/bpf", "packet/datapath", "shared", "Cargo.toml", "Cargo.lock"];
+
+/// Environment variables that change which object is built, or how.
+pub const SETTINGS: [&str; 3] = ["TORTIE_BPF_OBJECT", "TORTIE_BPF_RUSTC", "TORTIE_CACHE"];
+
+/// What to build and where to put it.
+pub struct Request<'a> {
+    /// The root of the workspace.
+    pub workspace: &'a Path,
+    /// Where the inner cargo keeps its work: one directory for all profiles of the outer one.
+    pub build_dir: &'a Path,
+    /// Cargo features of the BPF crate, comma separated; empty for the product.
+    pub features: &'a str,
+    /// Where the finished object goes; left alone when it already has the same bytes.
+    pub output: &'a Path,
+}
+
+/// Why there is no object; the text says what to do.
+#[derive(Debug)]
+pub enum BuildError {
+    /// No compiler with a `core` for the BPF target.
+    NoCompiler { tried: Vec<String> },
+    /// No `bpf-linker` in the cache or on the path.
+    NoLinker { looked_in: Vec<PathBuf> },
+    /// `TORTIE_BPF_OBJECT` names a file that cannot be used.
+    BadPrebuilt { path: PathBuf, cause: io::Error },
+    /// The inner cargo failed; its own messages are above.
+    Failed { command: String },
+    /// A file operation failed.
+    File { path: PathBuf, cause: io::Error },
+}
+
+impl fmt::Display for BuildError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoCompiler { tried } => write!(
+                f,
+                "no Rust compiler with a core library for {TARGET}; tried {}. Fix: `make bootstrap` (as root on \
+                 Debian), or `rustup toolchain install nightly --component rust-src`, or set TORTIE_BPF_RUSTC",
+                tried.join("; ")
+            ),
+            Self::NoLinker { looked_in } => {
+                write!(f, "bpf-linker not found in {looked_in:?} or on PATH. Fix: `make bootstrap`")
+            }
+            Self::BadPrebuilt { path, cause } => {
+                write!(
+                    f,
+                    "TORTIE_BPF_OBJECT={}: {cause}. Fix: unset it, or name a built object",
+                    path.display()
+                )
+            }
+            Self::Failed { command } => write!(f, "building the BPF object failed: {command}"),
+            Self::File { path, cause } => write!(f, "{}: {cause}", path.display()),
+        }
+    }
+}
+
+impl std::error::Error for BuildError {}
+
+/// Builds the object (or takes the prebuilt one) and leaves it at `request.output`.
+pub fn build(request: &Request<'_>) -> Result<(), BuildError> {
+    if let Some(path) = env::var_os("TORTIE_BPF_OBJECT").map(PathBuf::from) {
+        let bytes = fs::read(&path).map_err(|cause| BuildError::BadPrebuilt { path, cause })?;
+        return write_if_different(request.output, &bytes);
+    }
+    fs::create_dir_all(request.build_dir).map_err(at(request.build_dir))?;
+    // Builds with other features share the directory: nobody may replace the result before it is read.
+    let lock_path = request.build_dir.join(".lock");
+    let lock = File::create(&lock_path).map_err(at(&lock_path))?;
+    lock.lock().map_err(at(&lock_path))?;
+
+    let mut command = cargo(request, &Compiler::find()?, &find_linker()?);
+    let done = command.status().is_ok_and(|status| status.success());
+    if !done {
+        return Err(BuildError::Failed { command: format!("{command:?}") });
+    }
+    let built = request.build_dir.join(TARGET).join(PROFILE).join(PACKAGE);
+    write_if_different(request.output, &fs::read(&built).map_err(at(&built))?)
+}
+
+/// A way to compile for the BPF target.
+enum Compiler {
+    /// A stable compiler that comes with a prebuilt `core` for the target.
+    Prebuilt(PathBuf),
+    /// rustup's nightly, which builds `core` from source.
+    Nightly,
+}
+
+impl Compiler {
+    fn find() -> Result<Self, BuildError> {
+        if let Some(rustc) = env::var_os("TORTIE_BPF_RUSTC").map(PathBuf::from) {
+            return Ok(Self::Prebuilt(rustc));
+        }
+        let mut tried = Vec::new();
+        let debian = PathBuf::from("/usr/bin/rustc");
+        match sysroot(Command::new(&debian)) {
+            Some(root) if root.join("lib/rustlib").join(TARGET).is_dir() => {
+                return Ok(Self::Prebuilt(debian));
+            }
+            Some(_) => tried.push(format!("{} (has no {TARGET})", debian.display())),
+            None => tried.push(format!("{} (not there)", debian.display())),
+        }
+        let mut nightly = Command::new("rustup");
+        nightly.args(["run", "nightly", "rustc"]);
+        match sysroot(nightly) {
+            Some(root) if root.join("lib/rustlib/src/rust/library/core").is_dir() => {
+                return Ok(Self::Nightly);
+            }
+            Some(_) => tried.push("rustup's nightly (has no rust-src)".to_owned()),
+            None => tried.push("rustup's nightly (not installed)".to_owned()),
+        }
+        Err(BuildError::NoCompiler { tried })
+    }
+}
+
+fn sysroot(mut rustc: Command) -> Option<PathBuf> {
+    clear_environment(&mut rustc);
+    let output = rustc.args(["--print", "sysroot"]).output().ok().filter(|output| output.status.success())?;
+    Some(PathBuf::from(String::from_utf8(output.stdout).ok()?.trim()))
+}
+
+/// The inner cargo, ready to run.
+fn cargo(request: &Request<'_>, compiler: &Compiler, linker: &Path) -> Command {
+    let mut command = match compiler {
+        Compiler::Prebuilt(_) => {
+            Command::new(env::var_os("CARGO").unwrap_or_else(|| OsString::from("cargo")))
+        }
+        Compiler::Nightly => {
+            let mut command = Command::new("rustup");
+            command.args(["run", "nightly", "cargo"]);
+            command
+        }
+    };
+    clear_environment(&mut command);
+    command.current_dir(request.workspace).args(["build", "--package", PACKAGE, "--profile", PROFILE]);
+    command.args(["--target", TARGET, "--target-dir"]).arg(request.build_dir);
+    if !request.features.is_empty() {
+        command.args(["--features", request.features]);
+    }
+    match compiler {
+        // aya-ebpf enables an unstable assembler feature.
+        Compiler::Prebuilt(rustc) => command.env("RUSTC", rustc).env("RUSTC_BOOTSTRAP", "1"),
+        Compiler::Nightly => command.args(["-Z", "build-std=core"]),
+    };
+    command.env("CARGO_TARGET_BPFEL_UNKNOWN_NONE_LINKER", linker);
+    command.env("CARGO_TARGET_BPFEL_UNKNOWN_NONE_RUSTFLAGS", FLAGS.join(" "));
+    command
+}
+
+/// Removes what the outer cargo, clippy or rustup put into our environment.
+fn clear_environment(command: &mut Command) {
+    for (name, _) in env::vars_os() {
+        let Some(text) = name.to_str() else { continue };
+        let cleared = CLEARED_PREFIXES.iter().any(|prefix| text.starts_with(prefix));
+        if cleared && !KEPT.iter().any(|kept| text.starts_with(kept)) {
+            command.env_remove(&name);
+        }
+    }
+}
+
+fn find_linker() -> Result<PathBuf, BuildError> {
+    let mut looked_in: Vec<PathBuf> =
+        cache_dir().map(|cache| cache.join(linker_dir_name())).into_iter().collect();
+    looked_in.extend(env::var_os("PATH").iter().flat_map(env::split_paths));
+    let found = looked_in.iter().map(|dir| dir.join("bpf-linker")).find(|path| path.is_file());
+    looked_in.truncate(1);
+    found.ok_or(BuildError::NoLinker { looked_in })
+}
+
+/// Where the bootstrap script keeps tools; the same rule stands in `scripts/bootstrap.sh`.
+fn cache_dir() -> Option<PathBuf> {
+    let set = |name: &str| env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    set("TORTIE_CACHE")
+        .or_else(|| set("XDG_CACHE_HOME").map(|base| base.join("tortie")))
+        .or_else(|| set("HOME").map(|home| home.join(".cache/tortie")))
+}
+
+fn linker_dir_name() -> PathBuf {
+    let version =
+        TOOL_VERSIONS.lines().find_map(|line| line.strip_prefix("BPF_LINKER_VERSION=")).unwrap_or_default();
+    PathBuf::from(format!("bpf-linker-{version}")).join("bin")
+}
+
+fn write_if_different(path: &Path, bytes: &[u8]) -> Result<(), BuildError> {
+    if fs::read(path).is_ok_and(|present| present == bytes) {
+        return Ok(());
+    }
+    fs::write(path, bytes).map_err(at(path))
+}
+
+fn at(path: &Path) -> impl FnOnce(io::Error) -> BuildError {
+    let path = path.to_owned();
+    move |cause| BuildError::File { path, cause }
+}
