@@ -1,0 +1,56 @@
+//! What the programs tell user space as it happens, through the ring buffer `event`.
+
+use tortie_wire::{Be16, Ip6};
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+/// One event. The ring drops and counts (in `event_lost`) rather than blocks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct Event {
+    /// Monotonic nanoseconds since boot.
+    pub time_nanos: u64,
+    /// [`Kind`].
+    pub kind: u16,
+    /// [`crate::Hook`].
+    pub hook: u16,
+    /// [`crate::DropReason`] for drops, else 0.
+    pub reason: u16,
+    /// IP protocol number.
+    pub protocol: u8,
+    /// 4, 6, or 0 when the packet was not understood.
+    pub family: u8,
+    /// Interface of the hook.
+    pub ifindex: u32,
+    /// The policy rule that decided, else 0.
+    pub rule: u32,
+    /// IPv4 in the first word, the rest 0.
+    pub source: Ip6,
+    /// IPv4 in the first word, the rest 0.
+    pub destination: Ip6,
+    /// Source port, or ICMP type and code.
+    pub source_port: Be16,
+    /// Destination port.
+    pub destination_port: Be16,
+    /// Bytes from the IP header on.
+    pub length: u32,
+}
+
+/// What happened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u16)]
+pub enum Kind {
+    /// A packet was dropped.
+    Drop = 1,
+}
+
+impl Kind {
+    /// The kind of a stored value, `None` for one this version does not know.
+    pub const fn from_word(word: u16) -> Option<Self> {
+        match word {
+            1 => Some(Self::Drop),
+            _ => None,
+        }
+    }
+}
+
+const _: () = assert!(size_of::<Event>() == 64);

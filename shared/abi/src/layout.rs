@@ -1,0 +1,145 @@
+//! The layouts that hold addresses: one definition, one instance for each address family.
+//!
+//! A macro and not a generic struct, because the derive that proves "no padding" needs concrete types.
+//! The family-generic logic reaches them through the associated types of its `Family` trait.
+
+/// Defines every layout with an address inside for one family. `$pad` fills [`Flow`](v4::Flow) and
+/// [`FragmentKey`](v4::FragmentKey) up to their alignment.
+macro_rules! family {
+    ($module:ident, $addr:ty, $addr_bits:literal, $flow_reserved:literal) => {
+        /// Layouts of this family.
+        pub mod $module {
+            use crate::flow::{Counters, FlowCore};
+            use tortie_wire::Be16;
+            use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+            /// Address of this family.
+            pub type Addr = $addr;
+
+            /// Key of one direction of a flow: the packet's own addresses and ports as it arrives
+            /// at the hook. ICMP uses the identifier as both ports; protocols without ports use 0.
+            #[derive(
+                Clone, Copy, Debug, PartialEq, Eq, Hash, FromBytes, IntoBytes, Immutable, KnownLayout,
+            )]
+            #[repr(C)]
+            pub struct FlowKey {
+                /// Source of the packets of this direction.
+                pub source: $addr,
+                /// Destination of the packets of this direction, before translation.
+                pub destination: $addr,
+                /// Source port, or ICMP identifier.
+                pub source_port: Be16,
+                /// Destination port, or ICMP identifier.
+                pub destination_port: Be16,
+                /// IP protocol number.
+                pub protocol: u8,
+                /// Zero.
+                pub _zero: [u8; 3],
+            }
+
+            /// One direction of a flow, complete in itself: all that an established packet needs.
+            #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+            #[repr(C)]
+            pub struct Flow {
+                /// Packets and bytes of this direction.
+                pub counters: Counters,
+                /// Everything that has the same shape in both families.
+                pub core: FlowCore,
+                /// Meaning by [`flags`](crate::flow::flags): the new destination or the new source.
+                pub nat_address: $addr,
+                /// Zero; keeps the size a multiple of 8.
+                pub _zero: [u32; $flow_reserved],
+            }
+
+            /// Key of the longest-prefix maps (`route`, `class_net`). The kernel compares
+            /// `prefix_length` leading bits of `address`.
+            #[derive(
+                Clone, Copy, Debug, PartialEq, Eq, Hash, FromBytes, IntoBytes, Immutable, KnownLayout,
+            )]
+            #[repr(C)]
+            pub struct PrefixKey {
+                /// Significant bits of `address`.
+                pub prefix_length: u32,
+                /// The address; bits beyond `prefix_length` are zero in stored keys.
+                pub address: $addr,
+            }
+
+            impl PrefixKey {
+                /// Bits of a full address of this family.
+                pub const ADDRESS_BITS: u32 = $addr_bits;
+
+                /// The key that looks up one address.
+                #[inline(always)]
+                pub const fn host(address: $addr) -> Self {
+                    Self { prefix_length: Self::ADDRESS_BITS, address }
+                }
+            }
+
+            /// Key of the exact-address map (`class_addr`).
+            #[derive(
+                Clone, Copy, Debug, PartialEq, Eq, Hash, FromBytes, IntoBytes, Immutable, KnownLayout,
+            )]
+            #[repr(C)]
+            pub struct AddressKey {
+                /// The address.
+                pub address: $addr,
+            }
+
+            /// Key of a Service front end.
+            #[derive(
+                Clone, Copy, Debug, PartialEq, Eq, Hash, FromBytes, IntoBytes, Immutable, KnownLayout,
+            )]
+            #[repr(C)]
+            pub struct FrontendKey {
+                /// The Service address.
+                pub address: $addr,
+                /// The Service port.
+                pub port: Be16,
+                /// IP protocol number.
+                pub protocol: u8,
+                /// Zero.
+                pub _zero: u8,
+            }
+
+            /// One back end of a Service port.
+            #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+            #[repr(C)]
+            pub struct Backend {
+                /// The endpoint's address.
+                pub address: $addr,
+                /// The endpoint's port.
+                pub port: Be16,
+                /// Zero.
+                pub _zero: u16,
+            }
+
+            /// Key of the ports of a fragmented packet, learnt from its first fragment.
+            #[derive(
+                Clone, Copy, Debug, PartialEq, Eq, Hash, FromBytes, IntoBytes, Immutable, KnownLayout,
+            )]
+            #[repr(C)]
+            pub struct FragmentKey {
+                /// Source address.
+                pub source: $addr,
+                /// Destination address.
+                pub destination: $addr,
+                /// Identification field (IPv4: 16 bits), as on the wire.
+                pub identification: u32,
+                /// IP protocol number of the fragmented payload.
+                pub protocol: u8,
+                /// Zero.
+                pub _zero: [u8; 3],
+            }
+        }
+    };
+}
+
+family!(v4, tortie_wire::Ip4, 32, 0);
+family!(v6, tortie_wire::Ip6, 128, 1);
+
+const _: () = assert!(size_of::<v4::FlowKey>() == 16 && size_of::<v4::Flow>() == 48);
+const _: () = assert!(size_of::<v6::FlowKey>() == 40 && size_of::<v6::Flow>() == 64);
+const _: () = assert!(size_of::<v4::PrefixKey>() == 8 && size_of::<v6::PrefixKey>() == 20);
+const _: () = assert!(size_of::<v4::FrontendKey>() == 8 && size_of::<v6::FrontendKey>() == 20);
+const _: () = assert!(size_of::<v4::Backend>() == 8 && size_of::<v6::Backend>() == 20);
+const _: () = assert!(size_of::<v4::FragmentKey>() == 16 && size_of::<v6::FragmentKey>() == 40);

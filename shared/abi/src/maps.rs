@@ -1,0 +1,127 @@
+//! The list of maps: the one place that knows name, type, size, version and writer of each.
+
+use crate::{counter, endpoint, flow, policy, route, service, settings, stage, sweep, v4, v6};
+
+/// Kernel map type, by its number in `enum bpf_map_type`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub enum MapKind {
+    /// `BPF_MAP_TYPE_HASH`
+    Hash = 1,
+    /// `BPF_MAP_TYPE_ARRAY`
+    Array = 2,
+    /// `BPF_MAP_TYPE_PROG_ARRAY`
+    ProgArray = 3,
+    /// `BPF_MAP_TYPE_PERCPU_HASH`
+    PerCpuHash = 5,
+    /// `BPF_MAP_TYPE_PERCPU_ARRAY`
+    PerCpuArray = 6,
+    /// `BPF_MAP_TYPE_LRU_HASH`
+    LruHash = 9,
+    /// `BPF_MAP_TYPE_LPM_TRIE`
+    LpmTrie = 11,
+    /// `BPF_MAP_TYPE_RINGBUF`
+    RingBuf = 27,
+}
+
+/// Who changes a map.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Writer {
+    /// Only user space.
+    Agent,
+    /// Only the programs.
+    Kernel,
+    /// Both: the programs in passing, user space in maintenance.
+    Both,
+}
+
+/// One map.
+#[derive(Clone, Copy, Debug)]
+pub struct MapSpec {
+    /// Name in the object file and, with `_v<version>` appended, below the bpffs directory.
+    pub name: &'static str,
+    /// Type.
+    pub kind: MapKind,
+    /// Key size in bytes.
+    pub key_bytes: u32,
+    /// Value size in bytes.
+    pub value_bytes: u32,
+    /// Default for `max_entries` (bytes for a ring buffer).
+    pub max_entries: u32,
+    /// `BPF_F_*` creation flags.
+    pub flags: u32,
+    /// ABI version of key and value.
+    pub version: u32,
+    /// Who changes it.
+    pub writer: Writer,
+}
+
+/// `BPF_F_NO_PREALLOC`: entries are allocated as they come, so that an idle node costs little.
+pub const NO_PREALLOC: u32 = 1;
+
+/// Entries in each family's main flow table: two for each flow.
+pub const FLOW_ENTRIES: u32 = 262_144;
+/// Entries in each family's half-open table: two for each flow.
+pub const HALF_OPEN_ENTRIES: u32 = 32_768;
+/// Slots for workloads on this node.
+pub const ENDPOINT_SLOTS: u32 = 4096;
+/// Slots for other nodes, two for each dual-stack node.
+pub const NEXT_HOP_SLOTS: u32 = 16_384;
+/// Slots for policy programs.
+pub const POLICY_SLOTS: u32 = 8192;
+/// Rule ids.
+pub const RULE_SLOTS: u32 = 65_536;
+
+macro_rules! maps {
+    ($($const:ident = $name:literal, $kind:ident, $key:ty => $value:ty, $max:expr, $flags:expr, v $version:literal, $writer:ident;)+) => {
+        $(
+            #[doc = concat!("Map `", $name, "`.")]
+            pub const $const: MapSpec = MapSpec {
+                name: $name,
+                kind: MapKind::$kind,
+                key_bytes: size_of::<$key>() as u32,
+                value_bytes: size_of::<$value>() as u32,
+                max_entries: $max,
+                flags: $flags,
+                version: $version,
+                writer: Writer::$writer,
+            };
+        )+
+        /// Every map.
+        pub const ALL: &[MapSpec] = &[$($const,)+];
+    };
+}
+
+maps! {
+    FLOW4 = "flow4", Hash, v4::FlowKey => v4::Flow, FLOW_ENTRIES, NO_PREALLOC, v 1, Both;
+    FLOW6 = "flow6", Hash, v6::FlowKey => v6::Flow, FLOW_ENTRIES, NO_PREALLOC, v 1, Both;
+    HALF_OPEN4 = "half_open4", LruHash, v4::FlowKey => v4::Flow, HALF_OPEN_ENTRIES, 0, v 1, Both;
+    HALF_OPEN6 = "half_open6", LruHash, v6::FlowKey => v6::Flow, HALF_OPEN_ENTRIES, 0, v 1, Both;
+    ROUTE4 = "route4", LpmTrie, v4::PrefixKey => route::Route, 262_144, NO_PREALLOC, v 1, Agent;
+    ROUTE6 = "route6", LpmTrie, v6::PrefixKey => route::Route, 262_144, NO_PREALLOC, v 1, Agent;
+    FRONTEND4 = "frontend4", Hash, v4::FrontendKey => service::Frontend, 65_536, NO_PREALLOC, v 1, Agent;
+    FRONTEND6 = "frontend6", Hash, v6::FrontendKey => service::Frontend, 65_536, NO_PREALLOC, v 1, Agent;
+    BACKEND4 = "backend4", Hash, service::BackendKey => v4::Backend, 262_144, NO_PREALLOC, v 1, Agent;
+    BACKEND6 = "backend6", Hash, service::BackendKey => v6::Backend, 262_144, NO_PREALLOC, v 1, Agent;
+    FRAGMENT4 = "fragment4", LruHash, v4::FragmentKey => [u8; 4], 4096, 0, v 1, Kernel;
+    FRAGMENT6 = "fragment6", LruHash, v6::FragmentKey => [u8; 4], 4096, 0, v 1, Kernel;
+    CLASS_ADDR4 = "class_addr4", Hash, v4::AddressKey => u32, 262_144, NO_PREALLOC, v 1, Agent;
+    CLASS_ADDR6 = "class_addr6", Hash, v6::AddressKey => u32, 262_144, NO_PREALLOC, v 1, Agent;
+    CLASS_NET4 = "class_net4", LpmTrie, v4::PrefixKey => u32, 65_536, NO_PREALLOC, v 1, Agent;
+    CLASS_NET6 = "class_net6", LpmTrie, v6::PrefixKey => u32, 65_536, NO_PREALLOC, v 1, Agent;
+    ENDPOINT = "endpoint", Array, u32 => endpoint::Endpoint, ENDPOINT_SLOTS, 0, v 1, Agent;
+    NEXT_HOP = "next_hop", Array, u32 => endpoint::NextHop, NEXT_HOP_SLOTS, 0, v 1, Agent;
+    SETTINGS = "settings", Array, u32 => settings::Settings, 1, 0, v 1, Agent;
+    POLICY = "policy", ProgArray, u32 => u32, POLICY_SLOTS, 0, v 1, Agent;
+    STAGE = "stage", ProgArray, u32 => u32, stage::COUNT, 0, v 1, Agent;
+    POLICY_IO = "policy_io", PerCpuArray, u32 => policy::PolicyIo, 1, 0, v 1, Kernel;
+    RULE_COUNTER = "rule_counter", Array, u32 => counter::Counter, RULE_SLOTS, 0, v 1, Both;
+    COUNTER = "counter", PerCpuHash, counter::CounterKey => counter::Counter, 16_384, NO_PREALLOC, v 1, Both;
+    EVENT = "event", RingBuf, () => (), 1 << 20, 0, v 1, Kernel;
+    EVENT_LOST = "event_lost", PerCpuArray, u32 => u64, 1, 0, v 1, Both;
+    SWEEP = "sweep", Array, u32 => sweep::Sweep, 2, 0, v 1, Both;
+}
+
+const _: () = assert!(size_of::<v4::FlowKey>() + size_of::<v4::Flow>() <= 128 / 2);
+const _: () = assert!(size_of::<v6::FlowKey>() + size_of::<v6::Flow>() <= 208 / 2);
+const _: () = assert!(size_of::<flow::Counters>() == 16);

@@ -1,0 +1,47 @@
+//! What the agent tells the programs: one record, read by every packet that needs it.
+
+use tortie_wire::{Ip4, Ip6};
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+/// Value of the array `settings`, element 0.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct Settings {
+    /// Time-outs in ticks by [`crate::flow::State`] as index for TCP; element 0 is unused.
+    pub tcp_timeouts: [u32; 8],
+    /// UDP, no answer yet.
+    pub udp_unreplied: u32,
+    /// UDP, answered.
+    pub udp: u32,
+    /// ICMP and ICMPv6 echo.
+    pub icmp: u32,
+    /// Every other protocol.
+    pub other: u32,
+    /// Mark bit on packets that a program has handled ("seen").
+    pub mark_seen: u32,
+    /// Bits of the mark that belong to us.
+    pub mark_mask: u32,
+    /// [`flags`].
+    pub flags: u32,
+    /// First port of the range for source-port collisions.
+    pub port_range_first: u16,
+    /// Last port of that range.
+    pub port_range_last: u16,
+    /// The node's own IPv4 address, or zero.
+    pub node_address4: Ip4,
+    /// The node's own IPv6 address, or zero.
+    pub node_address6: Ip6,
+    /// Address that answers pods' IPv4 gateway, used as source of ICMP errors; zero: the node's.
+    pub gateway4: Ip4,
+}
+
+/// Bits of [`Settings::flags`].
+pub mod flags {
+    /// `defaultEndpointToHostAction: Drop`: what a pod sends to the node itself is dropped, unless it
+    /// is a reply.
+    pub const DROP_TO_HOST: u32 = 1 << 0;
+    /// `bpfRedirectToPeer: Disabled`.
+    pub const NO_REDIRECT_PEER: u32 = 1 << 1;
+}
+
+const _: () = assert!(size_of::<Settings>() == 88);

@@ -1,0 +1,20 @@
+//! Expiry of flows: what a sweep reports.
+
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+/// Value of the array `sweep`, one element for each family (0: IPv4, 1: IPv6). The programs add;
+/// user space resets before a sweep.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct Sweep {
+    /// Entries looked at.
+    pub seen: u64,
+    /// Entries removed, both directions counted.
+    pub expired: u64,
+    /// Entries removed because their endpoint or next hop is gone.
+    pub stale: u64,
+    /// Entries without their other direction, removed.
+    pub orphaned: u64,
+}
+
+const _: () = assert!(size_of::<Sweep>() == 32);
