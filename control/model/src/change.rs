@@ -1,0 +1,60 @@
+//! One change of one object.
+
+use crate::id::{NamespaceName, NodeName, PolicyId, ServiceId, SliceId, WorkloadId};
+use crate::{namespace, node, policy, pool, service, settings, workload};
+use std::sync::Arc;
+
+/// `value` is in force from now on; `None`: the object is gone.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Change<K, V> {
+    /// Which object.
+    pub key: K,
+    /// Its new value.
+    pub value: Option<V>,
+}
+
+/// Identity of any object.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum ObjectId {
+    /// A namespace.
+    Namespace(NamespaceName),
+    /// A node.
+    Node(NodeName),
+    /// A pod.
+    Workload(WorkloadId),
+    /// A Service.
+    Service(ServiceId),
+    /// How a pod is attached to this node.
+    Attachment(WorkloadId),
+    /// An EndpointSlice.
+    Slice(SliceId),
+    /// A Kubernetes NetworkPolicy.
+    NetworkPolicy(PolicyId),
+    /// An IP pool, by name.
+    Pool(Arc<str>),
+    /// The settings of this node, merged from `default`, `node.<name>`, file and environment.
+    Settings,
+}
+
+/// Any object's change. What a store emits and `control/calc` consumes.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Object {
+    /// A namespace.
+    Namespace(Change<NamespaceName, namespace::Namespace>),
+    /// A node.
+    Node(Change<NodeName, node::Node>),
+    /// A pod.
+    Workload(Change<WorkloadId, workload::Workload>),
+    /// How a pod is attached to this node; comes from the CNI plugin, not from the datastore.
+    Attachment(Change<WorkloadId, workload::Attachment>),
+    /// A Service.
+    Service(Change<ServiceId, service::Service>),
+    /// An EndpointSlice.
+    Slice(Change<SliceId, service::EndpointSlice>),
+    /// A Kubernetes NetworkPolicy.
+    NetworkPolicy(Change<PolicyId, policy::NetworkPolicy>),
+    /// An IP pool.
+    Pool(Change<Arc<str>, pool::Pool>),
+    /// The settings.
+    Settings(Box<settings::Settings>),
+}

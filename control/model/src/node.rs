@@ -1,0 +1,16 @@
+//! Nodes.
+
+use crate::namespace::Labels;
+use ipnet::IpNet;
+use std::net::IpAddr;
+
+/// A node of the cluster.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Node {
+    /// Its labels.
+    pub labels: Labels,
+    /// Its addresses (`InternalIP` first, then others), at most a few of each family.
+    pub addresses: Vec<IpAddr>,
+    /// The prefixes its pods' addresses come from (`spec.podCIDRs`).
+    pub pod_cidrs: Vec<IpNet>,
+}

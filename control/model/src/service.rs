@@ -1,0 +1,98 @@
+//! Services and their endpoints.
+
+use crate::id::{NodeName, ServiceId};
+use crate::workload::Transport;
+use std::net::IpAddr;
+
+/// Where traffic of a kind may go.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum TrafficPolicy {
+    /// Any node's endpoints.
+    #[default]
+    Cluster,
+    /// Only endpoints on the same node.
+    Local,
+}
+
+/// `spec.type`; ExternalName Services have no address and are no `Service`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ServiceType {
+    /// Cluster addresses only.
+    #[default]
+    ClusterIp,
+    /// And a port on every node.
+    NodePort,
+    /// And addresses outside.
+    LoadBalancer,
+}
+
+/// One port of a Service.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServicePort {
+    /// Name; empty for the only port.
+    pub name: String,
+    /// Protocol.
+    pub transport: Transport,
+    /// Number at the Service's addresses.
+    pub port: u16,
+    /// Number at every node; 0: none.
+    pub node_port: u16,
+}
+
+/// A Service with addresses that this data plane serves (not headless, not another proxy's).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Service {
+    /// `spec.type`.
+    pub service_type: ServiceType,
+    /// Cluster addresses, one or two.
+    pub cluster_ips: Vec<IpAddr>,
+    /// External addresses.
+    pub external_ips: Vec<IpAddr>,
+    /// Ports.
+    pub ports: Vec<ServicePort>,
+    /// `sessionAffinity: ClientIP` time-out in seconds.
+    pub affinity_seconds: Option<u32>,
+    /// Traffic from inside the cluster.
+    pub internal_traffic_policy: TrafficPolicy,
+    /// Traffic from outside.
+    pub external_traffic_policy: TrafficPolicy,
+    /// Endpoints count as ready whatever they say.
+    pub publish_not_ready: bool,
+}
+
+/// A named port of a slice.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SlicePort {
+    /// Matches [`ServicePort::name`].
+    pub name: String,
+    /// Protocol.
+    pub transport: Transport,
+    /// Number at the endpoints.
+    pub port: u16,
+}
+
+/// One endpoint of a slice: every address of it is a back end.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Endpoint {
+    /// Address.
+    pub address: IpAddr,
+    /// Its node.
+    pub node: Option<NodeName>,
+    /// Takes new connections.
+    pub ready: bool,
+    /// Can still serve, whatever `ready` says.
+    pub serving: bool,
+    /// Is being shut down.
+    pub terminating: bool,
+}
+
+/// An EndpointSlice.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EndpointSlice {
+    /// The Service it belongs to (label `kubernetes.io/service-name`).
+    pub service: ServiceId,
+    /// Ports that all its endpoints have.
+    pub ports: Vec<SlicePort>,
+    /// Endpoints.
+    pub endpoints: Vec<Endpoint>,
+}

@@ -1,0 +1,94 @@
+//! What FelixConfiguration and its file and environment forms say, for this node.
+
+use std::time::Duration;
+
+/// A time-out: fixed, or taken from the kernel's own sysctl (`Auto`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Timeout {
+    /// This long.
+    Fixed(Duration),
+    /// As the kernel's conntrack has it.
+    Auto,
+}
+
+/// `bpfConntrackTimeouts`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Timeouts {
+    /// TCP, SYN sent, no answer.
+    pub tcp_syn_sent: Timeout,
+    /// TCP, established.
+    pub tcp_established: Timeout,
+    /// TCP, FIN from one or both sides.
+    pub tcp_fins_seen: Timeout,
+    /// TCP, reset.
+    pub tcp_reset_seen: Timeout,
+    /// UDP.
+    pub udp: Timeout,
+    /// Other protocols.
+    pub generic: Timeout,
+    /// ICMP.
+    pub icmp: Timeout,
+}
+
+/// `defaultEndpointToHostAction`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EndpointToHost {
+    /// Refuse.
+    Drop,
+    /// Let through.
+    Accept,
+}
+
+/// Settings in force. Names follow FelixConfiguration.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// `interfacePrefix`: the start of the names of pods' veths.
+    pub interface_prefix: String,
+    /// `bpfDataIfacePattern`: a regular expression for data interfaces.
+    pub data_interface_pattern: String,
+    /// `bpfConntrackTimeouts`.
+    pub timeouts: Timeouts,
+    /// `bpfMapSizeConntrack`: entries of each family's flow table; `None`: the built-in size.
+    pub flow_entries: Option<u32>,
+    /// `bpfPSNATPorts`.
+    pub source_port_range: (u16, u16),
+    /// `iptablesMarkMask`: the bits of the mark that are ours.
+    pub mark_mask: u32,
+    /// `defaultEndpointToHostAction`.
+    pub endpoint_to_host: EndpointToHost,
+    /// `bpfRedirectToPeer`.
+    pub redirect_to_peer: bool,
+    /// `bpfAttachType: TC` instead of TCX.
+    pub force_clsact: bool,
+    /// `vxlanMTU`-like override: MTU of pods' interfaces, bytes; `None`: the uplink's.
+    pub mtu_bytes: Option<u32>,
+    /// `logSeverityScreen`.
+    pub log_level: String,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        let seconds = |s| Timeout::Fixed(Duration::from_secs(s));
+        Self {
+            interface_prefix: "cali".into(),
+            data_interface_pattern: "^((en|wl|ww|sl|ib)[Popsx].*|(eth|wlan|wwan|bond).*)".into(),
+            timeouts: Timeouts {
+                tcp_syn_sent: seconds(20),
+                tcp_established: seconds(3600),
+                tcp_fins_seen: Timeout::Auto,
+                tcp_reset_seen: seconds(40),
+                udp: seconds(60),
+                generic: seconds(600),
+                icmp: seconds(5),
+            },
+            flow_entries: None,
+            source_port_range: (20_000, 29_999),
+            mark_mask: 0xffff_0000,
+            endpoint_to_host: EndpointToHost::Drop,
+            redirect_to_peer: true,
+            force_clsact: false,
+            mtu_bytes: None,
+            log_level: "info".into(),
+        }
+    }
+}
