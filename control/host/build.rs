@@ -10,7 +10,13 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::{env, fs};
 
-use bpf_object::{INPUTS, Request, SETTINGS};
+use bpf_object::Request;
+
+/// Every input of the object, relative to the workspace: a change in any of them asks for a new build.
+const INPUTS: [&str; 5] = ["packet/bpf", "packet/datapath", "shared", "Cargo.toml", "Cargo.lock"];
+
+/// Environment variables that change which object is built, or how.
+const SETTINGS: [&str; 3] = ["TORTIE_BPF_OBJECT", "TORTIE_BPF_RUSTC", "TORTIE_CACHE"];
 
 fn main() -> ExitCode {
     let (Some(manifest), Some(out_dir)) = (env::var_os("CARGO_MANIFEST_DIR"), env::var_os("OUT_DIR")) else {

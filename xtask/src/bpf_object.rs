@@ -28,12 +28,6 @@ const KEPT: [&str; 7] = [
     "RUSTUP_HOME",
 ];
 
-/// Every input of the object, relative to the workspace: a change in any of them asks for a new build.
-pub const INPUTS: [&str; 5] = ["packet/bpf", "packet/datapath", "shared", "Cargo.toml", "Cargo.lock"];
-
-/// Environment variables that change which object is built, or how.
-pub const SETTINGS: [&str; 3] = ["TORTIE_BPF_OBJECT", "TORTIE_BPF_RUSTC", "TORTIE_CACHE"];
-
 /// What to build and where to put it.
 pub struct Request<'a> {
     /// The root of the workspace.
@@ -52,7 +46,7 @@ pub enum BuildError {
     /// No compiler with a `core` for the BPF target.
     NoCompiler { tried: Vec<String> },
     /// No `bpf-linker` in the cache or on the path.
-    NoLinker { looked_in: Vec<PathBuf> },
+    NoLinker { cached: Option<PathBuf> },
     /// `TORTIE_BPF_OBJECT` names a file that cannot be used.
     BadPrebuilt { path: PathBuf, cause: io::Error },
     /// The inner cargo failed; its own messages are above.
@@ -70,8 +64,9 @@ impl fmt::Display for BuildError {
                  Debian), or `rustup toolchain install nightly --component rust-src`, or set TORTIE_BPF_RUSTC",
                 tried.join("; ")
             ),
-            Self::NoLinker { looked_in } => {
-                write!(f, "bpf-linker not found in {looked_in:?} or on PATH. Fix: `make bootstrap`")
+            Self::NoLinker { cached } => {
+                let cached = cached.as_deref().unwrap_or(Path::new("(no cache: HOME is not set)"));
+                write!(f, "no bpf-linker: neither {} nor on PATH. Fix: `make bootstrap`", cached.display())
             }
             Self::BadPrebuilt { path, cause } => {
                 write!(
@@ -190,26 +185,23 @@ fn clear_environment(command: &mut Command) {
 }
 
 fn find_linker() -> Result<PathBuf, BuildError> {
-    let mut looked_in: Vec<PathBuf> =
-        cache_dir().map(|cache| cache.join(linker_dir_name())).into_iter().collect();
-    looked_in.extend(env::var_os("PATH").iter().flat_map(env::split_paths));
-    let found = looked_in.iter().map(|dir| dir.join("bpf-linker")).find(|path| path.is_file());
-    looked_in.truncate(1);
-    found.ok_or(BuildError::NoLinker { looked_in })
+    let cached = tool("bpf-linker", "BPF_LINKER_VERSION");
+    let on_path =
+        env::var_os("PATH").into_iter().flat_map(|path| env::split_paths(&path).collect::<Vec<_>>());
+    let mut candidates = cached.iter().cloned().chain(on_path.map(|dir| dir.join("bpf-linker")));
+    candidates.find(|path| path.is_file()).ok_or(BuildError::NoLinker { cached })
 }
 
-/// Where the bootstrap script keeps tools; the same rule stands in `scripts/bootstrap.sh`.
-fn cache_dir() -> Option<PathBuf> {
+/// Where the bootstrap script puts a tool, whether it is there or not; the same rule stands in
+/// `scripts/bootstrap.sh`. `None` without any place for caches.
+pub fn tool(name: &str, version_setting: &str) -> Option<PathBuf> {
     let set = |name: &str| env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
-    set("TORTIE_CACHE")
+    let cache = set("TORTIE_CACHE")
         .or_else(|| set("XDG_CACHE_HOME").map(|base| base.join("tortie")))
-        .or_else(|| set("HOME").map(|home| home.join(".cache/tortie")))
-}
-
-fn linker_dir_name() -> PathBuf {
-    let version =
-        TOOL_VERSIONS.lines().find_map(|line| line.strip_prefix("BPF_LINKER_VERSION=")).unwrap_or_default();
-    PathBuf::from(format!("bpf-linker-{version}")).join("bin")
+        .or_else(|| set("HOME").map(|home| home.join(".cache/tortie")))?;
+    let setting = format!("{version_setting}=");
+    let version = TOOL_VERSIONS.lines().find_map(|line| line.strip_prefix(&setting))?;
+    Some(cache.join(format!("{name}-{version}")).join("bin").join(name))
 }
 
 fn write_if_different(path: &Path, bytes: &[u8]) -> Result<(), BuildError> {

@@ -1,0 +1,43 @@
+# `make` alone prints what there is. Everything installs what is missing first (scripts/bootstrap.sh).
+.DEFAULT_GOAL := help
+.PHONY: help bootstrap build demo test lint bench fuzz clean
+
+CARGO ?= cargo
+XTASK = $(CARGO) run --profile checked --package xtask --
+TARGET_DIR = $(or $(CARGO_TARGET_DIR),target)
+
+help:
+	@echo 'make demo       three nodes on this machine: a shop, its policies, a killed agent (root; a minute)'
+	@echo 'make test       every check and every suite, privileged ones included, and a summary (root)'
+	@echo 'make build      the binary: $(TARGET_DIR)/release/tortie'
+	@echo 'make lint       formatting, clippy, docs, who may use whom, licences'
+	@echo 'make bench      packet costs beside their targets (root)'
+	@echo 'make fuzz       every fuzz target for a minute; FUZZ_SECONDS=N for longer'
+	@echo 'make bootstrap  only install what is missing'
+	@echo 'make clean      remove what was built here; tools in ~/.cache/tortie stay'
+
+bootstrap:
+	@scripts/bootstrap.sh
+
+build: bootstrap
+	$(CARGO) build --release --package tortie
+
+demo: build
+	$(TARGET_DIR)/release/tortie lab demo
+
+test:
+	@scripts/bootstrap.sh --lint
+	@$(XTASK) test
+
+lint:
+	@scripts/bootstrap.sh --lint
+	@$(XTASK) lint
+
+bench: build
+	$(TARGET_DIR)/release/tortie bench packet
+
+fuzz: bootstrap
+	@$(XTASK) fuzz --seconds $(or $(FUZZ_SECONDS),60)
+
+clean:
+	$(CARGO) clean

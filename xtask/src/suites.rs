@@ -1,0 +1,42 @@
+//! The privileged suites: which packages they are and how they are called.
+//!
+//! Owns: the command line and environment of each. Does not: contain a test.
+
+use std::process::Command;
+
+use anyhow::Result;
+
+use crate::run;
+
+/// Optimised as the product is, with overflow checks and debug assertions: `[profile.checked]`.
+pub const PROFILE: &str = "checked";
+
+/// Packages whose tests need root; everything else is tested without.
+pub const PRIVILEGED: [&str; 3] = ["tortie-tests-verifier", "tortie-tests-progrun", "tortie-tests-e2e"];
+
+/// Packets of the differential in `make test`.
+const PACKETS: u64 = 100_000;
+
+/// `cargo test` of a privileged package.
+pub fn test(package: &str) -> Result<Command> {
+    let mut command = run::cargo(["test", "--profile", PROFILE, "--no-fail-fast", "--package", package])?;
+    command.env("TORTIE_DIFF_PACKETS", PACKETS.to_string());
+    command.env("TORTIE_BIN", run::target_dir()?.join(PROFILE).join("tortie"));
+    Ok(command)
+}
+
+/// `xtask verify`
+pub fn verify() -> Result<()> {
+    run::succeed(&mut test("tortie-tests-verifier")?)
+}
+
+/// `xtask budgets`
+pub fn budgets() -> Result<()> {
+    run::succeed(test("tortie-tests-verifier")?.env("TORTIE_UPDATE_BUDGETS", "1"))
+}
+
+/// `xtask diff`
+pub fn diff(packets: u64) -> Result<()> {
+    let mut command = test("tortie-tests-progrun")?;
+    run::succeed(command.env("TORTIE_DIFF_PACKETS", packets.to_string()).args(["--", "--nocapture"]))
+}
