@@ -1,17 +1,24 @@
 //! The laboratory: a Kubernetes cluster on one machine, out of network namespaces.
+//!
+//! Owns: what a data plane does not do (scheduler, kubelet, address allocation, EndpointSlices), the network
+//! between the machines, servers in the pods, and probes between them.
+//! Does not: forward a pod's packet or judge one; agents and plugins do, as separate processes.
+//! Invariant: everything it makes is found again by the prefix `tl-<lab>-` or in the laboratory's directory,
+//! and removed by `down` whatever was killed in between.
 #![forbid(unsafe_code)]
 
-use std::io;
-use std::path::Path;
+pub mod error;
+mod files;
+mod ip;
+mod names;
+mod netns;
+mod object;
+pub mod plan;
+mod process;
+mod state;
+mod underlay;
+mod world;
 
-/// The laboratories on this machine, by name, sorted.
-pub fn names() -> anyhow::Result<Vec<String>> {
-    let entries = match Path::new("/run/tortie-lab").read_dir() {
-        Err(absent) if absent.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        entries => entries?,
-    };
-    let mut names: Vec<String> =
-        entries.map_while(Result::ok).filter_map(|entry| entry.file_name().into_string().ok()).collect();
-    names.sort();
-    Ok(names)
-}
+pub use error::{Error, Result};
+pub use names::LabName;
+pub use state::names;

@@ -30,7 +30,7 @@ enum LabVerb {
 pub fn run(lab: Lab, global: &Global) -> Outcome {
     match lab.verb {
         LabVerb::List => {
-            let items = output::Items { items: tortie_lab::names()? };
+            let items = output::Items { items: tortie_lab::names().map_err(|e| anyhow::anyhow!(e))? };
             output::print(global.output, &items, |_| items.items.join("\n")).map_err(anyhow::Error::from)?;
             Ok(Answer::Yes)
         }

@@ -1,0 +1,38 @@
+//! Files of the laboratory.
+//!
+//! Owns: atomic writes.
+//! Does not: know what is in them.
+//! Invariant: a reader sees the old content or the new, never a part.
+
+use std::fs;
+use std::path::Path;
+
+use anyhow::Context as _;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::error::{Result, no};
+
+/// Replaces the file's content in one step. The temporary file has a leading dot, which readers of the
+/// directory store skip.
+pub fn write_atomically(path: &Path, content: &[u8]) -> Result<()> {
+    let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
+        return Err(no!("{}: not the path of a file", path.display()));
+    };
+    fs::create_dir_all(parent).with_context(|| parent.display().to_string())?;
+    let draft = parent.join(format!(".{}.{}.tmp", name.to_string_lossy(), std::process::id()));
+    fs::write(&draft, content).with_context(|| draft.display().to_string())?;
+    Ok(fs::rename(&draft, path).with_context(|| path.display().to_string())?)
+}
+
+/// Writes a value as JSON, in one step.
+pub fn write_json<T: Serialize>(path: &Path, value: &T) -> Result<()> {
+    let text = serde_json::to_vec_pretty(value).with_context(|| path.display().to_string())?;
+    write_atomically(path, &text)
+}
+
+/// Reads a value back.
+pub fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T> {
+    let text = fs::read(path).with_context(|| path.display().to_string())?;
+    Ok(serde_json::from_slice(&text).with_context(|| path.display().to_string())?)
+}
