@@ -1,1 +1,6 @@
-//! `tortie-testkit`: see ARCHITECTURE.md.
+//! What tests share: packets, worlds, fakes. See ARCHITECTURE.md.
+//!
+//! Never part of a shipped binary; a misuse of it panics with the reason, as a test should.
+#![forbid(unsafe_code)]
+
+pub mod packet;
