@@ -1,0 +1,126 @@
+//! The address family as a type: one source, two compilations.
+
+use crate::kernel::Packet;
+use crate::state::Parsed;
+use crate::tuple::Tuple;
+use crate::verdict::Step;
+use core::fmt::Debug;
+use tortie_abi::endpoint::{Endpoint, NextHop};
+use tortie_abi::flow::{Counters, FlowCore};
+use tortie_abi::settings::Settings;
+use tortie_wire::checksum::{Delta, Sum};
+use tortie_wire::proto::IpProtocol;
+use tortie_wire::{Be16, Ip6};
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+mod v4;
+mod v6;
+
+/// IPv4.
+#[derive(Clone, Copy, Debug)]
+pub enum V4 {}
+
+/// IPv6.
+#[derive(Clone, Copy, Debug)]
+pub enum V6 {}
+
+/// One entry of a flow table, whatever the family.
+pub trait FlowEntry: Copy + FromBytes + IntoBytes + Immutable + KnownLayout {
+    /// Address of the family.
+    type Addr: Copy;
+    /// A new entry.
+    fn new(core: FlowCore, nat_address: Self::Addr) -> Self;
+    /// Counters.
+    fn counters(&mut self) -> &mut Counters;
+    /// What both families share.
+    fn core(&self) -> &FlowCore;
+    /// What both families share.
+    fn core_mut(&mut self) -> &mut FlowCore;
+    /// Address to be written by the rewrite.
+    fn nat_address(&self) -> Self::Addr;
+}
+
+/// Everything that differs between IPv4 and IPv6.
+pub trait Family: Sized + Copy + 'static {
+    /// An address.
+    type Addr: Copy + PartialEq + Debug + FromBytes + IntoBytes + Immutable + KnownLayout;
+    /// Key of the flow tables.
+    type FlowKey: Copy + PartialEq + Debug + FromBytes + IntoBytes + Immutable + KnownLayout;
+    /// Entry of the flow tables.
+    type Flow: FlowEntry<Addr = Self::Addr>;
+    /// Key of the front ends.
+    type FrontendKey: Copy + IntoBytes + Immutable;
+    /// A back end.
+    type Backend: Copy;
+    /// Key of the fragment table.
+    type FragmentKey: Copy + FromBytes + IntoBytes + Immutable + KnownLayout;
+
+    /// 4 or 6.
+    const VERSION: u8;
+    /// The family's ICMP.
+    const ICMP: IpProtocol;
+    /// No address.
+    const UNSPECIFIED: Self::Addr;
+    /// Bytes of the fixed IP header.
+    const HEADER_BYTES: u32;
+    /// How much of a packet an ICMP error quotes at most; a multiple of 4.
+    const QUOTE_BYTES: u32;
+
+    /// The key of a tuple.
+    fn flow_key(tuple: &Tuple<Self::Addr>) -> Self::FlowKey;
+    /// The tuple of a key.
+    fn tuple(key: &Self::FlowKey) -> Tuple<Self::Addr>;
+    /// The front end that a tuple's destination would be.
+    fn frontend_key(tuple: &Tuple<Self::Addr>) -> Self::FrontendKey;
+    /// Address and port of a back end.
+    fn backend(backend: &Self::Backend) -> (Self::Addr, Be16);
+    /// The key of a fragmented packet.
+    fn fragment_key(tuple: &Tuple<Self::Addr>, identification: u32) -> Self::FragmentKey;
+
+    /// Reads the IP header (and extension headers) at `offset`.
+    fn parse<K: Packet>(k: &K, offset: u32) -> Step<Parsed<Self::Addr>>;
+    /// Reads the IP header that an ICMP error quotes at `offset`: no length checks, since the quote is cut.
+    fn parse_quoted<K: Packet>(k: &K, offset: u32) -> Step<Parsed<Self::Addr>>;
+    /// May this address be a source on a wire?
+    fn is_martian_source(address: &Self::Addr) -> bool;
+    /// May this address be a destination on a wire?
+    fn is_martian_destination(address: &Self::Addr) -> bool;
+    /// Multicast or broadcast.
+    fn is_group(address: &Self::Addr) -> bool;
+    /// IPv4 in the first word, the rest zero.
+    fn widen(address: &Self::Addr) -> Ip6;
+
+    /// The endpoint's first address.
+    fn endpoint_address(endpoint: &Endpoint) -> Self::Addr;
+    /// The class of the endpoint's own address.
+    fn endpoint_class(endpoint: &Endpoint) -> u32;
+    /// The neighbour's address.
+    fn next_hop_address(next_hop: &NextHop) -> Self::Addr;
+    /// The node's own address.
+    fn node_address(settings: &Settings) -> Self::Addr;
+    /// The source of ICMP errors that this node makes.
+    fn error_source(settings: &Settings) -> Self::Addr;
+
+    /// What replacing an address does to a checksum.
+    fn address_delta(delta: Delta, old: &Self::Addr, new: &Self::Addr) -> Delta;
+    /// Writes source and destination into the IP header at `offset`, with its checksum.
+    fn store_addresses<K: Packet>(
+        k: &K,
+        offset: u32,
+        old: (&Self::Addr, &Self::Addr),
+        new: (&Self::Addr, &Self::Addr),
+    ) -> Option<()>;
+    /// Takes one from the time to live of the IP header at `offset`. `None`: nothing was written.
+    fn decrement_ttl<K: Packet>(k: &K, offset: u32) -> Option<()>;
+    /// The pseudo header of a transport packet of `length` bytes.
+    fn pseudo_header(source: &Self::Addr, destination: &Self::Addr, protocol: IpProtocol, length: u16) -> Sum;
+    /// Writes a fresh IP header at `offset`, for `length` bytes of `protocol` behind it.
+    fn store_header<K: Packet>(
+        k: &K,
+        offset: u32,
+        source: &Self::Addr,
+        destination: &Self::Addr,
+        protocol: IpProtocol,
+        length: u16,
+    ) -> Option<()>;
+}

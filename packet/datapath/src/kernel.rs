@@ -1,0 +1,151 @@
+//! What the packet logic may ask of the kernel: small traits with methods that say what is meant.
+//!
+//! Two worlds implement them: `packet/bpf` with helpers and maps, `packet/sim` with a fake kernel. All
+//! methods take `&self`, since maps are shared by nature; the simulator uses interior mutability. Values
+//! in maps are reached through closures, so that no pointer outlives a lookup.
+
+use crate::family::Family;
+use tortie_abi::Tick;
+use tortie_abi::endpoint::{Endpoint, NextHop};
+use tortie_abi::policy::PolicyIo;
+use tortie_abi::route::Route;
+use tortie_abi::service::{BackendKey, Frontend};
+use tortie_abi::settings::Settings;
+use tortie_wire::checksum::Delta;
+use zerocopy::{FromBytes, Immutable, IntoBytes};
+
+/// The packet at the hook, from its Ethernet header on. Offsets and lengths are bytes.
+pub trait Packet {
+    /// Length of the frame.
+    fn length(&self) -> u32;
+    /// The value at `offset`, `None` when the frame ends before.
+    fn load<T: FromBytes + IntoBytes>(&self, offset: u32) -> Option<T>;
+    /// Writes `value` at `offset`, `None` when the frame ends before or may not be written.
+    fn store<T: IntoBytes + Immutable>(&self, offset: u32, value: T) -> Option<()>;
+    /// Changes the transport checksum at `offset` by `delta`. `kind` says whether a checksum that
+    /// hardware is yet to complete has to change too.
+    fn update_checksum(&self, offset: u32, delta: Delta, kind: ChecksumKind) -> Option<()>;
+    /// Cuts or extends the frame to `length`; new bytes are zero. Ends segmentation offload.
+    fn resize(&self, length: u32) -> Option<()>;
+    /// The hardware or the stack has taken a VLAN tag off.
+    fn has_vlan_tag(&self) -> bool;
+    /// One buffer that stands for many packets (GSO, GRO); its length says nothing about the MTU.
+    fn is_aggregate(&self) -> bool;
+    /// The firewall mark.
+    fn mark(&self) -> u32;
+    /// Sets the firewall mark.
+    fn set_mark(&self, mark: u32);
+    /// The interface of the hook.
+    fn ifindex(&self) -> u32;
+}
+
+/// What a checksum update is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ChecksumKind {
+    /// Addresses in the pseudo header: also in a checksum that is yet to be completed.
+    PseudoHeader {
+        /// UDP: zero means "none" and stays; a result of zero becomes all ones.
+        udp: bool,
+    },
+    /// Bytes of the transport header or payload: not in a checksum that is yet to be completed.
+    Payload {
+        /// As above.
+        udp: bool,
+    },
+}
+
+/// Time.
+pub trait Clock {
+    /// Now, coarse.
+    fn now(&self) -> Tick;
+}
+
+/// Randomness, good enough for load balancing.
+pub trait Random {
+    /// 32 random bits.
+    fn random(&self) -> u32;
+}
+
+/// A table had no room.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TableFull;
+
+/// How an insert ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Insert {
+    /// The entry is there now.
+    Done,
+    /// Another entry has the key; nothing changed.
+    Exists,
+    /// No room; nothing changed.
+    Full,
+}
+
+/// The flow tables of one family.
+pub trait Flows<F: Family> {
+    /// Applies `f` to the entry in the main table.
+    fn flow<R>(&self, key: &F::FlowKey, f: impl FnOnce(&mut F::Flow) -> R) -> Option<R>;
+    /// Applies `f` to the entry in the half-open table.
+    fn half_open<R>(&self, key: &F::FlowKey, f: impl FnOnce(&mut F::Flow) -> R) -> Option<R>;
+    /// Puts an entry into the half-open table, which evicts the least recently used when full.
+    /// With `replace`, an entry with this key is overwritten, else it is kept and `Exists` returned.
+    fn insert_half_open(&self, key: &F::FlowKey, flow: &F::Flow, replace: bool) -> Insert;
+    /// Copies an entry from the half-open to the main table, replacing one that is there.
+    /// `Ok(false)`: it is not in the half-open table.
+    fn promote(&self, key: &F::FlowKey) -> Result<bool, TableFull>;
+    /// Removes an entry from the half-open table.
+    fn remove_half_open(&self, key: &F::FlowKey);
+    /// Removes an entry from the main table.
+    fn remove_flow(&self, key: &F::FlowKey);
+}
+
+/// What user space tells about the cluster.
+pub trait Topology<F: Family> {
+    /// The longest matching prefix's route.
+    fn route(&self, address: &F::Addr) -> Option<Route>;
+    /// Applies `f` to the endpoint record in `slot`; an empty slot is all zero.
+    fn endpoint<R>(&self, slot: u32, f: impl FnOnce(&Endpoint) -> R) -> Option<R>;
+    /// Applies `f` to the next hop in `slot`; an empty slot is all zero.
+    fn next_hop<R>(&self, slot: u32, f: impl FnOnce(&NextHop) -> R) -> Option<R>;
+    /// Applies `f` to the settings.
+    fn settings<R>(&self, f: impl FnOnce(&Settings) -> R) -> Option<R>;
+}
+
+/// Services of one family.
+pub trait Services<F: Family> {
+    /// The front end at this address, port and protocol.
+    fn frontend(&self, key: &F::FrontendKey) -> Option<Frontend>;
+    /// One of its back ends.
+    fn backend(&self, key: &BackendKey) -> Option<F::Backend>;
+}
+
+/// Policy.
+pub trait Policies<F: Family> {
+    /// The class of an address: exact, else by longest prefix, else [`tortie_abi::policy::NO_CLASS`].
+    fn class_of(&self, address: &F::Addr) -> u32;
+    /// Applies `f` to this CPU's contract record with the policy programs.
+    fn policy_io<R>(&self, f: impl FnOnce(&mut PolicyIo) -> R) -> Option<R>;
+    /// Counts a flow that `rule` decided.
+    fn count_rule(&self, rule: u32, bytes: u32);
+}
+
+/// Ports of fragmented packets.
+pub trait Fragments<F: Family> {
+    /// Remembers source and destination port of a first fragment.
+    fn learn_ports(&self, key: &F::FragmentKey, ports: [u8; 4]);
+    /// The ports of the first fragment, when it was seen.
+    fn ports(&self, key: &F::FragmentKey) -> Option<[u8; 4]>;
+}
+
+/// Everything: only hooks ask for this.
+pub trait Kernel<F: Family>:
+    Packet + Clock + Random + Flows<F> + Topology<F> + Services<F> + Policies<F> + Fragments<F>
+{
+}
+
+impl<F, K> Kernel<F> for K
+where
+    F: Family,
+    K: Packet + Clock + Random + Flows<F> + Topology<F> + Services<F> + Policies<F> + Fragments<F>,
+{
+}
