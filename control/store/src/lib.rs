@@ -1,1 +1,16 @@
-//! `tortie-store`: see ARCHITECTURE.md.
+//! Datastores: what a user wrote, validated, as changes of [`tortie_model`] objects.
+//!
+//! Owns: wire types of Kubernetes and Calico, their validation, and the stream of changes ([`Store`]).
+//! Does not: compute across objects, except for merging settings.
+//! Invariant: what leaves here is valid; what was refused leaves the last good version in force and is
+//! reported as a [`Rejection`] until it is put right.
+#![forbid(unsafe_code)]
+
+pub mod dir;
+pub mod event;
+pub mod rejection;
+pub mod stream;
+
+pub use event::{Batch, Event, Revision};
+pub use rejection::{Effect, ObjectName, Origin, Rejection};
+pub use stream::{Gone, Handle, Store};
