@@ -60,7 +60,8 @@ const PLACES: [Place; 8] = [
     Place { family: "k8s-openapi", folders: &["control/store"] },
     Place { family: "tokio", folders: &["control/store", "control/host", "lab", "bins", "tests"] },
     Place { family: "anyhow", folders: &["bins", "lab", "xtask", "tests"] },
-    Place { family: "rtnetlink", folders: &["control/host", "lab", "testkit", "tests"] },
+    // In bins for the CNI plugin, which is a process of its own beside the agent.
+    Place { family: "rtnetlink", folders: &["control/host", "lab", "bins", "testkit", "tests"] },
     // System calls are effects: the pure crates have none.
     Place { family: "nix", folders: &["control/host", "control/store", "lab", "bins", "testkit", "tests"] },
 ];
