@@ -1,0 +1,21 @@
+//! `bpf(2)`: maps, programs, links, pins and iterators, without a loader.
+//!
+//! Owns: the system call and the layouts of its attributes.
+//! Does not: parse object files or decide what is loaded.
+//! Invariant: every buffer handed to the kernel is as long as the kernel will read or write; the
+//! lengths come from the kernel's own description of the map, not from the caller.
+
+mod link;
+mod map;
+mod pin;
+mod program;
+mod ring;
+mod sys;
+
+pub use link::{Attach, Link, LinkInfo, tcx_programs};
+pub use map::{Cursor, Map, MapDef, MapInfo, Update, possible_cpus};
+pub use pin::{get_link, get_map, get_program, pin};
+pub use program::{
+    LoadError, Program, ProgramDef, ProgramInfo, ProgramKind, Run, RunResult, load_btf, program_ids,
+};
+pub use ring::RingBuffer;
