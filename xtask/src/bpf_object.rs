@@ -98,7 +98,7 @@ pub fn build(request: &Request<'_>) -> Result<(), BuildError> {
     let mut command = cargo(request, &Compiler::find()?, &find_linker()?);
     let done = command.status().is_ok_and(|status| status.success());
     if !done {
-        return Err(BuildError::Failed { command: format!("{command:?}") });
+        return Err(BuildError::Failed { command: describe(&command) });
     }
     let built = request.build_dir.join(TARGET).join(PROFILE).join(PACKAGE);
     write_if_different(request.output, &fs::read(&built).map_err(at(&built))?)
@@ -171,6 +171,16 @@ fn cargo(request: &Request<'_>, compiler: &Compiler, linker: &Path) -> Command {
     command.env("CARGO_TARGET_BPFEL_UNKNOWN_NONE_LINKER", linker);
     command.env("CARGO_TARGET_BPFEL_UNKNOWN_NONE_RUSTFLAGS", FLAGS.join(" "));
     command
+}
+
+/// The command as a person would type it.
+pub fn describe(command: &Command) -> String {
+    let settings = command.get_envs().filter_map(|(name, value)| Some((name, value?)));
+    let settings = settings.map(|(name, value)| format!("{}={value:?}", name.to_string_lossy()));
+    let program = Path::new(command.get_program()).file_name().unwrap_or(command.get_program());
+    let words = std::iter::once(program).chain(command.get_args());
+    let words = words.map(|word| word.to_string_lossy().into_owned());
+    settings.chain(words).collect::<Vec<_>>().join(" ")
 }
 
 /// Removes what the outer cargo, clippy or rustup put into our environment.

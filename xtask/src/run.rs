@@ -10,6 +10,8 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
+pub use crate::bpf_object::describe;
+
 /// The root of the workspace.
 pub fn workspace() -> Result<&'static Path> {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("xtask is not inside the workspace")
@@ -37,11 +39,4 @@ pub fn succeed(command: &mut Command) -> Result<()> {
         bail!("{} failed ({status})", describe(command));
     }
     Ok(())
-}
-
-/// The command as a person would type it.
-pub fn describe(command: &Command) -> String {
-    let program = Path::new(command.get_program()).file_name().unwrap_or(command.get_program());
-    let words = std::iter::once(program).chain(command.get_args());
-    words.map(|word| word.to_string_lossy()).collect::<Vec<_>>().join(" ")
 }
