@@ -15,6 +15,8 @@ mod netns;
 mod object;
 pub mod plan;
 mod process;
+mod proto;
+pub mod server;
 mod state;
 mod underlay;
 mod world;
