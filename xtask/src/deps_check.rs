@@ -3,9 +3,9 @@
 //! Owns: the two tables of rules. Does not: judge licences, sources or versions (`deny.toml`).
 //! Invariant: a crate of the workspace that the tables do not know is a violation.
 
-use std::fmt;
+use std::{fmt, fs};
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use cargo_metadata::{DependencyKind, MetadataCommand};
 
 use crate::run;
@@ -104,7 +104,9 @@ impl fmt::Display for Violation {
 /// Checks this workspace.
 pub fn main() -> Result<()> {
     let edges = workspace_edges()?;
-    let violations: Vec<_> = edges.iter().filter_map(judge).collect();
+    let reasons = reasons()?;
+    let violations: Vec<_> =
+        edges.iter().filter_map(|edge| judge(edge).or_else(|| unexplained(edge, &reasons))).collect();
     for violation in &violations {
         eprintln!("{violation}");
     }
@@ -137,6 +139,18 @@ fn workspace_edges() -> Result<Vec<Edge>> {
 fn judge(edge: &Edge) -> Option<Violation> {
     let rule = if edge.to_is_ours { judge_room(edge) } else { judge_place(edge) };
     rule.map(|rule| Violation { from: edge.from.clone(), to: edge.to.clone(), rule })
+}
+
+/// The page with a line for each dependency.
+fn reasons() -> Result<String> {
+    let path = run::workspace()?.join("design/dependencies.md");
+    fs::read_to_string(&path).with_context(|| path.display().to_string())
+}
+
+fn unexplained(edge: &Edge, reasons: &str) -> Option<Violation> {
+    let explained = edge.to_is_ours || reasons.contains(&format!("**{}**", edge.to));
+    let rule = "design/dependencies.md has no line that says why".to_owned();
+    (!explained).then(|| Violation { from: edge.from.clone(), to: edge.to.clone(), rule })
 }
 
 fn judge_room(edge: &Edge) -> Option<String> {
@@ -232,6 +246,14 @@ mod tests {
             judge(&outside("tortie-calc", "control/calc", "kubernetes")).is_none(),
             "only the family kube"
         );
+    }
+
+    #[test]
+    fn a_dependency_without_a_reason_is_a_violation() {
+        let edge = outside("tortie-store", "control/store", "serde");
+        assert!(unexplained(&edge, "- **serde**, **serde_json**: resources.").is_none());
+        assert!(unexplained(&edge, "- **serde_json**: serde without its line.").is_some());
+        assert!(unexplained(&ours("tortie-store", "tortie-model"), "").is_none());
     }
 
     #[test]
