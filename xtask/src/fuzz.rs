@@ -4,14 +4,14 @@
 //! the corpora. Invariant: works with the stable compiler, without cargo-fuzz.
 
 use std::fs;
-use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context, Result, bail};
-use cargo_metadata::{MetadataCommand, Package};
+use cargo_metadata::MetadataCommand;
 
 use crate::run;
 
+const PACKAGE: &str = "tortie-fuzz";
 /// What libFuzzer needs from the compiler: counters per edge, a table of them, and the operands of compares.
 const COVERAGE: &str = "--cfg fuzzing -C debug-assertions -C codegen-units=1 -C passes=sancov-module \
     -C llvm-args=-sanitizer-coverage-level=4 -C llvm-args=-sanitizer-coverage-inline-8bit-counters \
@@ -23,16 +23,16 @@ const HOST: &str =
 /// Runs one target or all, each for the given time, from its committed corpus.
 pub fn main(target: Option<&str>, seconds: u64) -> Result<()> {
     let root = run::workspace()?.join("fuzz");
-    let known = targets(&root)?;
+    let known = targets()?;
     let chosen: Vec<&String> =
         known.iter().filter(|name| target.is_none_or(|wanted| wanted == *name)).collect();
     if chosen.is_empty() {
         bail!("no fuzz target {}; there are {}", target.unwrap_or("at all"), known.join(", "));
     }
     let build_dir = run::target_dir()?.join("fuzz");
-    let mut build =
-        run::cargo(["build", "--release", "--target", HOST, "--manifest-path", "fuzz/Cargo.toml"])?;
-    run::succeed(build.arg("--target-dir").arg(&build_dir).env("RUSTFLAGS", COVERAGE))?;
+    let mut build = run::cargo(["build", "--release", "--target", HOST, "--package", PACKAGE])?;
+    build.args(["--features", "libfuzzer", "--bins", "--target-dir"]).arg(&build_dir);
+    run::succeed(build.env("RUSTFLAGS", COVERAGE))?;
     for name in chosen {
         eprintln!("==> {name} for {seconds} s");
         let found = build_dir.join("found").join(name);
@@ -50,14 +50,9 @@ pub fn main(target: Option<&str>, seconds: u64) -> Result<()> {
     Ok(())
 }
 
-fn targets(root: &Path) -> Result<Vec<String>> {
-    let metadata =
-        MetadataCommand::new().current_dir(root).no_deps().exec().context("reading fuzz/Cargo.toml")?;
-    let binaries =
-        |package: &Package| package.targets.iter().filter(|t| t.is_bin()).map(|t| t.name.clone()).collect();
-    Ok(metadata
-        .workspace_packages()
-        .into_iter()
-        .flat_map(|package| -> Vec<String> { binaries(package) })
-        .collect())
+fn targets() -> Result<Vec<String>> {
+    let metadata = MetadataCommand::new().current_dir(run::workspace()?).no_deps().exec()?;
+    let package = metadata.workspace_packages().into_iter().find(|package| package.name.as_str() == PACKAGE);
+    let package = package.with_context(|| format!("no package {PACKAGE}"))?;
+    Ok(package.targets.iter().filter(|target| target.is_bin()).map(|target| target.name.clone()).collect())
 }
