@@ -1,0 +1,143 @@
+//! Class numbers: one for each combination of memberships in use.
+
+use super::ClassId;
+use crate::form::SetId;
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+use tortie_abi::policy::NO_CLASS;
+
+#[derive(Debug)]
+struct Slot {
+    sets: Arc<[SetId]>,
+    /// Entries that have this class.
+    entries: usize,
+    /// Said to be born, not yet said to be retired.
+    announced: bool,
+}
+
+/// Gives numbers out and takes them back.
+#[derive(Debug)]
+pub struct Ids {
+    slots: Vec<Option<Slot>>,
+    by_sets: HashMap<Arc<[SetId]>, ClassId>,
+    free: BTreeSet<ClassId>,
+    quarantined: BTreeSet<ClassId>,
+    unsettled: BTreeSet<ClassId>,
+}
+
+impl Ids {
+    pub fn new() -> Self {
+        let nothing: Arc<[SetId]> = Arc::new([]);
+        let slot = Slot { sets: nothing.clone(), entries: 1, announced: true };
+        Self {
+            slots: vec![Some(slot)],
+            by_sets: HashMap::from([(nothing, NO_CLASS)]),
+            free: BTreeSet::new(),
+            quarantined: BTreeSet::new(),
+            unsettled: BTreeSet::new(),
+        }
+    }
+
+    /// One more entry has these memberships (sorted).
+    pub fn acquire(&mut self, sets: &[SetId]) -> ClassId {
+        let class = match self.by_sets.get(sets) {
+            Some(class) => *class,
+            None => self.insert(sets.into()),
+        };
+        if let Some(slot) = self.slot_mut(class) {
+            slot.entries += 1;
+            if slot.entries == 1 {
+                self.unsettled.insert(class);
+            }
+        }
+        class
+    }
+
+    fn insert(&mut self, sets: Arc<[SetId]>) -> ClassId {
+        let slot = Some(Slot { sets: sets.clone(), entries: 0, announced: false });
+        let class = match self.free.pop_first() {
+            Some(class) => class,
+            None => {
+                self.slots.push(None);
+                (self.slots.len() - 1) as ClassId
+            }
+        };
+        if let Some(place) = self.slots.get_mut(class as usize) {
+            *place = slot;
+        }
+        self.by_sets.insert(sets, class);
+        class
+    }
+
+    /// One entry less has this class.
+    pub fn release(&mut self, class: ClassId) {
+        if let Some(slot) = self.slot_mut(class) {
+            slot.entries = slot.entries.saturating_sub(1);
+            if slot.entries == 0 {
+                self.unsettled.insert(class);
+            }
+        }
+    }
+
+    fn slot_mut(&mut self, class: ClassId) -> Option<&mut Slot> {
+        self.slots.get_mut(class as usize).and_then(Option::as_mut)
+    }
+
+    pub fn sets_of(&self, class: ClassId) -> Option<&Arc<[SetId]>> {
+        self.slots.get(class as usize).and_then(Option::as_ref).map(|slot| &slot.sets)
+    }
+
+    /// The stored list of these sets, shared with the class where there is one.
+    pub fn share(&self, sets: Vec<SetId>) -> Arc<[SetId]> {
+        match self.by_sets.get_key_value(&*sets) {
+            Some((shared, _)) => shared.clone(),
+            None => sets.into(),
+        }
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = (ClassId, &[SetId])> {
+        let slots = self.slots.iter().enumerate();
+        slots.filter_map(|(class, slot)| {
+            slot.as_ref().filter(|slot| slot.entries > 0).map(|slot| (class as ClassId, &*slot.sets))
+        })
+    }
+
+    /// Which classes came and which went since the last time. One that came and went was never there.
+    pub fn settle(&mut self) -> (Vec<(ClassId, Arc<[SetId]>)>, Vec<ClassId>) {
+        let (mut born, mut retired) = (Vec::new(), Vec::new());
+        for class in std::mem::take(&mut self.unsettled) {
+            let Some(slot) = self.slot_mut(class) else { continue };
+            match (slot.entries > 0, slot.announced) {
+                (true, false) => {
+                    slot.announced = true;
+                    born.push((class, slot.sets.clone()));
+                }
+                (true, true) => {}
+                (false, announced) => {
+                    self.forget(class);
+                    if announced {
+                        self.quarantined.insert(class);
+                        retired.push(class);
+                    } else {
+                        self.free.insert(class);
+                    }
+                }
+            }
+        }
+        (born, retired)
+    }
+
+    fn forget(&mut self, class: ClassId) {
+        if let Some(slot) = self.slots.get_mut(class as usize).and_then(Option::take) {
+            self.by_sets.remove(&slot.sets);
+        }
+    }
+
+    pub fn recycle(&mut self, retired: &[ClassId]) {
+        for class in retired {
+            if self.quarantined.remove(class) {
+                self.free.insert(*class);
+            }
+        }
+    }
+}
