@@ -66,6 +66,24 @@ pub trait Family: Sized + Copy + 'static {
     /// How much of a packet an ICMP error quotes at most; a multiple of 4.
     const QUOTE_BYTES: u32;
 
+    /// ICMP type of an echo request.
+    const ECHO_REQUEST: u8;
+    /// ICMP type and code of "port unreachable".
+    const PORT_UNREACHABLE: (u8, u8);
+    /// ICMP type and code of "time to live exceeded".
+    const TTL_EXCEEDED: (u8, u8);
+    /// ICMP type and code of "fragmentation needed", "packet too big".
+    const TOO_BIG: (u8, u8);
+
+    /// Does a quoted packet follow an ICMP header of this type?
+    fn icmp_is_error(kind: u8) -> bool;
+    /// Echo request or reply?
+    fn icmp_is_echo(kind: u8) -> bool;
+    /// Neighbour discovery and multicast listener messages: they never leave the link.
+    fn icmp_is_link_control(kind: u8) -> bool;
+    /// What only a router may send.
+    fn icmp_is_from_router(kind: u8) -> bool;
+
     /// The key of a tuple.
     fn flow_key(tuple: &Tuple<Self::Addr>) -> Self::FlowKey;
     /// The tuple of a key.
@@ -87,6 +105,8 @@ pub trait Family: Sized + Copy + 'static {
     fn is_martian_destination(address: &Self::Addr) -> bool;
     /// Multicast or broadcast.
     fn is_group(address: &Self::Addr) -> bool;
+    /// An address that means something on one link only: link-local, or a group of that scope.
+    fn is_link_scope(address: &Self::Addr) -> bool;
     /// IPv4 in the first word, the rest zero.
     fn widen(address: &Self::Addr) -> Ip6;
 
@@ -113,7 +133,8 @@ pub trait Family: Sized + Copy + 'static {
     /// Takes one from the time to live of the IP header at `offset`. `None`: nothing was written.
     fn decrement_ttl<K: Packet>(k: &K, offset: u32) -> Option<()>;
     /// The pseudo header of a transport packet of `length` bytes.
-    fn pseudo_header(source: &Self::Addr, destination: &Self::Addr, protocol: IpProtocol, length: u16) -> Sum;
+    fn pseudo_header(source: &Self::Addr, destination: &Self::Addr, protocol: IpProtocol, length: u16)
+    -> Sum;
     /// Writes a fresh IP header at `offset`, for `length` bytes of `protocol` behind it.
     fn store_header<K: Packet>(
         k: &K,

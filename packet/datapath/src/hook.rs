@@ -1,0 +1,28 @@
+//! What each hook does, in order. The only functions that see every trait.
+
+mod from_host_device;
+mod from_workload;
+mod known;
+mod related;
+mod reply;
+mod resume;
+pub mod sweep;
+mod to_workload;
+
+pub use from_host_device::from_host_device;
+pub use from_workload::from_workload;
+pub use related::related;
+pub use reply::reply;
+pub use resume::resume;
+pub use to_workload::to_workload;
+
+use crate::verdict::{Next, Step};
+
+/// A refused step is a drop.
+#[inline(always)]
+fn finish(step: Step<Next>) -> Next {
+    match step {
+        Ok(next) => next,
+        Err(reason) => Next::drop(reason),
+    }
+}

@@ -1,0 +1,76 @@
+//! Packets leaving a pod.
+
+use super::{finish, known};
+use crate::family::Family;
+use crate::kernel::Kernel;
+use crate::stage::flow::Found;
+use crate::stage::service::Choice;
+use crate::stage::{flow, parse, route, service, source};
+use crate::state::{State, answer};
+use crate::verdict::{Next, Step, Verdict};
+use tortie_abi::DropReason;
+use tortie_abi::route::Kind;
+use tortie_wire::proto::IpProtocol;
+
+/// A packet leaves a pod.
+#[inline(always)]
+pub fn from_workload<F: Family, K: Kernel<F>>(k: &K, s: &mut State<F>) -> Next {
+    finish(leaving(k, s))
+}
+
+#[inline(always)]
+fn leaving<F: Family, K: Kernel<F>>(k: &K, s: &mut State<F>) -> Step<Next> {
+    if k.has_vlan_tag() {
+        return Err(DropReason::VlanTag);
+    }
+    parse::ip(k, s)?;
+    parse::transport(k, s)?;
+    if parse::is_from_router(s) {
+        return Err(DropReason::RouterImpersonation);
+    }
+    if parse::is_link_control(s) && stays_on_link(k, s) {
+        return Ok(Verdict::Pass.into());
+    }
+    parse::refuse_martians(s)?;
+    source::check_not_spoofed(k, s)?;
+    if parse::is_icmp_error(s) {
+        return Ok(Next::Related);
+    }
+    match flow::lookup(k, s)? {
+        Found::Known => known::known(k, s),
+        Found::New => opening(k, s),
+    }
+}
+
+/// Neighbour discovery is between the pod and the node; addressed to others it is a packet like any other.
+#[inline(always)]
+fn stays_on_link<F: Family, K: Kernel<F>>(k: &K, s: &State<F>) -> bool {
+    F::is_link_scope(&s.tuple.destination)
+        || matches!(k.route(&s.tuple.destination), Some(r) if r.kind == Kind::Host as u8)
+}
+
+#[inline(always)]
+fn opening<F: Family, K: Kernel<F>>(k: &K, s: &mut State<F>) -> Step<Next> {
+    if !parse::opens(s) {
+        return unknown_flow(s);
+    }
+    if service::choose(k, s)? == Choice::Refuse {
+        return Ok(Next::Reply);
+    }
+    route::find(k, s)?;
+    s.client_slot = s.slot;
+    s.reply_target = k.endpoint(s.slot, |e| e.id).ok_or(DropReason::Internal)?;
+    known::new(k, s)
+}
+
+/// A TCP client that still believes in a connection gets a reset; everything else is dropped.
+#[inline(always)]
+fn unknown_flow<F: Family>(s: &mut State<F>) -> Step<Next> {
+    if s.tuple.protocol != IpProtocol::TCP.0 {
+        return Err(DropReason::NoFlow);
+    }
+    s.reason = DropReason::NoFlow as u16;
+    s.answer = answer::RESET;
+    s.answer_source = s.tuple.destination;
+    Ok(Next::Reply)
+}

@@ -1,0 +1,155 @@
+//! ICMP errors: they belong to the flow whose packet they quote, and are translated like it, inside too.
+
+use super::finish;
+use crate::family::{Family, FlowEntry};
+use crate::kernel::{ChecksumKind, Kernel};
+use crate::stage::{exit, nat, policy};
+use crate::state::{IP_OFFSET, State};
+use crate::tuple::Tuple;
+use crate::verdict::{Next, Step, Verdict};
+use tortie_abi::DropReason;
+use tortie_abi::Hook;
+use tortie_abi::flow::flags;
+use tortie_wire::Be16;
+use tortie_wire::checksum::Delta;
+use tortie_wire::icmp4::Icmp4Header;
+use tortie_wire::proto::IpProtocol;
+
+/// An ICMP error at any hook.
+#[inline(always)]
+pub fn related<F: Family, K: Kernel<F>>(k: &K, s: &mut State<F>) -> Next {
+    finish(translate(k, s))
+}
+
+/// Where things are inside the error.
+#[derive(Clone, Copy)]
+struct Quote<A> {
+    ip_offset: u32,
+    transport_offset: u32,
+    tuple: Tuple<A>,
+}
+
+#[inline(always)]
+fn translate<F: Family, K: Kernel<F>>(k: &K, s: &mut State<F>) -> Step<Next> {
+    let quote = read_quote(k, s)?;
+    // The error goes to whom the quoted packet came from: it travels with the other direction.
+    let key = F::flow_key(&quote.tuple.reversed());
+    let found = k.flow(&key, |f| *f).or_else(|| k.half_open(&key, |f| *f));
+    let Some(entry) = found else { return unrelated(k, s) };
+    let error = s.tuple;
+    s.flow = entry;
+    if !policy::is_current(k, s)? {
+        return Err(DropReason::IcmpUnrelated);
+    }
+    s.tuple = quote.tuple.reversed();
+    let inner = nat::translated(k, &s.tuple, &s.flow)?.reversed();
+    s.tuple = error;
+    let outer = outer_addresses::<F>(&error, &quote.tuple, &inner);
+    if entry.core().flags & (flags::NAT_DESTINATION | flags::NAT_SOURCE) != 0 {
+        write(k, s, &quote, &inner, &outer).ok_or(DropReason::RewriteFailed)?;
+    }
+    // Addresses are done: what is left is the way out.
+    s.flow.core_mut().flags &= flags::REPLY | flags::CLIENT_POLICY | flags::SERVER_POLICY;
+    s.tuple = outer;
+    exit::leave(k, s)
+}
+
+/// To the host itself an error may mean something; to a pod, only its own flows'.
+#[inline(always)]
+fn unrelated<F: Family, K: Kernel<F>>(k: &K, s: &State<F>) -> Step<Next> {
+    let local_pod = matches!(
+        k.route(&s.tuple.destination),
+        Some(r) if r.kind == tortie_abi::route::Kind::LocalPod as u8
+    );
+    if s.is_at(Hook::FromHostDevice) && !local_pod {
+        return Ok(Verdict::Pass.into());
+    }
+    Err(DropReason::IcmpUnrelated)
+}
+
+#[inline(always)]
+fn read_quote<F: Family, K: Kernel<F>>(k: &K, s: &State<F>) -> Step<Quote<F::Addr>> {
+    let ip_offset = s.transport_offset.wrapping_add(Icmp4Header::LEN as u32);
+    let ip = F::parse_quoted(k, ip_offset).map_err(|_| DropReason::IcmpUnrelated)?;
+    let transport_offset = ip_offset.wrapping_add(ip.header_bytes);
+    let mut tuple = Tuple {
+        source: ip.source,
+        destination: ip.destination,
+        source_port: Be16::ZERO,
+        destination_port: Be16::ZERO,
+        protocol: ip.protocol,
+    };
+    let protocol = IpProtocol(ip.protocol);
+    if protocol.has_ports() {
+        let [source, destination]: [Be16; 2] = k.load(transport_offset).ok_or(DropReason::IcmpUnrelated)?;
+        tuple.source_port = source;
+        tuple.destination_port = destination;
+    } else if protocol == F::ICMP {
+        let header: Icmp4Header = k.load(transport_offset).ok_or(DropReason::IcmpUnrelated)?;
+        // An error about an error is never sent (RFC 1122 section 3.2.2, RFC 4443 section 2.4).
+        if !F::icmp_is_echo(header.kind) {
+            return Err(DropReason::IcmpUnrelated);
+        }
+        tuple.source_port = header.echo_id();
+        tuple.destination_port = header.echo_id();
+    }
+    Ok(Quote { ip_offset, transport_offset, tuple })
+}
+
+/// The error's own addresses: its destination is the quoted source; its source changes only when the
+/// quoted destination itself speaks, a router keeps its name.
+#[inline(always)]
+fn outer_addresses<F: Family>(
+    error: &Tuple<F::Addr>,
+    quoted: &Tuple<F::Addr>,
+    inner: &Tuple<F::Addr>,
+) -> Tuple<F::Addr> {
+    let mut outer = *error;
+    outer.destination = inner.source;
+    if error.source == quoted.destination {
+        outer.source = inner.destination;
+    }
+    outer
+}
+
+/// Rewrites the quoted packet, the outer header, and the error's checksum, which covers the quote.
+#[inline(always)]
+fn write<F: Family, K: Kernel<F>>(
+    k: &K,
+    s: &State<F>,
+    quote: &Quote<F::Addr>,
+    inner: &Tuple<F::Addr>,
+    outer: &Tuple<F::Addr>,
+) -> Option<()> {
+    let old = &quote.tuple;
+    // An IPv4 header's checksum makes up for its addresses, so only IPv6's count.
+    let mut delta = Delta::NONE;
+    if F::VERSION == 6 {
+        delta = F::address_delta(delta, &old.source, &inner.source);
+        delta = F::address_delta(delta, &old.destination, &inner.destination);
+    }
+    F::store_addresses(
+        k,
+        quote.ip_offset,
+        (&old.source, &old.destination),
+        (&inner.source, &inner.destination),
+    )?;
+    if IpProtocol(old.protocol).has_ports() {
+        k.store(quote.transport_offset, [inner.source_port, inner.destination_port])?;
+        delta = delta.word16(old.source_port, inner.source_port);
+        delta = delta.word16(old.destination_port, inner.destination_port);
+    }
+    let checksum = s.transport_offset.wrapping_add(Icmp4Header::CHECKSUM_OFFSET as u32);
+    if F::VERSION == 6 {
+        let addresses = F::address_delta(Delta::NONE, &s.tuple.source, &outer.source);
+        let addresses = F::address_delta(addresses, &s.tuple.destination, &outer.destination);
+        k.update_checksum(checksum, addresses, ChecksumKind::PseudoHeader { udp: false })?;
+    }
+    k.update_checksum(checksum, delta, ChecksumKind::Payload { udp: false })?;
+    F::store_addresses(
+        k,
+        IP_OFFSET,
+        (&s.tuple.source, &s.tuple.destination),
+        (&outer.source, &outer.destination),
+    )
+}

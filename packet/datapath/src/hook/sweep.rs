@@ -1,0 +1,81 @@
+//! Expiry: what a sweep over a flow table does with each entry.
+
+use crate::family::{Family, FlowEntry};
+use crate::kernel::{Flows, Topology};
+use crate::stage::flow::{self, Table};
+use crate::stage::nat;
+use tortie_abi::Tick;
+use tortie_abi::flow::{FlowCore, State as Life};
+use tortie_abi::settings::Settings;
+use tortie_wire::proto::IpProtocol;
+
+/// An entry younger than this may still miss its other direction.
+const ORPHAN_TICKS: u32 = Tick::ticks_of_millis(2_000);
+
+/// What becomes of an entry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fate {
+    /// It stays.
+    Keep,
+    /// Both directions have been idle for too long: both go.
+    Expired,
+    /// Its endpoint or next hop is gone: both directions go.
+    Stale,
+    /// Its other direction is missing: it goes.
+    Orphaned,
+}
+
+/// Judges one entry of `table` and says the key of its other direction.
+#[inline(always)]
+pub fn examine<F: Family, K: Flows<F> + Topology<F>>(
+    k: &K,
+    table: Table,
+    key: &F::FlowKey,
+    entry: &F::Flow,
+    now: Tick,
+) -> (Fate, F::FlowKey) {
+    let tuple = F::tuple(key);
+    let Ok(partner) = nat::partner(k, &tuple, entry) else { return (Fate::Keep, *key) };
+    (judge(k, table, &partner, entry.core(), tuple.protocol, now), partner)
+}
+
+#[inline(always)]
+fn judge<F: Family, K: Flows<F> + Topology<F>>(
+    k: &K,
+    table: Table,
+    partner: &F::FlowKey,
+    core: &FlowCore,
+    protocol: u8,
+    now: Tick,
+) -> Fate {
+    if flow::is_stale::<F, K>(k, core.target) {
+        return Fate::Stale;
+    }
+    let Some(limit) = k.settings(|c| timeout::<F>(c, protocol, core.state)) else { return Fate::Keep };
+    if now.since(core.last_seen) <= limit {
+        return Fate::Keep;
+    }
+    let partner_seen = match table {
+        Table::Main => k.flow(partner, |p| p.core().last_seen),
+        Table::HalfOpen => k.half_open(partner, |p| p.core().last_seen),
+    };
+    match partner_seen {
+        Some(seen) if now.since(seen) > limit => Fate::Expired,
+        Some(_) => Fate::Keep,
+        None if now.since(core.created) > ORPHAN_TICKS => Fate::Orphaned,
+        None => Fate::Keep,
+    }
+}
+
+/// Ticks that a flow of this protocol and state may be idle.
+#[inline(always)]
+pub fn timeout<F: Family>(settings: &Settings, protocol: u8, life: u8) -> u32 {
+    let unreplied = life == Life::Unreplied as u8;
+    match IpProtocol(protocol) {
+        IpProtocol::TCP => settings.tcp_timeouts.get((life & 7) as usize).copied().unwrap_or(0),
+        IpProtocol::UDP if unreplied => settings.udp_unreplied,
+        IpProtocol::UDP => settings.udp,
+        icmp if icmp == F::ICMP => settings.icmp,
+        _ => settings.other,
+    }
+}

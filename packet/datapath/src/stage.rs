@@ -1,0 +1,11 @@
+//! One thing each. A stage's bounds say what it may touch.
+
+pub mod exit;
+pub mod flow;
+pub mod nat;
+pub mod parse;
+pub mod policy;
+pub mod route;
+pub mod service;
+pub mod source;
+pub mod tcp;

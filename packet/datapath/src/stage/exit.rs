@@ -1,0 +1,128 @@
+//! Owns: the last step, out of the hook. Invariant: nothing is forwarded to an endpoint or next hop that
+//! is not the one the flow was made for, or whose programs are not in force.
+
+use crate::family::{Family, FlowEntry};
+use crate::kernel::{Packet, Topology};
+use crate::stage::nat;
+use crate::state::{IP_OFFSET, State, answer};
+use crate::verdict::{Next, Step, Verdict};
+use tortie_abi::endpoint::endpoint_flags;
+use tortie_abi::settings::flags;
+use tortie_abi::target::TargetKind;
+use tortie_abi::{DropReason, Hook};
+use tortie_wire::Mac;
+
+/// Rewrites the packet as its flow says and sends it on its way.
+#[inline(always)]
+pub fn leave<F: Family, K: Packet + Topology<F>>(k: &K, s: &mut State<F>) -> Step<Next> {
+    if s.is_at(Hook::ToWorkload) {
+        check_own(k, s)?;
+        nat::rewrite(k, s)?;
+        return Ok(Verdict::Pass.into());
+    }
+    match s.flow.core().target.kind() {
+        TargetKind::Host => to_host(k, s),
+        TargetKind::Endpoint => to_endpoint(k, s),
+        TargetKind::NextHop => to_next_hop(k, s),
+        TargetKind::Unknown => Err(DropReason::Internal),
+    }
+}
+
+/// At to-workload the packet is already on its way into the pod: it must be this one's.
+#[inline(always)]
+fn check_own<F: Family, K: Topology<F>>(k: &K, s: &State<F>) -> Step<()> {
+    let id = k.endpoint(s.slot, |e| e.id).ok_or(DropReason::Internal)?;
+    if id == s.flow.core().target { Ok(()) } else { Err(DropReason::TargetGone) }
+}
+
+#[inline(always)]
+fn to_host<F: Family, K: Packet + Topology<F>>(k: &K, s: &State<F>) -> Step<Next> {
+    nat::rewrite(k, s)?;
+    Ok(Verdict::Pass.into())
+}
+
+/// Tells to-workload that this packet has been judged for the interface it is sent out of. A packet that
+/// goes to the host's stack never gets the mark: the stack may send it to an endpoint that was not asked.
+#[inline(always)]
+pub fn mark_seen<F: Family, K: Packet + Topology<F>>(k: &K) -> Step<()> {
+    let seen = k.settings(|c| c.mark_seen).ok_or(DropReason::Internal)?;
+    k.set_mark(k.mark() | seen);
+    Ok(())
+}
+
+/// Has one of our own programs judged this packet before?
+#[inline(always)]
+pub fn is_seen<F: Family, K: Packet + Topology<F>>(k: &K) -> Step<bool> {
+    let seen = k.settings(|c| c.mark_seen).ok_or(DropReason::Internal)?;
+    Ok(seen != 0 && k.mark() & seen == seen)
+}
+
+#[inline(always)]
+fn to_endpoint<F: Family, K: Packet + Topology<F>>(k: &K, s: &mut State<F>) -> Step<Next> {
+    let target = s.flow.core().target;
+    let (id, ready, ifindex, macs) = k
+        .endpoint(target.slot(), |e| (e.id, e.flags & endpoint_flags::READY, e.ifindex, [e.mac, e.host_mac]))
+        .ok_or(DropReason::Internal)?;
+    if id != target {
+        return Err(DropReason::TargetGone);
+    }
+    if ready == 0 {
+        return Err(DropReason::EndpointNotReady);
+    }
+    if s.ip.ttl <= 1 {
+        return ttl_exceeded(k, s);
+    }
+    nat::rewrite(k, s)?;
+    store_macs(k, macs)?;
+    F::decrement_ttl(k, IP_OFFSET).ok_or(DropReason::RewriteFailed)?;
+    if k.settings(|c| c.flags & flags::NO_REDIRECT_PEER != 0).ok_or(DropReason::Internal)? {
+        mark_seen(k)?;
+        return Ok(Verdict::Interface { ifindex }.into());
+    }
+    Ok(Verdict::Peer { ifindex }.into())
+}
+
+#[inline(always)]
+fn store_macs<K: Packet>(k: &K, macs: [Mac; 2]) -> Step<()> {
+    k.store(0, macs).ok_or(DropReason::RewriteFailed)
+}
+
+#[inline(always)]
+fn to_next_hop<F: Family, K: Packet + Topology<F>>(k: &K, s: &mut State<F>) -> Step<Next> {
+    let target = s.flow.core().target;
+    let (id, mtu_bytes) = k.next_hop(target.slot(), |n| (n.id, n.mtu_bytes)).ok_or(DropReason::Internal)?;
+    if id != target {
+        return Err(DropReason::TargetGone);
+    }
+    if s.ip.ttl <= 1 {
+        return ttl_exceeded(k, s);
+    }
+    if s.ip.total_bytes > mtu_bytes && !k.is_aggregate() {
+        return too_big(k, s, mtu_bytes);
+    }
+    nat::rewrite(k, s)?;
+    F::decrement_ttl(k, IP_OFFSET).ok_or(DropReason::RewriteFailed)?;
+    Ok(Verdict::Neighbour { slot: target.slot() }.into())
+}
+
+/// A router would answer; so does the node.
+#[inline(always)]
+fn ttl_exceeded<F: Family, K: Topology<F>>(k: &K, s: &mut State<F>) -> Step<Next> {
+    s.reason = DropReason::TtlExceeded as u16;
+    s.answer = answer::TTL_EXCEEDED;
+    s.answer_source = k.settings(F::error_source).ok_or(DropReason::Internal)?;
+    Ok(Next::Reply)
+}
+
+/// Without permission to fragment, the sender is told; with it, the host's stack fragments.
+#[inline(always)]
+fn too_big<F: Family, K: Packet + Topology<F>>(k: &K, s: &mut State<F>, mtu_bytes: u32) -> Step<Next> {
+    if s.ip.dont_fragment == 0 {
+        return to_host(k, s);
+    }
+    s.reason = DropReason::TooBig as u16;
+    s.answer = answer::TOO_BIG;
+    s.mtu_bytes = mtu_bytes;
+    s.answer_source = k.settings(F::error_source).ok_or(DropReason::Internal)?;
+    Ok(Next::Reply)
+}

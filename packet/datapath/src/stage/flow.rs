@@ -1,0 +1,288 @@
+//! Owns: finding, following and creating flows. Does not: admit them.
+//! Invariant: an entry in the main table belongs to a flow that both sides have spoken on (D4); both
+//! directions' entries agree on state and generation after every transition.
+
+use crate::family::{Family, FlowEntry};
+use crate::kernel::{Flows, Insert, Kernel, TableFull, Topology};
+use crate::stage::{nat, tcp};
+use crate::state::State;
+use crate::verdict::Step;
+use tortie_abi::flow::{FlowCore, State as Life, flags};
+use tortie_abi::target::TargetKind;
+use tortie_abi::{DropReason, Target};
+use tortie_wire::proto::IpProtocol;
+use tortie_wire::tcp::TcpFlags;
+
+/// Attempts to find a free client port before a new flow is refused.
+const PORT_ATTEMPTS: u32 = 3;
+
+/// Which table an entry was found in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Table {
+    /// The main table.
+    Main,
+    /// The half-open table.
+    HalfOpen,
+}
+
+/// What is known about a packet's flow. When it is known, `s.flow` holds its entry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Found {
+    /// Nothing.
+    New,
+    /// It is known, and followed.
+    Known,
+}
+
+/// Finds the packet's flow, counts the packet and follows the flow's state. A flow whose endpoint or next
+/// hop is gone is forgotten.
+#[inline(always)]
+pub fn lookup<F: Family, K: Kernel<F>>(k: &K, s: &mut State<F>) -> Step<Found> {
+    let key = F::flow_key(&s.tuple);
+    let (table, eventful) = match k.flow(&key, |entry| touch::<F>(entry, s)) {
+        Some(eventful) => (Table::Main, eventful),
+        None => match k.half_open(&key, |entry| touch::<F>(entry, s)) {
+            Some(eventful) => (Table::HalfOpen, eventful),
+            None => return Ok(Found::New),
+        },
+    };
+    if is_stale::<F, K>(k, s.flow.core().target) {
+        forget(k, s, &key)?;
+        return Ok(Found::New);
+    }
+    match table {
+        Table::Main if !eventful => Ok(Found::Known),
+        Table::Main => follow_main(k, s, &key),
+        Table::HalfOpen => follow_half_open(k, s, &key),
+    }
+}
+
+/// Does the target name an endpoint or next hop that is not there any more?
+#[inline(always)]
+pub fn is_stale<F: Family, K: Topology<F>>(k: &K, target: Target) -> bool {
+    match target.kind() {
+        TargetKind::Host => false,
+        TargetKind::Endpoint => k.endpoint(target.slot(), |e| e.id) != Some(target),
+        TargetKind::NextHop => k.next_hop(target.slot(), |n| n.id) != Some(target),
+        TargetKind::Unknown => true,
+    }
+}
+
+#[inline(always)]
+fn forget<F: Family, K: Kernel<F>>(k: &K, s: &State<F>, key: &F::FlowKey) -> Step<()> {
+    let partner = nat::partner(k, &s.tuple, &s.flow)?;
+    for key in [key, &partner] {
+        k.remove_flow(key);
+        k.remove_half_open(key);
+    }
+    Ok(())
+}
+
+/// Counts the packet and copies the entry into the state. Whether there is more to do than forward.
+#[inline(always)]
+fn touch<F: Family>(entry: &mut F::Flow, s: &mut State<F>) -> bool {
+    let counters = entry.counters();
+    counters.packets = counters.packets.wrapping_add(1);
+    counters.bytes = counters.bytes.wrapping_add(s.ip.total_bytes as u64);
+    let core = entry.core_mut();
+    core.last_seen = s.now;
+    let life = core.state;
+    let eventful = if s.tuple.protocol == IpProtocol::TCP.0 {
+        tcp::is_eventful(life, s.tcp())
+    } else {
+        life != Life::Established as u8
+    };
+    s.flow = *entry;
+    if s.tuple.protocol == IpProtocol::TCP.0 {
+        let core = entry.core_mut();
+        if eventful {
+            core.tcp_seen = tcp::seen(core.tcp_seen, s.tcp());
+        }
+        // Highest, in the sense of sequence numbers.
+        if s.sequence_end.wrapping_sub(core.sequence) < 1 << 31 {
+            core.sequence = s.sequence_end;
+        }
+    }
+    eventful
+}
+
+/// A main-table entry that is not plainly established, or a segment with a meaning.
+#[inline(always)]
+fn follow_main<F: Family, K: Kernel<F>>(k: &K, s: &mut State<F>, key: &F::FlowKey) -> Step<Found> {
+    if s.tuple.protocol != IpProtocol::TCP.0 {
+        return Ok(Found::Known);
+    }
+    let partner = nat::partner(k, &s.tuple, &s.flow)?;
+    let life = s.flow.core().state;
+    if s.tcp().is_opening() {
+        if tcp::is_over(life) {
+            forget(k, s, key)?;
+            return Ok(Found::New);
+        }
+        // On a live flow: nothing is believed, policy is asked again.
+        s.flow.core_mut().generation = !s.flow.core().generation;
+        return Ok(Found::Known);
+    }
+    let partner_seen = k.flow(&partner, |p| p.core().tcp_seen).unwrap_or(0);
+    let before = Life::from_byte(life).unwrap_or(Life::Established);
+    let after = tcp::next_state(s, before, partner_seen);
+    if after != before {
+        set_state(k, s, key, &partner, after);
+    }
+    Ok(Found::Known)
+}
+
+#[inline(always)]
+fn set_state<F: Family, K: Flows<F>>(
+    k: &K,
+    s: &mut State<F>,
+    key: &F::FlowKey,
+    partner: &F::FlowKey,
+    life: Life,
+) {
+    s.flow.core_mut().state = life as u8;
+    let _ = k.flow(key, |entry| entry.core_mut().state = life as u8);
+    let _ = k.flow(partner, |entry| entry.core_mut().state = life as u8);
+}
+
+/// A half-open entry: the first side speaks again, or the other side answers.
+#[inline(always)]
+fn follow_half_open<F: Family, K: Kernel<F>>(k: &K, s: &mut State<F>, key: &F::FlowKey) -> Step<Found> {
+    let reply = s.flow.core().flags & flags::REPLY != 0;
+    let is_tcp = s.tuple.protocol == IpProtocol::TCP.0;
+    if is_tcp && s.tcp().intersects(TcpFlags::RST) {
+        forget(k, s, key)?;
+        return Ok(Found::Known);
+    }
+    if !reply || (is_tcp && !s.tcp().is_answer()) {
+        return Ok(Found::Known);
+    }
+    let life = if is_tcp { Life::SynReceived } else { Life::Established };
+    promote(k, s, key, life)?;
+    Ok(Found::Known)
+}
+
+/// Both sides have spoken: both entries move to the main table, or the flow is refused.
+#[inline(always)]
+fn promote<F: Family, K: Kernel<F>>(k: &K, s: &mut State<F>, key: &F::FlowKey, life: Life) -> Step<()> {
+    let partner = nat::partner(k, &s.tuple, &s.flow)?;
+    let full = |TableFull| DropReason::FlowTableFull;
+    if !k.promote(&partner).map_err(full)? {
+        // Evicted in a flood: the client's retransmission starts the flow anew.
+        k.remove_half_open(key);
+        return Err(DropReason::NoFlow);
+    }
+    if let Err(e) = k.promote(key) {
+        k.remove_flow(&partner);
+        return Err(full(e));
+    }
+    k.remove_half_open(key);
+    k.remove_half_open(&partner);
+    set_state(k, s, key, &partner, life);
+    Ok(())
+}
+
+/// Records an admitted flow in the half-open table, both directions, and leaves the forward entry in `s.flow`.
+#[inline(always)]
+pub fn create<F: Family, K: Kernel<F>>(k: &K, s: &mut State<F>) -> Step<()> {
+    if s.flow_flags & flags::HAIRPIN != 0 {
+        s.other_port = s.tuple.source_port;
+    }
+    insert_reply(k, s)?;
+    s.flow = forward_entry(s);
+    match k.insert_half_open(&F::flow_key(&s.tuple), &s.flow, true) {
+        Insert::Done | Insert::Exists => Ok(()),
+        Insert::Full => Err(DropReason::FlowTableFull),
+    }
+}
+
+/// The reply's entry goes first: its key may be taken by another flow through the same translation.
+#[inline(always)]
+fn insert_reply<F: Family, K: Kernel<F>>(k: &K, s: &mut State<F>) -> Step<()> {
+    let translated = s.flow_flags & (flags::NAT_DESTINATION | flags::HAIRPIN) != 0;
+    let mut attempt: u32 = 0;
+    while attempt < PORT_ATTEMPTS {
+        let reply = reply_entry(s);
+        let forward = forward_entry(s);
+        let key = nat::partner(k, &s.tuple, &forward)?;
+        if !translated {
+            return match k.insert_half_open(&key, &reply, true) {
+                Insert::Full => Err(DropReason::FlowTableFull),
+                Insert::Done | Insert::Exists => Ok(()),
+            };
+        }
+        if k.flow(&key, |_| ()).is_none() {
+            match k.insert_half_open(&key, &reply, false) {
+                Insert::Done => return Ok(()),
+                Insert::Full => return Err(DropReason::FlowTableFull),
+                Insert::Exists => {}
+            }
+        }
+        let (first, last) =
+            k.settings(|c| (c.port_range_first, c.port_range_last)).ok_or(DropReason::Internal)?;
+        s.flow_flags |= flags::PORT_MOVED;
+        s.other_port = nat::moved_port(k.random(), first, last);
+        attempt = attempt.wrapping_add(1);
+    }
+    Err(DropReason::SourcePortCollision)
+}
+
+#[inline(always)]
+fn core<F: Family>(s: &State<F>) -> FlowCore {
+    let is_tcp = s.tuple.protocol == IpProtocol::TCP.0;
+    FlowCore {
+        created: s.now,
+        last_seen: s.now,
+        target: s.target,
+        generation: s.generation,
+        nat_port: s.translated.destination_port,
+        other_port: s.other_port,
+        flags: s.flow_flags,
+        state: if is_tcp { Life::SynSent as u8 } else { Life::Unreplied as u8 },
+        tcp_seen: if is_tcp { tcp::seen(0, s.tcp()) } else { 0 },
+        sequence: s.sequence_end,
+    }
+}
+
+#[inline(always)]
+fn forward_entry<F: Family>(s: &State<F>) -> F::Flow {
+    let mut entry = F::Flow::new(core(s), s.translated.destination);
+    let counters = entry.counters();
+    counters.packets = 1;
+    counters.bytes = s.ip.total_bytes as u64;
+    entry
+}
+
+#[inline(always)]
+fn reply_entry<F: Family>(s: &State<F>) -> F::Flow {
+    let forward = core(s);
+    let mut reply_flags = (forward.flags & !flags::NAT_DESTINATION) | flags::REPLY;
+    if forward.flags & flags::NAT_DESTINATION != 0 {
+        reply_flags |= flags::NAT_SOURCE;
+    }
+    let reply = FlowCore {
+        target: s.reply_target,
+        nat_port: s.tuple.destination_port,
+        other_port: s.tuple.source_port,
+        flags: reply_flags,
+        tcp_seen: 0,
+        sequence: 0,
+        ..forward
+    };
+    F::Flow::new(reply, s.tuple.destination)
+}
+
+/// Both directions of a known flow take over the generation that policy has just admitted.
+#[inline(always)]
+pub fn set_generation<F: Family, K: Flows<F> + Topology<F>>(k: &K, s: &mut State<F>) -> Step<()> {
+    let generation = s.generation;
+    let key = F::flow_key(&s.tuple);
+    let partner = nat::partner(k, &s.tuple, &s.flow)?;
+    for key in [&key, &partner] {
+        if k.flow(key, |entry| entry.core_mut().generation = generation).is_none() {
+            let _ = k.half_open(key, |entry| entry.core_mut().generation = generation);
+        }
+    }
+    s.flow.core_mut().generation = generation;
+    Ok(())
+}

@@ -1,0 +1,35 @@
+//! Owns: where a new flow's packets go. Invariant: an address nobody told us about goes to the host's
+//! stack, which knows more; a blackholed one is dropped.
+
+use crate::family::Family;
+use crate::kernel::Topology;
+use crate::state::State;
+use crate::verdict::Step;
+use tortie_abi::route::Kind;
+use tortie_abi::settings::flags;
+use tortie_abi::{DropReason, Target};
+
+/// Finds the target of the translated destination, and the server's endpoint when it is here.
+#[inline(always)]
+pub fn find<F: Family, K: Topology<F>>(k: &K, s: &mut State<F>) -> Step<Option<Kind>> {
+    s.target = Target::HOST;
+    let Some(route) = k.route(&s.translated.destination) else { return Ok(None) };
+    let kind = Kind::from_byte(route.kind);
+    match kind {
+        Some(Kind::LocalPod) => {
+            s.target = route.target;
+            s.server_slot = route.target.slot();
+        }
+        Some(Kind::RemotePod | Kind::RemoteHost) => s.target = route.target,
+        Some(Kind::Host) => refuse_to_host(k)?,
+        Some(Kind::Blackhole) => return Err(DropReason::Blackhole),
+        Some(Kind::Pool) | None => {}
+    }
+    Ok(kind)
+}
+
+#[inline(always)]
+fn refuse_to_host<F: Family, K: Topology<F>>(k: &K) -> Step<()> {
+    let refuse = k.settings(|c| c.flags & flags::DROP_TO_HOST != 0).ok_or(DropReason::Internal)?;
+    if refuse { Err(DropReason::EndpointToHost) } else { Ok(()) }
+}

@@ -1,0 +1,34 @@
+//! Owns: who may send what. Invariant: no packet from a pod passes with another's source address,
+//! whatever flow it would belong to.
+
+use crate::family::Family;
+use crate::kernel::Topology;
+use crate::state::State;
+use crate::verdict::Step;
+use tortie_abi::{DropReason, Target, route};
+
+/// The source must be an address of the endpoint the packet comes from.
+#[inline(always)]
+pub fn check_not_spoofed<F: Family, K: Topology<F>>(k: &K, s: &State<F>) -> Step<()> {
+    let own = k.endpoint(s.slot, |e| (e.id, F::endpoint_address(e))).ok_or(DropReason::EndpointNotReady)?;
+    let (id, first_address) = own;
+    if id == Target::HOST {
+        return Err(DropReason::EndpointNotReady);
+    }
+    if first_address == s.tuple.source && first_address != F::UNSPECIFIED {
+        return Ok(());
+    }
+    match k.route(&s.tuple.source) {
+        Some(r) if r.kind == route::Kind::LocalPod as u8 && r.target == id => Ok(()),
+        _ => Err(DropReason::SourceSpoofed),
+    }
+}
+
+/// The source must not be one of this node's own addresses or pods: such a packet cannot come from outside.
+#[inline(always)]
+pub fn check_from_outside(source: Option<route::Route>) -> Step<()> {
+    match source.and_then(|r| route::Kind::from_byte(r.kind)) {
+        Some(route::Kind::LocalPod | route::Kind::Host) => Err(DropReason::SourceSpoofed),
+        _ => Ok(()),
+    }
+}

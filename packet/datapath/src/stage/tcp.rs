@@ -1,0 +1,75 @@
+//! Owns: the life of a TCP flow, from its segments' flags. Does not: judge windows.
+//! Invariant: a reset only ends a flow when its sequence number is plausible for its direction.
+
+use crate::family::{Family, FlowEntry};
+use crate::state::State;
+use tortie_abi::flow::{self, State as Life, tcp_seen};
+use tortie_wire::tcp::TcpFlags;
+
+/// How far from the highest sequence number seen a reset may be, bytes.
+const RESET_WINDOW: u32 = 1 << 20;
+
+/// The entry's own memory of flags, with this packet's.
+#[inline(always)]
+pub const fn seen(before: u8, flags: TcpFlags) -> u8 {
+    let mut seen = before;
+    if flags.intersects(TcpFlags::SYN) {
+        seen |= tcp_seen::SYN;
+    }
+    if flags.intersects(TcpFlags::FIN) {
+        seen |= tcp_seen::FIN;
+    }
+    if flags.intersects(TcpFlags::RST) {
+        seen |= tcp_seen::RST;
+    }
+    if flags.intersects(TcpFlags::ACK) {
+        seen |= tcp_seen::ACK;
+    }
+    seen
+}
+
+/// Whether an entry needs more than counting: it is not plainly established, or the flags say so.
+#[inline(always)]
+pub const fn is_eventful(life: u8, flags: TcpFlags) -> bool {
+    life != Life::Established as u8
+        || flags.intersects(TcpFlags(TcpFlags::SYN.0 | TcpFlags::FIN.0 | TcpFlags::RST.0))
+}
+
+/// The state after this packet. `partner_seen`: the flags the other direction has shown.
+#[inline(always)]
+pub fn next_state<F: Family>(s: &State<F>, life: Life, partner_seen: u8) -> Life {
+    let flags = s.tcp();
+    let core = s.flow.core();
+    let reply = core.flags & flow::flags::REPLY != 0;
+    if flags.intersects(TcpFlags::RST) {
+        return if is_plausible(s.sequence, core.sequence) { Life::Reset } else { life };
+    }
+    if flags.intersects(TcpFlags::FIN) && life != Life::Reset {
+        return if partner_seen & tcp_seen::FIN != 0 { Life::Closed } else { furthest(life, Life::Closing) };
+    }
+    match life {
+        Life::SynSent if reply && flags.is_answer() => Life::SynReceived,
+        Life::SynReceived if !reply && flags.intersects(TcpFlags::ACK) => Life::Established,
+        // Traffic after a reset that was not meant, or not believed by the other side.
+        Life::Reset if !flags.intersects(TcpFlags::SYN) && core.tcp_seen & tcp_seen::RST == 0 => {
+            Life::Established
+        }
+        other => other,
+    }
+}
+
+#[inline(always)]
+const fn furthest(now: Life, next: Life) -> Life {
+    if matches!(now, Life::Closed) { now } else { next }
+}
+
+#[inline(always)]
+const fn is_plausible(sequence: u32, highest: u32) -> bool {
+    highest.wrapping_sub(sequence).wrapping_add(RESET_WINDOW) <= RESET_WINDOW << 1
+}
+
+/// Is the flow over, so that a SYN with the same ends starts another?
+#[inline(always)]
+pub const fn is_over(life: u8) -> bool {
+    life == Life::Closed as u8 || life == Life::Reset as u8 || life == Life::Closing as u8
+}
