@@ -1,1 +1,204 @@
-//! `tortie-calc`: see ARCHITECTURE.md.
+//! From what the cluster is to what this node's data plane must do: incremental, pure, synchronous.
+//!
+//! Owns: who is selected, which addresses sets have, which rules lists have, whose addresses are whose, which
+//! back ends a Service has. Does not: do I/O, read time, spawn, know any kernel.
+//! Invariant: what was said, folded together, depends on the objects alone and not on the order or the batches
+//! they came in (ids apart, which are of one process); the guarantees of `tortie_intent` hold after every intent.
+#![forbid(unsafe_code)]
+
+mod claims;
+mod conflicts;
+mod endpoints;
+mod index;
+mod lists;
+mod outbox;
+mod pods;
+mod policies;
+mod query;
+mod routes;
+mod rules;
+mod services;
+mod sets;
+
+pub use conflicts::{Conflict, Conflicts, Contested};
+
+use endpoints::{Endpoints, Sources};
+use lists::Lists;
+use outbox::{Outbox, Phase};
+use pods::Pods;
+use policies::Policies;
+use routes::Routes;
+use services::Services;
+use sets::{Facts, Sets};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use tortie_intent::Intent;
+use tortie_model::settings::Settings;
+use tortie_model::{NodeName, Object, ObjectId, WorkloadId};
+
+/// How much was done since the start; tests hold it against bounds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Work {
+    /// Evaluations of a selector on a pod.
+    pub evaluations: u64,
+    /// Rule lists made from policies.
+    pub lists: u64,
+    /// Services joined with their slices.
+    pub services: u64,
+}
+
+/// The calculation of one node.
+#[derive(Debug)]
+pub struct Calc {
+    here: NodeName,
+    pending: BTreeMap<ObjectId, Object>,
+    sync: Sync,
+    settings: Option<Box<Settings>>,
+    pods: Pods,
+    sets: Sets,
+    policies: Policies,
+    lists: Lists,
+    endpoints: Endpoints,
+    routes: Routes,
+    services: Services,
+    conflicts: Conflicts,
+}
+
+/// Whether everything the datastore held at the start has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Sync {
+    Not,
+    Unsaid,
+    Said,
+}
+
+impl Calc {
+    /// For the node of this name, knowing nothing.
+    pub fn new(node: NodeName) -> Self {
+        Self {
+            pending: BTreeMap::new(),
+            sync: Sync::Not,
+            settings: None,
+            pods: Pods::default(),
+            sets: Sets::default(),
+            policies: Policies::default(),
+            lists: Lists::default(),
+            endpoints: Endpoints::default(),
+            routes: Routes::new(node.clone()),
+            services: Services::new(node.clone()),
+            conflicts: Conflicts::new(),
+            here: node,
+        }
+    }
+
+    /// Takes in a change. Of several changes of one object between two flushes the last one counts.
+    pub fn apply(&mut self, object: &Object) {
+        self.pending.insert(id_of(object), object.clone());
+    }
+
+    /// The datastore has said everything it held at the start.
+    pub fn in_sync(&mut self) {
+        if self.sync == Sync::Not {
+            self.sync = Sync::Unsaid;
+        }
+    }
+
+    /// Says what changed since the last flush. Before [`Calc::in_sync`] it says nothing: half of the policies
+    /// would be an opening, and half of the pods a removal.
+    pub fn flush(&mut self, out: &mut impl FnMut(Intent)) {
+        if self.sync == Sync::Not {
+            return;
+        }
+        let mut outbox = Outbox::default();
+        for (_, object) in std::mem::take(&mut self.pending) {
+            self.take_in(object, &mut outbox);
+        }
+        for id in self.pods.take_dirty() {
+            self.refresh_pod(&id);
+        }
+        self.policies.refresh(&mut self.sets);
+        let dirty = self.policies.take_dirty();
+        self.finish_endpoints(dirty, &mut outbox);
+        self.lists.finish(&mut outbox);
+        self.sets.finish(&mut outbox);
+        self.routes.finish(&mut outbox, &mut self.conflicts);
+        self.services.finish(&mut outbox, &mut self.conflicts);
+        if self.sync == Sync::Unsaid {
+            self.sync = Sync::Said;
+            outbox.push(Phase::InSync, Intent::InSync);
+        }
+        outbox.emit(out);
+    }
+
+    /// What cannot all be true, as of the last flush.
+    pub fn conflicts(&self) -> &Conflicts {
+        &self.conflicts
+    }
+
+    /// What the flushes so far have cost.
+    pub fn work(&self) -> Work {
+        let (evaluations, lists) = self.policies.work();
+        let evaluations = evaluations.wrapping_add(self.sets.evaluations());
+        Work { evaluations, lists, services: self.services.joins() }
+    }
+
+    fn take_in(&mut self, object: Object, outbox: &mut Outbox) {
+        match object {
+            Object::Namespace(change) => {
+                self.sets.update_namespace(&change.key, change.value.map(|namespace| namespace.labels));
+            }
+            Object::Node(change) => self.routes.set_node(&change.key, change.value),
+            Object::Workload(change) => self.pods.set_workload(change.key, change.value),
+            Object::Attachment(change) => self.pods.set_attachment(change.key, change.value),
+            Object::Service(change) => self.services.set_service(change.key, change.value),
+            Object::Slice(change) => self.services.set_slice(change.key, change.value),
+            Object::NetworkPolicy(change) => self.policies.set(change.key, change.value, &mut self.sets),
+            Object::Pool(change) => self.routes.set_pool(change.key, change.value),
+            Object::Settings(settings) => {
+                if self.settings.as_ref() != Some(&settings) {
+                    outbox.push(Phase::Settings, Intent::Settings(settings.clone()));
+                    self.settings = Some(settings);
+                }
+            }
+        }
+    }
+
+    fn refresh_pod(&mut self, id: &WorkloadId) {
+        let pod = self.pods.get(id);
+        let member = pod.and_then(|pod| {
+            let workload = pod.networked()?.clone();
+            let addresses = pod.addresses(&self.here).to_vec();
+            let ports = workload.ports.clone();
+            Some((workload, Facts { addresses, ports }))
+        });
+        let attached: Option<Arc<_>> = pod.and_then(|pod| pod.attached_workload(&self.here)).cloned();
+        self.sets.update_pod(id, member);
+        self.policies.set_endpoint(id, attached);
+        self.routes.set_pod(id, pod);
+    }
+
+    fn finish_endpoints(&mut self, dirty: BTreeSet<WorkloadId>, outbox: &mut Outbox) {
+        let sources = Sources {
+            here: &self.here,
+            pods: &self.pods,
+            policies: &mut self.policies,
+            sets: &self.sets,
+            lists: &mut self.lists,
+        };
+        self.endpoints.finish(dirty, sources, outbox);
+    }
+}
+
+fn id_of(object: &Object) -> ObjectId {
+    match object {
+        Object::Namespace(change) => ObjectId::Namespace(change.key.clone()),
+        Object::Node(change) => ObjectId::Node(change.key.clone()),
+        Object::Workload(change) => ObjectId::Workload(change.key.clone()),
+        Object::Attachment(change) => ObjectId::Attachment(change.key.clone()),
+        Object::Service(change) => ObjectId::Service(change.key.clone()),
+        Object::Slice(change) => ObjectId::Slice(change.key.clone()),
+        Object::NetworkPolicy(change) => ObjectId::NetworkPolicy(change.key.clone()),
+        Object::Pool(change) => ObjectId::Pool(change.key.clone()),
+        Object::Settings(_) => ObjectId::Settings,
+    }
+}

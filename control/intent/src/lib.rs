@@ -7,7 +7,11 @@
 //! 2. an endpoint stops naming a list before the list goes, a list a set likewise;
 //! 3. members are added to a set before the list that needs it, when both change for one reason;
 //! 4. [`Intent::InSync`] comes once, after everything the datastore held at the start. Before it, no
-//!    data plane removes anything that was in force before the agent started.
+//!    data plane removes anything that was in force before the agent started;
+//! 5. a [`Route::LocalPod`] comes after its endpoint and goes before it;
+//! 6. a front end belongs to at most one [`ServicePortId`];
+//! 7. members leave a set before new lists and endpoints of the same batch: what can fail does not delay a
+//!    revocation.
 #![forbid(unsafe_code)]
 
 use ipnet::IpNet;

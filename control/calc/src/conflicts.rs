@@ -1,0 +1,74 @@
+//! What cannot all be true, and who won.
+//!
+//! Owns: the values `status` shows. Does not: decide. Invariant: an entry is there exactly while the conflict is.
+
+use ipnet::IpNet;
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::IpAddr;
+use tortie_intent::Frontend;
+use tortie_model::workload::Transport;
+use tortie_model::{ObjectId, ServiceId};
+
+/// What is contested.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Contested {
+    /// An address of a pod or node, or a prefix of pods.
+    Prefix(IpNet),
+    /// A front end of a Service.
+    Frontend(Frontend, Transport),
+    /// An address that no back end may have: loopback, link-local, multicast or unspecified.
+    Backend(ServiceId, IpAddr),
+}
+
+/// Who wanted it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Conflict {
+    /// Who has it; `None`: nobody may.
+    pub winner: Option<ObjectId>,
+    /// Who does not, sorted.
+    pub losers: Vec<ObjectId>,
+}
+
+/// All conflicts.
+pub type Conflicts = BTreeMap<Contested, Conflict>;
+
+impl fmt::Display for Contested {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Prefix(net) if net.prefix_len() == net.max_prefix_len() => {
+                write!(f, "address {}", net.addr())
+            }
+            Self::Prefix(net) => write!(f, "prefix {net}"),
+            Self::Frontend(frontend, transport) => {
+                write!(f, "front end {} port {}/{}", frontend.address, frontend.port, transport.name())
+            }
+            Self::Backend(service, address) => write!(f, "back end {address} of Service {service}"),
+        }
+    }
+}
+
+impl fmt::Display for Conflict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let losers: Vec<String> = self.losers.iter().map(name).collect();
+        match &self.winner {
+            Some(winner) => write!(f, "held by {}, also claimed by {}", name(winner), losers.join(", ")),
+            None => write!(f, "refused: no pod can have this address; named by {}", losers.join(", ")),
+        }
+    }
+}
+
+/// Kind and name of an object.
+fn name(id: &ObjectId) -> String {
+    match id {
+        ObjectId::Namespace(id) => format!("Namespace {id}"),
+        ObjectId::Node(id) => format!("Node {id}"),
+        ObjectId::Workload(id) => format!("Pod {id}"),
+        ObjectId::Attachment(id) => format!("attached Pod {id}"),
+        ObjectId::Service(id) => format!("Service {id}"),
+        ObjectId::Slice(id) => format!("EndpointSlice {id}"),
+        ObjectId::NetworkPolicy(id) => format!("NetworkPolicy {id}"),
+        ObjectId::Pool(id) => format!("IPPool {id}"),
+        ObjectId::Settings => "settings".into(),
+    }
+}

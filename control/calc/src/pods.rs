@@ -1,0 +1,90 @@
+//! What is known of each pod: its object and how it is attached here.
+//!
+//! Owns: joining the two. Does not: match selectors or make routes.
+//! Invariant: an attachment counts as a Pod's own only while the Pod may be on this node; otherwise it belongs
+//! to an earlier pod of the same name, whose labels and policy nobody knows any more.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::sync::Arc;
+use tortie_model::workload::{Attachment, Workload};
+use tortie_model::{NodeName, WorkloadId};
+
+/// One pod.
+#[derive(Debug, Default)]
+pub(crate) struct Pod {
+    pub(crate) workload: Option<Arc<Workload>>,
+    pub(crate) attachment: Option<Arc<Attachment>>,
+}
+
+impl Pod {
+    /// The Pod object, if the pod has addresses of its own. Pods on the host's network are in no selector's
+    /// reach, as in Kubernetes' own words and Calico's deeds: their addresses are the node's.
+    pub(crate) fn networked(&self) -> Option<&Arc<Workload>> {
+        self.workload.as_ref().filter(|workload| !workload.host_network)
+    }
+
+    /// The Pod object of what is attached here.
+    pub(crate) fn attached_workload(&self, node: &NodeName) -> Option<&Arc<Workload>> {
+        self.attachment.as_ref()?;
+        self.networked().filter(|workload| workload.node.as_ref().is_none_or(|its| its == node))
+    }
+
+    /// The addresses by which others know it: the attachment's before the Pod status'.
+    pub(crate) fn addresses(&self, node: &NodeName) -> &[IpAddr] {
+        match (self.attached_workload(node), &self.attachment, self.networked()) {
+            (Some(_), Some(attachment), _) => &attachment.addresses,
+            (_, _, Some(workload)) => &workload.addresses,
+            _ => &[],
+        }
+    }
+}
+
+/// All pods, and those that changed since the last flush.
+#[derive(Debug, Default)]
+pub(crate) struct Pods {
+    pods: BTreeMap<WorkloadId, Pod>,
+    dirty: BTreeSet<WorkloadId>,
+}
+
+impl Pods {
+    /// The Pod object is as given from now on.
+    pub(crate) fn set_workload(&mut self, id: WorkloadId, workload: Option<Workload>) {
+        let pod = self.pods.entry(id.clone()).or_default();
+        if pod.workload.as_deref() != workload.as_ref() {
+            pod.workload = workload.map(Arc::new);
+            self.dirty.insert(id);
+        } else {
+            self.forget_if_empty(&id);
+        }
+    }
+
+    /// It is attached here as given from now on.
+    pub(crate) fn set_attachment(&mut self, id: WorkloadId, attachment: Option<Attachment>) {
+        let pod = self.pods.entry(id.clone()).or_default();
+        if pod.attachment.as_deref() != attachment.as_ref() {
+            pod.attachment = attachment.map(Arc::new);
+            self.dirty.insert(id);
+        } else {
+            self.forget_if_empty(&id);
+        }
+    }
+
+    /// What is known of a pod.
+    pub(crate) fn get(&self, id: &WorkloadId) -> Option<&Pod> {
+        self.pods.get(id)
+    }
+
+    /// The pods that changed, each once; a pod of which nothing is left is forgotten.
+    pub(crate) fn take_dirty(&mut self) -> BTreeSet<WorkloadId> {
+        let dirty = std::mem::take(&mut self.dirty);
+        dirty.iter().for_each(|id| self.forget_if_empty(id));
+        dirty
+    }
+
+    fn forget_if_empty(&mut self, id: &WorkloadId) {
+        if self.pods.get(id).is_some_and(|pod| pod.workload.is_none() && pod.attachment.is_none()) {
+            self.pods.remove(id);
+        }
+    }
+}

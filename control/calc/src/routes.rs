@@ -1,0 +1,181 @@
+//! Whose every address is.
+//!
+//! Owns: routes of pods, nodes and pools, and the conflicts between them. Does not: know endpoints' rules.
+//! Invariant: one route for a prefix, the best claimant's; a conflict is reported while it lasts.
+
+use crate::claims::Claims;
+use crate::conflicts::{Conflict, Conflicts, Contested};
+use crate::outbox::{Outbox, Phase};
+use crate::pods::Pod;
+use ipnet::IpNet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::sync::Arc;
+use tortie_intent::{Intent, Route};
+use tortie_model::node::Node;
+use tortie_model::pool::Pool;
+use tortie_model::{NodeName, ObjectId, WorkloadId};
+
+/// Why somebody claims a prefix; the first wins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Rank {
+    Host,
+    LocalPod,
+    RemoteHost,
+    RemotePod,
+    RemotePodCidr,
+    /// Says of its prefix something else than whose it is: shadowed by all others without a conflict.
+    Pool,
+}
+
+type Claimant = (Rank, ObjectId);
+
+/// All routes.
+#[derive(Debug)]
+pub(crate) struct Routes {
+    here: NodeName,
+    nodes: BTreeMap<NodeName, Node>,
+    /// Pods on each other node and their addresses.
+    pods_on: BTreeMap<NodeName, BTreeMap<WorkloadId, Vec<IpAddr>>>,
+    /// The other node that a pod is in `pods_on` of.
+    node_of: BTreeMap<WorkloadId, NodeName>,
+    claims: Claims<IpNet, Claimant, Route>,
+    dirty: BTreeSet<IpNet>,
+    said: BTreeMap<IpNet, Route>,
+}
+
+impl Routes {
+    /// Of the node `here`.
+    pub(crate) fn new(here: NodeName) -> Self {
+        Self {
+            here,
+            nodes: BTreeMap::new(),
+            pods_on: BTreeMap::new(),
+            node_of: BTreeMap::new(),
+            claims: Claims::default(),
+            dirty: BTreeSet::new(),
+            said: BTreeMap::new(),
+        }
+    }
+
+    /// A pool is as given from now on.
+    pub(crate) fn set_pool(&mut self, name: Arc<str>, pool: Option<Pool>) {
+        let wanted = pool.map(|pool| (pool.cidr.trunc(), Route::Pool { nat_outgoing: pool.nat_outgoing }));
+        self.claim((Rank::Pool, ObjectId::Pool(name)), wanted.into_iter().collect());
+    }
+
+    /// A node is as given from now on.
+    pub(crate) fn set_node(&mut self, name: &NodeName, node: Option<Node>) {
+        let node_or_none = node.clone().unwrap_or_default();
+        let object = ObjectId::Node(name.clone());
+        let hosts =
+            |route: Route| node_or_none.addresses.iter().map(move |a| (IpNet::from(*a), route.clone()));
+        if *name == self.here {
+            self.claim((Rank::Host, object), hosts(Route::Host).collect());
+        } else {
+            let host = Route::RemoteHost { node: name.clone() };
+            self.claim((Rank::RemoteHost, object.clone()), hosts(host).collect());
+            let cidrs = node_or_none
+                .pod_cidrs
+                .iter()
+                .map(|cidr| (cidr.trunc(), remote_pod(name, Some(&node_or_none), cidr.addr())));
+            self.claim((Rank::RemotePodCidr, object), cidrs.collect());
+        }
+        match node {
+            Some(node) => _ = self.nodes.insert(name.clone(), node),
+            None => _ = self.nodes.remove(name),
+        }
+        let pods: Vec<WorkloadId> =
+            self.pods_on.get(name).into_iter().flat_map(BTreeMap::keys).cloned().collect();
+        pods.iter().for_each(|pod| self.claim_remote(pod));
+    }
+
+    /// A pod is as given from now on; `None`: gone.
+    pub(crate) fn set_pod(&mut self, id: &WorkloadId, pod: Option<&Pod>) {
+        let attached = pod.and_then(|pod| pod.attachment.as_ref());
+        let local = attached.iter().flat_map(|attachment| &attachment.addresses);
+        let local = local.map(|address| (IpNet::from(*address), Route::LocalPod(id.clone())));
+        self.claim((Rank::LocalPod, ObjectId::Attachment(id.clone())), local.collect());
+
+        if let Some(old) = self.node_of.remove(id) {
+            if let Some(pods) = self.pods_on.get_mut(&old) {
+                pods.remove(id);
+                if pods.is_empty() {
+                    self.pods_on.remove(&old);
+                }
+            }
+        }
+        let workload = pod.and_then(Pod::networked);
+        let elsewhere = workload.and_then(|w| w.node.clone()).filter(|node| *node != self.here);
+        if let (Some(workload), Some(node)) = (workload, elsewhere) {
+            self.node_of.insert(id.clone(), node.clone());
+            self.pods_on.entry(node).or_default().insert(id.clone(), workload.addresses.clone());
+        }
+        self.claim_remote(id);
+    }
+
+    /// Ends a flush: says what changed and reports conflicts.
+    pub(crate) fn finish(&mut self, out: &mut Outbox, conflicts: &mut Conflicts) {
+        for net in std::mem::take(&mut self.dirty) {
+            let route = self.claims.winner(&net).map(|(_, route)| route.clone());
+            self.report(net, conflicts);
+            if self.said.get(&net) == route.as_ref() {
+                continue;
+            }
+            match &route {
+                Some(route) => _ = self.said.insert(net, route.clone()),
+                None => _ = self.said.remove(&net),
+            }
+            let phase = match route {
+                Some(Route::LocalPod(_)) => Phase::LocalRoute,
+                Some(_) => Phase::Route,
+                None => Phase::RouteRemove,
+            };
+            out.push(phase, Intent::Route(net, route));
+        }
+    }
+
+    fn claim(&mut self, claimant: Claimant, wanted: BTreeMap<IpNet, Route>) {
+        let changed = self.claims.set(&claimant, wanted);
+        self.dirty.extend(changed);
+    }
+
+    /// Routes of a pod elsewhere for those of its addresses that its node's prefixes do not say.
+    fn claim_remote(&mut self, id: &WorkloadId) {
+        let mut wanted = BTreeMap::new();
+        if let Some(name) = self.node_of.get(id) {
+            let node = self.nodes.get(name);
+            let addresses = self.pods_on.get(name).and_then(|pods| pods.get(id)).into_iter().flatten();
+            let covered = |a: &IpAddr| node.is_some_and(|n| n.pod_cidrs.iter().any(|cidr| cidr.contains(a)));
+            for address in addresses.filter(|address| !covered(address)) {
+                wanted.insert(IpNet::from(*address), remote_pod(name, node, *address));
+            }
+        }
+        self.claim((Rank::RemotePod, ObjectId::Workload(id.clone())), wanted);
+    }
+
+    fn report(&self, net: IpNet, conflicts: &mut Conflicts) {
+        let mut all = self.claims.claimants(&net);
+        let first = all.next();
+        let rivals =
+            all.filter(|(rank, _)| *rank != Rank::Pool || first.is_some_and(|(r, _)| *r == Rank::Pool));
+        let losers: Vec<ObjectId> = rivals
+            .map(|(_, id)| id)
+            .filter(|id| first.is_some_and(|(_, winner)| winner != *id))
+            .cloned()
+            .collect();
+        match losers.is_empty() {
+            true => _ = conflicts.remove(&Contested::Prefix(net)),
+            false => {
+                let winner = first.map(|(_, winner)| winner.clone());
+                conflicts.insert(Contested::Prefix(net), Conflict { winner, losers });
+            }
+        }
+    }
+}
+
+fn remote_pod(name: &NodeName, node: Option<&Node>, like: IpAddr) -> Route {
+    let mut addresses = node.into_iter().flat_map(|node| &node.addresses);
+    let next_hop = addresses.find(|address| address.is_ipv6() == like.is_ipv6()).copied();
+    Route::RemotePod { node: name.clone(), next_hop }
+}

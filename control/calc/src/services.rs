@@ -1,0 +1,216 @@
+//! Services joined with their EndpointSlices.
+//!
+//! Owns: front ends, back ends and the conflicts between Services. Does not: choose back ends.
+//! Invariant: a front end belongs to one Service port at any moment; the cost of a change is that of its Service.
+
+mod backends;
+
+use crate::claims::Claims;
+use crate::conflicts::{Conflict, Conflicts, Contested};
+use crate::outbox::{Outbox, Phase};
+use backends::Backends;
+use std::collections::{BTreeMap, BTreeSet};
+use tortie_intent::{Frontend, Intent, ServicePort, ServicePortId};
+use tortie_model::service::{EndpointSlice, Service, TrafficPolicy};
+use tortie_model::workload::Transport;
+use tortie_model::{NodeName, ObjectId, ServiceId, SliceId};
+
+type FrontendKey = (Frontend, Transport);
+
+/// All Services.
+#[derive(Debug)]
+pub(crate) struct Services {
+    here: NodeName,
+    services: BTreeMap<ServiceId, Service>,
+    slices: BTreeMap<ServiceId, BTreeMap<SliceId, EndpointSlice>>,
+    service_of: BTreeMap<SliceId, ServiceId>,
+    dirty: BTreeSet<ServiceId>,
+    /// As if nobody else claimed their front ends.
+    wanted: BTreeMap<ServicePortId, ServicePort>,
+    claims: Claims<FrontendKey, ServicePortId, ()>,
+    said: BTreeMap<ServicePortId, ServicePort>,
+    joins: u64,
+}
+
+impl Services {
+    /// As the node `here` sees them.
+    pub(crate) fn new(here: NodeName) -> Self {
+        Self {
+            here,
+            services: BTreeMap::new(),
+            slices: BTreeMap::new(),
+            service_of: BTreeMap::new(),
+            dirty: BTreeSet::new(),
+            wanted: BTreeMap::new(),
+            claims: Claims::default(),
+            said: BTreeMap::new(),
+            joins: 0,
+        }
+    }
+
+    /// Joins of a Service with its slices so far.
+    pub(crate) fn joins(&self) -> u64 {
+        self.joins
+    }
+
+    /// A Service is as given from now on.
+    pub(crate) fn set_service(&mut self, id: ServiceId, service: Option<Service>) {
+        if self.services.get(&id) == service.as_ref() {
+            return;
+        }
+        match service {
+            Some(service) => _ = self.services.insert(id.clone(), service),
+            None => _ = self.services.remove(&id),
+        }
+        self.dirty.insert(id);
+    }
+
+    /// A slice is as given from now on, whether its Service is known or not.
+    pub(crate) fn set_slice(&mut self, id: SliceId, slice: Option<EndpointSlice>) {
+        let old = self.service_of.get(&id).cloned();
+        let same = old.as_ref().and_then(|service| self.slices.get(service)?.get(&id)) == slice.as_ref();
+        if same {
+            return;
+        }
+        if let Some(old) = old {
+            self.service_of.remove(&id);
+            if let Some(slices) = self.slices.get_mut(&old) {
+                slices.remove(&id);
+                if slices.is_empty() {
+                    self.slices.remove(&old);
+                }
+            }
+            self.dirty.insert(old);
+        }
+        if let Some(slice) = slice {
+            self.dirty.insert(slice.service.clone());
+            self.service_of.insert(id.clone(), slice.service.clone());
+            self.slices.entry(slice.service.clone()).or_default().insert(id, slice);
+        }
+    }
+
+    /// Ends a flush: says what changed and reports conflicts.
+    pub(crate) fn finish(&mut self, out: &mut Outbox, conflicts: &mut Conflicts) {
+        let mut ports = BTreeSet::new();
+        let mut contested = BTreeSet::new();
+        for service in std::mem::take(&mut self.dirty) {
+            self.join(&service, &mut ports, &mut contested, conflicts);
+        }
+        for key in &contested {
+            ports.extend(self.claims.claimants(key).cloned());
+            self.report(key, conflicts);
+        }
+        let changed: BTreeMap<ServicePortId, Option<ServicePort>> = ports
+            .into_iter()
+            .map(|id| (id.clone(), self.held(&id)))
+            .filter(|(id, now)| self.said.get(id) != now.as_ref())
+            .collect();
+        self.say_releases(&changed, out);
+        for (id, now) in changed {
+            match &now {
+                Some(port) => _ = self.said.insert(id.clone(), port.clone()),
+                None => _ = self.said.remove(&id),
+            }
+            let phase = if now.is_some() { Phase::Service } else { Phase::ServiceRemove };
+            out.push(phase, Intent::Service(id, now));
+        }
+    }
+
+    /// Makes one Service's ports anew.
+    fn join(
+        &mut self,
+        service: &ServiceId,
+        ports: &mut BTreeSet<ServicePortId>,
+        contested: &mut BTreeSet<FrontendKey>,
+        conflicts: &mut Conflicts,
+    ) {
+        self.joins = self.joins.wrapping_add(1);
+        let mut backends = Backends::new(&self.here);
+        let made = match self.services.get(service) {
+            Some(value) => make(service, value, self.slices.get(service), &mut backends),
+            None => BTreeMap::new(),
+        };
+        backends.report(service, conflicts);
+        let old: Vec<ServicePortId> = self.ports_of(service).cloned().collect();
+        for id in old.into_iter().filter(|id| !made.contains_key(id)) {
+            contested.extend(self.claims.set(&id, BTreeMap::new()));
+            self.wanted.remove(&id);
+            ports.insert(id);
+        }
+        for (id, port) in made {
+            let keys = port.frontends.iter().map(|frontend| ((*frontend, id.transport), ())).collect();
+            contested.extend(self.claims.set(&id, keys));
+            self.wanted.insert(id.clone(), port);
+            ports.insert(id);
+        }
+    }
+
+    fn ports_of(&self, service: &ServiceId) -> impl Iterator<Item = &ServicePortId> {
+        let first =
+            ServicePortId { service: service.clone(), port: String::new(), transport: Transport::Tcp };
+        self.wanted.range(first..).map(|(id, _)| id).take_while(move |id| id.service == *service)
+    }
+
+    /// A port with the front ends that are its own.
+    fn held(&self, id: &ServicePortId) -> Option<ServicePort> {
+        let mut port = self.wanted.get(id)?.clone();
+        port.frontends.retain(|frontend| {
+            self.claims.winner(&(*frontend, id.transport)).is_some_and(|(winner, ())| winner == id)
+        });
+        Some(port)
+    }
+
+    /// Ports that lose a front end to another one let it go before the other takes it.
+    fn say_releases(&self, changed: &BTreeMap<ServicePortId, Option<ServicePort>>, out: &mut Outbox) {
+        let mut taken: BTreeMap<FrontendKey, &ServicePortId> = BTreeMap::new();
+        for (id, port) in changed {
+            let frontends = port.iter().flat_map(|port| &port.frontends);
+            taken.extend(frontends.map(|frontend| ((*frontend, id.transport), id)));
+        }
+        for (id, now) in changed {
+            let Some(said) = self.said.get(id) else { continue };
+            let lost = |f: &Frontend| taken.get(&(*f, id.transport)).is_some_and(|taker| *taker != id);
+            if !said.frontends.iter().any(lost) {
+                continue;
+            }
+            let without = now.as_ref().map(|_| {
+                let frontends = said.frontends.iter().copied().filter(|f| !lost(f)).collect();
+                ServicePort { frontends, ..said.clone() }
+            });
+            out.push(Phase::ServiceRelease, Intent::Service(id.clone(), without));
+        }
+    }
+
+    fn report(&self, key: &FrontendKey, conflicts: &mut Conflicts) {
+        let mut all = self.claims.claimants(key).map(|id| ObjectId::Service(id.service.clone()));
+        let winner = all.next();
+        let losers: Vec<ObjectId> = all.collect();
+        let contested = Contested::Frontend(key.0, key.1);
+        match losers.is_empty() {
+            true => _ = conflicts.remove(&contested),
+            false => _ = conflicts.insert(contested, Conflict { winner, losers }),
+        }
+    }
+}
+
+fn make(
+    id: &ServiceId,
+    service: &Service,
+    slices: Option<&BTreeMap<SliceId, EndpointSlice>>,
+    backends: &mut Backends<'_>,
+) -> BTreeMap<ServicePortId, ServicePort> {
+    let mut made: BTreeMap<ServicePortId, ServicePort> = BTreeMap::new();
+    for port in &service.ports {
+        let id = ServicePortId { service: id.clone(), port: port.name.clone(), transport: port.transport };
+        let frontends =
+            service.cluster_ips.iter().map(|address| Frontend { address: *address, port: port.port });
+        let made = made.entry(id).or_insert_with(|| ServicePort {
+            frontends: BTreeSet::new(),
+            backends: backends.of(service, port, slices.into_iter().flatten()),
+            internal_local: service.internal_traffic_policy == TrafficPolicy::Local,
+            service_type: service.service_type,
+        });
+        made.frontends.extend(frontends);
+    }
+    made
+}

@@ -1,0 +1,95 @@
+//! The back ends of a Service port.
+//!
+//! Owns: which endpoints of which slices count, and as what. Does not: know front ends.
+//! Invariant: the order and the number of slices that say the same make no difference.
+
+use crate::conflicts::{Conflict, Conflicts, Contested};
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, Ipv4Addr};
+use tortie_intent::{Backend, BackendState};
+use tortie_model::service::{Endpoint, EndpointSlice, Service, ServicePort};
+use tortie_model::{NodeName, ObjectId, ServiceId, SliceId};
+
+/// Makes back ends and remembers what it refused.
+pub(super) struct Backends<'a> {
+    here: &'a NodeName,
+    refused: BTreeMap<IpAddr, BTreeSet<SliceId>>,
+}
+
+impl<'a> Backends<'a> {
+    pub(super) fn new(here: &'a NodeName) -> Self {
+        Self { here, refused: BTreeMap::new() }
+    }
+
+    /// Back ends of `port`: endpoints of the slices that have a port of the same name and protocol.
+    pub(super) fn of<'s>(
+        &mut self,
+        service: &Service,
+        port: &ServicePort,
+        slices: impl Iterator<Item = (&'s SliceId, &'s EndpointSlice)>,
+    ) -> BTreeSet<Backend> {
+        let mut best: BTreeMap<(IpAddr, u16), Backend> = BTreeMap::new();
+        for (id, slice) in slices {
+            let numbers = slice.ports.iter().filter(|p| p.name == port.name && p.transport == port.transport);
+            for number in numbers {
+                for endpoint in &slice.endpoints {
+                    if unfit(endpoint.address) {
+                        self.refused.entry(endpoint.address).or_default().insert(id.clone());
+                        continue;
+                    }
+                    let backend = self.backend(service, endpoint, number.port);
+                    let known =
+                        best.entry((backend.address, backend.port)).or_insert_with(|| backend.clone());
+                    if preference(&backend) < preference(known) {
+                        *known = backend;
+                    }
+                }
+            }
+        }
+        best.into_values().collect()
+    }
+
+    /// Replaces what was reported of the Service.
+    pub(super) fn report(self, service: &ServiceId, conflicts: &mut Conflicts) {
+        let first = Contested::Backend(service.clone(), IpAddr::V4(Ipv4Addr::UNSPECIFIED));
+        let of_service = |key: &&Contested| matches!(key, Contested::Backend(id, _) if id == service);
+        let old: Vec<Contested> =
+            conflicts.range(first..).map(|(key, _)| key).take_while(of_service).cloned().collect();
+        old.iter().for_each(|key| _ = conflicts.remove(key));
+        for (address, slices) in self.refused {
+            let losers = slices.into_iter().map(ObjectId::Slice).collect();
+            conflicts.insert(Contested::Backend(service.clone(), address), Conflict { winner: None, losers });
+        }
+    }
+
+    fn backend(&self, service: &Service, endpoint: &Endpoint, port: u16) -> Backend {
+        let state = if endpoint.ready || service.publish_not_ready {
+            BackendState::Ready
+        } else if endpoint.serving && endpoint.terminating {
+            BackendState::ServingTerminating
+        } else {
+            BackendState::NotReady
+        };
+        let local = endpoint.node.as_ref() == Some(self.here);
+        Backend { address: endpoint.address, port, local, node: endpoint.node.clone(), state }
+    }
+}
+
+/// Of two slices that name one endpoint, the one that says more good of it is the newer one: an endpoint moves
+/// between slices by being added before it is removed.
+fn preference(backend: &Backend) -> (BackendState, bool, Option<&NodeName>) {
+    (backend.state, backend.node.is_none(), backend.node.as_ref())
+}
+
+/// Addresses that lead to the node itself or to nobody: whoever can write slices could reach the node's own
+/// services through them.
+fn unfit(address: IpAddr) -> bool {
+    match address.to_canonical() {
+        IpAddr::V4(a) => {
+            a.octets()[0] == 0 || a.is_loopback() || a.is_link_local() || a.is_multicast() || a.is_broadcast()
+        }
+        IpAddr::V6(a) => {
+            a.is_unspecified() || a.is_loopback() || a.is_unicast_link_local() || a.is_multicast()
+        }
+    }
+}
