@@ -5,3 +5,7 @@
 //! Invariant: unsafe code is inside [`bpf`] only; what it exposes checks sizes before the kernel reads or writes.
 
 pub mod bpf;
+pub mod kernel_btf;
+pub mod maps;
+pub mod object;
+pub mod verifier;

@@ -4,7 +4,7 @@ use super::sys::{Command, Object, bpf, bpf_fd};
 use super::{Link, Map, Program};
 use std::ffi::CString;
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd as _, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
@@ -13,9 +13,10 @@ fn c_path(path: &Path) -> io::Result<CString> {
 }
 
 /// Gives an object a name that keeps it alive. `EEXIST` when the name is taken.
-pub fn pin(object: BorrowedFd<'_>, path: &Path) -> io::Result<()> {
+pub fn pin(object: &impl AsFd, path: &Path) -> io::Result<()> {
     let path = c_path(path)?;
-    let mut attributes = Object { path: path.as_ptr() as u64, fd: object.as_raw_fd() as u32, flags: 0 };
+    let mut attributes =
+        Object { path: path.as_ptr() as u64, fd: object.as_fd().as_raw_fd() as u32, flags: 0 };
     // SAFETY: the path is a live C string.
     unsafe { bpf(Command::ObjPin, &mut attributes)? };
     Ok(())

@@ -238,7 +238,7 @@ fn load_with_log(def: &ProgramDef<'_>, level: u32) -> (Result<Program, io::Error
 }
 
 fn load(def: &ProgramDef<'_>, log_level: u32, log: &mut [u8]) -> io::Result<OwnedFd> {
-    if def.insns.len() % 8 != 0 {
+    if !def.insns.len().is_multiple_of(8) {
         return Err(io::Error::from_raw_os_error(libc::EINVAL));
     }
     let license = CString::new(def.license)?;

@@ -1,0 +1,259 @@
+//! The maps of the data plane, pinned by name and ABI version.
+//!
+//! Owns: `<bpffs>/maps/<name>_v<version>`: creation, reuse, resizing. Does not: know what is in them.
+//! Invariant: a map that exists with the right definition is used as it is; nothing pinned is replaced
+//! before its successor has its content.
+
+use crate::bpf::{self, Map, MapDef, Update};
+use std::collections::BTreeMap;
+use std::io;
+use std::path::{Path, PathBuf};
+use tortie_abi::maps::{ALL, MapKind, MapSpec};
+
+/// A map could not be had.
+#[derive(Debug, thiserror::Error)]
+pub enum MapsError {
+    /// The directory cannot be made.
+    #[error("{}: {source}; is a BPF file system mounted there, and is this root?", path.display())]
+    Directory {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// A pin of this name is something else.
+    #[error(
+        "{}: a {found} is pinned there, but this version needs a {expected}; stop what made it, then remove the file",
+        path.display()
+    )]
+    OtherDefinition {
+        /// The pin.
+        path: PathBuf,
+        /// What it should be.
+        expected: String,
+        /// What it is.
+        found: String,
+    },
+    /// The kernel refused.
+    #[error("map {name}: {operation}: {source}{}", hint(source))]
+    Kernel {
+        /// Map.
+        name: &'static str,
+        /// What was tried.
+        operation: &'static str,
+        /// Its answer.
+        source: io::Error,
+    },
+    /// A name that is not in the list.
+    #[error("map {0}: not one of this version's maps")]
+    Unknown(String),
+}
+
+fn hint(source: &io::Error) -> &'static str {
+    match source.raw_os_error() {
+        Some(libc::EPERM) => " (needs root, or CAP_BPF and CAP_NET_ADMIN)",
+        Some(libc::ENOMEM) => " (memory, or the limit of locked memory, is used up)",
+        Some(libc::ENOSPC) => " (no space in the file system)",
+        _ => "",
+    }
+}
+
+/// All maps, open.
+#[derive(Debug)]
+pub struct Maps {
+    by_name: BTreeMap<&'static str, Map>,
+    created: Vec<&'static str>,
+    kept_size: Vec<(&'static str, u32)>,
+}
+
+/// Sizes that differ from the list's, by map name.
+pub type Sizes = BTreeMap<&'static str, u32>;
+
+impl Maps {
+    /// Opens what is pinned below `bpffs`, creates and pins the rest.
+    pub fn open(bpffs: &Path, sizes: &Sizes) -> Result<Self, MapsError> {
+        let dir = bpffs.join("maps");
+        std::fs::create_dir_all(&dir).map_err(|source| MapsError::Directory { path: dir.clone(), source })?;
+        let mut maps = Self { by_name: BTreeMap::new(), created: Vec::new(), kept_size: Vec::new() };
+        for spec in ALL {
+            let map = maps.open_one(&dir, spec, sizes.get(spec.name).copied().unwrap_or(spec.max_entries))?;
+            maps.by_name.insert(spec.name, map);
+        }
+        Ok(maps)
+    }
+
+    /// Fresh maps that nobody else sees.
+    pub fn anonymous(sizes: &Sizes) -> Result<Self, MapsError> {
+        let mut maps = Self { by_name: BTreeMap::new(), created: Vec::new(), kept_size: Vec::new() };
+        for spec in ALL {
+            let entries = sizes.get(spec.name).copied().unwrap_or(spec.max_entries);
+            maps.by_name.insert(spec.name, create(spec, entries)?);
+            maps.created.push(spec.name);
+        }
+        Ok(maps)
+    }
+
+    fn open_one(&mut self, dir: &Path, spec: &MapSpec, entries: u32) -> Result<Map, MapsError> {
+        let path = dir.join(pin_name(spec));
+        let kernel = |operation, source| MapsError::Kernel { name: spec.name, operation, source };
+        let existing = match bpf::get_map(&path) {
+            Ok(map) => map,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                let map = create(spec, entries)?;
+                bpf::pin(&map, &path).map_err(|e| kernel("pinning", e))?;
+                self.created.push(spec.name);
+                return Ok(map);
+            }
+            Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {
+                return Err(other(path, spec, "object that is no map".to_owned()));
+            }
+            Err(error) => return Err(kernel("opening the pin", error)),
+        };
+        let info = existing.info();
+        if (info.kind, info.key_bytes, info.value_bytes, info.flags)
+            != (spec.kind as u32, key_bytes(spec), spec.value_bytes, spec.flags)
+        {
+            let found = describe(info.kind, info.key_bytes, info.value_bytes, info.flags);
+            return Err(other(path, spec, found));
+        }
+        if info.max_entries == entries {
+            return Ok(existing);
+        }
+        self.resize(&path, spec, existing, entries)
+    }
+
+    /// A map of another size takes the name over, with the content where that fits.
+    fn resize(&mut self, path: &Path, spec: &MapSpec, old: Map, entries: u32) -> Result<Map, MapsError> {
+        let kernel = |operation, source| MapsError::Kernel { name: spec.name, operation, source };
+        let new = create(spec, entries)?;
+        if let Err(error) = copy(&old, &new) {
+            if error.raw_os_error() == Some(libc::E2BIG) {
+                // More in it than would fit: the old size stays in force until it has emptied.
+                self.kept_size.push((spec.name, old.info().max_entries));
+                return Ok(old);
+            }
+            return Err(kernel("copying into a map of the new size", error));
+        }
+        let aside = path.with_file_name(format!("{}_new", pin_name(spec)));
+        remove_if_there(&aside).map_err(|e| kernel("removing an unfinished pin", e))?;
+        bpf::pin(&new, &aside).map_err(|e| kernel("pinning", e))?;
+        std::fs::rename(&aside, path).map_err(|e| kernel("renaming the pin", e))?;
+        self.created.push(spec.name);
+        Ok(new)
+    }
+
+    /// An open map.
+    pub fn get(&self, name: &str) -> Result<&Map, MapsError> {
+        self.by_name.get(name).ok_or_else(|| MapsError::Unknown(name.to_owned()))
+    }
+
+    /// Every map with its specification's name.
+    pub fn iter(&self) -> impl Iterator<Item = (&'static str, &Map)> {
+        self.by_name.iter().map(|(name, map)| (*name, map))
+    }
+
+    /// Maps that did not exist before (or not in this size).
+    pub fn created(&self) -> &[&'static str] {
+        &self.created
+    }
+
+    /// Maps whose wanted size could not be had, with the size they have.
+    pub fn kept_size(&self) -> &[(&'static str, u32)] {
+        &self.kept_size
+    }
+
+    /// Removes the pins of other ABI versions' maps; returns their names.
+    pub fn remove_outdated(bpffs: &Path) -> io::Result<Vec<String>> {
+        let mut removed = Vec::new();
+        for entry in std::fs::read_dir(bpffs.join("maps"))? {
+            let entry = entry?;
+            let file = entry.file_name().to_string_lossy().into_owned();
+            if is_outdated(&file) {
+                remove_if_there(&entry.path())?;
+                removed.push(file);
+            }
+        }
+        Ok(removed)
+    }
+}
+
+fn is_outdated(file: &str) -> bool {
+    let ours = |spec: &&MapSpec| {
+        file.strip_prefix(spec.name)
+            .and_then(|rest| rest.strip_prefix("_v"))
+            .is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()))
+    };
+    ALL.iter().find(ours).is_some_and(|spec| file != pin_name(spec))
+}
+
+fn remove_if_there(path: &Path) -> io::Result<()> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
+/// The name of a map's pin.
+pub fn pin_name(spec: &MapSpec) -> String {
+    format!("{}_v{}", spec.name, spec.version)
+}
+
+/// Arrays have 4-byte indices; ring buffers have no keys.
+fn key_bytes(spec: &MapSpec) -> u32 {
+    if spec.kind == MapKind::RingBuf { 0 } else { spec.key_bytes }
+}
+
+fn create(spec: &MapSpec, max_entries: u32) -> Result<Map, MapsError> {
+    let def = MapDef {
+        name: spec.name,
+        kind: spec.kind as u32,
+        key_bytes: key_bytes(spec),
+        value_bytes: if spec.kind == MapKind::RingBuf { 0 } else { spec.value_bytes },
+        max_entries,
+        flags: spec.flags,
+    };
+    Map::create(&def).map_err(|source| MapsError::Kernel { name: spec.name, operation: "creating", source })
+}
+
+fn describe(kind: u32, key: u32, value: u32, flags: u32) -> String {
+    format!("map of type {kind} with keys of {key} and values of {value} bytes, flags {flags:#x}")
+}
+
+fn other(path: PathBuf, spec: &MapSpec, found: String) -> MapsError {
+    let expected = describe(spec.kind as u32, key_bytes(spec), spec.value_bytes, spec.flags);
+    MapsError::OtherDefinition { path, expected, found }
+}
+
+/// Copies what can be copied. Program arrays and ring buffers start empty: their content is rebuilt.
+fn copy(from: &Map, to: &Map) -> io::Result<()> {
+    let kind = from.info().kind;
+    if kind == MapKind::ProgArray as u32 || kind == MapKind::RingBuf as u32 {
+        return Ok(());
+    }
+    let mut key = vec![0; from.info().key_bytes as usize];
+    let mut value = vec![0; from.value_stride()];
+    let mut previous: Option<Vec<u8>> = None;
+    while from.next_key(previous.as_deref(), &mut key)? {
+        if from.lookup(&key, &mut value)? {
+            match to.update(&key, &value, Update::Any) {
+                // An array's slots beyond the new end hold nothing that is in use when they are zero.
+                Err(e) if e.raw_os_error() == Some(libc::E2BIG) && value.iter().all(|b| *b == 0) => {}
+                other => other?,
+            }
+        }
+        previous = Some(key.clone());
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_other_versions_of_our_own_maps_are_outdated() {
+        assert!(is_outdated("flow4_v0") && is_outdated("flow4_v99") && is_outdated("route6_v1_new"));
+        assert!(!is_outdated("flow4_v1") && !is_outdated("flow4") && !is_outdated("other_v0"));
+        assert!(!is_outdated("flow4_vault"));
+    }
+}
