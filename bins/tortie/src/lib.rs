@@ -5,3 +5,4 @@
 #![forbid(unsafe_code)]
 
 pub mod agent_api;
+pub mod cni;

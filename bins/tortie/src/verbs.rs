@@ -7,7 +7,7 @@
 use clap::Subcommand;
 
 use crate::args::Global;
-use crate::exit::Outcome;
+use crate::exit::{Answer, Outcome};
 use crate::lab;
 
 /// What can be asked of `tortie`.
@@ -15,11 +15,15 @@ use crate::lab;
 pub enum Verb {
     /// A cluster on this machine: nodes and pods as network namespaces, real agents, real CNI calls.
     Lab(lab::Lab),
+    /// The CNI plugin: called by container runtimes, with the environment and standard input of CNI.
+    Cni,
 }
 
 /// Runs one verb.
 pub fn run(verb: Verb, global: &Global) -> Outcome {
     match verb {
         Verb::Lab(verb) => lab::run(verb, global),
+        // It has answered on stdout already, errors too.
+        Verb::Cni => Ok(if tortie::cni::main() { Answer::Yes } else { Answer::No }),
     }
 }

@@ -1,0 +1,47 @@
+//! Owns: the sysctls of a veth's two sides. Does not: touch settings of the whole node; those are the agent's.
+//! Invariant: they are written in the namespace of the calling thread.
+
+use std::fs;
+
+use super::error::CniError;
+
+/// Before the host's side is up. Duplicate detection would keep the gateway's address unusable for a second;
+/// so would a random delay of proxy ARP.
+const HOST_V4: [(&str, &str); 4] = [
+    ("ipv4/conf/{}/proxy_arp", "1"),
+    ("ipv4/neigh/{}/proxy_delay", "0"),
+    // Loose: the data plane itself checks that sources are the pod's, and strict would judge its redirects.
+    ("ipv4/conf/{}/rp_filter", "2"),
+    ("ipv4/conf/{}/forwarding", "1"),
+];
+const HOST_V6: [(&str, &str); 4] = [
+    ("ipv6/conf/{}/disable_ipv6", "0"),
+    ("ipv6/conf/{}/accept_dad", "0"),
+    ("ipv6/conf/{}/accept_ra", "0"),
+    ("ipv6/conf/{}/forwarding", "1"),
+];
+const POD_V6: [(&str, &str); 3] = [
+    ("ipv6/conf/{}/disable_ipv6", "0"),
+    ("ipv6/conf/{}/accept_dad", "0"),
+    // Nobody but the host is on the link, and it says nothing.
+    ("ipv6/conf/{}/accept_ra", "0"),
+];
+
+/// The host's side.
+pub fn host_side(interface: &str, v4: bool, v6: bool) -> Result<(), CniError> {
+    write_all(interface, if v4 { &HOST_V4 } else { &[] })?;
+    write_all(interface, if v6 { &HOST_V6 } else { &[] })
+}
+
+/// The pod's side.
+pub fn pod_side(interface: &str, v6: bool) -> Result<(), CniError> {
+    write_all(interface, if v6 { &POD_V6 } else { &[] })
+}
+
+fn write_all(interface: &str, settings: &[(&str, &str)]) -> Result<(), CniError> {
+    for (key, value) in settings {
+        let path = format!("/proc/sys/net/{}", key.replace("{}", interface));
+        fs::write(&path, value).map_err(CniError::io(format!("writing {value} to {path}")))?;
+    }
+    Ok(())
+}

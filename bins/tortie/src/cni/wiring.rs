@@ -1,0 +1,196 @@
+//! Owns: a pod's veth, addresses, routes and sysctls: making, removing, comparing. Does not: get addresses or
+//! keep records. Invariant: wiring starts from nothing, whatever an earlier attempt left.
+
+use std::net::IpAddr;
+
+use super::error::CniError;
+use super::netlink::{self, Link, Netlink, Route, Veth};
+use super::netns::Netns;
+use super::result::{GATEWAY_V4, GATEWAY_V6, HOST_MAC};
+use super::sysctl;
+
+/// How a pod is, or is to be, connected.
+#[derive(Clone, Copy, Debug)]
+pub struct Wiring<'a> {
+    /// The veth's side on the host.
+    pub interface: &'a str,
+    /// The veth's side in the pod.
+    pub pod_interface: &'a str,
+    /// The pod's addresses.
+    pub addresses: &'a [IpAddr],
+    /// Of both sides; the kernel's default when absent.
+    pub mtu: Option<u32>,
+}
+
+/// What only the kernel knew before.
+#[derive(Clone, Debug)]
+pub struct Wired {
+    /// The Ethernet address of the pod's side.
+    pub pod_mac: String,
+    /// MTU of both sides in bytes.
+    pub mtu: u32,
+}
+
+impl Wiring<'_> {
+    fn has_v4(&self) -> bool {
+        self.addresses.iter().any(IpAddr::is_ipv4)
+    }
+
+    fn has_v6(&self) -> bool {
+        self.addresses.iter().any(IpAddr::is_ipv6)
+    }
+
+    /// Connects the pod.
+    pub fn make(&self, netns: &Netns) -> Result<Wired, CniError> {
+        let host = netlink::with(async |netlink| self.make_veth(&netlink, netns).await)?;
+        let wired = netns.run(|| {
+            sysctl::pod_side(self.pod_interface, self.has_v6())?;
+            netlink::with(async |netlink| self.make_pod_side(&netlink).await)
+        })?;
+        netlink::with(async |netlink| self.make_host_routes(&netlink, &host).await)?;
+        Ok(wired)
+    }
+
+    async fn make_veth(&self, netlink: &Netlink, netns: &Netns) -> Result<Link, CniError> {
+        // Of an attempt that was killed, or of the pod's sandbox before this one.
+        if let Some(old) = netlink.link(self.interface).await? {
+            netlink.delete(&old, self.interface).await?;
+        }
+        let veth =
+            Veth { host: self.interface, host_mac: HOST_MAC, pod: self.pod_interface, netns, mtu: self.mtu };
+        netlink.add_veth(&veth).await?;
+        let host = existing(netlink, self.interface).await?;
+        sysctl::host_side(self.interface, self.has_v4(), self.has_v6())?;
+        netlink.set_up(&host, self.interface).await?;
+        if self.has_v6() {
+            netlink.add_address(&host, GATEWAY_V6.into(), 64).await?;
+        }
+        Ok(host)
+    }
+
+    async fn make_pod_side(&self, netlink: &Netlink) -> Result<Wired, CniError> {
+        let pod = existing(netlink, self.pod_interface).await?;
+        for address in self.addresses {
+            netlink.add_address(&pod, *address, host_length(*address)).await?;
+        }
+        netlink.set_up(&pod, self.pod_interface).await?;
+        for route in self.pod_routes(pod.index) {
+            netlink.add_route(&route).await?;
+        }
+        Ok(Wired { pod_mac: mac(&pod.mac), mtu: pod.mtu })
+    }
+
+    async fn make_host_routes(&self, netlink: &Netlink, host: &Link) -> Result<(), CniError> {
+        for route in self.host_routes(host.index) {
+            netlink.add_route(&route).await?;
+        }
+        Ok(())
+    }
+
+    /// In the order in which they can be made: a gateway must be reachable before it can be one.
+    fn pod_routes(&self, index: u32) -> Vec<Route> {
+        let on_link = Route { destination: (GATEWAY_V4.into(), 32), gateway: None, index };
+        let by = |any: IpAddr, gateway| Route { destination: (any, 0), gateway: Some(gateway), index };
+        let v4 = [on_link, by([0, 0, 0, 0].into(), GATEWAY_V4.into())];
+        let v6 = [by([0u16; 8].into(), GATEWAY_V6.into())];
+        let v4 = self.has_v4().then_some(v4).into_iter().flatten();
+        v4.chain(self.has_v6().then_some(v6).into_iter().flatten()).collect()
+    }
+
+    fn host_routes(&self, index: u32) -> Vec<Route> {
+        let to =
+            |address: &IpAddr| Route { destination: (*address, host_length(*address)), gateway: None, index };
+        self.addresses.iter().map(to).collect()
+    }
+
+    /// What is not as [`Self::make`] makes it, if anything.
+    pub fn difference(&self, netns: &Netns) -> Result<Option<String>, CniError> {
+        let (host, missing) = netlink::with(async |netlink| {
+            let host = netlink.link(self.interface).await?;
+            let missing = match &host {
+                Some(host) => missing_route(self.host_routes(host.index), &netlink.routes().await?, "host"),
+                None => None,
+            };
+            Ok((host, missing))
+        })?;
+        let Some(host) = host else { return Ok(Some(format!("interface {} is gone", self.interface))) };
+        if missing.is_some() {
+            return Ok(missing);
+        }
+        if !host.up || host.mac != HOST_MAC {
+            let (interface, mac) = (self.interface, mac(&host.mac));
+            return Ok(Some(format!("interface {interface} is switched off or has Ethernet address {mac}")));
+        }
+        netns.run(|| netlink::with(async |netlink| self.pod_difference(&netlink, &host).await))
+    }
+
+    async fn pod_difference(&self, netlink: &Netlink, host: &Link) -> Result<Option<String>, CniError> {
+        let name = self.pod_interface;
+        let Some(pod) = netlink.link(name).await? else {
+            return Ok(Some(format!("interface {name} in the pod is gone")));
+        };
+        if pod.peer != Some(host.index) {
+            return Ok(Some(format!(
+                "interface {name} in the pod is not the other side of {}",
+                self.interface
+            )));
+        }
+        if !pod.up {
+            return Ok(Some(format!("interface {name} in the pod is switched off")));
+        }
+        if self.mtu.is_some_and(|mtu| mtu != pod.mtu) {
+            return Ok(Some(format!("interface {name} in the pod has MTU {}", pod.mtu)));
+        }
+        let has = netlink.addresses(&pod).await?;
+        if let Some(lost) = self.addresses.iter().find(|address| !has.iter().any(|(a, _)| a == *address)) {
+            return Ok(Some(format!("interface {name} in the pod has lost address {lost}")));
+        }
+        Ok(missing_route(self.pod_routes(pod.index), &netlink.routes().await?, "pod"))
+    }
+}
+
+/// Removes a veth by the name of its side on the host; one that is gone is no error.
+pub fn remove(interface: &str) -> Result<(), CniError> {
+    netlink::with(async |netlink| match netlink.link(interface).await? {
+        Some(link) => netlink.delete(&link, interface).await,
+        None => Ok(()),
+    })
+}
+
+/// Removes a veth whose two sides have these names, if there is one: the name on the host alone might by now
+/// be that of the pod's next sandbox.
+pub fn remove_pair(interface: &str, pod_interface: &str, netns: &Netns) -> Result<(), CniError> {
+    let pod = netns.run(|| netlink::with(async |netlink| netlink.link(pod_interface).await))?;
+    netlink::with(async |netlink| match (netlink.link(interface).await?, pod) {
+        (Some(host), Some(pod)) if pod.peer == Some(host.index) && host.peer == Some(pod.index) => {
+            netlink.delete(&host, interface).await
+        }
+        _ => Ok(()),
+    })
+}
+
+fn missing_route(wanted: Vec<Route>, present: &[Route], place: &str) -> Option<String> {
+    let missing = wanted.into_iter().find(|route| !present.contains(route))?;
+    let (address, length) = missing.destination;
+    Some(format!("the {place} has lost its route to {address}/{length}"))
+}
+
+async fn existing(netlink: &Netlink, name: &str) -> Result<Link, CniError> {
+    let gone = || CniError::Io {
+        doing: format!("looking for interface {name}"),
+        source: std::io::Error::new(
+            std::io::ErrorKind::NotFound,
+            "it was removed while the pod was being wired",
+        ),
+    };
+    netlink.link(name).await?.ok_or_else(gone)
+}
+
+fn host_length(address: IpAddr) -> u8 {
+    if address.is_ipv4() { 32 } else { 128 }
+}
+
+/// As people write it.
+pub fn mac(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().join(":")
+}
