@@ -5,7 +5,10 @@
 //! Invariant: unsafe code is inside [`bpf`] only; what it exposes checks sizes before the kernel reads or writes.
 
 pub mod bpf;
+mod clsact;
 pub mod kernel_btf;
+pub mod links;
+pub mod lock;
 pub mod maps;
 pub mod object;
 pub mod verifier;

@@ -162,6 +162,30 @@ impl Program {
         })
     }
 
+    /// Ids of the maps that its instructions name.
+    pub fn map_ids(&self) -> io::Result<Vec<u32>> {
+        let first: sys::ProgInfo = info_by_fd(self.fd.as_raw_fd())?;
+        let mut ids = vec![0u32; first.map_ids_count as usize];
+        if ids.is_empty() {
+            return Ok(ids);
+        }
+        let mut info = sys::ProgInfo {
+            map_ids_count: first.map_ids_count,
+            map_ids: ids.as_mut_ptr() as u64,
+            ..Default::default()
+        };
+        let mut attributes = sys::Info {
+            fd: self.fd.as_raw_fd() as u32,
+            length: size_of_val(&info) as u32,
+            info: std::ptr::from_mut(&mut info) as u64,
+        };
+        // SAFETY: `info` is `length` bytes long; the only address in it is `ids`, with room for the number
+        // of ids given beside it.
+        unsafe { bpf(Command::InfoByFd, &mut attributes)? };
+        ids.truncate(info.map_ids_count as usize);
+        Ok(ids)
+    }
+
     /// Runs it on a packet.
     pub fn run(&self, run: &mut Run<'_>) -> io::Result<RunResult> {
         let mut attributes = sys::TestRun {

@@ -1,0 +1,273 @@
+//! Programs on interfaces: attached, replaced, found again.
+//!
+//! Owns: `<bpffs>/links/<interface>-<ingress|egress>` (TCX) and, where the kernel has no TCX, our filter
+//! on the interface's clsact qdisc. Does not: know which program belongs where.
+//! Invariant: a hook that carries one of our programs always carries one: it is replaced in one step and
+//! never taken off first.
+
+use crate::bpf::{self, Attach, Link, Program};
+use crate::clsact;
+use std::io;
+use std::os::fd::AsFd as _;
+use std::path::{Path, PathBuf};
+
+/// Direction of packets, seen from the interface.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Direction {
+    /// Packets that arrive on it.
+    Ingress,
+    /// Packets that leave through it.
+    Egress,
+}
+
+impl Direction {
+    /// Both.
+    pub const ALL: [Self; 2] = [Self::Ingress, Self::Egress];
+
+    /// `ingress`, `egress`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Ingress => "ingress",
+            Self::Egress => "egress",
+        }
+    }
+
+    const fn tcx(self) -> Attach {
+        match self {
+            Self::Ingress => Attach::Ingress,
+            Self::Egress => Attach::Egress,
+        }
+    }
+}
+
+/// How programs are attached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mechanism {
+    /// TCX links (kernel 6.6 and newer).
+    Tcx,
+    /// Filters on a clsact qdisc.
+    Clsact,
+}
+
+/// A program could not be attached or found.
+#[derive(Debug, thiserror::Error)]
+pub enum LinkError {
+    /// The interface is gone; nothing is left to do for it.
+    #[error("interface {0} is gone")]
+    Gone(String),
+    /// The kernel refused.
+    #[error("interface {interface}, {direction}: {operation}: {source}")]
+    Kernel {
+        /// Interface.
+        interface: String,
+        /// Direction.
+        direction: &'static str,
+        /// What was tried.
+        operation: &'static str,
+        /// Its answer.
+        source: io::Error,
+    },
+    /// The directory of links.
+    #[error("{}: {source}; is a BPF file system mounted there, and is this root?", path.display())]
+    Directory {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+}
+
+/// What [`Links::attach`] did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Attached {
+    /// It was there.
+    Unchanged,
+    /// Another program of ours was replaced.
+    Replaced,
+    /// Nothing of ours was there.
+    Created,
+}
+
+/// One of our programs on an interface.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Found {
+    /// Interface, by the name it had when the program was attached.
+    pub interface: String,
+    /// Direction.
+    pub direction: Direction,
+    /// The interface's index; 0: it is gone, or somebody took the program off.
+    pub ifindex: u32,
+    /// Program.
+    pub program_id: u32,
+}
+
+/// The programs that we have on interfaces.
+#[derive(Debug)]
+pub struct Links {
+    dir: PathBuf,
+    mechanism: Mechanism,
+}
+
+fn gone(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::ENODEV | libc::ENXIO))
+}
+
+impl Links {
+    /// Links below `bpffs`.
+    pub fn open(bpffs: &Path, mechanism: Mechanism) -> Result<Self, LinkError> {
+        let dir = bpffs.join("links");
+        std::fs::create_dir_all(&dir).map_err(|source| LinkError::Directory { path: dir.clone(), source })?;
+        Ok(Self { dir, mechanism })
+    }
+
+    /// How programs are attached.
+    pub fn mechanism(&self) -> Mechanism {
+        self.mechanism
+    }
+
+    fn path(&self, interface: &str, direction: Direction) -> PathBuf {
+        // A BPF file system takes no dots; interfaces have no colons.
+        self.dir.join(format!("{}-{}", interface.replace('.', ":"), direction.name()))
+    }
+
+    /// The id of our program on an interface; `None`: none.
+    pub fn current(&self, interface: &str, ifindex: u32, direction: Direction) -> io::Result<Option<u32>> {
+        if self.mechanism == Mechanism::Clsact {
+            return clsact::current(ifindex, direction);
+        }
+        match bpf::get_link(&self.path(interface, direction)) {
+            Ok(link) => {
+                let info = link.info()?;
+                let ours = info.ifindex == ifindex && info.attach == Some(direction.tcx());
+                Ok(ours.then_some(info.program_id))
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Puts a program on an interface, in place of ours that may be there.
+    pub fn attach(
+        &self,
+        interface: &str,
+        ifindex: u32,
+        direction: Direction,
+        program: &Program,
+    ) -> Result<Attached, LinkError> {
+        let result = match self.mechanism {
+            Mechanism::Tcx => self.attach_tcx(interface, ifindex, direction, program),
+            Mechanism::Clsact => {
+                clsact::attach(ifindex, direction, program).map_err(|e| ("adding the filter", e))
+            }
+        };
+        result.map_err(|(operation, source)| self.error(interface, direction, operation, source))
+    }
+
+    fn error(
+        &self,
+        interface: &str,
+        direction: Direction,
+        operation: &'static str,
+        source: io::Error,
+    ) -> LinkError {
+        if gone(&source) {
+            return LinkError::Gone(interface.to_owned());
+        }
+        LinkError::Kernel { interface: interface.to_owned(), direction: direction.name(), operation, source }
+    }
+
+    fn attach_tcx(
+        &self,
+        interface: &str,
+        ifindex: u32,
+        direction: Direction,
+        program: &Program,
+    ) -> Result<Attached, (&'static str, io::Error)> {
+        let path = self.path(interface, direction);
+        match bpf::get_link(&path) {
+            Ok(link) => {
+                let info = link.info().map_err(|e| ("asking for the link", e))?;
+                if info.ifindex == ifindex && info.attach == Some(direction.tcx()) {
+                    let id = program.info().map_err(|e| ("asking for the program", e))?.id;
+                    if info.program_id == id {
+                        return Ok(Attached::Unchanged);
+                    }
+                    link.update(program.as_fd(), None).map_err(|e| ("replacing the program", e))?;
+                    return Ok(Attached::Replaced);
+                }
+                // The link of an interface that had this name before, or one that somebody detached.
+                std::fs::remove_file(&path).map_err(|e| ("removing a stale link", e))?;
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(("opening the pinned link", error)),
+        }
+        let link = Link::tcx(program.as_fd(), ifindex, direction.tcx()).map_err(|e| ("attaching", e))?;
+        // Dropping an unpinned link would detach it: nothing half done stays behind.
+        bpf::pin(&link, &path).map_err(|e| ("pinning the link", e))?;
+        Ok(Attached::Created)
+    }
+
+    /// Takes our program off an interface.
+    pub fn detach(&self, interface: &str, ifindex: u32, direction: Direction) -> Result<(), LinkError> {
+        let result = match self.mechanism {
+            Mechanism::Clsact => clsact::detach(ifindex, direction),
+            Mechanism::Tcx => match std::fs::remove_file(self.path(interface, direction)) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+                other => other,
+            },
+        };
+        match result.map_err(|source| self.error(interface, direction, "detaching", source)) {
+            Err(LinkError::Gone(_)) => Ok(()),
+            other => other,
+        }
+    }
+
+    /// Every pinned link.
+    pub fn list(&self) -> Result<Vec<Found>, LinkError> {
+        let failed = |source| LinkError::Directory { path: self.dir.clone(), source };
+        let mut found = Vec::new();
+        for entry in std::fs::read_dir(&self.dir).map_err(failed)? {
+            let entry = entry.map_err(failed)?;
+            let name = entry.file_name().to_string_lossy().replace(':', ".");
+            let Some((interface, direction)) = parse_name(&name) else { continue };
+            let Ok(info) = bpf::get_link(&entry.path()).and_then(|link| link.info()) else { continue };
+            found.push(Found {
+                interface: interface.to_owned(),
+                direction,
+                ifindex: info.ifindex,
+                program_id: info.program_id,
+            });
+        }
+        found.sort_by(|a, b| (&a.interface, a.direction).cmp(&(&b.interface, b.direction)));
+        Ok(found)
+    }
+
+    /// Removes links whose interface is gone; returns their interfaces' names.
+    pub fn remove_stale(&self) -> Result<Vec<String>, LinkError> {
+        let mut removed = Vec::new();
+        for link in self.list()?.into_iter().filter(|link| link.ifindex == 0) {
+            self.detach(&link.interface, 0, link.direction)?;
+            removed.push(link.interface);
+        }
+        removed.dedup();
+        Ok(removed)
+    }
+}
+
+fn parse_name(name: &str) -> Option<(&str, Direction)> {
+    let (interface, direction) = name.rsplit_once('-')?;
+    Some((interface, Direction::ALL.into_iter().find(|d| d.name() == direction)?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pin_names_interface_and_direction() {
+        assert_eq!(parse_name("cali-x-ingress"), Some(("cali-x", Direction::Ingress)));
+        assert_eq!(parse_name("eth0.100-egress"), Some(("eth0.100", Direction::Egress)));
+        assert_eq!(parse_name("eth0"), None);
+        assert_eq!(parse_name("eth0-sideways"), None);
+    }
+}
