@@ -15,6 +15,9 @@ struct Slot {
     announced: bool,
 }
 
+/// A new class and its sets.
+type Born = (ClassId, Arc<[SetId]>);
+
 /// Gives numbers out and takes them back.
 #[derive(Debug)]
 pub struct Ids {
@@ -103,7 +106,7 @@ impl Ids {
     }
 
     /// Which classes came and which went since the last time. One that came and went was never there.
-    pub fn settle(&mut self) -> (Vec<(ClassId, Arc<[SetId]>)>, Vec<ClassId>) {
+    pub fn settle(&mut self) -> (Vec<Born>, Vec<ClassId>) {
         let (mut born, mut retired) = (Vec::new(), Vec::new());
         for class in std::mem::take(&mut self.unsettled) {
             let Some(slot) = self.slot_mut(class) else { continue };

@@ -112,12 +112,14 @@ impl Kernel {
         for change in &changes.entries {
             match *change {
                 ClassChange::Address { address, class: Some(class) } => {
-                    drop(self.addresses.insert(address, class))
+                    self.addresses.insert(address, class);
                 }
                 ClassChange::Address { address, class: None } => {
                     self.addresses.remove(&address).expect("deletes what is there");
                 }
-                ClassChange::Prefix { net, class: Some(class) } => drop(self.nets.insert(net, class)),
+                ClassChange::Prefix { net, class: Some(class) } => {
+                    self.nets.insert(net, class);
+                }
                 ClassChange::Prefix { net, class: None } => {
                     self.nets.remove(&net).expect("deletes what is there");
                 }

@@ -99,7 +99,9 @@ pub fn lower(index: usize, rule: &Rule) -> Vec<Atom> {
         protocols
     } else {
         let ported = protocols.only(&WITH_PORTS);
-        atoms.extend(sources.iter().map(|&span| atom(ported, &[EVERY_TYPE], Residual { source_port: span, ..free })));
+        atoms.extend(
+            sources.iter().map(|&span| atom(ported, &[EVERY_TYPE], Residual { source_port: span, ..free })),
+        );
         protocols.except(&WITH_PORTS)
     };
     for (types, code) in icmp_pieces(rule.icmp) {

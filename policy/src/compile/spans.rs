@@ -21,7 +21,9 @@ pub fn without(spans: &[Span], hole: Span) -> Vec<Span> {
         if let Some(before) = hole.0.checked_sub(1).map(|end| end.min(last)).filter(|end| first <= *end) {
             rest.push((first, before));
         }
-        if let Some(after) = hole.1.checked_add(1).map(|start| start.max(first)).filter(|start| *start <= last) {
+        if let Some(after) =
+            hole.1.checked_add(1).map(|start| start.max(first)).filter(|start| *start <= last)
+        {
             rest.push((after, last));
         }
     }
@@ -29,8 +31,11 @@ pub fn without(spans: &[Span], hole: Span) -> Vec<Span> {
 }
 
 fn union(ranges: &[PortRange]) -> Vec<Span> {
-    let mut sorted: Vec<Span> =
-        ranges.iter().filter(|range| range.first <= range.last).map(|range| (range.first, range.last)).collect();
+    let mut sorted: Vec<Span> = ranges
+        .iter()
+        .filter(|range| range.first <= range.last)
+        .map(|range| (range.first, range.last))
+        .collect();
     sorted.sort_unstable();
     let mut spans: Vec<Span> = Vec::with_capacity(sorted.len());
     for (first, last) in sorted {
