@@ -1,0 +1,221 @@
+//! The kernel traits over a fake node and one packet.
+
+use crate::node::{HasTables, Node};
+use crate::run::Packet as Frame;
+use crate::table::Refused;
+use std::cell::RefCell;
+use tortie_abi::Tick;
+use tortie_abi::endpoint::{Endpoint, NextHop};
+use tortie_abi::maps;
+use tortie_abi::policy::{NO_CLASS, PolicyIo};
+use tortie_abi::route::Route;
+use tortie_abi::service::{BackendKey, Frontend};
+use tortie_abi::settings::Settings;
+use tortie_datapath::kernel::{
+    ChecksumKind, Clock, Flows, Fragments, Insert, Packet, Policies, Random, Services, TableFull, Topology,
+};
+use tortie_wire::Be16;
+use tortie_wire::checksum::Delta;
+use tortie_wire::{read_at, write_at};
+use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes};
+
+/// Longest frame that the kernel lets a program make, bytes.
+const MAX_FRAME: usize = 65_535 + 14;
+
+/// One packet on one node.
+pub(crate) struct Context<'a> {
+    pub(crate) node: &'a Node,
+    pub(crate) frame: RefCell<Frame>,
+}
+
+impl Packet for Context<'_> {
+    fn length(&self) -> u32 {
+        self.frame.borrow().bytes.len() as u32
+    }
+
+    fn load<T: FromBytes + IntoBytes>(&self, offset: u32) -> Option<T> {
+        read_at(&self.frame.borrow().bytes, offset as usize)
+    }
+
+    fn store<T: IntoBytes + Immutable>(&self, offset: u32, value: T) -> Option<()> {
+        write_at(&mut self.frame.borrow_mut().bytes, offset as usize, &value)
+    }
+
+    /// `bpf_l4_csum_replace` with a difference (`inet_proto_csum_replace_by_diff`).
+    fn update_checksum(&self, offset: u32, delta: Delta, kind: ChecksumKind) -> Option<()> {
+        let mut frame = self.frame.borrow_mut();
+        let old: Be16 = read_at(&frame.bytes, offset as usize)?;
+        let (pseudo, udp) = match kind {
+            ChecksumKind::PseudoHeader { udp } => (true, udp),
+            ChecksumKind::Payload { udp } => (false, udp),
+        };
+        if udp && old.is_zero() {
+            return Some(());
+        }
+        let new = match (frame.checksum_partial, pseudo) {
+            (false, _) => !fold(u64::from(delta.to_kernel()) + 0xffff_0000 + u64::from(!old.raw())),
+            (true, true) => !fold(u64::from(delta.to_kernel()) + u64::from(old.raw())),
+            (true, false) => old.raw(),
+        };
+        let new = if udp && new == 0 { 0xffff } else { new };
+        write_at(&mut frame.bytes, offset as usize, &Be16::from_raw(new))
+    }
+
+    fn resize(&self, length: u32) -> Option<()> {
+        let length = length as usize;
+        if !(14..=MAX_FRAME).contains(&length) {
+            return None;
+        }
+        let mut frame = self.frame.borrow_mut();
+        frame.bytes.resize(length, 0);
+        frame.aggregate = false;
+        Some(())
+    }
+
+    fn has_vlan_tag(&self) -> bool {
+        self.frame.borrow().vlan_tag
+    }
+
+    fn is_aggregate(&self) -> bool {
+        self.frame.borrow().aggregate
+    }
+
+    fn mark(&self) -> u32 {
+        self.frame.borrow().mark
+    }
+
+    fn set_mark(&self, mark: u32) {
+        self.frame.borrow_mut().mark = mark;
+    }
+
+    fn ifindex(&self) -> u32 {
+        self.frame.borrow().ifindex
+    }
+}
+
+/// `csum_fold` without the final complement.
+fn fold(sum: u64) -> u16 {
+    let mut sum = (sum & 0xffff_ffff) + (sum >> 32);
+    while sum >> 16 != 0 {
+        sum = (sum & 0xffff) + (sum >> 16);
+    }
+    sum as u16
+}
+
+impl Clock for Context<'_> {
+    fn now(&self) -> Tick {
+        self.node.now()
+    }
+}
+
+impl Random for Context<'_> {
+    fn random(&self) -> u32 {
+        self.node.next_random()
+    }
+}
+
+impl<F: HasTables> Flows<F> for Context<'_> {
+    fn flow<R>(&self, key: &F::FlowKey, f: impl FnOnce(&mut F::Flow) -> R) -> Option<R> {
+        F::tables(self.node).flow.borrow_mut().get_mut(key.as_bytes()).map(f)
+    }
+
+    fn half_open<R>(&self, key: &F::FlowKey, f: impl FnOnce(&mut F::Flow) -> R) -> Option<R> {
+        F::tables(self.node).half_open.borrow_mut().get_mut(key.as_bytes()).map(f)
+    }
+
+    fn insert_half_open(&self, key: &F::FlowKey, flow: &F::Flow, replace: bool) -> Insert {
+        match F::tables(self.node).half_open.borrow_mut().insert(key.as_bytes(), *flow, replace) {
+            Ok(()) => Insert::Done,
+            Err(Refused::Exists) => Insert::Exists,
+            Err(Refused::Full) => Insert::Full,
+        }
+    }
+
+    fn promote(&self, key: &F::FlowKey) -> Result<bool, TableFull> {
+        let tables = F::tables(self.node);
+        let Some(entry) = tables.half_open.borrow_mut().get_mut(key.as_bytes()).copied() else {
+            return Ok(false);
+        };
+        match tables.flow.borrow_mut().insert(key.as_bytes(), entry, true) {
+            Ok(()) => Ok(true),
+            Err(_) => Err(TableFull),
+        }
+    }
+
+    fn remove_half_open(&self, key: &F::FlowKey) {
+        F::tables(self.node).half_open.borrow_mut().remove(key.as_bytes());
+    }
+
+    fn remove_flow(&self, key: &F::FlowKey) {
+        F::tables(self.node).flow.borrow_mut().remove(key.as_bytes());
+    }
+}
+
+impl<F: HasTables> Topology<F> for Context<'_> {
+    fn route(&self, address: &F::Addr) -> Option<Route> {
+        F::tables(self.node).route.borrow().get(address.as_bytes()).copied()
+    }
+
+    fn endpoint<R>(&self, slot: u32, f: impl FnOnce(&Endpoint) -> R) -> Option<R> {
+        if slot >= maps::ENDPOINT_SLOTS {
+            return None;
+        }
+        Some(f(self.node.endpoint.borrow().get(&slot).unwrap_or(&Endpoint::new_zeroed())))
+    }
+
+    fn next_hop<R>(&self, slot: u32, f: impl FnOnce(&NextHop) -> R) -> Option<R> {
+        if slot >= maps::NEXT_HOP_SLOTS {
+            return None;
+        }
+        Some(f(self.node.next_hop.borrow().get(&slot).unwrap_or(&NextHop::new_zeroed())))
+    }
+
+    fn settings<R>(&self, f: impl FnOnce(&Settings) -> R) -> Option<R> {
+        Some(f(&self.node.settings.get()))
+    }
+}
+
+impl<F: HasTables> Services<F> for Context<'_> {
+    fn frontend(&self, key: &F::FrontendKey) -> Option<Frontend> {
+        F::tables(self.node).frontend.borrow().get(key.as_bytes()).copied()
+    }
+
+    fn backend(&self, key: &BackendKey) -> Option<F::Backend> {
+        F::tables(self.node).backend.borrow().get(key.as_bytes()).copied()
+    }
+}
+
+impl<F: HasTables> Policies<F> for Context<'_> {
+    fn class_of(&self, address: &F::Addr) -> u32 {
+        let tables = F::tables(self.node);
+        let exact = tables.class_addr.borrow().get(address.as_bytes()).copied();
+        exact.or_else(|| tables.class_net.borrow().get(address.as_bytes()).copied()).unwrap_or(NO_CLASS)
+    }
+
+    fn policy_io<R>(&self, f: impl FnOnce(&mut PolicyIo) -> R) -> Option<R> {
+        let mut io = self.node.policy_io.get();
+        let result = f(&mut io);
+        self.node.policy_io.set(io);
+        Some(result)
+    }
+
+    fn count_rule(&self, rule: u32, bytes: u32) {
+        if rule >= maps::RULE_SLOTS {
+            return;
+        }
+        let mut counters = self.node.rule_counter.borrow_mut();
+        let counter = counters.entry(rule).or_default();
+        counter.packets += 1;
+        counter.bytes += u64::from(bytes);
+    }
+}
+
+impl<F: HasTables> Fragments<F> for Context<'_> {
+    fn learn_ports(&self, key: &F::FragmentKey, ports: [u8; 4]) {
+        let _ = F::tables(self.node).fragment.borrow_mut().insert(key.as_bytes(), ports, true);
+    }
+
+    fn ports(&self, key: &F::FragmentKey) -> Option<[u8; 4]> {
+        F::tables(self.node).fragment.borrow_mut().get_mut(key.as_bytes()).map(|p| *p)
+    }
+}

@@ -1,0 +1,186 @@
+//! One packet through one hook: what the preamble, the programs and their tail calls do together.
+
+use crate::context::Context;
+use crate::node::{HasTables, Node};
+use std::cell::RefCell;
+use tortie_abi::counter::CounterKey;
+use tortie_abi::{DropReason, Hook, Target, Tick};
+use tortie_datapath::hook::{self, sweep::Fate};
+use tortie_datapath::stage::flow::Table;
+use tortie_datapath::state::Parsed;
+use tortie_datapath::{Next, State, Tuple, V4, V6, Verdict};
+use tortie_wire::Be16;
+use tortie_wire::eth::{EthHeader, EtherType};
+use tortie_wire::read_at;
+use zerocopy::{FromBytes, IntoBytes};
+
+/// A frame and what the kernel knows about it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Packet {
+    /// From the Ethernet header on.
+    pub bytes: Vec<u8>,
+    /// Interface of the hook.
+    pub ifindex: u32,
+    /// Firewall mark.
+    pub mark: u32,
+    /// A VLAN tag was taken off.
+    pub vlan_tag: bool,
+    /// Many packets in one buffer.
+    pub aggregate: bool,
+    /// The transport checksum is yet to be completed by hardware.
+    pub checksum_partial: bool,
+}
+
+impl Packet {
+    /// A plain frame at an interface.
+    pub fn new(bytes: Vec<u8>, ifindex: u32) -> Self {
+        Self { bytes, ifindex, mark: 0, vlan_tag: false, aggregate: false, checksum_partial: false }
+    }
+}
+
+/// What became of a packet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Outcome {
+    /// The verdict.
+    pub verdict: Verdict,
+    /// The packet as the hook left it.
+    pub packet: Packet,
+    /// Id of the last rule that decided, 0 when none was asked.
+    pub rule: u32,
+}
+
+/// Bytes that scratch memory holds before each packet: the previous packet's rubbish.
+const POISON: u8 = 0xa5;
+
+/// Sends `packet` through `hook`. `slot`: the endpoint that the preamble of a workload interface names;
+/// anything at other hooks.
+pub fn run(node: &Node, hook: Hook, slot: u32, packet: Packet) -> Outcome {
+    let ethertype = read_at::<EthHeader>(&packet.bytes, 0).map(|h| h.kind());
+    match ethertype {
+        Some(EtherType::Arp) => untouched(packet),
+        Some(EtherType::Ipv4) => one_family::<V4>(node, hook, slot, packet),
+        Some(EtherType::Ipv6) => one_family::<V6>(node, hook, slot, packet),
+        _ if hook == Hook::FromHostDevice || hook == Hook::ToHostDevice => untouched(packet),
+        Some(_) => other(node, hook, packet, DropReason::UnknownEthertype),
+        None => other(node, hook, packet, DropReason::FrameTooShort),
+    }
+}
+
+fn untouched(packet: Packet) -> Outcome {
+    Outcome { verdict: Verdict::Pass, packet, rule: 0 }
+}
+
+fn other(node: &Node, hook: Hook, packet: Packet, reason: DropReason) -> Outcome {
+    let key = CounterKey { ifindex: packet.ifindex, hook: hook as u16, reason: reason as u16 };
+    node.count(&key, packet.bytes.len().saturating_sub(14) as u32);
+    Outcome { verdict: Verdict::Drop(reason), packet, rule: 0 }
+}
+
+fn one_family<F: HasTables>(node: &Node, hook: Hook, slot: u32, packet: Packet) -> Outcome {
+    let length = packet.bytes.len().saturating_sub(14) as u32;
+    let ifindex = packet.ifindex;
+    let k = Context { node, frame: RefCell::new(packet) };
+    let mut s = poisoned::<F>();
+    s.begin(hook, slot, node.now());
+    let mut next = match hook {
+        Hook::FromWorkload => hook::from_workload(&k, &mut s),
+        Hook::ToWorkload => hook::to_workload(&k, &mut s),
+        Hook::FromHostDevice | Hook::ToHostDevice => hook::from_host_device(&k, &mut s),
+    };
+    let verdict = loop {
+        next = match next {
+            Next::Verdict(verdict) => break verdict,
+            Next::Policy(slot) if ask(node, slot) => hook::resume(&k, &mut s),
+            Next::Policy(_) => break Verdict::Drop(DropReason::PolicyNotReady),
+            Next::Reply => hook::reply(&k, &mut s),
+            Next::Related => hook::related(&k, &mut s),
+        };
+    };
+    let reason = match verdict {
+        Verdict::Drop(reason) => Some(reason as u16),
+        Verdict::Answer => Some(s.reason),
+        Verdict::Pass | Verdict::Peer { .. } | Verdict::Interface { .. } | Verdict::Neighbour { .. } => None,
+    };
+    if let Some(reason) = reason {
+        node.count(&CounterKey { ifindex, hook: hook as u16, reason }, length);
+    }
+    Outcome { verdict, packet: k.frame.into_inner(), rule: s.rule }
+}
+
+/// Runs the policy program in `slot`; `false` when the slot is empty.
+fn ask(node: &Node, slot: u32) -> bool {
+    let programs = node.policy.borrow();
+    let Some(program) = programs.get(&slot) else { return false };
+    let mut io = node.policy_io.get();
+    let (verdict, rule) = program(&io);
+    io.verdict = verdict as u32;
+    io.rule = rule;
+    node.policy_io.set(io);
+    true
+}
+
+/// Scratch memory full of [`POISON`], so that a field which `begin` forgets shows.
+fn poisoned<F: HasTables>() -> State<F> {
+    let word = u32::from_ne_bytes([POISON; 4]);
+    let half = u16::from_ne_bytes([POISON; 2]);
+    let address = poison::<F::Addr>();
+    let tuple = Tuple {
+        source: address,
+        destination: address,
+        source_port: Be16::from_raw(half),
+        destination_port: Be16::from_raw(half),
+        protocol: POISON,
+    };
+    let ip = Parsed {
+        source: address,
+        destination: address,
+        protocol: POISON,
+        ttl: POISON,
+        fragment: POISON,
+        dont_fragment: POISON,
+        header_bytes: word,
+        total_bytes: word,
+        identification: word,
+    };
+    State {
+        tuple,
+        translated: tuple,
+        ip,
+        flow: poison::<F::Flow>(),
+        generation: word,
+        transport_offset: word,
+        sequence: word,
+        sequence_end: word,
+        slot: word,
+        client_slot: word,
+        server_slot: word,
+        target: Target(word),
+        reply_target: Target(word),
+        now: Tick(word),
+        rule: word,
+        mtu_bytes: word,
+        answer_source: address,
+        flow_flags: half,
+        hook: half,
+        reason: half,
+        other_port: Be16::from_raw(half),
+        tcp_flags: POISON,
+        icmp_type: POISON,
+        icmp_code: POISON,
+        phase: POISON,
+        answer: POISON,
+        _zero: [POISON; 3],
+    }
+}
+
+fn poison<T: FromBytes + IntoBytes>() -> T {
+    let mut value = T::new_zeroed();
+    value.as_mut_bytes().fill(POISON);
+    value
+}
+
+/// What a sweep would do with one entry now.
+pub fn fate<F: HasTables>(node: &Node, table: Table, key: &F::FlowKey, entry: &F::Flow) -> Fate {
+    let k = Context { node, frame: RefCell::new(Packet::new(Vec::new(), 0)) };
+    hook::sweep::examine::<F, _>(&k, table, key, entry, node.now()).0
+}

@@ -1,0 +1,59 @@
+//! Expiry: which entries a sweep removes.
+
+use crate::{ACK, SYN, SYN_ACK, assert_lands, shop, tcp};
+use tortie_abi::v4;
+use tortie_datapath::V4;
+use tortie_datapath::hook::sweep::Fate;
+use tortie_datapath::stage::flow::Table;
+use tortie_sim::run::fate;
+use tortie_sim::world::World;
+
+fn fates(world: &World) -> Vec<Fate> {
+    let node = &world.nodes[0];
+    let entries: Vec<(v4::FlowKey, v4::Flow)> = node
+        .v4
+        .flow
+        .borrow()
+        .sorted()
+        .iter()
+        .map(|(k, v)| (zerocopy::FromBytes::read_from_bytes(k).unwrap(), **v))
+        .collect();
+    entries.iter().map(|(k, e)| fate::<V4>(node, Table::Main, k, e)).collect()
+}
+
+fn established() -> (World, tortie_sim::world::Pod, tortie_sim::world::Pod) {
+    let (world, a, b, _) = shop();
+    assert_lands(&world.send(&a, tcp(a.v4.into(), 1, b.v4.into(), 80, SYN)), "b");
+    assert_lands(&world.send(&b, tcp(b.v4.into(), 80, a.v4.into(), 1, SYN_ACK)), "a");
+    assert_lands(&world.send(&a, tcp(a.v4.into(), 1, b.v4.into(), 80, ACK)), "b");
+    (world, a, b)
+}
+
+#[test]
+fn an_idle_flow_expires_and_one_busy_direction_keeps_both() {
+    let (world, a, b) = established();
+    world.nodes[0].advance_millis(3_500_000);
+    assert_eq!(fates(&world), [Fate::Keep; 2]);
+    assert_lands(&world.send(&a, tcp(a.v4.into(), 1, b.v4.into(), 80, ACK)), "b");
+    world.nodes[0].advance_millis(200_000);
+    assert_eq!(fates(&world), [Fate::Keep; 2], "the reply side alone is idle");
+    world.nodes[0].advance_millis(3_600_000);
+    assert_eq!(fates(&world), [Fate::Expired; 2]);
+}
+
+#[test]
+fn a_flow_to_a_removed_endpoint_is_stale_at_once() {
+    let (world, _, b) = established();
+    world.edit(&b, |e| *e = zerocopy::FromZeros::new_zeroed());
+    assert!(fates(&world).contains(&Fate::Stale));
+}
+
+#[test]
+fn an_entry_without_its_other_direction_goes_when_it_is_idle() {
+    let (world, _, _) = established();
+    let key = world.nodes[0].v4.flow.borrow().sorted().keys().next().unwrap().to_vec();
+    world.nodes[0].v4.flow.borrow_mut().remove(&key);
+    assert_eq!(fates(&world), [Fate::Keep], "it may only be young");
+    world.nodes[0].advance_millis(3_700_000);
+    assert_eq!(fates(&world), [Fate::Orphaned]);
+}

@@ -1,0 +1,145 @@
+//! The life of TCP flows, and what a flood cannot do to them.
+
+use crate::{ACK, FIN_ACK, Family, SYN, SYN_ACK, assert_dropped, assert_lands, both, shop, tcp};
+use tortie_abi::flow::State as Life;
+use tortie_abi::{DropReason, maps};
+use tortie_sim::table::Hash;
+use tortie_sim::world::{Landed, Pod, World};
+use tortie_wire::tcp::TcpFlags;
+
+fn lives(world: &World, f: Family) -> Vec<Life> {
+    let node = &world.nodes[0];
+    let states: Vec<u8> = match f {
+        Family::V4 => node.v4.flow.borrow().sorted().values().map(|e| e.core.state).collect(),
+        Family::V6 => node.v6.flow.borrow().sorted().values().map(|e| e.core.state).collect(),
+    };
+    states.into_iter().map(|s| Life::from_byte(s).unwrap()).collect()
+}
+
+fn open(world: &World, f: Family, a: &Pod, b: &Pod, port: u16) {
+    assert_lands(&world.send(a, tcp(f.of(a), port, f.of(b), 80, SYN)), "b");
+    assert_lands(&world.send(b, tcp(f.of(b), 80, f.of(a), port, SYN_ACK)), "a");
+    assert_lands(&world.send(a, tcp(f.of(a), port, f.of(b), 80, ACK)), "b");
+}
+
+#[test]
+fn a_flow_enters_the_main_table_when_the_other_side_answers() {
+    both(|f| {
+        let (world, a, b, _) = shop();
+        assert_lands(&world.send(&a, tcp(f.of(&a), 1, f.of(&b), 80, SYN)), "b");
+        assert_eq!(lives(&world, f), []);
+        assert_lands(&world.send(&b, tcp(f.of(&b), 80, f.of(&a), 1, SYN_ACK)), "a");
+        assert_eq!(lives(&world, f), [Life::SynReceived; 2]);
+        assert_lands(&world.send(&a, tcp(f.of(&a), 1, f.of(&b), 80, ACK)), "b");
+        assert_eq!(lives(&world, f), [Life::Established; 2]);
+        assert_eq!(
+            world.nodes[0].v4.half_open.borrow().len() + world.nodes[0].v6.half_open.borrow().len(),
+            0
+        );
+    });
+}
+
+#[test]
+fn fin_from_both_sides_closes_and_the_same_ports_open_again() {
+    both(|f| {
+        let (world, a, b, _) = shop();
+        open(&world, f, &a, &b, 40000);
+        assert_lands(&world.send(&a, tcp(f.of(&a), 40000, f.of(&b), 80, FIN_ACK)), "b");
+        assert_eq!(lives(&world, f), [Life::Closing; 2]);
+        assert_lands(&world.send(&b, tcp(f.of(&b), 80, f.of(&a), 40000, FIN_ACK)), "a");
+        assert_eq!(lives(&world, f), [Life::Closed; 2]);
+        assert_lands(&world.send(&a, tcp(f.of(&a), 40000, f.of(&b), 80, ACK)), "b");
+        assert_eq!(lives(&world, f), [Life::Closed; 2]);
+        open(&world, f, &a, &b, 40000);
+        assert_eq!(lives(&world, f), [Life::Established; 2]);
+    });
+}
+
+#[test]
+fn a_reset_with_a_wild_sequence_number_ends_nothing() {
+    both(|f| {
+        let (world, a, b, _) = shop();
+        open(&world, f, &a, &b, 40000);
+        let wild = tortie_testkit::packet::PacketBuilder::ip(f.of(&a), f.of(&b))
+            .tcp(40000, 80)
+            .flags(TcpFlags::RST)
+            .seq(0x7000_0000)
+            .build();
+        let _ = world.send(&a, wild);
+        assert_eq!(lives(&world, f), [Life::Established; 2]);
+        let _ = world.send(&a, tcp(f.of(&a), 40000, f.of(&b), 80, TcpFlags::RST));
+        assert_eq!(lives(&world, f), [Life::Reset; 2]);
+    });
+}
+
+#[test]
+fn a_segment_of_no_known_connection_is_answered_with_a_reset() {
+    both(|f| {
+        let (world, a, b, _) = shop();
+        let journey = world.send(&a, tcp(f.of(&a), 40000, f.of(&b), 80, ACK));
+        assert_lands(&journey, "a");
+        assert_eq!(world.nodes[0].dropped(DropReason::NoFlow), 1);
+        let arriving = world.arrive(0, tcp(f.outside(), 40000, f.of(&b), 80, ACK));
+        assert_dropped(&arriving, DropReason::NoFlow);
+    });
+}
+
+#[test]
+fn a_connection_to_a_removed_pod_is_reset() {
+    both(|f| {
+        let (world, a, b, _) = shop();
+        open(&world, f, &a, &b, 40000);
+        world.edit(&b, |e| *e = zerocopy::FromZeros::new_zeroed());
+        assert_lands(&world.send(&a, tcp(f.of(&a), 40000, f.of(&b), 80, ACK)), "a");
+        assert_eq!(lives(&world, f), []);
+    });
+}
+
+#[test]
+fn a_flood_of_half_open_flows_cannot_evict_an_established_one() {
+    both(|f| {
+        let (world, a, b, c) = shop();
+        open(&world, f, &a, &b, 40000);
+        let flood = maps::HALF_OPEN4.max_entries * 2;
+        for n in 0..flood {
+            let (port, to_port) = ((n % 60000) as u16 + 1000, (n / 60000) as u16 + 1000);
+            let journey = world.send(&a, tcp(f.of(&a), port, f.of(&c), to_port, SYN));
+            assert_eq!(journey.landed, Landed::Pod("c".into()));
+        }
+        assert_eq!(lives(&world, f), [Life::Established; 2]);
+        assert_lands(&world.send(&b, tcp(f.of(&b), 80, f.of(&a), 40000, ACK)), "a");
+    });
+}
+
+#[test]
+fn a_full_table_refuses_new_flows_and_keeps_old_ones() {
+    both(|f| {
+        let (world, a, b, _) = shop();
+        *world.nodes[0].v4.flow.borrow_mut() = Hash::new(2);
+        *world.nodes[0].v6.flow.borrow_mut() = Hash::new(2);
+        open(&world, f, &a, &b, 40000);
+        assert_lands(&world.send(&a, tcp(f.of(&a), 40001, f.of(&b), 80, SYN)), "b");
+        let refused = world.send(&b, tcp(f.of(&b), 80, f.of(&a), 40001, SYN_ACK));
+        assert_dropped(&refused, DropReason::FlowTableFull);
+        assert_lands(&world.send(&a, tcp(f.of(&a), 40000, f.of(&b), 80, ACK)), "b");
+    });
+}
+
+#[test]
+fn counters_count_each_direction_once() {
+    both(|f| {
+        let (world, a, b, _) = shop();
+        open(&world, f, &a, &b, 40000);
+        let packets: Vec<u64> = match f {
+            Family::V4 => {
+                world.nodes[0].v4.flow.borrow().sorted().values().map(|e| e.counters.packets).collect()
+            }
+            Family::V6 => {
+                world.nodes[0].v6.flow.borrow().sorted().values().map(|e| e.counters.packets).collect()
+            }
+        };
+        let mut sorted = packets;
+        sorted.sort_unstable();
+        assert_eq!(sorted, [1, 2]);
+    });
+}
