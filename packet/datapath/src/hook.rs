@@ -3,6 +3,7 @@
 mod from_host_device;
 mod from_workload;
 mod known;
+mod other;
 mod related;
 mod reply;
 mod resume;
@@ -11,6 +12,7 @@ mod to_workload;
 
 pub use from_host_device::from_host_device;
 pub use from_workload::from_workload;
+pub use other::other;
 pub use related::related;
 pub use reply::reply;
 pub use resume::resume;

@@ -14,6 +14,8 @@ use tortie_wire::Be16;
 use tortie_wire::checksum::Delta;
 use tortie_wire::icmp4::Icmp4Header;
 use tortie_wire::proto::IpProtocol;
+use tortie_wire::tcp::TcpHeader;
+use tortie_wire::udp::UdpHeader;
 
 /// An ICMP error at any hook.
 #[inline(always)]
@@ -112,6 +114,29 @@ fn outer_addresses<F: Family>(
     outer
 }
 
+/// The quoted transport's own checksum follows its addresses and ports, as far as the quote reaches. Gives
+/// what that changes in the error's checksum.
+#[inline(always)]
+fn write_quoted_checksum<F: Family, K: Kernel<F>>(
+    k: &K,
+    quote: &Quote<F::Addr>,
+    inner: &Tuple<F::Addr>,
+    ports: Delta,
+) -> Option<Delta> {
+    let (offset, udp) = match IpProtocol(quote.tuple.protocol) {
+        IpProtocol::TCP => (TcpHeader::CHECKSUM_OFFSET, false),
+        IpProtocol::UDP => (UdpHeader::CHECKSUM_OFFSET, true),
+        _ => return Some(Delta::NONE),
+    };
+    let at = quote.transport_offset.wrapping_add(offset as u32);
+    let Some(old) = k.load::<Be16>(at) else { return Some(Delta::NONE) };
+    let delta = F::address_delta(ports, &quote.tuple.source, &inner.source);
+    let delta = F::address_delta(delta, &quote.tuple.destination, &inner.destination);
+    let new = if udp { delta.apply_udp(old) } else { delta.apply(old) };
+    k.store(at, new)?;
+    Some(Delta::NONE.word16(old, new))
+}
+
 /// Rewrites the quoted packet, the outer header, and the error's checksum, which covers the quote.
 #[inline(always)]
 fn write<F: Family, K: Kernel<F>>(
@@ -136,8 +161,10 @@ fn write<F: Family, K: Kernel<F>>(
     )?;
     if IpProtocol(old.protocol).has_ports() {
         k.store(quote.transport_offset, [inner.source_port, inner.destination_port])?;
-        delta = delta.word16(old.source_port, inner.source_port);
-        delta = delta.word16(old.destination_port, inner.destination_port);
+        let ports = Delta::NONE
+            .word16(old.source_port, inner.source_port)
+            .word16(old.destination_port, inner.destination_port);
+        delta = delta.and(ports).and(write_quoted_checksum::<F, K>(k, quote, inner, ports)?);
     }
     let checksum = s.transport_offset.wrapping_add(Icmp4Header::CHECKSUM_OFFSET as u32);
     if F::VERSION == 6 {

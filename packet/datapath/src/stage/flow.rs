@@ -98,10 +98,7 @@ fn touch<F: Family>(entry: &mut F::Flow, s: &mut State<F>) -> bool {
         if eventful {
             core.tcp_seen = tcp::seen(core.tcp_seen, s.tcp());
         }
-        // Highest, in the sense of sequence numbers.
-        if s.sequence_end.wrapping_sub(core.sequence) < 1 << 31 {
-            core.sequence = s.sequence_end;
-        }
+        core.sequence = tcp::highest(core.sequence, life, s);
     }
     eventful
 }

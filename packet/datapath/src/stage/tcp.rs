@@ -63,6 +63,16 @@ const fn furthest(now: Life, next: Life) -> Life {
     if matches!(now, Life::Closed) { now } else { next }
 }
 
+/// The direction's highest sequence number after this segment. Only a near one counts, and no reset does,
+/// so that nobody can prepare a reset with a guess. The first segment of a direction sets it.
+#[inline(always)]
+pub fn highest<F: Family>(before: u32, life: u8, s: &State<F>) -> u32 {
+    let flags = s.tcp();
+    let first = flags.intersects(TcpFlags::SYN) && life != Life::Established as u8;
+    let ahead = s.sequence_end.wrapping_sub(before);
+    if first || (ahead < RESET_WINDOW && !flags.intersects(TcpFlags::RST)) { s.sequence_end } else { before }
+}
+
 #[inline(always)]
 const fn is_plausible(sequence: u32, highest: u32) -> bool {
     highest.wrapping_sub(sequence).wrapping_add(RESET_WINDOW) <= RESET_WINDOW << 1
