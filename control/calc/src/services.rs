@@ -105,15 +105,24 @@ impl Services {
             .map(|id| (id.clone(), self.held(&id)))
             .filter(|(id, now)| self.said.get(id) != now.as_ref())
             .collect();
-        self.say_releases(&changed, out);
-        for (id, now) in changed {
-            match &now {
-                Some(port) => _ = self.said.insert(id.clone(), port.clone()),
-                None => _ = self.said.remove(&id),
-            }
-            let phase = if now.is_some() { Phase::Service } else { Phase::ServiceRemove };
-            out.push(phase, Intent::Service(id, now));
+        for (id, without) in self.releases(&changed) {
+            self.say(id, without, Phase::ServiceRelease, out);
         }
+        for (id, now) in changed {
+            let phase = if now.is_some() { Phase::Service } else { Phase::ServiceRemove };
+            self.say(id, now, phase, out);
+        }
+    }
+
+    fn say(&mut self, id: ServicePortId, now: Option<ServicePort>, phase: Phase, out: &mut Outbox) {
+        if self.said.get(&id) == now.as_ref() {
+            return;
+        }
+        match &now {
+            Some(port) => _ = self.said.insert(id.clone(), port.clone()),
+            None => _ = self.said.remove(&id),
+        }
+        out.push(phase, Intent::Service(id, now));
     }
 
     /// Makes one Service's ports anew.
@@ -160,25 +169,27 @@ impl Services {
         Some(port)
     }
 
-    /// Ports that lose a front end to another one let it go before the other takes it.
-    fn say_releases(&self, changed: &BTreeMap<ServicePortId, Option<ServicePort>>, out: &mut Outbox) {
+    /// Ports that lose a front end to another one, as they are without it: said before the other takes it.
+    fn releases(
+        &self,
+        changed: &BTreeMap<ServicePortId, Option<ServicePort>>,
+    ) -> Vec<(ServicePortId, Option<ServicePort>)> {
         let mut taken: BTreeMap<FrontendKey, &ServicePortId> = BTreeMap::new();
         for (id, port) in changed {
             let frontends = port.iter().flat_map(|port| &port.frontends);
             taken.extend(frontends.map(|frontend| ((*frontend, id.transport), id)));
         }
+        let mut releases = Vec::new();
         for (id, now) in changed {
             let Some(said) = self.said.get(id) else { continue };
             let lost = |f: &Frontend| taken.get(&(*f, id.transport)).is_some_and(|taker| *taker != id);
-            if !said.frontends.iter().any(lost) {
-                continue;
-            }
-            let without = now.as_ref().map(|_| {
+            if said.frontends.iter().any(lost) {
                 let frontends = said.frontends.iter().copied().filter(|f| !lost(f)).collect();
-                ServicePort { frontends, ..said.clone() }
-            });
-            out.push(Phase::ServiceRelease, Intent::Service(id.clone(), without));
+                let without = now.as_ref().map(|_| ServicePort { frontends, ..said.clone() });
+                releases.push((id.clone(), without));
+            }
         }
+        releases
     }
 
     fn report(&self, key: &FrontendKey, conflicts: &mut Conflicts) {

@@ -1,0 +1,275 @@
+//! Objects in few words.
+
+use ipnet::IpNet;
+use std::net::IpAddr;
+use tortie_model::namespace::{Labels, Namespace};
+use tortie_model::node::Node;
+use tortie_model::policy::{NetworkPolicy, Peer, Port, PortMatch, Rule};
+use tortie_model::pool::Pool;
+use tortie_model::selector::{Operator, Requirement, Selector};
+use tortie_model::service::{
+    Endpoint, EndpointSlice, Service, ServicePort, ServiceType, SlicePort, TrafficPolicy,
+};
+use tortie_model::workload::{Attachment, NamedPort, Transport, Workload};
+use tortie_model::{Change, NamespaceName, Object, ObjectId, PolicyId, ServiceId, SliceId, WorkloadId};
+
+pub const TCP: Transport = Transport::Tcp;
+pub const UDP: Transport = Transport::Udp;
+pub const SCTP: Transport = Transport::Sctp;
+
+/// `app=web,tier=front`.
+pub fn labels(text: &str) -> Labels {
+    let pairs = text.split(',').filter(|pair| !pair.is_empty());
+    pairs.map(|pair| pair.split_once('=').unwrap_or((pair, ""))).map(|(k, v)| (k.into(), v.into())).collect()
+}
+
+fn split(id: &str) -> (&str, &str) {
+    id.split_once('/').expect("namespace/name")
+}
+
+pub fn pod_id(id: &str) -> WorkloadId {
+    WorkloadId::new(split(id).0, split(id).1)
+}
+
+pub fn service_id(id: &str) -> ServiceId {
+    ServiceId::new(split(id).0, split(id).1)
+}
+
+pub fn ip(text: &str) -> IpAddr {
+    text.parse().expect("an address")
+}
+
+pub fn net(text: &str) -> IpNet {
+    text.parse().unwrap_or_else(|_| IpNet::from(ip(text)))
+}
+
+pub fn ips(text: &str) -> Vec<IpAddr> {
+    text.split_whitespace().map(ip).collect()
+}
+
+pub fn namespace(name: &str, text: &str) -> Object {
+    let value = Some(Namespace { labels: labels(text) });
+    Object::Namespace(Change { key: NamespaceName::from(name), value })
+}
+
+pub fn node(name: &str, addresses: &str, cidrs: &str) -> Object {
+    let pod_cidrs = cidrs.split_whitespace().map(net).collect();
+    let value = Some(Node { labels: Labels::new(), addresses: ips(addresses), pod_cidrs });
+    Object::Node(Change { key: name.into(), value })
+}
+
+pub fn pool(name: &str, cidr: &str, nat_outgoing: bool) -> Object {
+    let value = Some(Pool { cidr: net(cidr), nat_outgoing, disabled: false });
+    Object::Pool(Change { key: name.into(), value })
+}
+
+/// A pod, to be finished.
+#[derive(Clone, Debug)]
+pub struct PodBuilder(pub WorkloadId, pub Workload);
+
+/// On node `n1`.
+pub fn pod(id: &str, addresses: &str) -> PodBuilder {
+    let workload = Workload {
+        node: Some("n1".into()),
+        addresses: ips(addresses),
+        labels: Labels::new(),
+        service_account: "default".into(),
+        ports: Vec::new(),
+        host_network: false,
+    };
+    PodBuilder(pod_id(id), workload)
+}
+
+impl PodBuilder {
+    pub fn labels(mut self, text: &str) -> Self {
+        self.1.labels = labels(text);
+        self
+    }
+
+    pub fn on(mut self, node: &str) -> Self {
+        self.1.node = Some(node.into());
+        self
+    }
+
+    pub fn port(mut self, name: &str, transport: Transport, port: u16) -> Self {
+        self.1.ports.push(NamedPort { name: name.into(), transport, port });
+        self
+    }
+
+    pub fn host_network(mut self) -> Self {
+        self.1.host_network = true;
+        self
+    }
+
+    pub fn object(self) -> Object {
+        Object::Workload(Change { key: self.0, value: Some(self.1) })
+    }
+
+    /// How it is attached, with its own addresses.
+    pub fn attachment(&self) -> Object {
+        let addresses: Vec<String> = self.1.addresses.iter().map(IpAddr::to_string).collect();
+        attachment(&self.0.to_string(), &addresses.join(" "))
+    }
+
+    /// The Pod and its attachment.
+    pub fn local(self) -> [Object; 2] {
+        [self.attachment(), self.object()]
+    }
+}
+
+pub fn attachment(id: &str, addresses: &str) -> Object {
+    let value = Attachment {
+        interface: format!("cali-{}", split(id).1),
+        mac: [2, 0, 0, 0, 0, 1],
+        host_mac: [0xee; 6],
+        addresses: ips(addresses),
+        container_id: "c1".into(),
+    };
+    Object::Attachment(Change { key: pod_id(id), value: Some(value) })
+}
+
+/// `app=web` as a selector; a word without `=` is a label that must exist, with `!` before it one that must not.
+pub fn selector(text: &str) -> Selector {
+    let mut selector = Selector::default();
+    for word in text.split(',').filter(|word| !word.is_empty()) {
+        let requirement = |key: &str, operator| Requirement { key: key.into(), operator };
+        match (word.strip_prefix('!'), word.split_once("!="), word.split_once('=')) {
+            (_, Some((key, value)), _) => {
+                let values = Operator::NotIn(value.split('|').map(String::from).collect());
+                selector.match_expressions.push(requirement(key, values));
+            }
+            (Some(key), _, _) => {
+                selector.match_expressions.push(requirement(key, Operator::DoesNotExist));
+            }
+            (_, _, Some((key, value))) if value.contains('|') => {
+                let values = Operator::In(value.split('|').map(String::from).collect());
+                selector.match_expressions.push(requirement(key, values));
+            }
+            (_, _, Some((key, value))) => {
+                selector.match_labels.insert(key.into(), value.into());
+            }
+            _ => selector.match_expressions.push(requirement(word, Operator::Exists)),
+        }
+    }
+    selector
+}
+
+pub fn pods(text: &str) -> Peer {
+    Peer::Pods { namespaces: None, pods: selector(text) }
+}
+
+pub fn pods_of(namespaces: &str, text: &str) -> Peer {
+    Peer::Pods { namespaces: Some(selector(namespaces)), pods: selector(text) }
+}
+
+pub fn block(cidr: &str, except: &str) -> Peer {
+    Peer::Block { cidr: net(cidr), except: except.split_whitespace().map(net).collect() }
+}
+
+pub fn any_port(transport: Transport) -> PortMatch {
+    PortMatch { transport, port: Port::Any }
+}
+
+pub fn port(transport: Transport, number: u16) -> PortMatch {
+    ports(transport, number, number)
+}
+
+pub fn ports(transport: Transport, first: u16, last: u16) -> PortMatch {
+    PortMatch { transport, port: Port::Range { first, last } }
+}
+
+pub fn named(transport: Transport, name: &str) -> PortMatch {
+    PortMatch { transport, port: Port::Named(name.into()) }
+}
+
+pub fn rule(peers: Vec<Peer>, ports: Vec<PortMatch>) -> Rule {
+    Rule { peers, ports }
+}
+
+pub fn policy(id: &str, pods: &str, ingress: Option<Vec<Rule>>, egress: Option<Vec<Rule>>) -> Object {
+    let value = NetworkPolicy { pods: selector(pods), ingress, egress };
+    let key = PolicyId::new(split(id).0, split(id).1);
+    Object::NetworkPolicy(Change { key, value: Some(value) })
+}
+
+pub fn ingress(id: &str, pods: &str, rules: Vec<Rule>) -> Object {
+    policy(id, pods, Some(rules), None)
+}
+
+pub fn egress(id: &str, pods: &str, rules: Vec<Rule>) -> Object {
+    policy(id, pods, None, Some(rules))
+}
+
+/// Ports as (name, protocol, number).
+pub fn service_value(cluster_ips: &str, ports: &[(&str, Transport, u16)]) -> Service {
+    let ports = ports.iter().map(|(name, transport, port)| ServicePort {
+        name: (*name).into(),
+        transport: *transport,
+        port: *port,
+        node_port: 0,
+    });
+    Service {
+        service_type: ServiceType::ClusterIp,
+        cluster_ips: ips(cluster_ips),
+        external_ips: Vec::new(),
+        ports: ports.collect(),
+        affinity_seconds: None,
+        internal_traffic_policy: TrafficPolicy::Cluster,
+        external_traffic_policy: TrafficPolicy::Cluster,
+        publish_not_ready: false,
+    }
+}
+
+pub fn service(id: &str, cluster_ips: &str, ports: &[(&str, Transport, u16)]) -> Object {
+    Object::Service(Change { key: service_id(id), value: Some(service_value(cluster_ips, ports)) })
+}
+
+/// An endpoint on `n1` in the state that three letters say: `r`eady, `s`erving, `t`erminating.
+pub fn endpoint(address: &str, state: &str) -> Endpoint {
+    Endpoint {
+        address: ip(address),
+        node: Some("n1".into()),
+        ready: state.contains('r'),
+        serving: state.contains('s'),
+        terminating: state.contains('t'),
+    }
+}
+
+pub fn slice(id: &str, of: &str, ports: &[(&str, Transport, u16)], endpoints: Vec<Endpoint>) -> Object {
+    let ports = ports.iter().map(|(name, transport, port)| SlicePort {
+        name: (*name).into(),
+        transport: *transport,
+        port: *port,
+    });
+    let value = EndpointSlice { service: service_id(of), ports: ports.collect(), endpoints };
+    Object::Slice(Change { key: SliceId::new(split(id).0, split(id).1), value: Some(value) })
+}
+
+pub fn id_of(object: &Object) -> ObjectId {
+    match object {
+        Object::Namespace(c) => ObjectId::Namespace(c.key.clone()),
+        Object::Node(c) => ObjectId::Node(c.key.clone()),
+        Object::Workload(c) => ObjectId::Workload(c.key.clone()),
+        Object::Attachment(c) => ObjectId::Attachment(c.key.clone()),
+        Object::Service(c) => ObjectId::Service(c.key.clone()),
+        Object::Slice(c) => ObjectId::Slice(c.key.clone()),
+        Object::NetworkPolicy(c) => ObjectId::NetworkPolicy(c.key.clone()),
+        Object::Pool(c) => ObjectId::Pool(c.key.clone()),
+        Object::Settings(_) => ObjectId::Settings,
+    }
+}
+
+/// The change that removes an object; `None` for settings, which are never gone.
+pub fn gone(object: &Object) -> Option<Object> {
+    Some(match object {
+        Object::Namespace(c) => Object::Namespace(Change { key: c.key.clone(), value: None }),
+        Object::Node(c) => Object::Node(Change { key: c.key.clone(), value: None }),
+        Object::Workload(c) => Object::Workload(Change { key: c.key.clone(), value: None }),
+        Object::Attachment(c) => Object::Attachment(Change { key: c.key.clone(), value: None }),
+        Object::Service(c) => Object::Service(Change { key: c.key.clone(), value: None }),
+        Object::Slice(c) => Object::Slice(Change { key: c.key.clone(), value: None }),
+        Object::NetworkPolicy(c) => Object::NetworkPolicy(Change { key: c.key.clone(), value: None }),
+        Object::Pool(c) => Object::Pool(Change { key: c.key.clone(), value: None }),
+        Object::Settings(_) => return None,
+    })
+}

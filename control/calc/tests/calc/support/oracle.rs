@@ -1,0 +1,165 @@
+//! What the documentation of NetworkPolicy says, asked pod by pod and policy by policy.
+//!
+//! Shares nothing with the calculation but the model: no index, no sets, no lists.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use tortie_model::namespace::Labels;
+use tortie_model::policy::{NetworkPolicy, Peer, Port, PortMatch, Rule};
+use tortie_model::workload::{Attachment, Workload};
+use tortie_model::{NamespaceName, NodeName, Object, PolicyId, WorkloadId};
+use tortie_policy::form::Direction;
+
+/// A cluster as its objects describe it.
+#[derive(Debug)]
+pub struct Cluster {
+    here: NodeName,
+    namespaces: BTreeMap<NamespaceName, Labels>,
+    pods: BTreeMap<WorkloadId, Workload>,
+    attachments: BTreeMap<WorkloadId, Attachment>,
+    policies: BTreeMap<PolicyId, NetworkPolicy>,
+}
+
+impl Cluster {
+    /// As node `here` sees it; of several values of one object the last one counts.
+    pub fn of(here: &str, objects: &[Object]) -> Self {
+        let mut cluster = Self {
+            here: here.into(),
+            namespaces: BTreeMap::new(),
+            pods: BTreeMap::new(),
+            attachments: BTreeMap::new(),
+            policies: BTreeMap::new(),
+        };
+        for object in objects {
+            match object {
+                Object::Namespace(c) => {
+                    set(&mut cluster.namespaces, &c.key, c.value.clone().map(|v| v.labels));
+                }
+                Object::Workload(c) => set(&mut cluster.pods, &c.key, c.value.clone()),
+                Object::Attachment(c) => set(&mut cluster.attachments, &c.key, c.value.clone()),
+                Object::NetworkPolicy(c) => set(&mut cluster.policies, &c.key, c.value.clone()),
+                _ => {}
+            }
+        }
+        cluster
+    }
+
+    /// Pods attached to this node.
+    pub fn endpoints(&self) -> impl Iterator<Item = &WorkloadId> {
+        self.attachments.keys()
+    }
+
+    /// The Pod object that belongs to what is attached.
+    fn attached(&self, id: &WorkloadId) -> Option<&Workload> {
+        let pod = self.pods.get(id).filter(|pod| self.attachments.contains_key(id) && !pod.host_network)?;
+        pod.node.as_ref().is_none_or(|node| *node == self.here).then_some(pod)
+    }
+
+    fn addresses(&self, id: &WorkloadId) -> Vec<IpAddr> {
+        match (self.attached(id), self.attachments.get(id)) {
+            (Some(_), Some(attachment)) => attachment.addresses.clone(),
+            _ => self.pods[id].addresses.clone(),
+        }
+    }
+
+    /// "By default, a pod is non-isolated; … it is isolated if any NetworkPolicy both selects the pod and has
+    /// the direction in its policyTypes; … the effects of those policies combine additively."
+    pub fn admits(
+        &self,
+        id: &WorkloadId,
+        direction: Direction,
+        remote: IpAddr,
+        protocol: u8,
+        port: u16,
+    ) -> bool {
+        let Some(pod) = self.attached(id) else { return false };
+        let selecting = self.policies.iter().filter(|(policy_id, policy)| {
+            policy_id.namespace == id.namespace && policy.pods.matches(&pod.labels)
+        });
+        let rules = selecting.filter_map(|(policy_id, policy)| {
+            let rules = match direction {
+                Direction::Ingress => policy.ingress.as_ref(),
+                Direction::Egress => policy.egress.as_ref(),
+            };
+            rules.map(|rules| (policy_id, rules))
+        });
+        let rules: Vec<_> = rules.collect();
+        rules.is_empty()
+            || rules.iter().any(|(policy_id, rules)| {
+                rules.iter().any(|rule| match direction {
+                    Direction::Ingress => {
+                        let named = |n: &str, t| has_port(pod, n, t, port);
+                        self.peer_fits(policy_id, rule, remote)
+                            && ports_fit(&rule.ports, protocol, port, &named)
+                    }
+                    Direction::Egress => self.egress_fits(policy_id, rule, remote, protocol, port),
+                })
+            })
+    }
+
+    /// A named port is one of the destination pod, so it is asked of each pod that can be meant.
+    fn egress_fits(&self, id: &PolicyId, rule: &Rule, remote: IpAddr, protocol: u8, port: u16) -> bool {
+        let numbers_fit = ports_fit(&rule.ports, protocol, port, &|_, _| false);
+        (numbers_fit && self.peer_fits(id, rule, remote))
+            || self.pods_at(remote).any(|(pod_id, pod)| {
+                let named = |n: &str, t| has_port(pod, n, t, port);
+                let meant = rule.peers.is_empty()
+                    || rule.peers.iter().any(|peer| match peer {
+                        Peer::Pods { .. } => self.selects(id, peer, pod_id, pod),
+                        Peer::Block { .. } => in_block(peer, remote),
+                    });
+                meant && ports_fit(&rule.ports, protocol, port, &named)
+            })
+    }
+
+    fn peer_fits(&self, id: &PolicyId, rule: &Rule, remote: IpAddr) -> bool {
+        rule.peers.is_empty()
+            || rule.peers.iter().any(|peer| {
+                in_block(peer, remote)
+                    || self.pods_at(remote).any(|(pod_id, pod)| self.selects(id, peer, pod_id, pod))
+            })
+    }
+
+    fn pods_at(&self, address: IpAddr) -> impl Iterator<Item = (&WorkloadId, &Workload)> {
+        let networked = self.pods.iter().filter(|(_, pod)| !pod.host_network);
+        networked.filter(move |(id, _)| self.addresses(id).contains(&address))
+    }
+
+    fn selects(&self, policy: &PolicyId, peer: &Peer, id: &WorkloadId, pod: &Workload) -> bool {
+        let Peer::Pods { namespaces, pods } = peer else { return false };
+        let namespace_fits = match namespaces {
+            None => id.namespace == policy.namespace,
+            Some(selector) => self.namespaces.get(&id.namespace).is_some_and(|l| selector.matches(l)),
+        };
+        namespace_fits && pods.matches(&pod.labels)
+    }
+}
+
+fn set<K: Ord + Clone, V>(map: &mut BTreeMap<K, V>, key: &K, value: Option<V>) {
+    match value {
+        Some(value) => _ = map.insert(key.clone(), value),
+        None => _ = map.remove(key),
+    }
+}
+
+fn in_block(peer: &Peer, address: IpAddr) -> bool {
+    match peer {
+        Peer::Pods { .. } => false,
+        Peer::Block { cidr, except } => {
+            cidr.contains(&address) && !except.iter().any(|net| net.contains(&address))
+        }
+    }
+}
+
+fn has_port(pod: &Workload, name: &str, protocol: u8, number: u16) -> bool {
+    pod.ports.iter().any(|p| p.name == name && p.transport.number() == protocol && p.port == number)
+}
+
+fn ports_fit(ports: &[PortMatch], protocol: u8, number: u16, named: &dyn Fn(&str, u8) -> bool) -> bool {
+    ports.is_empty()
+        || ports.iter().filter(|port| port.transport.number() == protocol).any(|port| match &port.port {
+            Port::Any => true,
+            Port::Range { first, last } => (*first..=*last).contains(&number),
+            Port::Named(name) => named(name, protocol),
+        })
+}
