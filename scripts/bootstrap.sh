@@ -41,10 +41,12 @@ check_rust() {
 
 # --- System packages -------------------------------------------------------------------------------------
 
-# A rustup nightly that can build `core` serves as well as Debian's prebuilt one.
+# Debian's compiled core, or the source of it in a toolchain whose LLVM the linker can read.
 have_bpf_core() {
-    [ -d /usr/lib/rustlib/bpfel-unknown-none ] ||
-        [ -d "$(rustup run nightly rustc --print sysroot 2>/dev/null)/lib/rustlib/src/rust/library/core" ]
+    [ -d /usr/lib/rustlib/bpfel-unknown-none ] && return
+    local llvm
+    llvm=$(rustc -vV | sed -n 's/^LLVM version: \([0-9]*\).*/\1/p')
+    [ -d "$(rustc --print sysroot)/lib/rustlib/src/rust/library/core" ] && [ "${llvm:-999}" -le "$LLVM_VERSION" ]
 }
 
 # Prints the packages whose content is missing. The laboratory uses ip and tcpdump and Debian's IPAM plugin.
@@ -82,7 +84,7 @@ install_packages() {
         apt-cache show "$package" >/dev/null 2>&1 || fail "apt knows no package $package." \
             "On Debian 12 it comes from the security suite; the line in /etc/apt/sources.list is" \
             "deb http://deb.debian.org/debian-security bookworm-security main" \
-            "Elsewhere: rustup toolchain install nightly --component rust-src, and LLVM $LLVM_VERSION with headers."
+            "Elsewhere: rustup component add rust-src, and LLVM $LLVM_VERSION with its headers."
     done
     "${as_root[@]}" apt-get -q -y -o DPkg::Lock::Timeout=300 install --no-install-recommends "${packages[@]}" \
         </dev/null >&2 || fail "apt-get could not install ${packages[*]}; its message is above."

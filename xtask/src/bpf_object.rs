@@ -18,7 +18,7 @@ const FLAGS: [&str; 4] = ["-C", "link-arg=--btf", "-C", "target-cpu=v3"];
 const TOOL_VERSIONS: &str = include_str!("../../scripts/tools.env");
 /// Variables of these families configure a compilation; only those in [`KEPT`] mean the same to ours.
 const CLEARED_PREFIXES: [&str; 4] = ["CARGO_", "RUST", "CLIPPY_", "__CARGO"];
-const KEPT: [&str; 7] = [
+const KEPT: [&str; 8] = [
     "CARGO_HOME",
     "CARGO_MAKEFLAGS",
     "CARGO_HTTP_",
@@ -26,6 +26,7 @@ const KEPT: [&str; 7] = [
     "CARGO_REGISTR",
     "CARGO_SOURCE_",
     "RUSTUP_HOME",
+    "RUSTUP_TOOLCHAIN",
 ];
 
 /// What to build and where to put it.
@@ -60,8 +61,8 @@ impl fmt::Display for BuildError {
         match self {
             Self::NoCompiler { tried } => write!(
                 f,
-                "no Rust compiler with a core library for {TARGET}; tried {}. Fix: `make bootstrap` (as root on \
-                 Debian), or `rustup toolchain install nightly --component rust-src`, or set TORTIE_BPF_RUSTC",
+                "no Rust compiler with a core library for {TARGET}: {}. Fix: `make bootstrap` (as root on \
+                 Debian), or `rustup component add rust-src`, or set TORTIE_BPF_RUSTC",
                 tried.join("; ")
             ),
             Self::NoLinker { cached } => {
@@ -104,70 +105,73 @@ pub fn build(request: &Request<'_>) -> Result<(), BuildError> {
     write_if_different(request.output, &fs::read(&built).map_err(at(&built))?)
 }
 
-/// A way to compile for the BPF target.
-enum Compiler {
-    /// A stable compiler that comes with a prebuilt `core` for the target.
-    Prebuilt(PathBuf),
-    /// rustup's nightly, which builds `core` from source.
-    Nightly,
+/// A compiler that can make code for the BPF target. `RUSTC_BOOTSTRAP` lets a stable one use the unstable
+/// assembler feature that aya-ebpf enables, and build `core`.
+struct Compiler {
+    rustc: PathBuf,
+    /// Whether it comes with a compiled `core` for the target, or has to build it from source.
+    has_core: bool,
 }
 
 impl Compiler {
+    /// The one that is set, else Debian's `rustc-web`, else the one cargo uses.
     fn find() -> Result<Self, BuildError> {
-        if let Some(rustc) = env::var_os("TORTIE_BPF_RUSTC").map(PathBuf::from) {
-            return Ok(Self::Prebuilt(rustc));
-        }
+        let set = |name: &str| env::var_os(name).map(PathBuf::from);
+        let candidates = match set("TORTIE_BPF_RUSTC") {
+            Some(rustc) => vec![rustc],
+            None => vec!["/usr/bin/rustc".into(), set("RUSTC").unwrap_or_else(|| "rustc".into())],
+        };
         let mut tried = Vec::new();
-        let debian = PathBuf::from("/usr/bin/rustc");
-        match sysroot(Command::new(&debian)) {
-            Some(root) if root.join("lib/rustlib").join(TARGET).is_dir() => {
-                return Ok(Self::Prebuilt(debian));
+        for rustc in candidates {
+            match Self::examine(&rustc) {
+                Ok(compiler) => return Ok(compiler),
+                Err(obstacle) => tried.push(format!("{} {obstacle}", rustc.display())),
             }
-            Some(_) => tried.push(format!("{} (has no {TARGET})", debian.display())),
-            None => tried.push(format!("{} (not there)", debian.display())),
-        }
-        let mut nightly = Command::new("rustup");
-        nightly.args(["run", "nightly", "rustc"]);
-        match sysroot(nightly) {
-            Some(root) if root.join("lib/rustlib/src/rust/library/core").is_dir() => {
-                return Ok(Self::Nightly);
-            }
-            Some(_) => tried.push("rustup's nightly (has no rust-src)".to_owned()),
-            None => tried.push("rustup's nightly (not installed)".to_owned()),
         }
         Err(BuildError::NoCompiler { tried })
     }
+
+    fn examine(rustc: &Path) -> Result<Self, String> {
+        let root = ask(rustc, &["--print", "sysroot"]).ok_or("is not there or does not run")?;
+        let library = Path::new(root.trim()).join("lib/rustlib");
+        let has_core = library.join(TARGET).is_dir();
+        if !has_core && !library.join("src/rust/library/core").is_dir() {
+            return Err(format!("has neither {TARGET} nor rust-src"));
+        }
+        let version = ask(rustc, &["-vV"]).unwrap_or_default();
+        let llvm = version.lines().find_map(|line| line.strip_prefix("LLVM version: ")).unwrap_or_default();
+        let major = |version: &str| version.split('.').next().and_then(|major| major.parse::<u32>().ok());
+        let linkers = setting("LLVM_VERSION").and_then(major);
+        if major(llvm) > linkers {
+            return Err(format!(
+                "has LLVM {llvm}, which the linker's {} cannot read",
+                linkers.unwrap_or_default()
+            ));
+        }
+        Ok(Self { rustc: rustc.to_owned(), has_core })
+    }
 }
 
-fn sysroot(mut rustc: Command) -> Option<PathBuf> {
-    clear_environment(&mut rustc);
-    let output = rustc.args(["--print", "sysroot"]).output().ok().filter(|output| output.status.success())?;
-    Some(PathBuf::from(String::from_utf8(output.stdout).ok()?.trim()))
+fn ask(rustc: &Path, arguments: &[&str]) -> Option<String> {
+    let mut command = Command::new(rustc);
+    clear_environment(&mut command);
+    let output = command.args(arguments).output().ok().filter(|output| output.status.success())?;
+    String::from_utf8(output.stdout).ok()
 }
 
 /// The inner cargo, ready to run.
 fn cargo(request: &Request<'_>, compiler: &Compiler, linker: &Path) -> Command {
-    let mut command = match compiler {
-        Compiler::Prebuilt(_) => {
-            Command::new(env::var_os("CARGO").unwrap_or_else(|| OsString::from("cargo")))
-        }
-        Compiler::Nightly => {
-            let mut command = Command::new("rustup");
-            command.args(["run", "nightly", "cargo"]);
-            command
-        }
-    };
+    let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| OsString::from("cargo")));
     clear_environment(&mut command);
     command.current_dir(request.workspace).args(["build", "--package", PACKAGE, "--profile", PROFILE]);
     command.args(["--target", TARGET, "--target-dir"]).arg(request.build_dir);
     if !request.features.is_empty() {
         command.args(["--features", request.features]);
     }
-    match compiler {
-        // aya-ebpf enables an unstable assembler feature.
-        Compiler::Prebuilt(rustc) => command.env("RUSTC", rustc).env("RUSTC_BOOTSTRAP", "1"),
-        Compiler::Nightly => command.args(["-Z", "build-std=core"]),
-    };
+    if !compiler.has_core {
+        command.args(["-Z", "build-std=core"]);
+    }
+    command.env("RUSTC", &compiler.rustc).env("RUSTC_BOOTSTRAP", "1");
     command.env("CARGO_TARGET_BPFEL_UNKNOWN_NONE_LINKER", linker);
     command.env("CARGO_TARGET_BPFEL_UNKNOWN_NONE_RUSTFLAGS", FLAGS.join(" "));
     command
@@ -209,9 +213,13 @@ pub fn tool(name: &str, version_setting: &str) -> Option<PathBuf> {
     let cache = set("TORTIE_CACHE")
         .or_else(|| set("XDG_CACHE_HOME").map(|base| base.join("tortie")))
         .or_else(|| set("HOME").map(|home| home.join(".cache/tortie")))?;
-    let setting = format!("{version_setting}=");
-    let version = TOOL_VERSIONS.lines().find_map(|line| line.strip_prefix(&setting))?;
+    let version = setting(version_setting)?;
     Some(cache.join(format!("{name}-{version}")).join("bin").join(name))
+}
+
+fn setting(name: &str) -> Option<&'static str> {
+    let mut pairs = TOOL_VERSIONS.lines().filter_map(|line| line.split_once('='));
+    pairs.find_map(|(key, value)| (key == name).then_some(value))
 }
 
 fn write_if_different(path: &Path, bytes: &[u8]) -> Result<(), BuildError> {
