@@ -3,4 +3,5 @@
 //! Never part of a shipped binary; a misuse of it panics with the reason, as a test should.
 #![forbid(unsafe_code)]
 
+pub mod netns;
 pub mod packet;

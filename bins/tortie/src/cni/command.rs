@@ -246,7 +246,7 @@ fn env_of(env: &Env, record: &EndpointRecord) -> Env {
         container_id: record.container_id.clone(),
         ifname: record.pod_interface.clone(),
         netns: Some(record.netns.clone().into()),
-        args: format!("K8S_POD_NAMESPACE={};K8S_POD_NAME={}", record.namespace, record.name),
+        args: format!("IgnoreUnknown=1;K8S_POD_NAMESPACE={};K8S_POD_NAME={}", record.namespace, record.name),
         ..env.clone()
     }
 }

@@ -2,6 +2,7 @@
 //! Does not: print. Invariant: every error says which object, and what to do where that is not evident.
 
 use std::io;
+use std::net::IpAddr;
 use std::path::PathBuf;
 
 use serde_json::{Value, json};
@@ -128,6 +129,16 @@ pub enum CniError {
         /// More of its own words.
         details: Option<String>,
     },
+    /// The address plugin gave out an address that another pod of this node has.
+    #[error(
+        "address {address} is in use by the pod behind interface {interface}; do two networks share a range?"
+    )]
+    AddressInUse {
+        /// The address.
+        address: IpAddr,
+        /// The other pod's veth.
+        interface: String,
+    },
     /// CHECK: something is not as ADD left it.
     #[error("pod {pod}: {difference}")]
     NotAsAdded {
@@ -145,6 +156,7 @@ pub enum CniError {
 const AGENT_REFUSED: u32 = 101;
 const NOT_AS_ADDED: u32 = 102;
 const GARBAGE: u32 = 103;
+const ADDRESS_IN_USE: u32 = 104;
 
 impl CniError {
     /// The number the runtime sees.
@@ -163,6 +175,7 @@ impl CniError {
             Self::AgentRefused { .. } => AGENT_REFUSED,
             Self::NotAsAdded { .. } => NOT_AS_ADDED,
             Self::Garbage(_) => GARBAGE,
+            Self::AddressInUse { .. } => ADDRESS_IN_USE,
         }
     }
 

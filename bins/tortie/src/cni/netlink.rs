@@ -8,10 +8,11 @@ use nix::errno::Errno;
 use rtnetlink::packet_route::AddressFamily;
 use rtnetlink::packet_route::address::{AddressAttribute, AddressHeaderFlags, AddressMessage, AddressScope};
 use rtnetlink::packet_route::link::{InfoData, InfoKind, InfoVeth, LinkAttribute, LinkFlags, LinkMessage};
+use rtnetlink::packet_route::neighbour::NeighbourState;
 use rtnetlink::packet_route::route::{
     RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteProtocol, RouteScope, RouteType,
 };
-use rtnetlink::{Handle, LinkMessageBuilder, LinkUnspec, LinkVeth};
+use rtnetlink::{Handle, LinkGetRequest, LinkMessageBuilder, LinkUnspec, LinkVeth};
 
 use super::error::CniError;
 use super::netns::Netns;
@@ -24,6 +25,8 @@ pub struct Netlink(Handle);
 pub struct Link {
     /// Its number.
     pub index: u32,
+    /// Its name.
+    pub name: String,
     /// Its Ethernet address.
     pub mac: Vec<u8>,
     /// Its MTU in bytes.
@@ -82,12 +85,12 @@ fn is(error: &rtnetlink::Error, errno: Errno) -> bool {
 impl Netlink {
     /// The interface of that name, if there is one.
     pub async fn link(&self, name: &str) -> Result<Option<Link>, CniError> {
-        let mut found = self.0.link().get().match_name(name.to_owned()).execute();
-        match found.try_next().await {
-            Ok(message) => Ok(message.as_ref().map(link_of)),
-            Err(error) if is(&error, Errno::ENODEV) => Ok(None),
-            Err(error) => Err(failed(format!("looking for interface {name}"))(error)),
-        }
+        first(self.0.link().get().match_name(name.to_owned()), name).await
+    }
+
+    /// The interface of that number, if there is one.
+    pub async fn link_at(&self, index: u32) -> Result<Option<Link>, CniError> {
+        first(self.0.link().get().match_index(index), &index.to_string()).await
     }
 
     /// Makes a veth, one side of it in the pod already.
@@ -107,19 +110,17 @@ impl Netlink {
     }
 
     /// Removes an interface, with its other side; one that is gone is no error.
-    pub async fn delete(&self, link: &Link, name: &str) -> Result<(), CniError> {
+    pub async fn delete(&self, link: &Link) -> Result<(), CniError> {
         match self.0.link().del(link.index).execute().await {
-            Err(error) if !is(&error, Errno::ENODEV) => {
-                Err(failed(format!("removing interface {name}"))(error))
-            }
+            Err(error) if !is(&error, Errno::ENODEV) => Err(failed(format!("removing {}", link.name))(error)),
             _ => Ok(()),
         }
     }
 
     /// Switches an interface on.
-    pub async fn set_up(&self, link: &Link, name: &str) -> Result<(), CniError> {
+    pub async fn set_up(&self, link: &Link) -> Result<(), CniError> {
         let message = LinkUnspec::new_with_index(link.index).up().build();
-        self.0.link().set(message).execute().await.map_err(failed(format!("switching {name} on")))
+        self.0.link().set(message).execute().await.map_err(failed(format!("switching {} on", link.name)))
     }
 
     /// Gives an interface an address, usable at once. One that it has already is no error.
@@ -136,11 +137,28 @@ impl Netlink {
         Ok(messages.iter().filter_map(address_of).collect())
     }
 
+    /// Says once and for all which Ethernet address a neighbour has.
+    pub async fn add_neighbour(&self, link: &Link, address: IpAddr, mac: [u8; 6]) -> Result<(), CniError> {
+        let neighbour = self.0.neighbours().add(link.index, address).link_local_address(&mac);
+        let doing = format!("adding neighbour {address}");
+        neighbour.state(NeighbourState::Permanent).replace().execute().await.map_err(failed(doing))
+    }
+
     /// Makes a route, in place of one to the same destination.
     pub async fn add_route(&self, route: &Route) -> Result<(), CniError> {
         let (address, length) = route.destination;
         let doing = format!("adding the route to {address}/{length}");
         self.0.route().add(route_message(route)).replace().execute().await.map_err(failed(doing))
+    }
+
+    /// Makes a route, unless there is one to the same destination; says whether it did.
+    pub async fn add_first_route(&self, route: &Route) -> Result<bool, CniError> {
+        let (address, length) = route.destination;
+        match self.0.route().add(route_message(route)).execute().await {
+            Ok(()) => Ok(true),
+            Err(error) if is(&error, Errno::EEXIST) => Ok(false),
+            Err(error) => Err(failed(format!("adding the route to {address}/{length}"))(error)),
+        }
     }
 
     /// The routes of the main table.
@@ -157,6 +175,14 @@ impl Netlink {
     }
 }
 
+async fn first(request: LinkGetRequest, what: &str) -> Result<Option<Link>, CniError> {
+    match request.execute().try_next().await {
+        Ok(message) => Ok(message.as_ref().map(link_of)),
+        Err(error) if is(&error, Errno::ENODEV) => Ok(None),
+        Err(error) => Err(failed(format!("looking for interface {what}"))(error)),
+    }
+}
+
 fn link_of(message: &LinkMessage) -> Link {
     let mut link = Link {
         index: message.header.index,
@@ -166,6 +192,7 @@ fn link_of(message: &LinkMessage) -> Link {
     for attribute in &message.attributes {
         match attribute {
             LinkAttribute::Address(mac) => link.mac.clone_from(mac),
+            LinkAttribute::IfName(name) => link.name.clone_from(name),
             LinkAttribute::Mtu(mtu) => link.mtu = *mtu,
             LinkAttribute::Link(peer) => link.peer = Some(*peer),
             _ => {}

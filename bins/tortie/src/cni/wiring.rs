@@ -54,14 +54,14 @@ impl Wiring<'_> {
     async fn make_veth(&self, netlink: &Netlink, netns: &Netns) -> Result<Link, CniError> {
         // Of an attempt that was killed, or of the pod's sandbox before this one.
         if let Some(old) = netlink.link(self.interface).await? {
-            netlink.delete(&old, self.interface).await?;
+            netlink.delete(&old).await?;
         }
         let veth =
             Veth { host: self.interface, host_mac: HOST_MAC, pod: self.pod_interface, netns, mtu: self.mtu };
         netlink.add_veth(&veth).await?;
         let host = existing(netlink, self.interface).await?;
         sysctl::host_side(self.interface, self.has_v4(), self.has_v6())?;
-        netlink.set_up(&host, self.interface).await?;
+        netlink.set_up(&host).await?;
         if self.has_v6() {
             netlink.add_address(&host, GATEWAY_V6.into(), 64).await?;
         }
@@ -73,7 +73,12 @@ impl Wiring<'_> {
         for address in self.addresses {
             netlink.add_address(&pod, *address, host_length(*address)).await?;
         }
-        netlink.set_up(&pod, self.pod_interface).await?;
+        netlink.set_up(&pod).await?;
+        if self.has_v4() {
+            // Proxy ARP answers only on hosts that have a default route; with this no host needs one, and the
+            // first packet does not wait.
+            netlink.add_neighbour(&pod, GATEWAY_V4.into(), HOST_MAC).await?;
+        }
         for route in self.pod_routes(pod.index) {
             netlink.add_route(&route).await?;
         }
@@ -82,7 +87,10 @@ impl Wiring<'_> {
 
     async fn make_host_routes(&self, netlink: &Netlink, host: &Link) -> Result<(), CniError> {
         for route in self.host_routes(host.index) {
-            netlink.add_route(&route).await?;
+            if !netlink.add_first_route(&route).await? {
+                refuse_to_rob_a_pod(netlink, &route).await?;
+                netlink.add_route(&route).await?;
+            }
         }
         Ok(())
     }
@@ -152,7 +160,7 @@ impl Wiring<'_> {
 /// Removes a veth by the name of its side on the host; one that is gone is no error.
 pub fn remove(interface: &str) -> Result<(), CniError> {
     netlink::with(async |netlink| match netlink.link(interface).await? {
-        Some(link) => netlink.delete(&link, interface).await,
+        Some(link) => netlink.delete(&link).await,
         None => Ok(()),
     })
 }
@@ -163,10 +171,25 @@ pub fn remove_pair(interface: &str, pod_interface: &str, netns: &Netns) -> Resul
     let pod = netns.run(|| netlink::with(async |netlink| netlink.link(pod_interface).await))?;
     netlink::with(async |netlink| match (netlink.link(interface).await?, pod) {
         (Some(host), Some(pod)) if pod.peer == Some(host.index) && host.peer == Some(pod.index) => {
-            netlink.delete(&host, interface).await
+            netlink.delete(&host).await
         }
         _ => Ok(()),
     })
+}
+
+/// A route that is in the way is replaced, for instance one to the node where the address was before; but not one
+/// to another pod that is still there.
+async fn refuse_to_rob_a_pod(netlink: &Netlink, route: &Route) -> Result<(), CniError> {
+    for other in netlink.routes().await? {
+        if other.destination != route.destination || other.index == route.index {
+            continue;
+        }
+        let link = netlink.link_at(other.index).await?;
+        if let Some(link) = link.filter(|link| link.mac == HOST_MAC) {
+            return Err(CniError::AddressInUse { address: route.destination.0, interface: link.name });
+        }
+    }
+    Ok(())
 }
 
 fn missing_route(wanted: Vec<Route>, present: &[Route], place: &str) -> Option<String> {

@@ -1,0 +1,6 @@
+//! The CNI plugin with real namespaces, a real address plugin and an agent that does what the test tells it.
+
+mod adding;
+mod removing;
+mod versions;
+mod world;
