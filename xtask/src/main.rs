@@ -6,6 +6,7 @@
 
 mod bpf_object;
 mod build_bpf;
+mod deadline;
 mod deps_check;
 mod fuzz;
 mod lint;

@@ -6,14 +6,18 @@
 use std::env;
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Command, Stdio};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
+use crate::deadline::Deadline;
 use crate::lint::{self, Outcome};
 use crate::suites::{self, PRIVILEGED, PROFILE};
 use crate::summary::{Counts, Line, Summary};
 use crate::{privileges, run};
+
+/// How long one suite may take, its compilation included: a hanging one must not hide the others' results.
+const LIMIT: Duration = Duration::from_secs(15 * 60);
 
 /// Runs all steps, also after a failure, and prints the summary.
 pub fn main() -> Result<()> {
@@ -80,6 +84,7 @@ fn count_tests(mut command: Command) -> Result<Counted> {
         .stdout(Stdio::piped())
         .spawn()
         .with_context(|| format!("cannot start {}", run::describe(&command)))?;
+    let deadline = Deadline::set(child.id(), LIMIT);
     let mut results = Results::default();
     if let Some(stdout) = child.stdout.take() {
         for line in BufReader::new(stdout).split(b'\n') {
@@ -89,6 +94,10 @@ fn count_tests(mut command: Command) -> Result<Counted> {
         }
     }
     let status = child.wait()?;
+    if deadline.has_expired() {
+        results.counts.add(Counts::FAILED);
+        results.notes.push(format!("killed after {} s", LIMIT.as_secs()));
+    }
     if !status.success() && results.counts.failed == 0 {
         bail!(
             "{} ended with {status} without a failed test: it did not compile, or it crashed",
