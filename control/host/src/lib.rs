@@ -11,4 +11,5 @@ pub mod links;
 pub mod lock;
 pub mod maps;
 pub mod object;
+pub mod policy;
 pub mod verifier;
