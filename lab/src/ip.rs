@@ -62,20 +62,6 @@ impl Batch {
     }
 }
 
-/// Runs one `ip` command in a namespace and returns what it prints.
-pub fn query(namespace: &str, arguments: &[&str]) -> Result<String> {
-    let output =
-        Command::new("ip").args(["-n", namespace]).args(arguments).output().map_err(needs_iproute)?;
-    if !output.status.success() {
-        return Err(no!(
-            "ip -n {namespace} {}: {}",
-            arguments.join(" "),
-            String::from_utf8_lossy(&output.stderr)
-        ));
-    }
-    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
-}
-
 fn needs_iproute(error: std::io::Error) -> Error {
     if error.kind() == std::io::ErrorKind::NotFound {
         return Error::NotAllowed(anyhow::anyhow!(

@@ -7,20 +7,41 @@
 //! and removed by `down` whatever was killed in between.
 #![forbid(unsafe_code)]
 
+mod agent;
+mod apply;
+mod attach;
+mod cluster;
+mod endpoint;
 pub mod error;
 mod files;
 mod ip;
+mod lab;
 mod names;
 mod netns;
 mod object;
-pub mod plan;
+mod plain;
+mod plan;
+mod probe;
 mod process;
 mod proto;
 pub mod server;
+mod servers;
 mod state;
+mod summary;
+mod sweep;
 mod underlay;
 mod world;
 
+pub use apply::{Applied, Change};
+pub use endpoint::Endpoint;
 pub use error::{Error, Result};
+pub use lab::{Lab, UpOptions, Where};
 pub use names::LabName;
+pub use object::{Key, Object, parse as parse_objects};
+pub use plan::{Client, Dataplane, Families, Family, Node, Plan};
+pub use probe::Probe;
+pub use process::Place;
+pub use proto::{ProbeResult, Protocol, StreamReport, Verdict};
 pub use state::names;
+pub use summary::{Summary, summaries};
+pub use sweep::{down, down_all};

@@ -35,8 +35,9 @@ pub struct State {
     pub plan: Plan,
     /// The cgroup v2 directory below which the nodes' cgroups are.
     pub cgroup_root: PathBuf,
-    /// The binary that agents, plugins and servers run from.
-    pub binary: PathBuf,
+    /// How many pods without a preference have been scheduled.
+    #[serde(default)]
+    pub scheduled: u64,
     /// What `lab route` has set: prefix to node.
     #[serde(default)]
     pub routes: BTreeMap<IpNet, String>,

@@ -61,6 +61,16 @@ impl World {
         self.objects.values().filter(move |object| object.kind() == kind)
     }
 
+    /// Every key.
+    pub fn keys(&self) -> impl Iterator<Item = &Key> {
+        self.objects.keys()
+    }
+
+    /// Every namespace that an object lives in.
+    pub fn namespaces(&self) -> impl Iterator<Item = String> {
+        self.objects.keys().filter_map(|key| key.namespace.clone())
+    }
+
     /// Adds an object or replaces it.
     pub fn put(&mut self, object: Object) {
         let key = object.key();

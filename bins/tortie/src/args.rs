@@ -72,6 +72,8 @@ impl FromStr for StoreAddress {
             Some(("dir", path)) if !path.is_empty() => Ok(Self::Dir(PathBuf::from(path))),
             Some(("kube", path)) if !path.is_empty() => Ok(Self::Kube(Some(PathBuf::from(path)))),
             None if text == "kube" => Ok(Self::Kube(None)),
+            // The directory is this one; a laboratory keeps its own.
+            None if text == "dir" => Ok(Self::Dir(PathBuf::from("."))),
             _ => Err("expected dir:PATH, kube or kube:KUBECONFIG".to_owned()),
         }
     }
@@ -128,7 +130,8 @@ mod tests {
         assert_eq!("dir:/a:b".parse(), Ok(StoreAddress::Dir("/a:b".into())));
         assert_eq!("kube".parse(), Ok(StoreAddress::Kube(None)));
         assert_eq!("kube:/k".parse(), Ok(StoreAddress::Kube(Some("/k".into()))));
-        for wrong in ["", "dir", "dir:", "kube:", "etcd:x", "/etc"] {
+        assert_eq!("dir".parse(), Ok(StoreAddress::Dir(".".into())));
+        for wrong in ["", "dir:", "kube:", "etcd:x", "/etc"] {
             assert!(wrong.parse::<StoreAddress>().is_err(), "{wrong}");
         }
     }

@@ -16,6 +16,8 @@ pub enum Answer {
     Yes,
     /// The answer is no (blocked, unhealthy, not found), and the verb has printed it: 1.
     No,
+    /// The exit code of a program that the verb ran for the caller.
+    Code(u8),
 }
 
 /// Why a verb could not do its work. The message names the object, the field and the fix.
@@ -75,11 +77,31 @@ impl From<anyhow::Error> for Failure {
     }
 }
 
+/// The laboratory sorts its failures the same way.
+impl From<tortie_lab::Error> for Failure {
+    fn from(error: tortie_lab::Error) -> Self {
+        use tortie_lab::Error;
+        match error {
+            Error::No(cause) => Self::No(cause),
+            Error::BadInput(cause) => Self::BadInput(cause),
+            Error::Unreachable(cause) => Self::Unreachable(cause),
+            Error::NotAllowed(cause) => Self::NotAllowed(cause),
+        }
+    }
+}
+
+impl From<std::io::Error> for Failure {
+    fn from(error: std::io::Error) -> Self {
+        Self::from(anyhow::Error::from(error))
+    }
+}
+
 /// Prints a failure, if any, and turns the outcome into the process's exit code.
 pub fn report(outcome: Outcome) -> ExitCode {
     match outcome {
         Ok(Answer::Yes) => ExitCode::SUCCESS,
         Ok(Answer::No) => ExitCode::from(1),
+        Ok(Answer::Code(code)) => ExitCode::from(code),
         Err(failure) => {
             let (code, error) = failure.parts();
             complain(&format!("{error:#}"));

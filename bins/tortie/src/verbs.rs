@@ -14,7 +14,7 @@ use crate::lab;
 #[derive(Debug, Subcommand)]
 pub enum Verb {
     /// A cluster on this machine: nodes and pods as network namespaces, real agents, real CNI calls.
-    Lab(lab::Lab),
+    Lab(Box<lab::Lab>),
     /// The CNI plugin: called by container runtimes, with the environment and standard input of CNI.
     Cni,
 }
@@ -22,7 +22,7 @@ pub enum Verb {
 /// Runs one verb.
 pub fn run(verb: Verb, global: &Global) -> Outcome {
     match verb {
-        Verb::Lab(verb) => lab::run(verb, global),
+        Verb::Lab(verb) => lab::run(*verb, global),
         // It has answered on stdout already, errors too.
         Verb::Cni => Ok(if tortie::cni::main() { Answer::Yes } else { Answer::No }),
     }

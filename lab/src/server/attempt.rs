@@ -104,7 +104,7 @@ async fn icmp(factory: &Factory, attempt: &Attempt) -> Result<ProbeResult> {
     let socket = UdpSocket::from_std(socket(factory, &unbound, Type::DGRAM, Some(wire)).await?.into())?;
     socket.connect(SocketAddr::new(attempt.to, 0)).await?;
     let mut echo = vec![request, 0, 0, 0, 0, 0, 0, 1];
-    echo.extend(pattern(0, attempt.bytes.max(32).min(65_000)));
+    echo.extend(pattern(0, attempt.bytes.clamp(32, 65_000)));
     socket.send(&echo).await?;
     let mut buffer = vec![0; 65_536];
     loop {

@@ -69,8 +69,7 @@ async fn listen(
     let who = Arc::new(served.clone());
     match protocol {
         Protocol::Tcp => {
-            let make =
-                move || wildcards(port).map(|address| tcp_listener(address)).collect::<Result<Vec<_>>>();
+            let make = move || wildcards(port).map(tcp_listener).collect::<Result<Vec<_>>>();
             for listener in factory.make(&served.netns, make).await? {
                 tasks.spawn(accept(TcpListener::from_std(listener)?, who.clone()));
             }

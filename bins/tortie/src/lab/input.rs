@@ -1,0 +1,118 @@
+//! Reading what people give to the laboratory's verbs.
+//!
+//! Owns: durations, files with objects, and places that name a pod.
+//! Does not: interpret objects.
+//! Invariant: an error names the file or the flag.
+
+use std::fs;
+use std::io::{self, Read as _};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context as _, anyhow};
+use tortie_lab::{Object, Where, parse_objects};
+
+use crate::exit::Failure;
+
+/// `250ms`, `30s`, `2m`; a bare number is seconds.
+pub fn duration(text: &str) -> Result<Duration, String> {
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let number: f64 =
+        digits.parse().map_err(|_| "expected a duration such as 250ms, 30s or 2m".to_owned())?;
+    let unit = match text.get(digits.len()..).unwrap_or_default() {
+        "us" => 1e-6,
+        "ms" => 1e-3,
+        "s" | "" => 1.0,
+        "m" => 60.0,
+        "h" => 3600.0,
+        other => return Err(format!("{other:?} is no unit of time: use us, ms, s, m or h")),
+    };
+    Duration::try_from_secs_f64(number * unit).map_err(|_| "expected a duration from now on".to_owned())
+}
+
+/// All objects of the files, directories and stdin named.
+pub fn objects(paths: &[PathBuf]) -> Result<Vec<Object>, Failure> {
+    let mut objects = Vec::new();
+    for path in paths {
+        if path.as_os_str() == "-" {
+            objects.extend(parse_objects(&stdin()?, "stdin")?);
+            continue;
+        }
+        let mut files = Vec::new();
+        collect(path, true, &mut files).map_err(Failure::bad_input)?;
+        if files.is_empty() {
+            return Err(Failure::BadInput(anyhow!("{}: no .yaml, .yml or .json file", path.display())));
+        }
+        for file in files {
+            let text = fs::read_to_string(&file).with_context(|| file.display().to_string());
+            objects.extend(parse_objects(&text.map_err(Failure::bad_input)?, &file.display().to_string())?);
+        }
+    }
+    Ok(objects)
+}
+
+/// All of stdin.
+pub fn stdin() -> Result<String, Failure> {
+    let mut text = String::new();
+    io::stdin().read_to_string(&mut text).context("stdin").map_err(Failure::bad_input)?;
+    Ok(text)
+}
+
+fn collect(path: &Path, named: bool, files: &mut Vec<PathBuf>) -> anyhow::Result<()> {
+    if path.is_dir() {
+        let mut entries: Vec<PathBuf> = fs::read_dir(path)
+            .with_context(|| path.display().to_string())?
+            .flatten()
+            .map(|e| e.path())
+            .collect();
+        entries.sort();
+        return entries.iter().try_for_each(|entry| collect(entry, false, files));
+    }
+    let is_yaml = path.extension().is_some_and(|kind| kind == "yaml" || kind == "yml" || kind == "json");
+    if named || is_yaml {
+        files.push(path.to_owned());
+    }
+    Ok(())
+}
+
+/// Where a command runs, from the flags that say so.
+pub fn place(
+    pod: Option<&str>,
+    namespace: &str,
+    node: Option<String>,
+    client: Option<String>,
+) -> Result<Where, Failure> {
+    match (pod, node, client) {
+        (Some(pod), None, None) => {
+            let pod = pod.strip_prefix("pod:").unwrap_or(pod);
+            let (namespace, name) = pod.split_once('/').unwrap_or((namespace, pod));
+            Ok(Where::Pod(namespace.to_owned(), name.to_owned()))
+        }
+        (None, Some(node), None) => Ok(Where::Node(node)),
+        (None, None, Some(client)) => Ok(Where::Client(client)),
+        _ => Err(Failure::BadInput(anyhow!("say where: a pod, --node or --client"))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_have_units_and_nonsense_is_refused() {
+        assert_eq!(duration("250ms"), Ok(Duration::from_millis(250)));
+        assert_eq!(duration("30s"), Ok(Duration::from_secs(30)));
+        assert_eq!(duration("1.5m"), Ok(Duration::from_secs(90)));
+        assert_eq!(duration("2"), Ok(Duration::from_secs(2)));
+        for wrong in ["", "s", "-1s", "1y", "ms", "1 s"] {
+            assert!(duration(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_pod_is_found_by_name_or_by_namespace_and_name() {
+        let pod = |text| place(Some(text), "shop", None, None).unwrap();
+        assert_eq!(pod("front"), Where::Pod("shop".into(), "front".into()));
+        assert_eq!(pod("pod:other/front"), Where::Pod("other".into(), "front".into()));
+    }
+}

@@ -1,0 +1,85 @@
+//! `lab up` and `lab down`.
+//!
+//! Owns: which combinations of flags mean something, and what a new laboratory's owner is told.
+//! Does not: build.
+//! Invariant: what this version cannot do is refused before anything is made.
+
+use std::io::IsTerminal as _;
+use std::time::{Duration, Instant};
+
+use anyhow::anyhow;
+use tortie_lab::{Dataplane, Lab, LabName, UpOptions};
+
+use super::{DataplaneArg, Overlay, Up, input, objects, show};
+use crate::args::{Global, StoreAddress};
+use crate::exit::{Answer, Failure, Outcome};
+
+/// How long agents may take to enforce the first world.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Builds a laboratory.
+pub fn up(name: &LabName, arguments: &Up, global: &Global) -> Outcome {
+    let options = options(arguments, global)?;
+    // Bad input must not leave a half-filled laboratory behind.
+    let world = input::objects(&arguments.files)?;
+    let started = Instant::now();
+    if std::io::stderr().is_terminal() {
+        eprintln!("building {} nodes, a router and two machines outside …", options.dataplanes.len());
+    }
+    let mut lab = Lab::up(name, &options)?;
+    if !world.is_empty() {
+        let filled = objects::apply_all(&mut lab, world, false)?;
+        if filled != Answer::Yes {
+            return Ok(filled);
+        }
+        lab.wait(PATIENCE)?;
+    }
+    eprintln!("laboratory {name} is up after {:.1} s", started.elapsed().as_secs_f64());
+    show::status(name, global.output)
+}
+
+fn options(arguments: &Up, global: &Global) -> Result<UpOptions, Failure> {
+    let refused = |text: String| Failure::BadInput(anyhow!(text));
+    if arguments.overlay != Overlay::None {
+        return Err(refused("--overlay: this version has no overlay; leave it out or use none".into()));
+    }
+    if matches!(global.store, Some(StoreAddress::Kube(_))) {
+        return Err(refused(
+            "--store kube: this version keeps a laboratory's objects in a directory; use dir".into(),
+        ));
+    }
+    let count = usize::from(arguments.nodes);
+    let wanted = match arguments.dataplane.as_slice() {
+        [one] => vec![*one; count],
+        several if several.len() == count => several.to_vec(),
+        several => {
+            return Err(refused(format!("--dataplane names {} nodes, --nodes says {count}", several.len())));
+        }
+    };
+    let dataplanes = wanted.into_iter().map(|dataplane| match dataplane {
+        DataplaneArg::Bpf => Ok(Dataplane::Bpf),
+        DataplaneArg::Plain => Ok(Dataplane::Plain),
+        DataplaneArg::Standard => Err(refused(
+            "--dataplane standard: this version has no standard Linux data plane; use bpf".into(),
+        )),
+    });
+    Ok(UpOptions {
+        families: arguments.families.into(),
+        mtu_bytes: arguments.mtu,
+        dataplanes: dataplanes.collect::<Result<_, _>>()?,
+        patience: PATIENCE,
+    })
+}
+
+/// Removes one laboratory, or all.
+pub fn down(name: &LabName, all: bool) -> Outcome {
+    if all {
+        for gone in tortie_lab::down_all()? {
+            eprintln!("laboratory {gone} is gone");
+        }
+        return Ok(Answer::Yes);
+    }
+    tortie_lab::down(name)?;
+    eprintln!("laboratory {name} is gone");
+    Ok(Answer::Yes)
+}
