@@ -2,7 +2,7 @@
 
 use super::ClassId;
 use crate::form::SetId;
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use tortie_abi::policy::NO_CLASS;
 
@@ -134,6 +134,38 @@ impl Ids {
         if let Some(slot) = self.slots.get_mut(class as usize).and_then(Option::take) {
             self.by_sets.remove(&slot.sets);
         }
+    }
+
+    /// Gives each class its wished number, where it has one, and otherwise one that is neither wished nor
+    /// reserved. Only for classes that nobody has been told of yet. Returns the new number of each.
+    pub fn renumber(
+        &mut self,
+        wish: &BTreeMap<ClassId, ClassId>,
+        reserved: &BTreeSet<ClassId>,
+    ) -> HashMap<ClassId, ClassId> {
+        let wished: BTreeSet<ClassId> = wish.values().copied().collect();
+        let mut fresh = (1..).filter(|number| !wished.contains(number) && !reserved.contains(number));
+        let mut moved = HashMap::from([(NO_CLASS, NO_CLASS)]);
+        let mut slots: BTreeMap<ClassId, Slot> = BTreeMap::new();
+        for (class, slot) in std::mem::take(&mut self.slots).into_iter().enumerate() {
+            let (class, Some(slot)) = (class as ClassId, slot) else { continue };
+            let number = match wish.get(&class) {
+                _ if class == NO_CLASS => NO_CLASS,
+                Some(number) => *number,
+                None => fresh.next().unwrap_or(class),
+            };
+            moved.insert(class, number);
+            slots.insert(number, slot);
+        }
+        let length = slots.last_key_value().map_or(1, |(class, _)| *class as usize + 1);
+        self.free = (0..length as ClassId)
+            .filter(|class| !slots.contains_key(class) && !reserved.contains(class))
+            .collect();
+        self.slots = (0..length as ClassId).map(|class| slots.remove(&class)).collect();
+        let renamed = |class: &ClassId| moved.get(class).copied().unwrap_or(*class);
+        self.by_sets.values_mut().for_each(|class| *class = renamed(class));
+        self.unsettled = self.unsettled.iter().map(renamed).collect();
+        moved
     }
 
     pub fn recycle(&mut self, retired: &[ClassId]) {

@@ -21,7 +21,7 @@ mod table;
 use crate::form::{Member, SetId};
 use ids::Ids;
 use ipnet::IpNet;
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 use table::{FamilyTable, Key};
@@ -178,6 +178,16 @@ impl Classes {
         }
         let (born, retired) = self.ids.settle();
         Changes { born, entries, retired, visited: std::mem::take(&mut self.visited) }
+    }
+
+    /// After a restart: gives classes the numbers that the kernel's tables already have for their entries.
+    /// `wish` says which; each number at most once. The others get numbers that are neither wished nor in
+    /// `reserved`. Only before the first [`Classes::take_changes`].
+    pub fn renumber(&mut self, wish: &BTreeMap<ClassId, ClassId>, reserved: &BTreeSet<ClassId>) {
+        let moved = self.ids.renumber(wish, reserved);
+        let number = |class: ClassId| moved.get(&class).copied().unwrap_or(class);
+        self.v4.renumber(number);
+        self.v6.renumber(number);
     }
 
     /// The numbers of retired classes may be given out again: nothing in the kernel refers to them.

@@ -90,6 +90,13 @@ impl FamilyTable {
         exact.chain(self.nets.iter().map(|(key, entry)| (*key, entry.class)))
     }
 
+    /// Classes have other numbers now.
+    pub fn renumber(&mut self, number: impl Fn(ClassId) -> ClassId) {
+        for entry in self.exact.values_mut().chain(self.nets.values_mut()) {
+            entry.class = number(entry.class);
+        }
+    }
+
     fn entry(&self, key: Key) -> Option<&Entry> {
         if key.length == self.width { self.exact.get(&key.bits) } else { self.nets.get(&key) }
     }

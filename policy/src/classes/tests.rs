@@ -211,3 +211,25 @@ proptest! {
         prop_assert_eq!(classes.iter().count(), kernel.classes.len() + 1);
     }
 }
+
+#[test]
+fn after_a_restart_classes_take_the_numbers_that_the_tables_have() {
+    let mut classes = Classes::new();
+    classes.update(SetId(1), &[net("10.0.0.1/32"), net("10.0.0.2/32")], &[]);
+    classes.update(SetId(2), &[net("10.0.0.2/32"), net("10.3.0.0/16")], &[]);
+    classes.update(SetId(3), &[net("10.0.0.3/32")], &[]);
+    let before = [classes.class_of(address("10.0.0.1")), classes.class_of(address("10.0.0.2"))];
+    let wish = BTreeMap::from([(before[0], 9), (before[1], before[0])]);
+    classes.renumber(&wish, &BTreeSet::from([before[0], before[1], 1, 2, 3, 9]));
+    assert_eq!(classes.class_of(address("10.0.0.1")), 9);
+    assert_eq!(classes.class_of(address("10.0.0.2")), before[0]);
+    assert_eq!(sets(&classes, "10.0.0.2"), [1, 2]);
+    assert_eq!(sets(&classes, "10.3.0.1"), [2]);
+    assert!(classes.class_of(address("10.0.0.3")) > 3, "reserved numbers stay unused");
+    let changes = classes.take_changes();
+    assert_eq!(changes.entries.len(), 4);
+    assert!(changes.born.iter().all(|(class, sets)| classes.sets_of(*class) == Some(&**sets)));
+    classes.update(SetId(4), &[net("10.0.0.4/32")], &[]);
+    let born = classes.take_changes().born;
+    assert!(!born.is_empty() && classes.sets_of(born[0].0) == Some(&[SetId(4)][..]));
+}
