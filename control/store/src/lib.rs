@@ -6,10 +6,19 @@
 //! reported as a [`Rejection`] until it is put right.
 #![forbid(unsafe_code)]
 
+pub mod check;
 pub mod dir;
 pub mod event;
+pub mod fault;
+pub mod kind;
 pub mod rejection;
+pub mod resource;
+pub mod settings;
+mod state;
 pub mod stream;
+pub mod strict;
+pub mod text;
+pub mod wire;
 
 pub use event::{Batch, Event, Revision};
 pub use rejection::{Effect, ObjectName, Origin, Rejection};

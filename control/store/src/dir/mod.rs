@@ -3,7 +3,19 @@
 //! Owns: opening it. Does not: write it.
 //! Invariant: the first batch is the whole directory and ends with `InSync`.
 
-use std::path::PathBuf;
+pub mod content;
+mod driver;
+mod tree;
+mod watch;
+
+use crate::rejection::Rejection;
+use crate::settings::{Layer, local};
+use crate::state::State;
+use crate::stream::{self, Store};
+use nix::sys::eventfd::{EfdFlags, EventFd};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::{fs, io, thread};
 use thiserror::Error;
 
 /// How to read a directory.
@@ -37,4 +49,46 @@ pub enum OpenError {
         /// What the kernel said.
         source: std::io::Error,
     },
+}
+
+/// Opens a directory: starts a thread that reads it and goes on reading what changes.
+pub fn open(root: &Path, options: Options) -> Result<Store, OpenError> {
+    let root_error = |source| OpenError::Root { path: root.to_owned(), source };
+    let root = std::path::absolute(root).map_err(root_error)?;
+    fs::read_dir(&root).map_err(root_error)?;
+    let watch_error = |source: io::Error| OpenError::Watch { path: root.clone(), source };
+    let watcher = watch::Watcher::new(&root).map_err(watch_error)?;
+    let wake = EventFd::from_flags(EfdFlags::EFD_NONBLOCK | EfdFlags::EFD_CLOEXEC);
+    let wake = Arc::new(wake.map_err(|errno| watch_error(errno.into()))?);
+    let (state, local) = start(&options);
+    let waker = Arc::clone(&wake);
+    // Fails only when it is full: then the driver is awake anyway.
+    let (store, ends) = stream::pair(move || _ = waker.write(1));
+    let driver = driver::Driver {
+        watcher,
+        wake,
+        ends,
+        state,
+        tree: tree::Tree::default(),
+        pending: watch::Seen::default(),
+        root: root.clone(),
+        config_file: options.config_file,
+        local,
+        faults: Vec::new(),
+    };
+    thread::Builder::new().name("store".into()).spawn(move || driver.run()).map_err(watch_error)?;
+    Ok(store)
+}
+
+fn start(options: &Options) -> (State, Vec<Rejection>) {
+    let (environment, mut rejections) = local::environment(&options.environment);
+    let mut file = Layer::default();
+    if let Some(path) = &options.config_file
+        && let Ok(text) = fs::read_to_string(path)
+    {
+        let (layer, more) = local::file(path, &text);
+        file = layer;
+        rejections.extend(more);
+    }
+    (State::new(&options.node, file, environment), rejections)
 }

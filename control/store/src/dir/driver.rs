@@ -1,0 +1,214 @@
+//! The thread that keeps a directory and its reader together.
+//!
+//! Owns: when to read, when to say it. Does not: decide what is valid.
+//! Invariant: a rescan is answered after the events that were there when it was asked have been read.
+
+use super::tree::{self, Stamp, Tree};
+use super::watch::{Found, Seen, Watcher};
+use crate::event::Batch;
+use crate::rejection::{Effect, Origin, Rejection};
+use crate::settings::local;
+use crate::state::State;
+use crate::stream::{self, Rescan};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::eventfd::EventFd;
+use std::collections::BTreeSet;
+use std::fs;
+use std::io;
+use std::os::fd::AsFd as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::sync::mpsc::error::TryRecvError;
+
+/// How often to look again while something cannot be watched.
+const RETRY: Duration = Duration::from_secs(1);
+
+pub(super) struct Driver {
+    pub watcher: Watcher,
+    pub wake: Arc<EventFd>,
+    pub ends: stream::Driver,
+    pub state: State,
+    pub tree: Tree,
+    /// What has happened and has not been looked at.
+    pub pending: Seen,
+    pub root: PathBuf,
+    pub config_file: Option<PathBuf>,
+    /// Of the environment and the file.
+    pub local: Vec<Rejection>,
+    /// What of the directory itself is wrong.
+    pub faults: Vec<Rejection>,
+}
+
+impl Driver {
+    /// Reads everything, then whatever changes, until nobody listens.
+    pub fn run(mut self) {
+        self.walk();
+        if !self.say() {
+            return;
+        }
+        loop {
+            if let Err(error) = self.wait() {
+                tracing::error!(%error, "waiting for changes of the store");
+                std::thread::sleep(RETRY);
+            }
+            let Some(asked) = self.asked() else { return };
+            self.look(!asked.is_empty());
+            if !self.say() {
+                return;
+            }
+            for answer in asked {
+                // Whoever asked may have gone away.
+                let _ = answer.send(self.state.revision());
+            }
+        }
+    }
+
+    fn wait(&mut self) -> io::Result<()> {
+        let retry = (!self.faults.is_empty()).then(|| Instant::now() + RETRY);
+        let until = [retry, self.watcher.next_settled()].into_iter().flatten().min();
+        let until = if self.pending == Seen::default() { until } else { Some(Instant::now()) };
+        let timeout = match until.map(|until| until.saturating_duration_since(Instant::now())) {
+            Some(Duration::ZERO) => PollTimeout::ZERO,
+            Some(left) => PollTimeout::try_from(left.as_millis() + 1).unwrap_or(PollTimeout::MAX),
+            None => PollTimeout::NONE,
+        };
+        let mut fds = [
+            PollFd::new(self.watcher.fd(), PollFlags::POLLIN),
+            PollFd::new(self.wake.as_fd(), PollFlags::POLLIN),
+        ];
+        match poll(&mut fds, timeout) {
+            Ok(_) | Err(nix::errno::Errno::EINTR) => {}
+            Err(errno) => return Err(errno.into()),
+        }
+        // Empty unless somebody woke us.
+        let _ = self.wake.read();
+        Ok(())
+    }
+
+    /// Who waits for a rescan; `None`: nobody listens any more.
+    fn asked(&mut self) -> Option<Vec<Rescan>> {
+        let mut asked = Vec::new();
+        loop {
+            match self.ends.requests.try_recv() {
+                Ok(request) => asked.push(request),
+                Err(TryRecvError::Empty) => break,
+                Err(TryRecvError::Disconnected) => return None,
+            }
+        }
+        (!self.ends.batches.is_closed()).then_some(asked)
+    }
+
+    fn look(&mut self, rescan: bool) {
+        self.drain();
+        for path in std::mem::take(&mut self.pending.files) {
+            self.load(&path);
+        }
+        if rescan || std::mem::take(&mut self.pending.everything) || !self.faults.is_empty() {
+            self.walk();
+        }
+        if rescan {
+            self.read_config_file();
+        }
+    }
+
+    fn drain(&mut self) {
+        match self.watcher.drain() {
+            Ok(Seen { files, everything }) => {
+                self.pending.files.extend(files);
+                self.pending.everything |= everything;
+            }
+            Err(error) => {
+                tracing::error!(%error, "reading changes of the store");
+                self.pending.everything = true;
+            }
+        }
+    }
+
+    /// Loads a file, unless somebody was writing it while it was read; closing it then brings it back.
+    fn load(&mut self, path: &Path) {
+        let read = tree::read(path);
+        self.drain();
+        if !self.watcher.is_being_written(path) {
+            self.tree.apply(path, read);
+        }
+    }
+
+    fn walk(&mut self) {
+        let found = match self.watcher.walk() {
+            Ok(found) => found,
+            Err(error) => {
+                // What is in force stays: a directory that is not there says nothing.
+                let fix = "bring it back; until then everything stays as it was";
+                self.faults = vec![self.fault(self.root.clone(), &error, fix)];
+                return;
+            }
+        };
+        let Found { mut files, busy, faults } = found;
+        for path in &files {
+            // A link that leads nowhere has no stamp, and `load` takes it for gone.
+            let same =
+                fs::metadata(path).is_ok_and(|metadata| !self.tree.differs(path, Stamp::of(&metadata)));
+            if !same {
+                self.load(path);
+            }
+        }
+        files.extend(busy);
+        let unreadable: Vec<PathBuf> = faults.iter().map(|(path, _)| path.clone()).collect();
+        for path in self.tree.missing(&files) {
+            if !unreadable.iter().any(|directory| path.starts_with(directory)) {
+                self.load(&path);
+            }
+        }
+        self.faults = faults.into_iter().map(|(path, error)| self.fault_below(path, &error)).collect();
+    }
+
+    fn fault_below(&self, path: PathBuf, error: &io::Error) -> Rejection {
+        let fix = match error.raw_os_error() {
+            Some(code) if code == nix::errno::Errno::ENOSPC as i32 => {
+                "raise fs.inotify.max_user_watches; until then it is looked at once a second"
+            }
+            _ => "let the agent's user read it; until then its objects stay as they were",
+        };
+        self.fault(path, error, fix)
+    }
+
+    fn fault(&self, path: PathBuf, error: &io::Error, fix: &str) -> Rejection {
+        Rejection {
+            origin: Origin::File { path, line: 0 },
+            object: None,
+            field: None,
+            problem: format!("cannot be read or watched: {error}"),
+            fix: fix.into(),
+            effect: Effect::KeepsLast,
+        }
+    }
+
+    fn read_config_file(&mut self) {
+        let Some(path) = &self.config_file else { return };
+        let Ok(text) = fs::read_to_string(path) else { return };
+        let (layer, rejections) = local::file(path, &text);
+        self.local.retain(|old| !matches!(&old.origin, Origin::File { path: of, .. } if of == path));
+        // A value that is wrong keeps the last good settings.
+        if rejections.iter().all(|rejection| rejection.effect == Effect::NotEnforced) {
+            self.state.set_file(layer);
+        }
+        self.local.extend(rejections);
+    }
+
+    /// Sends what is new; `false`: nobody listens.
+    fn say(&mut self) -> bool {
+        self.tree.settle(&mut self.state);
+        let mut rejections = self.tree.rejections();
+        rejections
+            .extend(self.local.iter().chain(&self.faults).cloned().map(Arc::new).collect::<BTreeSet<_>>());
+        match self.state.commit(rejections) {
+            Some(batch) => self.send(batch),
+            None => true,
+        }
+    }
+
+    fn send(&self, batch: Batch) -> bool {
+        self.ends.batches.send(batch).is_ok()
+    }
+}

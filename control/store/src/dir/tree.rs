@@ -1,0 +1,199 @@
+//! All files of the directory together.
+//!
+//! Owns: which file an object is taken from. Does not: watch.
+//! Invariant: an object in several files is taken from the one that had it first; the others are reported.
+
+use super::content::{self, Content};
+use crate::rejection::{Effect, Origin, Rejection};
+use crate::resource::Key;
+use crate::state::State;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::io;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+/// A file's timestamps are too coarse to tell two writes within this time apart.
+const RACY: Duration = Duration::from_millis(50);
+
+/// Files and their objects.
+#[derive(Debug, Default)]
+pub struct Tree {
+    files: BTreeMap<PathBuf, File>,
+    /// Files that have an object, in the order they came to have it.
+    claims: BTreeMap<Key, Vec<PathBuf>>,
+    duplicates: BTreeMap<Key, Vec<Arc<Rejection>>>,
+    /// Files with something to report.
+    faulty: BTreeSet<PathBuf>,
+    /// Objects to look at when the batch is closed.
+    touched: BTreeSet<Key>,
+}
+
+#[derive(Debug)]
+struct File {
+    stamp: Option<Stamp>,
+    content: Content,
+}
+
+/// Tells whether a file may have changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stamp {
+    device: u64,
+    inode: u64,
+    size: u64,
+    modified: (i64, i64),
+    changed: (i64, i64),
+}
+
+impl Stamp {
+    /// Of a file's metadata.
+    pub fn of(metadata: &fs::Metadata) -> Self {
+        Self {
+            device: metadata.dev(),
+            inode: metadata.ino(),
+            size: metadata.size(),
+            modified: (metadata.mtime(), metadata.mtime_nsec()),
+            changed: (metadata.ctime(), metadata.ctime_nsec()),
+        }
+    }
+
+    /// Whether it was taken so soon after a write that a later write may look the same.
+    fn is_racy(&self) -> bool {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let changed = Duration::new(self.changed.0.unsigned_abs(), self.changed.1.unsigned_abs() as u32);
+        now.saturating_sub(changed) < RACY
+    }
+}
+
+impl Tree {
+    /// Whether a walk that found `stamp` at `path` should load it.
+    pub fn differs(&self, path: &Path, stamp: Stamp) -> bool {
+        self.files.get(path).is_none_or(|file| file.stamp != Some(stamp))
+    }
+
+    /// Files that were loaded and are not in `found`.
+    pub fn missing(&self, found: &BTreeSet<PathBuf>) -> Vec<PathBuf> {
+        self.files.keys().filter(|path| !found.contains(*path)).cloned().collect()
+    }
+
+    /// A file is as it was read; one that was not there is gone.
+    pub fn apply(&mut self, path: &Path, read: io::Result<Option<Read>>) {
+        let empty = Content::default();
+        let previous = self.files.get(path).map_or(&empty, |file| &file.content);
+        let (stamp, content) = match read {
+            Ok(Some(Read { stamp, bytes })) => (stamp, content::read(path, &bytes, previous)),
+            Ok(None) => return self.remove(path),
+            Err(error) => (None, content::unreadable(path, &error, previous)),
+        };
+        self.put(path, File { stamp, content });
+    }
+
+    fn put(&mut self, path: &Path, file: File) {
+        let before = self.files.get(path).map(|file| &file.content.entries);
+        let before: BTreeSet<Key> = before.into_iter().flat_map(BTreeMap::keys).cloned().collect();
+        for key in before.iter().filter(|key| !file.content.entries.contains_key(*key)) {
+            withdraw(&mut self.claims, key, path);
+        }
+        for key in file.content.entries.keys().filter(|key| !before.contains(*key)) {
+            self.claims.entry(key.clone()).or_default().push(path.to_owned());
+        }
+        self.touched.extend(before);
+        self.touched.extend(file.content.entries.keys().cloned());
+        if file.content.rejections.is_empty() {
+            self.faulty.remove(path);
+        } else {
+            self.faulty.insert(path.to_owned());
+        }
+        self.files.insert(path.to_owned(), file);
+    }
+
+    fn remove(&mut self, path: &Path) {
+        let Some(file) = self.files.remove(path) else { return };
+        self.faulty.remove(path);
+        for key in file.content.entries.into_keys() {
+            withdraw(&mut self.claims, &key, path);
+            self.touched.insert(key);
+        }
+    }
+
+    /// Tells `state` of everything that was touched.
+    pub fn settle(&mut self, state: &mut State) {
+        for key in std::mem::take(&mut self.touched) {
+            let claims = self.claims.get(&key).map(Vec::as_slice).unwrap_or_default();
+            let entry = claims.first().and_then(|path| self.files.get(path)?.content.entries.get(&key));
+            state.set(&key, entry.map(|entry| &*entry.noun));
+            let duplicates = self.duplicates_of(&key, claims);
+            if duplicates.is_empty() {
+                self.duplicates.remove(&key);
+            } else {
+                self.duplicates.insert(key, duplicates);
+            }
+        }
+    }
+
+    fn duplicates_of(&self, key: &Key, claims: &[PathBuf]) -> Vec<Arc<Rejection>> {
+        let [first, others @ ..] = claims else { return Vec::new() };
+        let line = |path: &PathBuf| self.files.get(path)?.content.entries.get(key).map(|entry| entry.line);
+        let report = |path: &PathBuf| {
+            Arc::new(Rejection {
+                origin: Origin::File { path: path.clone(), line: line(path).unwrap_or_default() },
+                object: Some(key.object_name()),
+                field: None,
+                problem: format!(
+                    "is also in {}, which had it first",
+                    Origin::File { path: first.clone(), line: line(first).unwrap_or_default() }
+                ),
+                fix: "keep it in one file".into(),
+                effect: Effect::KeepsLast,
+            })
+        };
+        others.iter().map(report).collect()
+    }
+
+    /// Everything to report.
+    pub fn rejections(&self) -> BTreeSet<Arc<Rejection>> {
+        let of_files = self.faulty.iter().filter_map(|path| self.files.get(path));
+        let of_files = of_files.flat_map(|file| &file.content.rejections);
+        of_files.chain(self.duplicates.values().flatten()).cloned().collect()
+    }
+}
+
+fn withdraw(claims: &mut BTreeMap<Key, Vec<PathBuf>>, key: &Key, path: &Path) {
+    if let Some(paths) = claims.get_mut(key) {
+        paths.retain(|claimed| claimed != path);
+        if paths.is_empty() {
+            claims.remove(key);
+        }
+    }
+}
+
+/// A file as it was read.
+#[derive(Debug)]
+pub struct Read {
+    /// `None`: cannot be relied on.
+    stamp: Option<Stamp>,
+    bytes: Vec<u8>,
+}
+
+/// Reads a file; `None`: there is none.
+pub fn read(path: &Path) -> io::Result<Option<Read>> {
+    let metadata = match fs::metadata(path) {
+        Ok(metadata) if metadata.is_file() => metadata,
+        Ok(_) => return Ok(None),
+        Err(error) if is_absence(&error) => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    let stamp = Stamp::of(&metadata);
+    let stamp = (!stamp.is_racy()).then_some(stamp);
+    match fs::read(path) {
+        Ok(bytes) => Ok(Some(Read { stamp, bytes })),
+        Err(error) if is_absence(&error) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+fn is_absence(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
+}

@@ -1,0 +1,228 @@
+//! The parameters that this version acts on.
+//!
+//! Owns: their values and what each does to the settings. Does not: know where a value was written.
+//! Invariant: a [`Setting`] holds a value that is in its parameter's range.
+
+use super::value;
+use crate::fault::Wrong;
+use regex::Regex;
+use serde_json::Value;
+use tortie_model::settings::{EndpointToHost, Settings, Timeout, Timeouts};
+
+/// A parameter with its value.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Setting {
+    /// `interfacePrefix`.
+    InterfacePrefix(String),
+    /// `bpfDataIfacePattern`.
+    DataInterfacePattern(String),
+    /// `bpfConntrackTimeouts`: those that are given.
+    Timeouts(Vec<(TimeoutName, Timeout)>),
+    /// `bpfMapSizeConntrack`.
+    FlowEntries(u32),
+    /// `bpfPSNATPorts`.
+    SourcePortRange(u16, u16),
+    /// `iptablesMarkMask`.
+    MarkMask(u32),
+    /// `defaultEndpointToHostAction`.
+    EndpointToHost(EndpointToHost),
+    /// `bpfRedirectToPeer`.
+    RedirectToPeer(bool),
+    /// `bpfAttachType`: by clsact.
+    ForceClsact(bool),
+    /// `logSeverityScreen`.
+    LogLevel(&'static str),
+}
+
+/// A field of `bpfConntrackTimeouts`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TimeoutName {
+    /// `tcpSynSent`.
+    TcpSynSent,
+    /// `tcpEstablished`.
+    TcpEstablished,
+    /// `tcpFinsSeen`.
+    TcpFinsSeen,
+    /// `tcpResetSeen`.
+    TcpResetSeen,
+    /// `udpTimeout`.
+    Udp,
+    /// `genericTimeout`.
+    Generic,
+    /// `icmpTimeout`.
+    Icmp,
+}
+
+/// What is wrong with a parameter's value, and in which part of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InvalidSetting {
+    /// A field inside the value; empty: the value.
+    pub part: String,
+    /// Why.
+    pub wrong: Wrong,
+}
+
+impl From<Wrong> for InvalidSetting {
+    fn from(wrong: Wrong) -> Self {
+        Self { part: String::new(), wrong }
+    }
+}
+
+const TIMEOUTS: [(&str, TimeoutName); 7] = [
+    ("tcpSynSent", TimeoutName::TcpSynSent),
+    ("tcpEstablished", TimeoutName::TcpEstablished),
+    ("tcpFinsSeen", TimeoutName::TcpFinsSeen),
+    ("tcpResetSeen", TimeoutName::TcpResetSeen),
+    ("udpTimeout", TimeoutName::Udp),
+    ("genericTimeout", TimeoutName::Generic),
+    ("icmpTimeout", TimeoutName::Icmp),
+];
+const TIMEOUT_NAMES: [&str; 8] = [
+    "creationGracePeriod",
+    "tcpSynSent",
+    "tcpEstablished",
+    "tcpFinsSeen",
+    "tcpResetSeen",
+    "udpTimeout",
+    "genericTimeout",
+    "icmpTimeout",
+];
+
+/// Reads the value of the parameter called `name`; `None`: this version does not act on it.
+pub fn read(name: &str, given: &Value) -> Result<Option<Setting>, InvalidSetting> {
+    let setting = match name {
+        "interfacePrefix" => Setting::InterfacePrefix(prefix(given)?),
+        "bpfDataIfacePattern" => Setting::DataInterfacePattern(pattern(given)?),
+        "bpfConntrackTimeouts" => Setting::Timeouts(timeouts(given)?),
+        "bpfMapSizeConntrack" => {
+            Setting::FlowEntries(value::number_within(given, 1, 1 << 28)?.unsigned_abs() as u32)
+        }
+        "bpfPSNATPorts" => value::port_range(given).map(|(a, b)| Setting::SourcePortRange(a, b))?,
+        "iptablesMarkMask" => Setting::MarkMask(mark(given)?),
+        "defaultEndpointToHostAction" => Setting::EndpointToHost(to_host(given)?),
+        "bpfRedirectToPeer" => {
+            let words = &["Enabled", "L2Only", "Disabled"];
+            Setting::RedirectToPeer(value::word(given, words, &[true, true, false])?)
+        }
+        "bpfAttachType" => {
+            Setting::ForceClsact(value::word(given, &["TC", "TCX", "Netkit"], &[true, false, false])?)
+        }
+        "logSeverityScreen" => Setting::LogLevel(level(given)?),
+        _ => return Ok(None),
+    };
+    Ok(Some(setting))
+}
+
+fn prefix(given: &Value) -> Result<String, Wrong> {
+    let text = value::text(given)?;
+    if text.contains(',') {
+        let why = "several prefixes are not supported by this version";
+        return Err(Wrong::Conflict { why, fix: "give one prefix" });
+    }
+    let good = (1..=14).contains(&text.len())
+        && text.bytes().all(|c| c.is_ascii_alphanumeric() || b":._+-".contains(&c));
+    let wrong = || Wrong::NotA { value: text.into(), what: "start of an interface name", example: "cali" };
+    good.then(|| text.to_owned()).ok_or_else(wrong)
+}
+
+fn pattern(given: &Value) -> Result<String, Wrong> {
+    let text = value::text(given)?;
+    match Regex::new(text) {
+        Ok(_) => Ok(text.to_owned()),
+        Err(error) => {
+            let why = error.to_string().lines().last().unwrap_or_default().trim().to_owned();
+            Err(Wrong::NotRegex { value: text.into(), why })
+        }
+    }
+}
+
+fn mark(given: &Value) -> Result<u32, Wrong> {
+    let number = value::number_within(given, 1, u32::MAX.into())?;
+    let mask = u32::try_from(number).unwrap_or_default();
+    if mask.count_ones() < 8 {
+        let why = "the mask has fewer than 8 bits";
+        return Err(Wrong::Conflict { why, fix: "set at least 8 bits, such as 0xffff0000" });
+    }
+    Ok(mask)
+}
+
+fn to_host(given: &Value) -> Result<EndpointToHost, Wrong> {
+    // Return hands the packet to the host's own rules; past our programs it is accepted either way.
+    let meanings = [EndpointToHost::Drop, EndpointToHost::Accept, EndpointToHost::Accept];
+    value::word(given, &["Drop", "Accept", "Return"], &meanings)
+}
+
+fn level(given: &Value) -> Result<&'static str, Wrong> {
+    let words = &["Trace", "Debug", "Info", "Warning", "Error", "Fatal", "None"];
+    value::word(given, words, &["trace", "debug", "info", "warn", "error", "error", "off"])
+}
+
+/// `{tcpEstablished: 1h, …}`, or as text `tcpEstablished=1h,…`.
+fn timeouts(given: &Value) -> Result<Vec<(TimeoutName, Timeout)>, InvalidSetting> {
+    match given {
+        Value::Object(map) => {
+            map.iter().filter_map(|(name, value)| timeout_field(name, value).transpose()).collect()
+        }
+        Value::String(text) => {
+            let parts = text.split(',').map(str::trim).filter(|part| !part.is_empty());
+            let field = |part: &str| {
+                let (name, value) = part.split_once('=').unwrap_or((part, ""));
+                timeout_field(name.trim(), &Value::String(value.trim().into())).transpose()
+            };
+            parts.filter_map(field).collect()
+        }
+        _ => Err(Wrong::Missing { expected: "fields such as tcpEstablished: 1h" }.into()),
+    }
+}
+
+fn timeout_field(name: &str, given: &Value) -> Result<Option<(TimeoutName, Timeout)>, InvalidSetting> {
+    let invalid = |wrong| InvalidSetting { part: name.to_owned(), wrong };
+    let timeout = value::timeout(given).map_err(invalid)?;
+    if timeout == Timeout::Fixed(std::time::Duration::ZERO) {
+        let why = "a flow would end at once";
+        return Err(invalid(Wrong::Conflict { why, fix: "give a duration above 0" }));
+    }
+    if let Some((_, known)) = TIMEOUTS.iter().find(|(known, _)| *known == name) {
+        return Ok(Some((*known, timeout)));
+    }
+    // Half-open flows have a table of their own here, so there is no grace to wait for.
+    if name == "creationGracePeriod" {
+        return Ok(None);
+    }
+    let like = crate::strict::closest(name, &TIMEOUT_NAMES).map(str::to_owned);
+    Err(invalid(Wrong::UnknownField { like }))
+}
+
+impl Setting {
+    /// Puts it in force.
+    pub fn apply(&self, settings: &mut Settings) {
+        match self {
+            Self::InterfacePrefix(prefix) => settings.interface_prefix.clone_from(prefix),
+            Self::DataInterfacePattern(pattern) => settings.data_interface_pattern.clone_from(pattern),
+            Self::Timeouts(given) => {
+                given.iter().for_each(|(name, timeout)| *name.of(&mut settings.timeouts) = *timeout);
+            }
+            Self::FlowEntries(entries) => settings.flow_entries = Some(*entries),
+            Self::SourcePortRange(first, last) => settings.source_port_range = (*first, *last),
+            Self::MarkMask(mask) => settings.mark_mask = *mask,
+            Self::EndpointToHost(action) => settings.endpoint_to_host = *action,
+            Self::RedirectToPeer(on) => settings.redirect_to_peer = *on,
+            Self::ForceClsact(on) => settings.force_clsact = *on,
+            Self::LogLevel(level) => settings.log_level = (*level).into(),
+        }
+    }
+}
+
+impl TimeoutName {
+    fn of(self, timeouts: &mut Timeouts) -> &mut Timeout {
+        match self {
+            Self::TcpSynSent => &mut timeouts.tcp_syn_sent,
+            Self::TcpEstablished => &mut timeouts.tcp_established,
+            Self::TcpFinsSeen => &mut timeouts.tcp_fins_seen,
+            Self::TcpResetSeen => &mut timeouts.tcp_reset_seen,
+            Self::Udp => &mut timeouts.udp,
+            Self::Generic => &mut timeouts.generic,
+            Self::Icmp => &mut timeouts.icmp,
+        }
+    }
+}

@@ -1,0 +1,155 @@
+//! What has been said, so that only what differs is said again.
+//!
+//! Owns: the nouns in force, the merge of settings, the order inside a batch, revisions.
+//! Does not: read anything. Invariant: a batch is empty of repetitions.
+
+use crate::event::{Batch, Event, Revision};
+use crate::rejection::Rejection;
+use crate::resource::Key;
+use crate::settings::{Layer, Layers};
+use crate::wire::Noun;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use tortie_model::settings::Settings;
+use tortie_model::{Change, Object};
+
+/// Everything said so far.
+pub(crate) struct State {
+    node_settings: String,
+    objects: BTreeMap<Key, Object>,
+    layers: Layers,
+    settings: Option<Settings>,
+    rejections: BTreeSet<Arc<Rejection>>,
+    pending: Vec<Object>,
+    revision: Revision,
+    in_sync: bool,
+}
+
+impl State {
+    /// Nothing said; the local layers never change.
+    pub fn new(node: &str, file: Layer, environment: Layer) -> Self {
+        Self {
+            node_settings: format!("node.{node}"),
+            objects: BTreeMap::new(),
+            layers: Layers { file, environment, ..Layers::default() },
+            settings: None,
+            rejections: BTreeSet::new(),
+            pending: Vec::new(),
+            revision: Revision::default(),
+            in_sync: false,
+        }
+    }
+
+    /// Revision of the last batch.
+    pub fn revision(&self) -> Revision {
+        self.revision
+    }
+
+    /// What an object is from now on; `None`: it is gone.
+    pub fn set(&mut self, key: &Key, noun: Option<&Noun>) {
+        if key.kind == "FelixConfiguration" {
+            self.set_layer(key, noun);
+            return;
+        }
+        let object = match noun {
+            Some(Noun::Object(object)) if has_value(object) => Some(object),
+            _ => None,
+        };
+        match object {
+            Some(object) if self.objects.get(key) != Some(object) => {
+                self.objects.insert(key.clone(), object.clone());
+                self.pending.push(object.clone());
+            }
+            Some(_) => {}
+            None => self.pending.extend(self.objects.remove(key).map(gone)),
+        }
+    }
+
+    fn set_layer(&mut self, key: &Key, noun: Option<&Noun>) {
+        let layer = match noun {
+            Some(Noun::Settings(layer)) => Some(layer.clone()),
+            _ => None,
+        };
+        match key.name.as_str() {
+            "default" => self.layers.default = layer,
+            name if name == self.node_settings => self.layers.node = layer,
+            _ => {}
+        }
+    }
+
+    /// The file's layer, read again.
+    pub fn set_file(&mut self, layer: Layer) {
+        self.layers.file = layer;
+    }
+
+    /// Closes a batch. `None`: nothing to say.
+    pub fn commit(&mut self, rejections: BTreeSet<Arc<Rejection>>) -> Option<Batch> {
+        let settings = self.layers.merge();
+        if self.settings.as_ref() != Some(&settings) {
+            self.settings = Some(settings.clone());
+            self.pending.push(Object::Settings(Box::new(settings)));
+        }
+        let mut changes = std::mem::take(&mut self.pending);
+        changes.sort_by_key(place);
+        let mut events: Vec<Event> = changes.into_iter().map(Event::Changed).collect();
+        let resolved = self.rejections.difference(&rejections).cloned().map(Event::Resolved);
+        events.extend(resolved);
+        let rejected = rejections.difference(&self.rejections).cloned().map(Event::Rejected);
+        events.extend(rejected);
+        self.rejections = rejections;
+        if !std::mem::replace(&mut self.in_sync, true) {
+            events.push(Event::InSync);
+        }
+        if events.is_empty() {
+            return None;
+        }
+        self.revision.0 += 1;
+        Some(Batch { revision: self.revision, events })
+    }
+}
+
+/// An object comes after what it refers to.
+fn place(object: &Object) -> u8 {
+    match object {
+        Object::Settings(_) => 0,
+        Object::Pool(_) => 1,
+        Object::Node(_) => 2,
+        Object::Namespace(_) => 3,
+        Object::Workload(_) => 4,
+        Object::Attachment(_) => 5,
+        Object::NetworkPolicy(_) => 6,
+        Object::Service(_) => 7,
+        Object::Slice(_) => 8,
+    }
+}
+
+fn has_value(object: &Object) -> bool {
+    match object {
+        Object::Namespace(change) => change.value.is_some(),
+        Object::Node(change) => change.value.is_some(),
+        Object::Workload(change) => change.value.is_some(),
+        Object::Attachment(change) => change.value.is_some(),
+        Object::Service(change) => change.value.is_some(),
+        Object::Slice(change) => change.value.is_some(),
+        Object::NetworkPolicy(change) => change.value.is_some(),
+        Object::Pool(change) => change.value.is_some(),
+        Object::Settings(_) => true,
+    }
+}
+
+fn gone(object: Object) -> Object {
+    fn without<K, V>(change: Change<K, V>) -> Change<K, V> {
+        Change { key: change.key, value: None }
+    }
+    match object {
+        Object::Namespace(change) => Object::Namespace(without(change)),
+        Object::Node(change) => Object::Node(without(change)),
+        Object::Workload(change) => Object::Workload(without(change)),
+        Object::Attachment(change) => Object::Attachment(without(change)),
+        Object::Service(change) => Object::Service(without(change)),
+        Object::Slice(change) => Object::Slice(without(change)),
+        Object::NetworkPolicy(change) => Object::NetworkPolicy(without(change)),
+        Object::Pool(change) => Object::Pool(without(change)),
+        Object::Settings(settings) => Object::Settings(settings),
+    }
+}

@@ -1,0 +1,223 @@
+//! Services.
+//!
+//! Owns: their conversion and checks, and which are not ours to serve. Does not: know endpoints.
+//! Invariant: a Service of the model has one or two cluster addresses, of different families.
+
+use super::policy::transport;
+use super::{Reading, metadata_of, object};
+use crate::check;
+use crate::fault::{Fault, Wrong, invalid};
+use crate::resource::Resource;
+use k8s_openapi::api::core::v1 as wire;
+use std::net::IpAddr;
+use tortie_model::namespace::Labels;
+use tortie_model::service::{Service, ServicePort, ServiceType, TrafficPolicy};
+use tortie_model::{Change, Object, ServiceId};
+
+invalid! {
+    /// Why a Service is refused.
+    InvalidService {
+        /// `spec`.
+        Spec {} => "spec",
+        /// `spec.type`.
+        Type {} => "spec.type",
+        /// `spec.clusterIP`.
+        ClusterIp {} => "spec.clusterIP",
+        /// One of `spec.clusterIPs`.
+        ClusterIps { index: usize } => "spec.clusterIPs[{index}]",
+        /// One of `spec.ipFamilies`.
+        IpFamilies { index: usize } => "spec.ipFamilies[{index}]",
+        /// `spec.ipFamilyPolicy`.
+        IpFamilyPolicy {} => "spec.ipFamilyPolicy",
+        /// One of `spec.externalIPs`.
+        ExternalIps { index: usize } => "spec.externalIPs[{index}]",
+        /// `spec.ports`.
+        Ports {} => "spec.ports",
+        /// A port's name.
+        PortName { port: usize } => "spec.ports[{port}].name",
+        /// A port's protocol.
+        Protocol { port: usize } => "spec.ports[{port}].protocol",
+        /// A port's number.
+        Port { port: usize } => "spec.ports[{port}].port",
+        /// A port's `nodePort`.
+        NodePort { port: usize } => "spec.ports[{port}].nodePort",
+        /// A port's `targetPort`.
+        TargetPort { port: usize } => "spec.ports[{port}].targetPort",
+        /// `spec.sessionAffinity`.
+        SessionAffinity {} => "spec.sessionAffinity",
+        /// The affinity's time-out.
+        AffinityTimeout {} => "spec.sessionAffinityConfig.clientIP.timeoutSeconds",
+        /// `spec.internalTrafficPolicy`.
+        InternalTrafficPolicy {} => "spec.internalTrafficPolicy",
+        /// `spec.externalTrafficPolicy`.
+        ExternalTrafficPolicy {} => "spec.externalTrafficPolicy",
+    }
+}
+
+/// Reads a Service. Headless ones, names of other hosts, and those of another proxy are no Service of ours.
+pub fn read(resource: &Resource, service: wire::Service) -> Result<Reading, Fault> {
+    let wire::Service { metadata, spec, status: _ } = service;
+    let labels = metadata_of(resource, metadata, check::service_name)?;
+    let spec = spec.ok_or(InvalidService::Spec { wrong: Wrong::Missing { expected: "ports" } })?;
+    let value = read_spec(spec)?.filter(|_| !is_foreign(&labels));
+    let key = ServiceId::new(resource.key.namespace.as_str(), resource.key.name.as_str());
+    Ok(object(Object::Service(Change { key, value })))
+}
+
+fn is_foreign(labels: &Labels) -> bool {
+    labels.contains_key("service.kubernetes.io/service-proxy-name")
+        || labels.contains_key("service.kubernetes.io/headless")
+}
+
+fn read_spec(spec: wire::ServiceSpec) -> Result<Option<Service>, InvalidService> {
+    let wire::ServiceSpec {
+        cluster_ip,
+        cluster_ips,
+        external_ips,
+        external_traffic_policy,
+        internal_traffic_policy,
+        ip_families,
+        ip_family_policy,
+        ports,
+        publish_not_ready_addresses,
+        session_affinity,
+        session_affinity_config,
+        type_,
+        allocate_load_balancer_node_ports: _,
+        external_name: _,
+        health_check_node_port: _,
+        load_balancer_class: _,
+        load_balancer_ip: _,
+        load_balancer_source_ranges: _,
+        selector: _,
+        traffic_distribution: _,
+    } = spec;
+    let Some(service_type) = service_type(type_.as_deref())? else { return Ok(None) };
+    let headless = cluster_ip.as_deref() == Some("None")
+        || cluster_ips.as_ref().is_some_and(|ips| ips.iter().any(|ip| ip == "None"));
+    let ports = super::ports::read(ports.unwrap_or_default(), headless)?;
+    check_policy(ip_family_policy.as_deref())?;
+    let affinity_seconds = affinity(session_affinity.as_deref(), session_affinity_config)?;
+    let internal_traffic_policy = traffic(internal_traffic_policy.as_deref())
+        .map_err(|wrong| InvalidService::InternalTrafficPolicy { wrong })?;
+    let external_traffic_policy = traffic(external_traffic_policy.as_deref())
+        .map_err(|wrong| InvalidService::ExternalTrafficPolicy { wrong })?;
+    let external_ips = addresses(&external_ips.unwrap_or_default(), |index, wrong| {
+        InvalidService::ExternalIps { index, wrong }
+    })?;
+    if headless {
+        return Ok(None);
+    }
+    let cluster_ips = cluster_addresses(cluster_ip, cluster_ips)?;
+    check_families(&ip_families.unwrap_or_default(), &cluster_ips)?;
+    // No address yet, as on a server before it has given one: nothing to serve.
+    Ok((!cluster_ips.is_empty()).then_some(Service {
+        service_type,
+        cluster_ips,
+        external_ips,
+        ports,
+        affinity_seconds,
+        internal_traffic_policy,
+        external_traffic_policy,
+        publish_not_ready: publish_not_ready_addresses.unwrap_or(false),
+    }))
+}
+
+fn service_type(text: Option<&str>) -> Result<Option<ServiceType>, InvalidService> {
+    const TYPES: &[&str] = &["ClusterIP", "NodePort", "LoadBalancer", "ExternalName"];
+    let meanings =
+        [Some(ServiceType::ClusterIp), Some(ServiceType::NodePort), Some(ServiceType::LoadBalancer), None];
+    check::word(text.unwrap_or("ClusterIP"), TYPES, &meanings).map_err(|wrong| InvalidService::Type { wrong })
+}
+
+fn check_policy(text: Option<&str>) -> Result<(), InvalidService> {
+    const POLICIES: &[&str] = &["SingleStack", "PreferDualStack", "RequireDualStack"];
+    let Some(text) = text else { return Ok(()) };
+    check::word(text, POLICIES, &[(); 3]).map_err(|wrong| InvalidService::IpFamilyPolicy { wrong })
+}
+
+fn affinity(
+    text: Option<&str>,
+    config: Option<wire::SessionAffinityConfig>,
+) -> Result<Option<u32>, InvalidService> {
+    let sticky = check::word(text.unwrap_or("None"), &["None", "ClientIP"], &[false, true])
+        .map_err(|wrong| InvalidService::SessionAffinity { wrong })?;
+    let wire::SessionAffinityConfig { client_ip } = config.unwrap_or_default();
+    let wire::ClientIPConfig { timeout_seconds } = client_ip.unwrap_or_default();
+    let seconds = timeout_seconds.unwrap_or(10_800);
+    if !(1..=86_400).contains(&seconds) {
+        let wrong = Wrong::OutOfRange { value: seconds.into(), least: 1, most: 86_400 };
+        return Err(InvalidService::AffinityTimeout { wrong });
+    }
+    Ok(sticky.then_some(seconds.unsigned_abs()))
+}
+
+fn traffic(text: Option<&str>) -> Result<TrafficPolicy, Wrong> {
+    let text = text.filter(|text| !text.is_empty()).unwrap_or("Cluster");
+    check::word(text, &["Cluster", "Local"], &[TrafficPolicy::Cluster, TrafficPolicy::Local])
+}
+
+fn addresses(
+    texts: &[String],
+    invalid: impl Fn(usize, Wrong) -> InvalidService,
+) -> Result<Vec<IpAddr>, InvalidService> {
+    let mut read: Vec<IpAddr> = Vec::new();
+    for (index, text) in texts.iter().enumerate() {
+        let address = check::reachable_address(text).map_err(|wrong| invalid(index, wrong))?;
+        if !read.contains(&address) {
+            read.push(address);
+        }
+    }
+    Ok(read)
+}
+
+fn cluster_addresses(one: Option<String>, many: Option<Vec<String>>) -> Result<Vec<IpAddr>, InvalidService> {
+    let many = many.unwrap_or_default();
+    let one = one.filter(|text| !text.is_empty());
+    if many.is_empty() {
+        let read = |text: String| {
+            check::reachable_address(&text).map_err(|wrong| InvalidService::ClusterIp { wrong })
+        };
+        return one.map(read).into_iter().collect();
+    }
+    let read = addresses(&many, |index, wrong| InvalidService::ClusterIps { index, wrong })?;
+    if one.is_some() && one.as_ref() != many.first() {
+        let wrong = Wrong::Conflict { why: "differs from clusterIPs[0]", fix: "give both the same address" };
+        return Err(InvalidService::ClusterIp { wrong });
+    }
+    match *read.as_slice() {
+        [] | [_] => Ok(read),
+        [first, second] if first.is_ipv4() != second.is_ipv4() => Ok(read),
+        _ => {
+            let why = "more than one address of a family";
+            let wrong = Wrong::Conflict { why, fix: "give at most one of each family" };
+            Err(InvalidService::ClusterIps { index: 1, wrong })
+        }
+    }
+}
+
+fn check_families(families: &[String], addresses: &[IpAddr]) -> Result<(), InvalidService> {
+    for (index, text) in families.iter().enumerate() {
+        let invalid = |wrong| InvalidService::IpFamilies { index, wrong };
+        let v6 = check::word(text, &["IPv4", "IPv6"], &[false, true]).map_err(invalid)?;
+        if families.iter().take(index).any(|other| other == text) {
+            return Err(invalid(Wrong::Duplicate { first: "spec.ipFamilies[0]".into() }));
+        }
+        if addresses.get(index).is_some_and(|address| address.is_ipv6() != v6) {
+            let why = "the cluster address of this place is of the other family";
+            return Err(invalid(Wrong::Conflict { why, fix: "give ipFamilies in the order of clusterIPs" }));
+        }
+    }
+    Ok(())
+}
+
+/// Protocol, for [`super::ports`].
+pub(super) fn protocol(
+    text: Option<&str>,
+    port: usize,
+) -> Result<tortie_model::workload::Transport, InvalidService> {
+    transport(text).map_err(|wrong| InvalidService::Protocol { port, wrong })
+}
+
+/// A port of the model, for [`super::ports`].
+pub(super) type Port = ServicePort;

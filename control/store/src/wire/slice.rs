@@ -1,0 +1,146 @@
+//! EndpointSlices.
+//!
+//! Owns: their conversion and checks. Does not: join them with Services.
+//! Invariant: an endpoint's addresses are of the slice's family; conditions have their documented defaults.
+
+use super::policy::transport;
+use super::{Noun, Reading, metadata_of};
+use crate::check;
+use crate::fault::{Fault, Wrong, invalid};
+use crate::resource::Resource;
+use k8s_openapi::api::discovery::v1 as wire;
+use tortie_model::service::{Endpoint, EndpointSlice, SlicePort};
+use tortie_model::{Change, NodeName, Object, ServiceId, SliceId};
+
+const SERVICE: &str = "kubernetes.io/service-name";
+
+invalid! {
+    /// Why an EndpointSlice is refused.
+    InvalidSlice {
+        /// `addressType`.
+        AddressType {} => "addressType",
+        /// The label that names its Service.
+        Service {} => "metadata.labels[kubernetes.io/service-name]",
+        /// An endpoint's address.
+        Address { endpoint: usize, address: usize } => "endpoints[{endpoint}].addresses[{address}]",
+        /// An endpoint without an address.
+        Addresses { endpoint: usize } => "endpoints[{endpoint}].addresses",
+        /// An endpoint's `nodeName`.
+        NodeName { endpoint: usize } => "endpoints[{endpoint}].nodeName",
+        /// A port's name.
+        PortName { port: usize } => "ports[{port}].name",
+        /// A port's protocol.
+        Protocol { port: usize } => "ports[{port}].protocol",
+        /// A port's number.
+        Port { port: usize } => "ports[{port}].port",
+    }
+}
+
+/// Reads an EndpointSlice. One that no Service can use is kept and says so.
+pub fn read(resource: &Resource, slice: wire::EndpointSlice) -> Result<Reading, Fault> {
+    let wire::EndpointSlice { address_type, endpoints, metadata, ports } = slice;
+    let labels = metadata_of(resource, metadata, check::subdomain)?;
+    let id = SliceId::new(resource.key.namespace.as_str(), resource.key.name.as_str());
+    let v6 = match address_type.as_str() {
+        "IPv4" => false,
+        "IPv6" => true,
+        "FQDN" => return Ok(skipped(id, "addressType", "endpoints that are names are not served")),
+        _ => {
+            let allowed = &["IPv4", "IPv6", "FQDN"];
+            return Err(InvalidSlice::AddressType {
+                wrong: Wrong::NotOneOf { value: address_type, allowed },
+            }
+            .into());
+        }
+    };
+    let endpoints = read_endpoints(endpoints.unwrap_or_default(), v6)?;
+    let ports = read_ports(ports.unwrap_or_default())?;
+    let Some(service) = labels.get(SERVICE).filter(|name| !name.is_empty()) else {
+        let field = "metadata.labels[kubernetes.io/service-name]";
+        return Ok(skipped(id, field, "the slice belongs to no Service"));
+    };
+    check::service_name(service).map_err(|wrong| InvalidSlice::Service { wrong })?;
+    let service = ServiceId::new(resource.key.namespace.as_str(), service.as_str());
+    let value = Some(EndpointSlice { service, ports, endpoints });
+    Ok(super::object(Object::Slice(Change { key: id, value })))
+}
+
+fn skipped(key: SliceId, field: &str, problem: &str) -> Reading {
+    let fix = "label it with the Service's name, or remove it".to_owned();
+    let note = Fault { field: field.into(), problem: problem.into(), fix };
+    Reading { noun: Noun::Object(Object::Slice(Change { key, value: None })), notes: vec![note] }
+}
+
+fn read_endpoints(endpoints: Vec<wire::Endpoint>, v6: bool) -> Result<Vec<Endpoint>, InvalidSlice> {
+    let mut read = Vec::new();
+    for (endpoint, it) in endpoints.into_iter().enumerate() {
+        let wire::Endpoint {
+            addresses,
+            conditions,
+            node_name,
+            deprecated_topology: _,
+            hints: _,
+            hostname: _,
+            target_ref: _,
+            zone: _,
+        } = it;
+        if addresses.is_empty() {
+            let wrong = Wrong::Missing { expected: "an address" };
+            return Err(InvalidSlice::Addresses { endpoint, wrong });
+        }
+        let wire::EndpointConditions { ready, serving, terminating } = conditions.unwrap_or_default();
+        let ready = ready.unwrap_or(true);
+        let node = node_name.filter(|name| !name.is_empty());
+        if let Some(name) = &node {
+            check::subdomain(name).map_err(|wrong| InvalidSlice::NodeName { endpoint, wrong })?;
+        }
+        for (index, text) in addresses.iter().enumerate() {
+            let address = of_family(text, v6).map_err(|wrong| InvalidSlice::Address {
+                endpoint,
+                address: index,
+                wrong,
+            })?;
+            read.push(Endpoint {
+                address,
+                node: node.as_deref().map(NodeName::new),
+                ready,
+                serving: serving.unwrap_or(ready),
+                terminating: terminating.unwrap_or(false),
+            });
+        }
+    }
+    Ok(read)
+}
+
+fn of_family(text: &str, v6: bool) -> Result<std::net::IpAddr, Wrong> {
+    let address = check::reachable_address(text)?;
+    if address.is_ipv6() != v6 {
+        let why = "the address is not of the slice's addressType";
+        return Err(Wrong::Conflict { why, fix: "put it in a slice of its own family" });
+    }
+    Ok(address)
+}
+
+fn read_ports(ports: Vec<wire::EndpointPort>) -> Result<Vec<SlicePort>, InvalidSlice> {
+    let mut read: Vec<SlicePort> = Vec::new();
+    for (port, it) in ports.into_iter().enumerate() {
+        let wire::EndpointPort { name, protocol, port: number, app_protocol: _ } = it;
+        let name = name.unwrap_or_default();
+        if !name.is_empty() {
+            check::label(&name).map_err(|wrong| InvalidSlice::PortName { port, wrong })?;
+        }
+        if let Some(first) = read.iter().position(|other| other.name == name) {
+            let wrong = Wrong::Duplicate { first: format!("ports[{first}].name") };
+            return Err(InvalidSlice::PortName { port, wrong });
+        }
+        let transport =
+            transport(protocol.as_deref()).map_err(|wrong| InvalidSlice::Protocol { port, wrong })?;
+        // No number means every port: meaningless for a Service's back end.
+        let number = number.ok_or(Wrong::Missing { expected: "a port number" });
+        let number = number
+            .and_then(|number| check::port(number.into()))
+            .map_err(|wrong| InvalidSlice::Port { port, wrong })?;
+        read.push(SlicePort { name, transport, port: number });
+    }
+    Ok(read)
+}
