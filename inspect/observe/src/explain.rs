@@ -1,0 +1,66 @@
+//! Every drop reason in plain words: what happened, and what to look at.
+
+use tortie_abi::DropReason;
+
+/// One or two sentences for a person at 3 a.m.
+pub const fn reason(reason: DropReason) -> &'static str {
+    use DropReason as R;
+    match reason {
+        R::FrameTooShort => "The frame ends inside its Ethernet header. Look at what sends it.",
+        R::UnknownEthertype => "A pod sent something that is neither IPv4, IPv6 nor ARP.",
+        R::VlanTag => "A pod sent a frame with a VLAN tag; pods have no VLANs.",
+        R::IpTruncated => "The IP header says more than the frame holds.",
+        R::IpVersion => "The frame's type and the IP version differ.",
+        R::IpHeaderLength => "The IPv4 header length, or the total length, is below what a header needs.",
+        R::ExtensionHeaders => "Too many IPv6 extension headers, or one that ends outside the packet.",
+        R::TransportTruncated => "The packet ends inside its TCP, UDP, SCTP or ICMP header.",
+        R::TcpFlags => "TCP flags that no stack sends, as port scanners do.",
+        R::Martian => {
+            "A source or destination that may not be on a wire (loopback, multicast source, 0.0.0.0)."
+        }
+        R::FragmentWithoutFirst => "A later fragment came before, or without, its first one.",
+        R::FragmentMalformed => "A fragment that is too small or overlaps the transport header.",
+        R::SourceSpoofed => {
+            "The source is not an address of the pod that sent it (or, from outside, is one of this node's). \
+             See `tortie endpoints list` for whose it is."
+        }
+        R::RouterImpersonation => "A pod sent a router advertisement or redirect.",
+        R::NoFlow => {
+            "Not the start of a connection, and no connection is known: it expired, or began before the data \
+             plane did. TCP clients get a reset. See `tortie conntrack list`."
+        }
+        R::FlowTableFull => {
+            "The flow table is full; established flows stay, new ones are refused. Raise bpfMapSizeConntrack."
+        }
+        R::TargetGone => "The pod or node of this flow is gone.",
+        R::SourcePortCollision => {
+            "Another flow has the same addresses behind the Service, and no other port was free. Widen \
+             bpfPSNATPorts."
+        }
+        R::IcmpUnrelated => "An ICMP error about a connection that is not known, or that policy has cut.",
+        R::NoBackend => "The Service has no ready endpoints. See `tortie services show`.",
+        R::BackendMissing => "The chosen endpoint is not in the table; a change was under way.",
+        R::PolicyEgress => {
+            "The sender's egress policy denies it: no rule allows it, or a rule denies it. See `tortie policy \
+             list` for the pod."
+        }
+        R::PolicyIngress => {
+            "The receiver's ingress policy denies it: no rule allows it, or a rule denies it. See `tortie policy \
+             list` for the pod."
+        }
+        R::PolicyNotReady => {
+            "The pod's policy is not in force yet, so nothing is allowed. See `tortie status`."
+        }
+        R::EndpointToHost => "Pods may not reach the node itself (defaultEndpointToHostAction is Drop).",
+        R::Blackhole => "The destination is in a blackholed range.",
+        R::EndpointNotReady => "The pod's programs are not in force yet. See `tortie status`.",
+        R::TtlExceeded => "The time to live is used up; the sender was told. A routing loop, or traceroute.",
+        R::TooBig => "Larger than the next hop's MTU; the sender was told which.",
+        R::RewriteFailed => "The packet could not be changed.",
+        R::ReplyFailed => "The answer to the sender could not be built.",
+        R::Internal => {
+            "A setting or scratch space is missing: the agent has not finished. See `tortie status`."
+        }
+        R::TailCall => "A program is missing from its slot. See `tortie status`.",
+    }
+}

@@ -1,0 +1,95 @@
+//! `policy list`: the rules in force for each endpoint and direction, in order, with their hits.
+
+use crate::names::RuleName;
+use crate::{Names, Snapshot};
+use serde::Serialize;
+use tortie_abi::counter::Counter;
+use tortie_abi::endpoint::{Endpoint, NO_PROGRAM};
+
+/// One rule of one endpoint and direction.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Row {
+    /// `namespace/name`.
+    pub endpoint: String,
+    /// `ingress` or `egress`.
+    pub direction: &'static str,
+    /// Tier.
+    pub tier: String,
+    /// Kind and name of the policy, or why there is none.
+    pub policy: String,
+    /// Which rule of it, from 0; absent at the end of the list.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rule: Option<u32>,
+    /// `allow` or `deny`.
+    pub action: String,
+    /// New flows that it decided, over all endpoints that share the rule.
+    pub packets: u64,
+    /// Their first packets' bytes.
+    pub bytes: u64,
+    /// Generation in force.
+    pub generation: u32,
+}
+
+/// All rules, by endpoint, direction and order.
+pub fn rows(snapshot: &Snapshot, names: &Names) -> Vec<Row> {
+    let mut rows = Vec::new();
+    for (slot, endpoint) in &snapshot.endpoints {
+        let name = names
+            .endpoints
+            .get(slot)
+            .map_or_else(|| format!("slot-{slot}"), |n| format!("{}/{}", n.namespace, n.name));
+        rows.extend(direction(&name, "ingress", endpoint, snapshot, names));
+        rows.extend(direction(&name, "egress", endpoint, snapshot, names));
+    }
+    rows.sort_by(|a, b| a.endpoint.cmp(&b.endpoint));
+    rows
+}
+
+fn direction(
+    endpoint: &str,
+    direction: &'static str,
+    record: &Endpoint,
+    snapshot: &Snapshot,
+    names: &Names,
+) -> Vec<Row> {
+    let (program, generation) = if direction == "ingress" {
+        (record.ingress_program, record.ingress_generation)
+    } else {
+        (record.egress_program, record.egress_generation)
+    };
+    let row = |tier: &str, policy: &str, rule, action: &str, counter: Counter| Row {
+        endpoint: endpoint.to_owned(),
+        direction,
+        tier: tier.to_owned(),
+        policy: policy.to_owned(),
+        rule,
+        action: action.to_owned(),
+        packets: counter.packets,
+        bytes: counter.bytes,
+        generation,
+    };
+    if generation == 0 {
+        return vec![row("", "not in force yet", None, "deny", Counter::default())];
+    }
+    if program == NO_PROGRAM {
+        return vec![row("", "no policy selects it", None, "allow", Counter::default())];
+    }
+    let Some(list) = names.programs.get(&program) else {
+        return vec![row("", "unknown program", None, "deny", Counter::default())];
+    };
+    let counter = |id: &u32| snapshot.rule_counters.get(id).copied().unwrap_or_default();
+    let mut rows: Vec<Row> = Vec::new();
+    let mut last = 0;
+    // Several compiled rules may stand for one that the user wrote.
+    for id in list.rules.iter().filter(|id| std::mem::replace(&mut last, **id) != **id) {
+        match names.rules.get(id) {
+            Some(RuleName { tier, policy, rule, action, .. }) => {
+                rows.push(row(tier, policy, Some(*rule), action, counter(id)));
+            }
+            None => rows.push(row("", "unknown rule", None, "", counter(id))),
+        }
+    }
+    rows.push(row("default", "end of the list", None, &list.default, Counter::default()));
+    rows
+}

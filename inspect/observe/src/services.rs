@@ -1,0 +1,157 @@
+//! `services list`: front ends and the back ends in use.
+
+use crate::{AddressPort, Names, Snapshot, protocol_name};
+use serde::Serialize;
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use tortie_abi::route::Kind;
+use tortie_abi::service::{Frontend, flags};
+
+/// Where clients reach it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub struct FrontendRow {
+    /// Address.
+    pub address: IpAddr,
+    /// Port.
+    pub port: u16,
+    /// `cluster`.
+    pub scope: &'static str,
+}
+
+/// A back end in use.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub struct BackendRow {
+    /// Address.
+    pub address: IpAddr,
+    /// Port.
+    pub port: u16,
+    /// Its node, when this node knows it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub node: Option<String>,
+    /// On this node.
+    pub local: bool,
+}
+
+/// One port of a Service.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Row {
+    /// Namespace.
+    pub namespace: String,
+    /// Name.
+    pub name: String,
+    /// Port name, or its number when it has none.
+    pub port: String,
+    /// `TCP` …
+    pub protocol: String,
+    /// `ClusterIP`.
+    #[serde(rename = "type")]
+    pub service_type: &'static str,
+    /// Where clients reach it.
+    pub frontends: Vec<FrontendRow>,
+    /// Who answers.
+    pub endpoints: Vec<BackendRow>,
+    /// `Cluster` or `Local`.
+    pub internal_traffic_policy: &'static str,
+    /// `Cluster`.
+    pub external_traffic_policy: &'static str,
+}
+
+/// All Service ports, sorted by namespace, name and port.
+pub fn rows(snapshot: &Snapshot, names: &Names) -> Vec<Row> {
+    let v4 =
+        snapshot.frontend4.iter().map(|(k, f)| ((IpAddr::V4(k.address.into()), k.port.get(), k.protocol), f));
+    let v6 =
+        snapshot.frontend6.iter().map(|(k, f)| ((IpAddr::V6(k.address.into()), k.port.get(), k.protocol), f));
+    let mut by_port: BTreeMap<(String, String, String, u8), Row> = BTreeMap::new();
+    for ((address, port, protocol), frontend) in v4.chain(v6) {
+        let (namespace, name, port_name) = name_of(names, frontend.service, port);
+        let key = (namespace.clone(), name.clone(), port_name.clone(), protocol);
+        let row = by_port.entry(key).or_insert_with(|| Row {
+            namespace,
+            name,
+            port: port_name,
+            protocol: protocol_name(protocol),
+            service_type: "ClusterIP",
+            frontends: Vec::new(),
+            endpoints: Vec::new(),
+            internal_traffic_policy: policy_name(frontend),
+            external_traffic_policy: "Cluster",
+        });
+        row.frontends.push(FrontendRow { address, port, scope: "cluster" });
+        row.endpoints.extend(backends(snapshot, names, frontend, address.is_ipv6()));
+    }
+    let mut rows: Vec<Row> = by_port.into_values().collect();
+    for row in &mut rows {
+        row.frontends.sort();
+        row.endpoints.sort();
+        row.endpoints.dedup();
+    }
+    rows
+}
+
+fn name_of(names: &Names, service: u32, port: u16) -> (String, String, String) {
+    match names.services.get(&service) {
+        Some(s) if s.port.is_empty() => (s.namespace.clone(), s.name.clone(), port.to_string()),
+        Some(s) => (s.namespace.clone(), s.name.clone(), s.port.clone()),
+        None => (String::new(), format!("service-{service}"), port.to_string()),
+    }
+}
+
+const fn policy_name(frontend: &Frontend) -> &'static str {
+    if frontend.flags & flags::INTERNAL_LOCAL != 0 { "Local" } else { "Cluster" }
+}
+
+fn backends(snapshot: &Snapshot, names: &Names, frontend: &Frontend, v6: bool) -> Vec<BackendRow> {
+    let used = |service: u32, ordinal: u32| service == frontend.service && ordinal < frontend.backends;
+    let ends: Vec<AddressPort> = if v6 {
+        let of = snapshot.backend6.iter().filter(|(k, _)| used(k.service, k.ordinal));
+        of.map(|(_, b)| AddressPort { address: IpAddr::V6(b.address.into()), port: b.port.get() }).collect()
+    } else {
+        let of = snapshot.backend4.iter().filter(|(k, _)| used(k.service, k.ordinal));
+        of.map(|(_, b)| AddressPort { address: IpAddr::V4(b.address.into()), port: b.port.get() }).collect()
+    };
+    ends.into_iter()
+        .map(|AddressPort { address, port }| {
+            let (node, local) = place(snapshot, names, address);
+            BackendRow { address, port, node, local }
+        })
+        .collect()
+}
+
+/// The node of an address, by the longest matching route.
+fn place(snapshot: &Snapshot, names: &Names, address: IpAddr) -> (Option<String>, bool) {
+    let route = match address {
+        IpAddr::V4(a) => snapshot
+            .route4
+            .iter()
+            .filter(|(k, _)| {
+                covers(&a.octets(), &std::net::Ipv4Addr::from(k.address).octets(), k.prefix_length)
+            })
+            .max_by_key(|(k, _)| k.prefix_length)
+            .map(|(_, r)| *r),
+        IpAddr::V6(a) => snapshot
+            .route6
+            .iter()
+            .filter(|(k, _)| {
+                covers(&a.octets(), &std::net::Ipv6Addr::from(k.address).octets(), k.prefix_length)
+            })
+            .max_by_key(|(k, _)| k.prefix_length)
+            .map(|(_, r)| *r),
+    };
+    match route.map(|r| (Kind::from_byte(r.kind), r.target)) {
+        Some((Some(Kind::LocalPod | Kind::Host), _)) => (Some(names.node.clone()), true),
+        Some((Some(Kind::RemotePod | Kind::RemoteHost), target)) => (names.node_of_hop(target.slot()), false),
+        _ => (None, false),
+    }
+}
+
+fn covers(address: &[u8], prefix: &[u8], length: u32) -> bool {
+    let mut left = length;
+    address.iter().zip(prefix).all(|(a, p)| {
+        let bits = left.min(8);
+        left -= bits;
+        let mask = u8::MAX.checked_shl(8 - bits).unwrap_or(0);
+        a & mask == p & mask
+    })
+}

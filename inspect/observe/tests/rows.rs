@@ -1,0 +1,170 @@
+//! Rows as people see them, from the state that real packet journeys leave behind.
+
+use std::net::IpAddr;
+use tortie_abi::counter::{Counter, CounterKey};
+use tortie_abi::{DropReason, Hook, v4, v6};
+use tortie_observe::names::{EndpointName, Names, ProgramName, RuleName, ServiceName};
+use tortie_observe::{Snapshot, conntrack, counters, endpoints, explain, policy, routes, services};
+use tortie_sim::Node;
+use tortie_sim::world::World;
+use tortie_testkit::packet::PacketBuilder;
+use tortie_wire::tcp::TcpFlags;
+use zerocopy::FromBytes;
+
+fn typed<K: FromBytes, V: Copy>(sorted: std::collections::BTreeMap<&[u8], &V>) -> Vec<(K, V)> {
+    sorted.into_iter().map(|(k, v)| (K::read_from_bytes(k).unwrap(), *v)).collect()
+}
+
+fn snapshot(node: &Node) -> Snapshot {
+    Snapshot {
+        flow4: typed::<v4::FlowKey, _>(node.v4.flow.borrow().sorted()),
+        flow6: typed::<v6::FlowKey, _>(node.v6.flow.borrow().sorted()),
+        half_open4: typed(node.v4.half_open.borrow().sorted()),
+        half_open6: typed(node.v6.half_open.borrow().sorted()),
+        endpoints: node.endpoint.borrow().clone(),
+        next_hops: node.next_hop.borrow().clone(),
+        frontend4: typed(node.v4.frontend.borrow().sorted()),
+        frontend6: typed(node.v6.frontend.borrow().sorted()),
+        backend4: typed(node.v4.backend.borrow().sorted()),
+        backend6: typed(node.v6.backend.borrow().sorted()),
+        rule_counters: node.rule_counter.borrow().clone(),
+        counters: node
+            .counter
+            .borrow()
+            .iter()
+            .map(|((ifindex, hook, reason), c)| {
+                (CounterKey { ifindex: *ifindex, hook: *hook, reason: *reason }, *c)
+            })
+            .collect(),
+        settings: Some(node.settings.get()),
+        now_nanos: node.now_nanos.get(),
+        ..Snapshot::default()
+    }
+}
+
+fn names() -> Names {
+    let endpoint = |name: &str| EndpointName {
+        namespace: "shop".into(),
+        name: name.into(),
+        interface: format!("cali-{name}"),
+    };
+    Names {
+        node: "node1".into(),
+        endpoints: [(0, endpoint("a")), (1, endpoint("b"))].into(),
+        services: [(1, ServiceName { namespace: "shop".into(), name: "web".into(), port: "http".into() })]
+            .into(),
+        rules: [(
+            1,
+            RuleName {
+                tier: "default".into(),
+                policy: "NetworkPolicy shop/web".into(),
+                rule: 0,
+                direction: "ingress".into(),
+                action: "allow".into(),
+            },
+        )]
+        .into(),
+        programs: [(0, ProgramName { rules: vec![1], default: "deny".into() })].into(),
+        interfaces: [(100, "cali-a".to_owned())].into(),
+        ..Names::default()
+    }
+}
+
+#[test]
+fn a_service_flow_is_one_row_with_client_service_and_back_end() {
+    for v6 in [false, true] {
+        let mut world = World::new(1);
+        let (a, b) = (world.add_pod("a", 0), world.add_pod("b", 0));
+        let of = |p: &tortie_sim::world::Pod| if v6 { IpAddr::V6(p.v6) } else { IpAddr::V4(p.v4) };
+        let vip: IpAddr = if v6 { "fd00:96::1".parse().unwrap() } else { "10.96.0.1".parse().unwrap() };
+        world.add_service(vip, 80, 6, &[(of(&b), 8080)]);
+        world.set_policy(&b, true, |_| tortie_abi::policy::Verdict::Allow);
+        let tcp = |from, sp, to, dp, flags| PacketBuilder::ip(from, to).tcp(sp, dp).flags(flags).build();
+        let syn_ack = TcpFlags::SYN.union(TcpFlags::ACK);
+        let _ = world.send(&a, tcp(of(&a), 40000, vip, 80, TcpFlags::SYN));
+        let rows = conntrack::rows(&snapshot(&world.nodes[0]), &names());
+        assert_eq!((rows.len(), rows[0].state), (1, "syn-sent"));
+        assert_eq!(rows[0].flags, ["service", "half-open"]);
+        let _ = world.send(&b, tcp(of(&b), 8080, of(&a), 40000, syn_ack));
+        let _ = world.send(&a, tcp(of(&a), 40000, vip, 80, TcpFlags::ACK));
+        world.nodes[0].advance_millis(10_000);
+        let rows = conntrack::rows(&snapshot(&world.nodes[0]), &names());
+        assert_eq!(rows.len(), 1);
+        let row = &rows[0];
+        assert_eq!((row.client.address, row.client.port), (of(&a), 40000));
+        assert_eq!((row.server.address, row.server.port), (vip, 80));
+        assert_eq!(row.backend.as_ref().map(|b| (b.address, b.port)), Some((of(&b), 8080)));
+        assert_eq!(row.service.as_deref(), Some("shop/web"));
+        assert_eq!((row.state, row.forward.packets, row.reverse.packets), ("established", 2, 1));
+        assert!((9.9..10.2).contains(&row.idle_seconds), "{}", row.idle_seconds);
+        assert!((3589.0..3591.0).contains(&row.expires_seconds), "{}", row.expires_seconds);
+    }
+}
+
+#[test]
+fn hairpin_and_moved_ports_find_their_other_direction() {
+    let mut world = World::new(1);
+    let a = world.add_pod("a", 0);
+    world.add_service("10.96.0.1".parse().unwrap(), 53, 17, &[(a.v4.into(), 53)]);
+    let frame = PacketBuilder::ipv4(a.v4, "10.96.0.1".parse().unwrap()).udp(999, 53).build();
+    let there = world.send(&a, frame);
+    let (node4, _) = World::node_addresses(0);
+    let _ = world.send(&a, PacketBuilder::ipv4(a.v4, node4).udp(53, 999).build());
+    assert_eq!(there.landed, tortie_sim::world::Landed::Pod("a".into()));
+    let rows = conntrack::rows(&snapshot(&world.nodes[0]), &names());
+    assert_eq!(rows.len(), 1, "{rows:?}");
+    assert_eq!((rows[0].state, rows[0].reverse.packets), ("established", 1));
+    assert!(rows[0].flags.contains(&"hairpin"));
+}
+
+#[test]
+fn policy_lists_rules_in_order_with_hits_and_says_what_ends_the_list() {
+    let mut world = World::new(1);
+    let (a, b) = (world.add_pod("a", 0), world.add_pod("b", 0));
+    world.set_policy(&b, true, |_| tortie_abi::policy::Verdict::Allow);
+    let _ = world.send(&a, PacketBuilder::ipv4(a.v4, b.v4).udp(1, 2).build());
+    let rows = policy::rows(&snapshot(&world.nodes[0]), &names());
+    let of_b: Vec<_> = rows.iter().filter(|r| r.endpoint == "shop/b" && r.direction == "ingress").collect();
+    assert_eq!(of_b.len(), 2);
+    assert_eq!((of_b[0].policy.as_str(), of_b[0].packets), ("NetworkPolicy shop/web", 1));
+    assert_eq!((of_b[1].policy.as_str(), of_b[1].action.as_str()), ("end of the list", "deny"));
+    assert!(rows.iter().any(|r| r.endpoint == "shop/a" && r.policy == "no policy selects it"));
+    let listed = endpoints::rows(&snapshot(&world.nodes[0]), &names());
+    assert_eq!(listed[1].programs.to_workload.id, Some(0));
+    assert!(listed.iter().all(|e| e.ready));
+}
+
+#[test]
+fn drops_are_counted_with_names_and_every_reason_is_explained() {
+    let snapshot = Snapshot {
+        counters: vec![(
+            CounterKey {
+                ifindex: 100,
+                hook: Hook::FromWorkload as u16,
+                reason: DropReason::SourceSpoofed as u16,
+            },
+            Counter { packets: 3, bytes: 120 },
+        )],
+        ..Snapshot::default()
+    };
+    let rows = counters::rows(&snapshot, &names());
+    assert_eq!((rows[0].interface.as_str(), rows[0].hook.as_str()), ("cali-a", "from-workload"));
+    assert_eq!((rows[0].reason.as_str(), rows[0].packets), ("source-spoofed", 3));
+    for reason in DropReason::ALL {
+        assert!(explain::reason(*reason).ends_with('.'), "{reason:?}");
+    }
+}
+
+#[test]
+fn services_show_front_ends_and_back_ends_by_name() {
+    let mut world = World::new(1);
+    let b = world.add_pod("b", 0);
+    world.add_service("10.96.0.1".parse().unwrap(), 80, 6, &[(b.v4.into(), 8080)]);
+    let rows = services::rows(&snapshot(&world.nodes[0]), &names());
+    assert_eq!(
+        (rows[0].namespace.as_str(), rows[0].name.as_str(), rows[0].port.as_str()),
+        ("shop", "web", "http")
+    );
+    assert_eq!(rows[0].endpoints[0].address, IpAddr::V4(b.v4));
+    assert!(routes::rows(&Snapshot::default(), &names()).is_empty());
+}
