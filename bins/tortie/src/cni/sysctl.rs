@@ -2,6 +2,7 @@
 //! Invariant: they are written in the namespace of the calling thread.
 
 use std::fs;
+use std::path::Path;
 
 use super::error::CniError;
 
@@ -20,6 +21,8 @@ const HOST_V6: [(&str, &str); 4] = [
     ("ipv6/conf/{}/accept_ra", "0"),
     ("ipv6/conf/{}/forwarding", "1"),
 ];
+/// Also where the pod has no IPv6 address: it could still send router advertisements to the node.
+const HOST_WITHOUT_V6: [(&str, &str); 1] = [("ipv6/conf/{}/accept_ra", "0")];
 const POD_V6: [(&str, &str); 3] = [
     ("ipv6/conf/{}/disable_ipv6", "0"),
     ("ipv6/conf/{}/accept_dad", "0"),
@@ -30,7 +33,11 @@ const POD_V6: [(&str, &str); 3] = [
 /// The host's side.
 pub fn host_side(interface: &str, v4: bool, v6: bool) -> Result<(), CniError> {
     write_all(interface, if v4 { &HOST_V4 } else { &[] })?;
-    write_all(interface, if v6 { &HOST_V6 } else { &[] })
+    match v6 {
+        true => write_all(interface, &HOST_V6),
+        false if Path::new("/proc/sys/net/ipv6").is_dir() => write_all(interface, &HOST_WITHOUT_V6),
+        false => Ok(()),
+    }
 }
 
 /// The pod's side.

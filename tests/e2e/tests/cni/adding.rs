@@ -98,6 +98,20 @@ fn a_pod_of_one_family_gets_nothing_of_the_other() {
 }
 
 #[test]
+fn no_pod_can_advertise_itself_to_the_node_as_a_router() {
+    for subnet in ["10.65.0.0/24", "fd00:65::/112"] {
+        let mut world = World::new();
+        let _agent = world.willing_agent();
+        let ipam =
+            json!({"type": "host-local", "dataDir": world.addresses_dir(), "ranges": [[{"subnet": subnet}]]});
+        world.changes.insert("ipam".into(), ipam);
+        world.add(&Pod::new("front")).unwrap();
+        let accepts = "/proc/sys/net/ipv6/conf/cali9bdb279545d/accept_ra";
+        assert_eq!(world.host.run(|| fs::read_to_string(accepts).unwrap()).trim(), "0", "{subnet}");
+    }
+}
+
+#[test]
 fn without_an_mtu_in_the_configuration_the_kernels_default_is_used_and_reported() {
     let mut world = World::new();
     let _agent = world.willing_agent();
