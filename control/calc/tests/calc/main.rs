@@ -1,4 +1,13 @@
 //! The calculation as its users see it: objects in, ordered intents out.
 
+mod cost;
+mod endpoints;
+mod matrix;
+mod named_ports;
+mod order;
 mod random;
+mod recipes;
+mod routes;
+mod selectors;
+mod services;
 mod support;

@@ -1,1 +1,163 @@
+//! Whose every address is.
 
+use crate::support::build::*;
+use crate::support::driver::Driver;
+use crate::support::expand::expand;
+use crate::support::state::State;
+use tortie_calc::Contested;
+use tortie_intent::{Intent, Route};
+use tortie_model::{Object, ObjectId};
+
+fn nodes() -> Vec<Object> {
+    vec![
+        node("n1", "192.0.2.1 fd01::1", "10.0.1.0/24 fd00:1::/64"),
+        node("n2", "192.0.2.2 fd01::2 192.0.2.22", "10.0.2.0/24 fd00:2::/64"),
+    ]
+}
+
+fn with(more: impl IntoIterator<Item = Object>) -> Vec<Object> {
+    nodes().into_iter().chain(more).collect()
+}
+
+fn route<'a>(state: &'a State, prefix: &str) -> Option<&'a Route> {
+    state.routes.get(&net(prefix))
+}
+
+fn remote(node: &str, next_hop: &str) -> Route {
+    Route::RemotePod { node: node.into(), next_hop: (!next_hop.is_empty()).then(|| ip(next_hop)) }
+}
+
+fn conflict(state: &State, prefix: &str) -> Option<(String, Vec<String>)> {
+    let conflict = state.conflicts.get(&Contested::Prefix(net(prefix)))?;
+    let name = |id: &ObjectId| format!("{id:?}").chars().filter(|c| c.is_alphanumeric()).collect::<String>();
+    Some((conflict.winner.as_ref().map(name)?, conflict.losers.iter().map(name).collect()))
+}
+
+#[test]
+fn nodes_give_routes_to_their_addresses_and_the_others_pods() {
+    let state = expand(&nodes());
+    assert_eq!(route(&state, "192.0.2.1"), Some(&Route::Host));
+    assert_eq!(route(&state, "fd01::1"), Some(&Route::Host));
+    assert_eq!(route(&state, "192.0.2.22"), Some(&Route::RemoteHost { node: "n2".into() }));
+    assert_eq!(route(&state, "10.0.2.0/24"), Some(&remote("n2", "192.0.2.2")));
+    assert_eq!(
+        route(&state, "fd00:2::/64"),
+        Some(&remote("n2", "fd01::2")),
+        "by the address of the same family"
+    );
+    assert_eq!(route(&state, "10.0.1.0/24"), None, "this node's own pods have routes of their own");
+    assert_eq!(state.routes.len(), 7);
+}
+
+#[test]
+fn a_node_without_an_address_of_a_family_has_no_next_hop_there() {
+    let state = expand(&with([node("n3", "192.0.2.3", "10.0.3.0/24 fd00:3::/64")]));
+    assert_eq!(route(&state, "fd00:3::/64"), Some(&remote("n3", "")));
+}
+
+#[test]
+fn an_attached_pod_has_a_route_for_each_address_after_its_endpoint() {
+    let objects = with(pod("shop/a", "10.0.1.5 fd00:1::5").local());
+    let state = expand(&objects);
+    assert_eq!(route(&state, "10.0.1.5"), Some(&Route::LocalPod(pod_id("shop/a"))));
+    assert_eq!(route(&state, "fd00:1::5"), Some(&Route::LocalPod(pod_id("shop/a"))));
+    let said = Driver::new("n1").step(&objects);
+    let endpoint = said.iter().position(|i| matches!(i, Intent::Endpoint(..))).expect("said");
+    let local =
+        said.iter().position(|i| matches!(i, Intent::Route(_, Some(Route::LocalPod(_))))).expect("said");
+    assert!(endpoint < local);
+}
+
+#[test]
+fn a_pod_elsewhere_needs_a_route_only_outside_its_nodes_prefixes() {
+    let state = expand(&with([
+        pod("shop/in", "10.0.2.5").on("n2").object(),
+        pod("shop/out", "10.0.9.5 fd00:2::5").on("n2").object(),
+        pod("shop/borrowed", "10.0.1.77").on("n2").object(),
+        pod("shop/lost", "10.0.7.1").on("n7").object(),
+        pod("shop/host", "192.0.2.2").on("n2").host_network().object(),
+        pod("shop/here", "10.0.1.9").object(),
+    ]));
+    assert_eq!(route(&state, "10.0.2.5"), None);
+    assert_eq!(route(&state, "10.0.9.5"), Some(&remote("n2", "192.0.2.2")));
+    assert_eq!(route(&state, "fd00:2::5"), None);
+    assert_eq!(route(&state, "10.0.1.77"), Some(&remote("n2", "192.0.2.2")));
+    assert_eq!(route(&state, "10.0.7.1"), Some(&remote("n7", "")), "a node that is not known yet");
+    assert_eq!(route(&state, "10.0.1.9"), None, "not attached: nowhere to send it");
+    assert!(state.conflicts.is_empty(), "{:?}", state.conflicts);
+}
+
+#[test]
+fn a_node_that_takes_over_the_prefix_of_its_pods_makes_their_routes_needless() {
+    let out = pod("shop/out", "10.0.9.5").on("n2").object();
+    let wider = node("n2", "192.0.2.2", "10.0.2.0/24 10.0.9.0/24");
+    let state = expand(&with([out, wider]));
+    assert_eq!(route(&state, "10.0.9.5"), None);
+    assert_eq!(route(&state, "10.0.9.0/24"), Some(&remote("n2", "192.0.2.2")));
+}
+
+#[test]
+fn pools_are_routes_that_others_may_shadow() {
+    let state = expand(&with([
+        pool("big", "10.0.0.0/16", true),
+        pool("same", "10.0.2.0/24", true),
+        pool("six", "fd00::/16", false),
+    ]));
+    assert_eq!(route(&state, "10.0.0.0/16"), Some(&Route::Pool { nat_outgoing: true }));
+    assert_eq!(route(&state, "fd00::/16"), Some(&Route::Pool { nat_outgoing: false }));
+    assert_eq!(route(&state, "10.0.2.0/24"), Some(&remote("n2", "192.0.2.2")));
+    assert!(state.conflicts.is_empty(), "{:?}", state.conflicts);
+}
+
+#[test]
+fn two_pods_with_one_address_have_one_winner_and_a_report_until_it_ends() {
+    let objects =
+        with(pod("shop/a", "10.0.1.5").local().into_iter().chain(pod("shop/b", "10.0.1.5").local()));
+    let state = expand(&objects);
+    assert_eq!(route(&state, "10.0.1.5"), Some(&Route::LocalPod(pod_id("shop/a"))));
+    let (winner, losers) = conflict(&state, "10.0.1.5").expect("reported");
+    assert!(winner.contains("Attachment") && losers.len() == 1, "{winner} {losers:?}");
+    let shown: Vec<String> = state.conflicts.iter().map(|(what, who)| format!("{what}: {who}")).collect();
+    assert_eq!(shown, ["address 10.0.1.5: held by attached Pod shop/a, also claimed by attached Pod shop/b"]);
+
+    let mut driver = Driver::with("n1", &objects);
+    driver.step(&[gone(&attachment("shop/a", "")).expect("an object")]);
+    assert_eq!(route(&driver.state(), "10.0.1.5"), Some(&Route::LocalPod(pod_id("shop/b"))));
+    assert!(driver.state().conflicts.is_empty());
+}
+
+#[test]
+fn two_nodes_with_one_prefix_or_address_have_one_winner_and_a_report() {
+    let state = expand(&with([node("n3", "192.0.2.2", "10.0.2.0/24"), node("n4", "192.0.2.1", "")]));
+    assert_eq!(route(&state, "10.0.2.0/24"), Some(&remote("n2", "192.0.2.2")));
+    assert_eq!(route(&state, "192.0.2.2"), Some(&Route::RemoteHost { node: "n2".into() }));
+    assert_eq!(route(&state, "192.0.2.1"), Some(&Route::Host), "this node's own address stays its own");
+    assert_eq!(state.conflicts.len(), 3);
+}
+
+#[test]
+fn a_pod_that_claims_the_nodes_address_does_not_get_it() {
+    let state = expand(&with(pod("shop/thief", "192.0.2.1").local()));
+    assert_eq!(route(&state, "192.0.2.1"), Some(&Route::Host));
+    assert!(conflict(&state, "192.0.2.1").is_some());
+}
+
+#[test]
+fn an_address_that_passes_to_another_pod_in_one_batch_always_leads_to_an_endpoint() {
+    let mut driver = Driver::with("n1", &with(pod("shop/a", "10.0.1.5").local()));
+    let [attached, object] = pod("shop/b", "10.0.1.5").local();
+    let [old, old_object] = pod("shop/a", "10.0.1.5").local();
+    let said = driver.step(&[
+        gone(&old).expect("an object"),
+        gone(&old_object).expect("an object"),
+        attached,
+        object,
+    ]);
+    assert!(
+        matches!(
+            said.as_slice(),
+            [Intent::Endpoint(_, Some(_)), Intent::Route(_, Some(_)), Intent::Endpoint(_, None)]
+        ),
+        "{said:?}"
+    );
+}

@@ -1,1 +1,188 @@
+//! Services and their EndpointSlices.
 
+use crate::support::build::*;
+use crate::support::driver::Driver;
+use crate::support::expand::expand;
+use crate::support::state::State;
+use tortie_intent::{Frontend, Intent, ServicePort, ServicePortId};
+use tortie_model::Object;
+use tortie_model::service::TrafficPolicy;
+use tortie_model::workload::Transport;
+
+fn id(service: &str, port: &str, transport: Transport) -> ServicePortId {
+    ServicePortId { service: service_id(service), port: port.into(), transport }
+}
+
+fn port_of<'a>(state: &'a State, service: &str, port: &str, transport: Transport) -> &'a ServicePort {
+    &state.services[&id(service, port, transport)]
+}
+
+fn backends(port: &ServicePort) -> Vec<String> {
+    port.backends.iter().map(|b| format!("{}:{} {:?}", b.address, b.port, b.state)).collect()
+}
+
+fn frontends(port: &ServicePort) -> Vec<Frontend> {
+    port.frontends.iter().copied().collect()
+}
+
+fn web() -> Object {
+    service("shop/web", "10.96.0.1 fd96::1", &[("http", TCP, 80), ("dns", UDP, 53)])
+}
+
+fn slice_of_web(name: &str, endpoints: Vec<tortie_model::service::Endpoint>) -> Object {
+    slice(name, "shop/web", &[("http", TCP, 8080), ("dns", UDP, 5353)], endpoints)
+}
+
+#[test]
+fn a_service_joins_its_slices_by_port_name_and_protocol_in_both_families() {
+    let state = expand(&[
+        web(),
+        slice_of_web("shop/web-4", vec![endpoint("10.0.1.1", "rs")]),
+        slice_of_web("shop/web-6", vec![endpoint("fd00::1", "rs")]),
+        slice(
+            "shop/web-x",
+            "shop/web",
+            &[("http", UDP, 1), ("dns", TCP, 2)],
+            vec![endpoint("10.0.1.9", "rs")],
+        ),
+    ]);
+    let http = port_of(&state, "shop/web", "http", TCP);
+    assert_eq!(backends(http), ["10.0.1.1:8080 Ready", "fd00::1:8080 Ready"]);
+    let at = |address| Frontend { address: ip(address), port: 80 };
+    assert_eq!(frontends(http), [at("10.96.0.1"), at("fd96::1")]);
+    let dns = port_of(&state, "shop/web", "dns", UDP);
+    assert_eq!(backends(dns), ["10.0.1.1:5353 Ready", "fd00::1:5353 Ready"]);
+    assert_eq!(state.services.len(), 2);
+}
+
+#[test]
+fn the_state_of_an_endpoint_decides_whether_it_is_used() {
+    let endpoints = vec![
+        endpoint("10.0.1.1", "rs"),
+        endpoint("10.0.1.2", "st"),
+        endpoint("10.0.1.3", "s"),
+        endpoint("10.0.1.4", "t"),
+    ];
+    let state = expand(&[web(), slice_of_web("shop/w", endpoints)]);
+    let http = port_of(&state, "shop/web", "http", TCP);
+    assert_eq!(
+        backends(http),
+        [
+            "10.0.1.1:8080 Ready",
+            "10.0.1.2:8080 ServingTerminating",
+            "10.0.1.3:8080 NotReady",
+            "10.0.1.4:8080 NotReady"
+        ]
+    );
+    assert_eq!(http.used(false).count(), 1);
+    let state = expand(&[web(), slice_of_web("shop/w", vec![endpoint("10.0.1.2", "st")])]);
+    assert_eq!(port_of(&state, "shop/web", "http", TCP).used(false).count(), 1, "nothing better is there");
+}
+
+#[test]
+fn publish_not_ready_counts_every_endpoint_as_ready() {
+    let Object::Service(mut change) = web() else { unreachable!("a service") };
+    if let Some(value) = &mut change.value {
+        value.publish_not_ready = true;
+        value.internal_traffic_policy = TrafficPolicy::Local;
+    }
+    let state = expand(&[Object::Service(change), slice_of_web("shop/w", vec![endpoint("10.0.1.4", "")])]);
+    let http = port_of(&state, "shop/web", "http", TCP);
+    assert_eq!(backends(http), ["10.0.1.4:8080 Ready"]);
+    assert!(http.internal_local);
+}
+
+#[test]
+fn an_endpoint_in_several_slices_is_one_back_end_and_the_best_word_counts() {
+    let state = expand(&[
+        web(),
+        slice_of_web("shop/w1", vec![endpoint("10.0.1.1", "s"), endpoint("10.0.1.2", "rs")]),
+        slice_of_web("shop/w2", vec![endpoint("10.0.1.1", "rs"), endpoint("10.0.1.2", "st")]),
+    ]);
+    let http = port_of(&state, "shop/web", "http", TCP);
+    assert_eq!(backends(http), ["10.0.1.1:8080 Ready", "10.0.1.2:8080 Ready"]);
+    assert!(http.backends.iter().all(|backend| backend.local));
+}
+
+#[test]
+fn slices_may_come_before_their_service_and_change_it() {
+    let slices = [
+        slice_of_web("shop/w", vec![endpoint("10.0.1.1", "rs")]),
+        slice("shop/w", "shop/api", &[("", TCP, 9000)], vec![endpoint("10.0.1.1", "rs")]),
+    ];
+    let state = expand(&[
+        slices[0].clone(),
+        slices[1].clone(),
+        web(),
+        service("shop/api", "10.96.0.2", &[("", TCP, 443)]),
+    ]);
+    assert!(port_of(&state, "shop/web", "http", TCP).backends.is_empty());
+    assert_eq!(backends(port_of(&state, "shop/api", "", TCP)), ["10.0.1.1:9000 Ready"]);
+    assert!(expand(&slices).services.is_empty(), "slices of no Service say nothing");
+}
+
+#[test]
+fn a_service_without_endpoints_is_said_so_that_it_can_refuse() {
+    assert_eq!(port_of(&expand(&[web()]), "shop/web", "http", TCP).used(false).count(), 0);
+}
+
+#[test]
+fn addresses_that_lead_to_the_node_or_to_nobody_are_refused_and_reported() {
+    let bad = ["127.0.0.1", "169.254.1.1", "224.0.0.1", "0.0.0.0", "255.255.255.255"];
+    let bad = bad.into_iter().chain(["::1", "fe80::1", "ff02::1", "::", "::ffff:127.0.0.1"]);
+    let endpoints: Vec<_> = bad.chain(["10.0.1.1"]).map(|address| endpoint(address, "rs")).collect();
+    let state = expand(&[web(), slice_of_web("shop/w", endpoints)]);
+    assert_eq!(backends(port_of(&state, "shop/web", "http", TCP)), ["10.0.1.1:8080 Ready"]);
+    assert_eq!(state.conflicts.len(), 10);
+    let (what, who) = state.conflicts.first_key_value().expect("reported");
+    assert_eq!(
+        format!("{what}: {who}"),
+        "back end 0.0.0.0 of Service shop/web: refused: no pod can have this address; named by EndpointSlice shop/w"
+    );
+}
+
+#[test]
+fn a_front_end_that_two_services_claim_belongs_to_one_and_the_other_is_reported() {
+    let rival = service("shop/xeb", "10.96.0.1", &[("", TCP, 80), ("alt", TCP, 81)]);
+    let state = expand(&[web(), rival.clone()]);
+    assert_eq!(frontends(port_of(&state, "shop/web", "http", TCP)).len(), 2);
+    assert!(frontends(port_of(&state, "shop/xeb", "", TCP)).is_empty());
+    assert_eq!(frontends(port_of(&state, "shop/xeb", "alt", TCP)).len(), 1, "the rest of it is unharmed");
+    assert_eq!(state.conflicts.len(), 1);
+
+    let mut driver = Driver::with("n1", &[web(), rival]);
+    driver.step(&[gone(&web()).expect("an object")]);
+    assert_eq!(frontends(port_of(&driver.state(), "shop/xeb", "", TCP)).len(), 1);
+    assert!(driver.state().conflicts.is_empty());
+}
+
+#[test]
+fn a_port_that_is_renamed_lets_its_front_end_go_before_the_new_one_takes_it() {
+    let mut driver = Driver::with("n1", &[service("shop/s", "10.96.0.1", &[("old", TCP, 80)])]);
+    let said = driver.step(&[service("shop/s", "10.96.0.1", &[("new", TCP, 80)])]);
+    assert!(matches!(said.as_slice(), [Intent::Service(_, None), Intent::Service(_, Some(_))]), "{said:?}");
+}
+
+#[test]
+fn two_services_that_swap_addresses_in_one_batch_never_share_one() {
+    let one = |address| service("shop/a", address, &[("", TCP, 80)]);
+    let two = |address| service("shop/b", address, &[("", TCP, 80)]);
+    let mut driver = Driver::with("n1", &[one("10.96.0.1"), two("10.96.0.2")]);
+    driver.step(&[one("10.96.0.2"), two("10.96.0.1")]);
+    assert_eq!(frontends(port_of(&driver.state(), "shop/a", "", TCP))[0].address, ip("10.96.0.2"));
+}
+
+#[test]
+fn one_port_number_for_two_protocols_is_no_conflict() {
+    let state = expand(&[service("shop/dns", "10.96.0.10", &[("udp", UDP, 53), ("tcp", TCP, 53)])]);
+    assert!(state.conflicts.is_empty());
+    assert_eq!(state.services.len(), 2);
+}
+
+#[test]
+fn a_change_of_one_slice_says_one_service_port() {
+    let only_http = |endpoints| slice("shop/w", "shop/web", &[("http", TCP, 8080)], endpoints);
+    let mut driver = Driver::with("n1", &[web(), only_http(vec![endpoint("10.0.1.1", "rs")])]);
+    let said = driver.step(&[only_http(vec![endpoint("10.0.1.1", "rs"), endpoint("10.0.1.2", "rs")])]);
+    assert!(matches!(said.as_slice(), [Intent::Service(of, Some(_))] if of.port == "http"), "{said:?}");
+}

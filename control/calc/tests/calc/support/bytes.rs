@@ -178,7 +178,7 @@ fn a_pod(bytes: &mut Bytes<'_>) -> Object {
 
 fn a_policy(bytes: &mut Bytes<'_>) -> Object {
     let id = bytes.of(&["a/one", "a/two", "a/three", "b/one", "c/one"]);
-    let mut direction = |bytes: &mut Bytes<'_>| (bytes.below(3) != 0).then(|| bytes.some(3, a_rule));
+    let direction = |bytes: &mut Bytes<'_>| (bytes.below(3) != 0).then(|| bytes.some(3, a_rule));
     let (ingress, egress) = (direction(bytes), direction(bytes));
     policy(id, bytes.of(&SELECTORS), ingress, egress)
 }

@@ -4,6 +4,7 @@
 pub mod build;
 pub mod bytes;
 pub mod checker;
+pub mod connectivity;
 pub mod driver;
 pub mod evaluate;
 pub mod expand;
