@@ -8,6 +8,7 @@
 
 mod args;
 mod exit;
+mod inspect;
 mod lab;
 mod output;
 mod verbs;

@@ -8,6 +8,7 @@ use clap::Subcommand;
 
 use crate::args::Global;
 use crate::exit::{Answer, Outcome};
+use crate::inspect::{self, Query};
 use crate::lab;
 
 /// What can be asked of `tortie`.
@@ -15,6 +16,24 @@ use crate::lab;
 pub enum Verb {
     /// A cluster on this machine: nodes and pods as network namespaces, real agents, real CNI calls.
     Lab(Box<lab::Lab>),
+    /// The pods of this node: addresses, interface, programs and policy in force.
+    #[command(subcommand)]
+    Endpoints(Query<inspect::EndpointFilter>),
+    /// Whose addresses are where.
+    #[command(subcommand)]
+    Routes(Query<inspect::RouteFilter>),
+    /// Services: front ends and the back ends in use.
+    #[command(subcommand)]
+    Services(Query<inspect::EndpointFilter>),
+    /// Policy rules in force for each pod, in order, with their hits.
+    #[command(subcommand)]
+    Policy(Query<inspect::PolicyFilter>),
+    /// The flow table.
+    #[command(subcommand)]
+    Conntrack(Query<inspect::ConntrackFilter>),
+    /// Dropped packets by interface, hook and reason.
+    #[command(subcommand)]
+    Counters(Query<inspect::CounterFilter>),
     /// The CNI plugin: called by container runtimes, with the environment and standard input of CNI.
     Cni,
 }
@@ -23,6 +42,12 @@ pub enum Verb {
 pub fn run(verb: Verb, global: &Global) -> Outcome {
     match verb {
         Verb::Lab(verb) => lab::run(*verb, global),
+        Verb::Endpoints(query) => inspect::endpoints(query, global),
+        Verb::Routes(query) => inspect::routes(query, global),
+        Verb::Services(query) => inspect::services(query, global),
+        Verb::Policy(query) => inspect::policy(query, global),
+        Verb::Conntrack(query) => inspect::conntrack(query, global),
+        Verb::Counters(query) => inspect::counters(query, global),
         // It has answered on stdout already, errors too.
         Verb::Cni => Ok(if tortie::cni::main() { Answer::Yes } else { Answer::No }),
     }

@@ -1,0 +1,394 @@
+//! The verbs that answer questions from kernel state: endpoints, routes, services, policy, conntrack, counters.
+//!
+//! Owns: their flags and tables. Does not: interpret bytes (inspect/observe does) or need an agent: maps
+//! are pinned, names are in the run directory. Invariant: what is shown is what is in the kernel now.
+
+mod names;
+mod read;
+
+use crate::args::Global;
+use crate::exit::{Answer, Failure, Outcome};
+use crate::output::{self, Items};
+use clap::{Args, Subcommand};
+use comfy_table::{Table, presets};
+use serde::Serialize;
+use tortie_observe::{Names, Snapshot, conntrack, counters, endpoints, policy, routes, services};
+
+/// `list` and `show`.
+#[derive(Debug, Subcommand)]
+pub enum Query<F: Args> {
+    /// Everything, or what the filters leave.
+    List(F),
+    /// What concerns one object, with every column.
+    Show {
+        /// NAMESPACE/NAME of a pod or Service, an address, a prefix or an interface.
+        name: String,
+    },
+}
+
+/// Filters of `conntrack list`.
+#[derive(Debug, Args)]
+pub struct ConntrackFilter {
+    /// Only this protocol: tcp, udp, icmp …
+    #[arg(long)]
+    protocol: Option<String>,
+    /// Only flows of this Service.
+    #[arg(long, value_name = "NS/NAME")]
+    service: Option<String>,
+    /// Only flows with this address at either end, or as back end.
+    #[arg(long)]
+    address: Option<std::net::IpAddr>,
+    /// Only flows in this state.
+    #[arg(long)]
+    state: Option<String>,
+}
+
+/// Filters by pod.
+#[derive(Debug, Args)]
+pub struct EndpointFilter {
+    /// Only pods of this namespace.
+    #[arg(short = 'n', long)]
+    namespace: Option<String>,
+}
+
+/// Filters of `policy list`.
+#[derive(Debug, Args)]
+pub struct PolicyFilter {
+    /// Only this pod.
+    #[arg(long, value_name = "NS/NAME")]
+    endpoint: Option<String>,
+    /// ingress or egress.
+    #[arg(long)]
+    direction: Option<String>,
+}
+
+/// Filters of `counters list`.
+#[derive(Debug, Args)]
+pub struct CounterFilter {
+    /// Only this interface.
+    #[arg(long)]
+    interface: Option<String>,
+    /// Only this reason.
+    #[arg(long)]
+    reason: Option<String>,
+}
+
+/// Filters of `routes list`.
+#[derive(Debug, Args)]
+pub struct RouteFilter {
+    /// Only this kind: local-pod, remote-pod, host, remote-host, pool, blackhole.
+    #[arg(long)]
+    kind: Option<String>,
+}
+
+/// Reads what a verb needs. Flow tables are large: only conntrack asks for them.
+fn load(global: &Global, flows: bool) -> Result<(Snapshot, Names), Failure> {
+    let snapshot = read::snapshot(&global.bpffs, flows)?;
+    let names = names::load(&global.run_dir, &snapshot);
+    Ok((snapshot, names))
+}
+
+fn finish<R: Serialize>(global: &Global, rows: Vec<R>, table: impl FnOnce(&[R], bool) -> Table) -> Outcome {
+    let list = Items { items: rows };
+    output::print(global.output, &list, |wide| table(&list.items, wide).to_string())
+        .map_err(|e| Failure::no(anyhow::Error::from(e)))?;
+    Ok(Answer::Yes)
+}
+
+/// `show` prints like `list -o wide`; nothing found is "no".
+fn finish_show<R: Serialize>(
+    global: &Global,
+    what: &str,
+    name: &str,
+    rows: Vec<R>,
+    table: impl FnOnce(&[R], bool) -> Table,
+) -> Outcome {
+    if rows.is_empty() {
+        return Err(Failure::no(anyhow::anyhow!(
+            "{what} {name}: not in the kernel of this node; see `tortie {what} list`"
+        )));
+    }
+    finish(global, rows, |rows, _| table(rows, true))
+}
+
+fn columns(headers: &[&str]) -> Table {
+    let mut table = Table::new();
+    table.load_preset(presets::NOTHING).set_header(headers.to_vec());
+    for column in table.column_iter_mut() {
+        column.set_padding((0, 3));
+    }
+    table
+}
+
+/// `conntrack`.
+pub fn conntrack(query: Query<ConntrackFilter>, global: &Global) -> Outcome {
+    let (snapshot, names) = load(global, true)?;
+    let mut rows = conntrack::rows(&snapshot, &names);
+    match query {
+        Query::List(filter) => {
+            rows.retain(|r| filter.matches(r));
+            finish(global, rows, conntrack_table)
+        }
+        Query::Show { name } => {
+            rows.retain(|r| r.service.as_deref() == Some(&name) || ends_of(r).iter().any(|e| *e == name));
+            finish_show(global, "conntrack", &name, rows, conntrack_table)
+        }
+    }
+}
+
+impl ConntrackFilter {
+    fn matches(&self, row: &conntrack::Row) -> bool {
+        let ends = [Some(&row.client), Some(&row.server), row.backend.as_ref()];
+        self.protocol.as_ref().is_none_or(|p| p.eq_ignore_ascii_case(&row.protocol))
+            && self.service.as_ref().is_none_or(|s| row.service.as_ref() == Some(s))
+            && self.state.as_ref().is_none_or(|s| s == row.state)
+            && self.address.is_none_or(|a| ends.iter().flatten().any(|e| e.address == a))
+    }
+}
+
+/// Everything an end may be called: its address, and address with port.
+fn ends_of(row: &conntrack::Row) -> Vec<String> {
+    let ends = [Some(&row.client), Some(&row.server), row.backend.as_ref()];
+    ends.into_iter().flatten().flat_map(|e| [e.address.to_string(), socket(e)]).collect()
+}
+
+fn socket(end: &tortie_observe::AddressPort) -> String {
+    std::net::SocketAddr::new(end.address, end.port).to_string()
+}
+
+fn conntrack_table(rows: &[conntrack::Row], wide: bool) -> Table {
+    let mut headers = vec!["PROTOCOL", "CLIENT", "SERVER", "BACKEND", "STATE", "IDLE", "SENT", "RECEIVED"];
+    if wide {
+        headers.extend(["AGE", "EXPIRES", "GENERATION", "SERVICE", "FLAGS"]);
+    }
+    let mut table = columns(&headers);
+    for r in rows {
+        let mut cells = vec![
+            r.protocol.clone(),
+            socket(&r.client),
+            socket(&r.server),
+            r.backend.as_ref().map(socket).unwrap_or_default(),
+            r.state.to_owned(),
+            format!("{:.0}s", r.idle_seconds),
+            format!("{}/{}B", r.forward.packets, r.forward.bytes),
+            format!("{}/{}B", r.reverse.packets, r.reverse.bytes),
+        ];
+        if wide {
+            cells.extend([
+                format!("{:.0}s", r.age_seconds),
+                format!("{:.0}s", r.expires_seconds),
+                r.policy_generation.to_string(),
+                r.service.clone().unwrap_or_default(),
+                r.flags.join(","),
+            ]);
+        }
+        table.add_row(cells);
+    }
+    table
+}
+
+/// `services`.
+pub fn services(query: Query<EndpointFilter>, global: &Global) -> Outcome {
+    let (snapshot, names) = load(global, false)?;
+    let mut rows = services::rows(&snapshot, &names);
+    match query {
+        Query::List(filter) => {
+            rows.retain(|r| filter.namespace.as_ref().is_none_or(|n| *n == r.namespace));
+            finish(global, rows, services_table)
+        }
+        Query::Show { name } => {
+            rows.retain(|r| format!("{}/{}", r.namespace, r.name) == name);
+            finish_show(global, "services", &name, rows, services_table)
+        }
+    }
+}
+
+fn services_table(rows: &[services::Row], wide: bool) -> Table {
+    let mut table = columns(&["NAMESPACE", "NAME", "PORT", "PROTOCOL", "TYPE", "FRONTENDS", "ENDPOINTS"]);
+    for r in rows {
+        let end = |address, port| std::net::SocketAddr::new(address, port).to_string();
+        let frontends: Vec<String> = r.frontends.iter().map(|f| end(f.address, f.port)).collect();
+        let endpoints: Vec<String> = r
+            .endpoints
+            .iter()
+            .map(|b| match &b.node {
+                Some(node) if wide => format!("{} ({node})", end(b.address, b.port)),
+                _ => end(b.address, b.port),
+            })
+            .collect();
+        table.add_row([
+            r.namespace.clone(),
+            r.name.clone(),
+            r.port.clone(),
+            r.protocol.clone(),
+            r.service_type.to_owned(),
+            frontends.join("\n"),
+            if endpoints.is_empty() { "none: clients are refused".to_owned() } else { endpoints.join("\n") },
+        ]);
+    }
+    table
+}
+
+/// `endpoints`.
+pub fn endpoints(query: Query<EndpointFilter>, global: &Global) -> Outcome {
+    let (snapshot, names) = load(global, false)?;
+    let mut rows = endpoints::rows(&snapshot, &names);
+    match query {
+        Query::List(filter) => {
+            rows.retain(|r| filter.namespace.is_none() || filter.namespace == r.namespace);
+            finish(global, rows, endpoints_table)
+        }
+        Query::Show { name } => {
+            rows.retain(|r| {
+                r.namespace.as_ref().is_some_and(|n| format!("{n}/{}", r.name) == name)
+                    || r.interface == name
+                    || r.addresses.iter().any(|a| a.to_string() == name)
+            });
+            finish_show(global, "endpoints", &name, rows, endpoints_table)
+        }
+    }
+}
+
+fn endpoints_table(rows: &[endpoints::Row], _wide: bool) -> Table {
+    let mut table =
+        columns(&["NAMESPACE", "NAME", "NODE", "INTERFACE", "ADDRESSES", "READY", "EGRESS", "INGRESS"]);
+    let policy = |p: &endpoints::Program| match p {
+        endpoints::Program { generation: 0, .. } => "not in force".to_owned(),
+        endpoints::Program { id: None, generation } => format!("open (gen {generation})"),
+        endpoints::Program { id: Some(id), generation } => format!("program {id} (gen {generation})"),
+    };
+    for r in rows {
+        let addresses: Vec<String> = r.addresses.iter().map(ToString::to_string).collect();
+        table.add_row([
+            r.namespace.clone().unwrap_or_default(),
+            r.name.clone(),
+            r.node.clone(),
+            r.interface.clone(),
+            addresses.join("\n"),
+            if r.ready { "yes" } else { "no" }.to_owned(),
+            policy(&r.programs.from_workload),
+            policy(&r.programs.to_workload),
+        ]);
+    }
+    table
+}
+
+/// `policy`.
+pub fn policy(query: Query<PolicyFilter>, global: &Global) -> Outcome {
+    let (snapshot, names) = load(global, false)?;
+    let mut rows = policy::rows(&snapshot, &names);
+    match query {
+        Query::List(filter) => {
+            rows.retain(|r| filter.endpoint.as_ref().is_none_or(|e| *e == r.endpoint));
+            rows.retain(|r| filter.direction.as_ref().is_none_or(|d| d == r.direction));
+            finish(global, rows, policy_table)
+        }
+        Query::Show { name } => {
+            rows.retain(|r| {
+                r.endpoint == name || r.policy == name || r.policy.ends_with(&format!(" {name}"))
+            });
+            finish_show(global, "policy", &name, rows, policy_table)
+        }
+    }
+}
+
+fn policy_table(rows: &[policy::Row], _wide: bool) -> Table {
+    let headers =
+        ["ENDPOINT", "DIRECTION", "TIER", "POLICY", "RULE", "ACTION", "HITS", "BYTES", "GENERATION"];
+    let mut table = columns(&headers);
+    for r in rows {
+        table.add_row([
+            r.endpoint.clone(),
+            r.direction.to_owned(),
+            r.tier.clone(),
+            r.policy.clone(),
+            r.rule.map(|n| n.to_string()).unwrap_or_default(),
+            r.action.clone(),
+            r.packets.to_string(),
+            r.bytes.to_string(),
+            r.generation.to_string(),
+        ]);
+    }
+    table
+}
+
+/// `routes`.
+pub fn routes(query: Query<RouteFilter>, global: &Global) -> Outcome {
+    let (snapshot, names) = load(global, false)?;
+    let mut rows = routes::rows(&snapshot, &names);
+    match query {
+        Query::List(filter) => {
+            rows.retain(|r| filter.kind.as_ref().is_none_or(|k| k == r.kind));
+            finish(global, rows, routes_table)
+        }
+        Query::Show { name } => {
+            rows.retain(|r| {
+                r.prefix == name || covers(&r.prefix, &name) || r.endpoint.as_deref() == Some(&name)
+            });
+            finish_show(global, "routes", &name, rows, routes_table)
+        }
+    }
+}
+
+fn covers(prefix: &str, address: &str) -> bool {
+    match (prefix.parse::<ipnet::IpNet>(), address.parse::<std::net::IpAddr>()) {
+        (Ok(prefix), Ok(address)) => prefix.contains(&address),
+        _ => false,
+    }
+}
+
+fn routes_table(rows: &[routes::Row], _wide: bool) -> Table {
+    let mut table = columns(&["PREFIX", "KIND", "NODE", "NEXT HOP", "INTERFACE", "POD", "FLAGS"]);
+    for r in rows {
+        table.add_row([
+            r.prefix.clone(),
+            r.kind.to_owned(),
+            r.node.clone().unwrap_or_default(),
+            r.next_hop.map(|a| a.to_string()).unwrap_or_default(),
+            r.interface.clone().unwrap_or_default(),
+            r.endpoint.clone().unwrap_or_default(),
+            r.flags.join(","),
+        ]);
+    }
+    table
+}
+
+/// `counters`.
+pub fn counters(query: Query<CounterFilter>, global: &Global) -> Outcome {
+    let (snapshot, names) = load(global, false)?;
+    let mut rows = counters::rows(&snapshot, &names);
+    match query {
+        Query::List(filter) => {
+            rows.retain(|r| filter.interface.as_ref().is_none_or(|i| *i == r.interface));
+            rows.retain(|r| filter.reason.as_ref().is_none_or(|x| *x == r.reason));
+            finish(global, rows, counters_table)
+        }
+        Query::Show { name } => {
+            rows.retain(|r| r.interface == name || r.reason == name);
+            finish_show(global, "counters", &name, rows, counters_table)
+        }
+    }
+}
+
+/// Drop counters as a table; `drops` shows them too.
+pub fn counters_table(rows: &[counters::Row], wide: bool) -> Table {
+    let mut headers = vec!["INTERFACE", "HOOK", "REASON", "PACKETS", "BYTES"];
+    if wide {
+        headers.push("MEANING");
+    }
+    let mut table = columns(&headers);
+    for r in rows {
+        let mut cells = vec![
+            r.interface.clone(),
+            r.hook.clone(),
+            r.reason.clone(),
+            r.packets.to_string(),
+            r.bytes.to_string(),
+        ];
+        if wide {
+            cells.push(r.explanation.to_owned());
+        }
+        table.add_row(cells);
+    }
+    table
+}

@@ -1,0 +1,51 @@
+//! Names for the numbers, from the agent's file in the run directory and the interfaces of this node.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use tortie_observe::Snapshot;
+use tortie_observe::names::{EndpointName, Names, ProgramName, RuleName, ServiceName};
+use tortie_reconcile::saved::{Saved, SavedEndpoint, SavedNextHop, SavedProgram, SavedRule, SavedService};
+
+/// Reads what is known; what is not stays a number.
+pub fn load(run_dir: &Path, snapshot: &Snapshot) -> Names {
+    let saved = std::fs::read(run_dir.join("state.json"))
+        .ok()
+        .and_then(|bytes| serde_json::from_slice::<Saved>(&bytes).ok())
+        .unwrap_or_default();
+    let interfaces = snapshot
+        .endpoints
+        .values()
+        .map(|e| e.ifindex)
+        .chain(snapshot.next_hops.values().map(|n| n.ifindex))
+        .chain(snapshot.counters.iter().map(|(k, _)| k.ifindex))
+        .filter_map(|ifindex| Some((ifindex, interface_name(ifindex)?)))
+        .collect();
+    from_saved(saved, interfaces)
+}
+
+fn interface_name(ifindex: u32) -> Option<String> {
+    nix::net::if_::if_indextoname(ifindex).ok()?.into_string().ok()
+}
+
+fn from_saved(saved: Saved, interfaces: BTreeMap<u32, String>) -> Names {
+    let endpoint = |SavedEndpoint { slot, namespace, name, interface, .. }| {
+        (u32::from(slot), EndpointName { namespace, name, interface })
+    };
+    let next_hop = |SavedNextHop { slot, address, .. }| (u32::from(slot), address);
+    let service =
+        |SavedService { id, namespace, name, port, .. }| (id, ServiceName { namespace, name, port });
+    let rule = |SavedRule { id, direction, tier, policy, rule, action }| {
+        (id, RuleName { tier, policy, rule, direction, action })
+    };
+    let program = |SavedProgram { slot, rules, default, .. }| (slot, ProgramName { rules, default });
+    Names {
+        node: String::new(),
+        endpoints: saved.endpoints.into_iter().map(endpoint).collect(),
+        next_hops: saved.next_hops.into_iter().map(next_hop).collect(),
+        nodes: BTreeMap::new(),
+        services: saved.services.into_iter().map(service).collect(),
+        rules: saved.rules.into_iter().map(rule).collect(),
+        programs: saved.programs.into_iter().map(program).collect(),
+        interfaces,
+    }
+}

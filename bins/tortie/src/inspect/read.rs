@@ -1,0 +1,122 @@
+//! Reads pinned maps into a typed snapshot.
+
+use crate::exit::Failure;
+use std::io;
+use std::path::Path;
+use tortie_abi::maps::{self, MapSpec};
+use tortie_host::bpf::{self, Cursor, Map};
+use tortie_host::maps::pin_name;
+use tortie_observe::Snapshot;
+use zerocopy::FromBytes;
+
+/// Elements read with one system call.
+const BATCH: usize = 4096;
+
+/// Reads the maps; the flow tables only when asked for.
+pub fn snapshot(bpffs: &Path, flows: bool) -> Result<Snapshot, Failure> {
+    let r = Reader { bpffs };
+    let mut snapshot = Snapshot {
+        endpoints: r.array(&maps::ENDPOINT)?,
+        next_hops: r.array(&maps::NEXT_HOP)?,
+        rule_counters: r.array(&maps::RULE_COUNTER)?,
+        route4: r.typed(&maps::ROUTE4)?,
+        route6: r.typed(&maps::ROUTE6)?,
+        frontend4: r.typed(&maps::FRONTEND4)?,
+        frontend6: r.typed(&maps::FRONTEND6)?,
+        backend4: r.typed(&maps::BACKEND4)?,
+        backend6: r.typed(&maps::BACKEND6)?,
+        counters: r.counters()?,
+        settings: r.typed::<u32, _>(&maps::SETTINGS)?.into_iter().map(|(_, s)| s).next(),
+        now_nanos: now_nanos()?,
+        ..Snapshot::default()
+    };
+    if flows {
+        snapshot.flow4 = r.typed(&maps::FLOW4)?;
+        snapshot.flow6 = r.typed(&maps::FLOW6)?;
+        snapshot.half_open4 = r.typed(&maps::HALF_OPEN4)?;
+        snapshot.half_open6 = r.typed(&maps::HALF_OPEN6)?;
+    }
+    Ok(snapshot)
+}
+
+struct Reader<'a> {
+    bpffs: &'a Path,
+}
+
+impl Reader<'_> {
+    fn open(&self, spec: &MapSpec) -> Result<Map, Failure> {
+        let path = self.bpffs.join("maps").join(pin_name(spec));
+        bpf::get_map(&path).map_err(|error| match error.kind() {
+            io::ErrorKind::NotFound => Failure::unreachable(anyhow::anyhow!(
+                "{}: no data plane here; is `tortie agent` running on this node, with the same --bpffs?",
+                path.display()
+            )),
+            _ => Failure::not_allowed(anyhow::anyhow!("{}: {error}; run as root", path.display())),
+        })
+    }
+
+    fn raw(&self, spec: &MapSpec) -> Result<Vec<(Vec<u8>, Vec<u8>)>, Failure> {
+        let map = self.open(spec)?;
+        entries(&map).map_err(|e| Failure::not_allowed(anyhow::anyhow!("reading map {}: {e}", spec.name)))
+    }
+
+    fn typed<K: FromBytes, V: FromBytes>(&self, spec: &MapSpec) -> Result<Vec<(K, V)>, Failure> {
+        let typed =
+            |(k, v): (Vec<u8>, Vec<u8>)| Some((K::read_from_bytes(&k).ok()?, V::read_from_bytes(&v).ok()?));
+        Ok(self.raw(spec)?.into_iter().filter_map(typed).collect())
+    }
+
+    /// The elements of an array that are not all zero.
+    fn array<V: FromBytes>(&self, spec: &MapSpec) -> Result<std::collections::BTreeMap<u32, V>, Failure> {
+        let used = self.raw(spec)?.into_iter().filter(|(_, v)| v.iter().any(|b| *b != 0));
+        let typed =
+            used.filter_map(|(k, v)| Some((u32::read_from_bytes(&k).ok()?, V::read_from_bytes(&v).ok()?)));
+        Ok(typed.collect())
+    }
+
+    /// Per-CPU counters, summed.
+    fn counters(
+        &self,
+    ) -> Result<Vec<(tortie_abi::counter::CounterKey, tortie_abi::counter::Counter)>, Failure> {
+        let sum = |(key, values): (Vec<u8>, Vec<u8>)| {
+            let mut total = tortie_abi::counter::Counter::default();
+            for cpu in values.chunks_exact(size_of::<tortie_abi::counter::Counter>()) {
+                let one = tortie_abi::counter::Counter::read_from_bytes(cpu).ok()?;
+                total.packets += one.packets;
+                total.bytes += one.bytes;
+            }
+            Some((FromBytes::read_from_bytes(&key).ok()?, total))
+        };
+        Ok(self.raw(&maps::COUNTER)?.into_iter().filter_map(sum).collect())
+    }
+}
+
+/// Every element of a map, batch by batch.
+fn entries(map: &Map) -> io::Result<Vec<(Vec<u8>, Vec<u8>)>> {
+    let (key, value) = (map.info().key_bytes as usize, map.value_stride());
+    let mut batch = BATCH.min(map.info().max_entries as usize).max(1);
+    let mut found = Vec::new();
+    let mut cursor = Cursor::default();
+    loop {
+        let (mut keys, mut values) = (vec![0; batch * key], vec![0; batch * value]);
+        match map.lookup_batch(&mut cursor, &mut keys, &mut values) {
+            Ok((count, end)) => {
+                let pairs = keys.chunks_exact(key).zip(values.chunks_exact(value)).take(count);
+                found.extend(pairs.map(|(k, v)| (k.to_vec(), v.to_vec())));
+                if end {
+                    return Ok(found);
+                }
+            }
+            // One hash bucket holds more than the buffer.
+            Err(error) if error.raw_os_error() == Some(nix::libc::ENOSPC) => batch *= 2,
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// `CLOCK_MONOTONIC`, as the programs read it.
+fn now_nanos() -> Result<u64, Failure> {
+    let now = nix::time::clock_gettime(nix::time::ClockId::CLOCK_MONOTONIC)
+        .map_err(|e| Failure::no(anyhow::anyhow!("reading the monotonic clock: {e}")))?;
+    Ok(std::time::Duration::from(now).as_nanos() as u64)
+}

@@ -1,0 +1,113 @@
+//! What must outlive the agent besides the kernel's own state: the names behind the numbers.
+//!
+//! Invariant: it is written before the kernel learns a number from it, so that a crash at any moment
+//! leaves every number in the kernel with its name.
+
+use serde::{Deserialize, Serialize};
+use std::net::IpAddr;
+
+/// The file's content.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Saved {
+    /// Policy generations up to this one may have been used.
+    pub generation_ceiling: u32,
+    /// Workloads and their slots.
+    pub endpoints: Vec<SavedEndpoint>,
+    /// Endpoint slots that are free now, with their last incarnation.
+    pub free_endpoints: Vec<(u16, u16)>,
+    /// Other nodes and their slots.
+    pub next_hops: Vec<SavedNextHop>,
+    /// Next-hop slots that are free now, with their last incarnation.
+    pub free_next_hops: Vec<(u16, u16)>,
+    /// Service ports and their ids.
+    pub services: Vec<SavedService>,
+    /// Service ids up to this one may have been used.
+    pub last_service: u32,
+    /// Rules and their ids.
+    pub rules: Vec<SavedRule>,
+    /// The rule id given out last.
+    pub last_rule: u32,
+    /// Policy programs.
+    pub programs: Vec<SavedProgram>,
+}
+
+/// A workload.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SavedEndpoint {
+    /// Index into `endpoint`.
+    pub slot: u16,
+    /// Which use of it.
+    pub incarnation: u16,
+    /// Namespace.
+    pub namespace: String,
+    /// Name.
+    pub name: String,
+    /// CNI container id.
+    pub container_id: String,
+    /// Host side of its veth.
+    pub interface: String,
+}
+
+/// A next hop.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SavedNextHop {
+    /// Index into `next_hop`.
+    pub slot: u16,
+    /// Which use of it.
+    pub incarnation: u16,
+    /// The node's address.
+    pub address: IpAddr,
+}
+
+/// A Service port.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SavedService {
+    /// `Frontend::service`.
+    pub id: u32,
+    /// Namespace.
+    pub namespace: String,
+    /// Name.
+    pub name: String,
+    /// Port name.
+    pub port: String,
+    /// `TCP`, `UDP`, `SCTP`.
+    pub protocol: String,
+}
+
+/// A policy rule.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SavedRule {
+    /// Index into `rule_counter`.
+    pub id: u32,
+    /// `ingress`, `egress`.
+    pub direction: String,
+    /// Tier.
+    pub tier: String,
+    /// Kind and name of the policy.
+    pub policy: String,
+    /// Which rule of it.
+    pub rule: u32,
+    /// `allow`, `deny`.
+    pub action: String,
+}
+
+/// A policy program.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SavedProgram {
+    /// Index into `policy`.
+    pub slot: u32,
+    /// Its name in the kernel.
+    pub name: String,
+    /// `ingress`, `egress`.
+    pub direction: String,
+    /// Its rules' ids, in order.
+    pub rules: Vec<u32>,
+    /// What happens when none matches: `allow`, `deny`.
+    pub default: String,
+}
