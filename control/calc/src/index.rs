@@ -7,9 +7,10 @@
 //! and those without one; a new query costs the pods of its narrowest test.
 
 mod mentions;
+mod shelf;
 
 use crate::query::{Of, Query, Test};
-use mentions::Mentions;
+use shelf::Shelf;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use tortie_model::namespace::Labels;
@@ -50,9 +51,8 @@ pub(crate) struct Index {
     by_label: BTreeMap<String, BTreeMap<String, Pods>>,
     by_namespace: BTreeMap<NamespaceName, Pods>,
     queries: BTreeMap<QueryId, Entry>,
-    mentions: Mentions,
-    anchors: Mentions,
-    unanchored: BTreeSet<QueryId>,
+    everywhere: Shelf,
+    within: BTreeMap<NamespaceName, Shelf>,
     last: u32,
     evaluations: u64,
 }
@@ -86,9 +86,11 @@ impl Index {
             self.unmatch(pod, &matches);
             return Turn { gained: Vec::new(), lost: matches.into_iter().collect() };
         };
-        let candidates = match labels {
-            None => self.anchored(pod, &workload.labels),
-            Some(labels) => self.mentions.telling_apart(Of::Pod, labels, &workload.labels),
+        let namespace = self.namespaces.get(&pod.namespace);
+        let shelves = [Some(&self.everywhere), self.within.get(&pod.namespace)].into_iter().flatten();
+        let candidates: BTreeSet<QueryId> = match labels {
+            None => shelves.flat_map(|shelf| shelf.for_new_pod(&workload.labels, namespace)).collect(),
+            Some(labels) => shelves.flat_map(|shelf| shelf.for_pod(labels, &workload.labels)).collect(),
         };
         self.post(pod, old.as_ref().map(|old| &old.workload.labels), Some(&workload.labels));
         self.subjects.insert(pod.clone(), Subject { workload, matches });
@@ -105,14 +107,7 @@ impl Index {
             Some(labels) => self.namespaces.insert(name.clone(), labels.clone()),
             None => self.namespaces.remove(name),
         };
-        let mut candidates = self.mentions.telling_apart(
-            Of::Namespace,
-            old.as_ref().unwrap_or(&Labels::new()),
-            labels.as_ref().unwrap_or(&Labels::new()),
-        );
-        if old.is_some() != labels.is_some() {
-            candidates.extend(self.mentions.presence(Of::Namespace, ""));
-        }
+        let candidates = self.everywhere.for_namespace(old.as_ref(), labels.as_ref());
         let pods: Vec<WorkloadId> = self.by_namespace.get(name).into_iter().flatten().cloned().collect();
         pods.into_iter().map(|pod| (pod.clone(), self.evaluate(&pod, &candidates))).collect()
     }
@@ -121,10 +116,9 @@ impl Index {
     pub(crate) fn add(&mut self, query: Query) -> QueryId {
         self.last = self.last.wrapping_add(1);
         let id = QueryId(self.last);
-        query.tests().iter().for_each(|test| self.mentions.add(test, id));
-        match query.anchor() {
-            Some(anchor) => self.anchors.add(anchor, id),
-            None => _ = self.unanchored.insert(id),
+        match query.namespace() {
+            Some(namespace) => self.within.entry(namespace.clone()).or_default().add(&query, id),
+            None => self.everywhere.add(&query, id),
         }
         let candidates = self.candidates(&query);
         self.queries.insert(id, Entry { query, matched: BTreeSet::new() });
@@ -137,10 +131,16 @@ impl Index {
     /// Removes a query; returns the pods it matched.
     pub(crate) fn remove(&mut self, id: QueryId) -> BTreeSet<WorkloadId> {
         let Some(Entry { query, matched }) = self.queries.remove(&id) else { return BTreeSet::new() };
-        query.tests().iter().for_each(|test| self.mentions.remove(test, id));
-        match query.anchor() {
-            Some(anchor) => self.anchors.remove(anchor, id),
-            None => _ = self.unanchored.remove(&id),
+        match query.namespace() {
+            Some(namespace) => {
+                if let Some(shelf) = self.within.get_mut(namespace) {
+                    shelf.remove(&query, id);
+                    if shelf.is_empty() {
+                        self.within.remove(namespace);
+                    }
+                }
+            }
+            None => self.everywhere.remove(&query, id),
         }
         for pod in &matched {
             if let Some(subject) = self.subjects.get_mut(pod) {
@@ -150,18 +150,6 @@ impl Index {
         matched
     }
 
-    /// Queries that can match a pod about which nothing is known yet.
-    fn anchored(&self, pod: &WorkloadId, labels: &Labels) -> BTreeSet<QueryId> {
-        let mut found = self.unanchored.clone();
-        found.extend(self.anchors.naming(Of::Pod, labels));
-        found.extend(self.anchors.value(Of::NamespaceName, "", pod.namespace.as_str()));
-        if let Some(labels) = self.namespaces.get(&pod.namespace) {
-            found.extend(self.anchors.naming(Of::Namespace, labels));
-            found.extend(self.anchors.presence(Of::Namespace, ""));
-        }
-        found
-    }
-
     fn evaluate(&mut self, pod: &WorkloadId, candidates: &BTreeSet<QueryId>) -> Turn {
         let mut turn = Turn::default();
         let Some(subject) = self.subjects.get_mut(pod) else { return turn };
@@ -169,8 +157,9 @@ impl Index {
         for id in candidates {
             let Some(entry) = self.queries.get_mut(id) else { continue };
             self.evaluations = self.evaluations.wrapping_add(1);
-            let matches =
-                entry.query.tests().iter().all(|t| t.passes(value(pod, &subject.workload, namespace, t)));
+            let in_reach = entry.query.namespace().is_none_or(|only| *only == pod.namespace);
+            let passes = |test: &Test| test.passes(value(&subject.workload, namespace, test));
+            let matches = in_reach && entry.query.tests().iter().all(passes);
             if matches && subject.matches.insert(*id) {
                 entry.matched.insert(pod.clone());
                 turn.gained.push(*id);
@@ -241,16 +230,15 @@ impl Index {
             (Of::Pod, Operator::Exists) => {
                 Some(self.by_label.get(&test.key).into_iter().flat_map(BTreeMap::values).collect())
             }
-            (Of::NamespaceName, Operator::In(names)) => {
-                let pods = names.iter().filter_map(|name| self.by_namespace.get(&name.as_str().into()));
-                Some(pods.collect())
-            }
             _ => None,
         }
     }
 
-    /// Pods of the namespaces that pass a query's tests of namespaces, if it has any.
+    /// Pods of a query's namespace, or of those that pass its tests of namespaces, if it has any.
     fn holders_by_namespace(&self, query: &Query) -> Option<Vec<&Pods>> {
+        if let Some(name) = query.namespace() {
+            return Some(self.by_namespace.get(name).into_iter().collect());
+        }
         let tests: Vec<&Test> = query.tests().iter().filter(|test| test.of == Of::Namespace).collect();
         if tests.is_empty() {
             return None;
@@ -262,16 +250,10 @@ impl Index {
     }
 }
 
-fn value<'a>(
-    pod: &'a WorkloadId,
-    workload: &'a Workload,
-    namespace: Option<&'a Labels>,
-    test: &Test,
-) -> Option<&'a str> {
+fn value<'a>(workload: &'a Workload, namespace: Option<&'a Labels>, test: &Test) -> Option<&'a str> {
     match test.of {
         Of::Pod => workload.labels.get(&test.key).map(String::as_str),
         Of::Namespace => namespace_value(namespace, &test.key),
-        Of::NamespaceName => Some(pod.namespace.as_str()),
     }
 }
 

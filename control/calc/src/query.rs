@@ -14,8 +14,6 @@ pub(crate) enum Of {
     Pod,
     /// Its namespace's. The empty key, which no label has, is there when the namespace is known.
     Namespace,
-    /// No label: the name of the pod's namespace. The key is empty.
-    NamespaceName,
 }
 
 /// One test on one label.
@@ -46,9 +44,10 @@ impl Test {
     }
 }
 
-/// All tests must pass; no tests: every pod.
+/// All tests must pass; no tests: every pod, of one namespace or of all.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Query {
+    namespace: Option<NamespaceName>,
     /// Sorted, each once.
     tests: Vec<Test>,
 }
@@ -61,9 +60,7 @@ impl Query {
 
     /// Pods of one namespace.
     pub(crate) fn within(namespace: &NamespaceName, pods: &Selector) -> Self {
-        let name = BTreeSet::from([namespace.as_str().to_owned()]);
-        let only = Test { of: Of::NamespaceName, key: String::new(), operator: Operator::In(name) };
-        Self::of(tests(Of::Pod, pods).chain([only]))
+        Self { namespace: Some(namespace.clone()), ..Self::of(tests(Of::Pod, pods)) }
     }
 
     /// Pods of all namespaces with these labels. A namespace that is not known has none of them, whatever
@@ -75,7 +72,12 @@ impl Query {
 
     fn of(tests: impl Iterator<Item = Test>) -> Self {
         let tests: BTreeSet<Test> = tests.collect();
-        Self { tests: tests.into_iter().collect() }
+        Self { namespace: None, tests: tests.into_iter().collect() }
+    }
+
+    /// The only namespace whose pods can match.
+    pub(crate) fn namespace(&self) -> Option<&NamespaceName> {
+        self.namespace.as_ref()
     }
 
     /// Its tests.
@@ -88,10 +90,9 @@ impl Query {
     pub(crate) fn anchor(&self) -> Option<&Test> {
         let rank = |test: &&Test| match (&test.operator, test.of) {
             (Operator::In(values), Of::Pod) => Some((0, values.len())),
-            (Operator::In(values), Of::NamespaceName) => Some((1, values.len())),
-            (Operator::In(values), Of::Namespace) => Some((2, values.len())),
-            (Operator::Exists, Of::Pod) => Some((3, 0)),
-            (Operator::Exists, _) => Some((4, usize::from(test.key.is_empty()))),
+            (Operator::In(values), Of::Namespace) => Some((1, values.len())),
+            (Operator::Exists, Of::Pod) => Some((2, 0)),
+            (Operator::Exists, Of::Namespace) => Some((3, usize::from(test.key.is_empty()))),
             (Operator::NotIn(_) | Operator::DoesNotExist, _) => None,
         };
         self.tests.iter().filter(|test| rank(test).is_some()).min_by_key(rank)

@@ -97,12 +97,12 @@ impl Routes {
         let local = local.map(|address| (IpNet::from(*address), Route::LocalPod(id.clone())));
         self.claim((Rank::LocalPod, ObjectId::Attachment(id.clone())), local.collect());
 
-        if let Some(old) = self.node_of.remove(id) {
-            if let Some(pods) = self.pods_on.get_mut(&old) {
-                pods.remove(id);
-                if pods.is_empty() {
-                    self.pods_on.remove(&old);
-                }
+        if let Some(old) = self.node_of.remove(id)
+            && let Some(pods) = self.pods_on.get_mut(&old)
+        {
+            pods.remove(id);
+            if pods.is_empty() {
+                self.pods_on.remove(&old);
             }
         }
         let workload = pod.and_then(Pod::networked);
