@@ -13,6 +13,7 @@ mod emit;
 pub mod evaluate;
 pub mod form;
 pub mod preamble;
+pub mod synthetic;
 
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;

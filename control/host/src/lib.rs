@@ -12,4 +12,5 @@ pub mod lock;
 pub mod maps;
 pub mod object;
 pub mod policy;
+pub mod policy_bench;
 pub mod verifier;

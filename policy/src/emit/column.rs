@@ -7,8 +7,9 @@ use super::{COLUMN, DESTINATION_PORT, ICMP_TYPE, IO, PROTOCOL, Writer};
 use crate::asm::{Condition, Label, MapRef, Op, Reg, Size};
 use crate::compile::{Columns, Kind, TableSpec};
 
-/// Leaves of all port trees of a program together.
-const TREE_LEAVES: usize = 1024;
+/// Leaves of all port trees of a program together. Random ports cost 26 ns with a tree of 100 leaves and
+/// 11 ns with a table, which takes 128 KB: trees are for lists with few ports, as most are.
+const TREE_LEAVES: usize = 64;
 /// A column number for each port.
 const PORT_TABLE_BYTES: usize = 2 << 16;
 
