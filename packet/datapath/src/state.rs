@@ -61,16 +61,23 @@ pub mod answer {
     pub const TOO_BIG: u8 = 4;
 }
 
-/// Where a flow stands when policy programs are asked one after the other.
+/// Where a flow stands while both ends' policies are asked, one after the other. Each is followed by the
+/// number after it ([`crate::hook::known`]).
 pub mod phase {
-    /// A new flow; the egress program is being asked.
+    /// A known flow that policy need not be asked about.
+    pub const CURRENT: u8 = 0;
+    /// A new flow; the client's egress rules are to be asked.
     pub const NEW_EGRESS: u8 = 1;
-    /// A new flow; the ingress program is being asked.
+    /// A new flow; the server's ingress rules are to be asked.
     pub const NEW_INGRESS: u8 = 2;
-    /// A known flow under a new generation; the egress program is being asked.
-    pub const AGAIN_EGRESS: u8 = 3;
-    /// A known flow under a new generation; the ingress program is being asked.
-    pub const AGAIN_INGRESS: u8 = 4;
+    /// A new flow that both ends allow.
+    pub const NEW_ALLOWED: u8 = 3;
+    /// A known flow under a new generation; the client's egress rules are to be asked.
+    pub const AGAIN_EGRESS: u8 = 4;
+    /// A known flow under a new generation; the server's ingress rules are to be asked.
+    pub const AGAIN_INGRESS: u8 = 5;
+    /// A known flow that both ends allow again.
+    pub const AGAIN_ALLOWED: u8 = 6;
 }
 
 /// One packet's state.
@@ -86,6 +93,8 @@ pub struct State<F: Family> {
     pub ip: Parsed<F::Addr>,
     /// The flow entry that this packet met, or the one to be created.
     pub flow: F::Flow,
+    /// Key of the flow's other direction, once it is needed. Here and not on the stack, which is small.
+    pub partner: F::FlowKey,
     /// The generation that the flow will have.
     pub generation: u32,
     /// Offset of the transport header in the frame.
@@ -159,6 +168,7 @@ impl<F: Family> State<F> {
             identification: 0,
         };
         self.flow = empty_flow::<F>(now);
+        self.partner = F::flow_key(&nowhere);
         self.generation = 0;
         self.transport_offset = 0;
         self.sequence = 0;

@@ -1,6 +1,7 @@
 //! What happens to a packet.
 
 use tortie_abi::DropReason;
+use tortie_wire::Ip6;
 
 /// The end of a packet's way through a hook.
 #[must_use]
@@ -23,6 +24,10 @@ pub enum Verdict {
     Neighbour {
         /// Index into `next_hop`.
         slot: u32,
+        /// Interface that leads there.
+        ifindex: u32,
+        /// The neighbour's address; IPv4 in the first word, the rest 0.
+        address: Ip6,
     },
     /// Back out of the interface it came from: an answer that was made from the packet.
     Answer,

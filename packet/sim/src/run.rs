@@ -102,6 +102,7 @@ fn one_family<F: HasTables>(node: &Node, hook: Hook, slot: u32, packet: Packet) 
         Verdict::Pass | Verdict::Peer { .. } | Verdict::Interface { .. } | Verdict::Neighbour { .. } => None,
     };
     if let Some(reason) = reason {
+        let length = if s.ip.total_bytes == 0 { length } else { s.ip.total_bytes };
         node.count(&CounterKey { ifindex, hook: hook as u16, reason }, length);
     }
     Outcome { verdict, packet: k.frame.into_inner(), rule: s.rule }
@@ -147,6 +148,7 @@ fn poisoned<F: HasTables>() -> State<F> {
         translated: tuple,
         ip,
         flow: poison::<F::Flow>(),
+        partner: poison::<F::FlowKey>(),
         generation: word,
         transport_offset: word,
         sequence: word,

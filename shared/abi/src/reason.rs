@@ -55,6 +55,7 @@ macro_rules! drop_reasons {
             pub const ALL: &'static [Self] = &[$(Self::$variant,)+];
 
             /// The reason of a stored number, `None` for one this version does not know.
+            #[inline(always)]
             pub const fn from_word(word: u16) -> Option<Self> {
                 match word { $($value => Some(Self::$variant),)+ _ => None }
             }

@@ -5,7 +5,7 @@ use crate::family::Family;
 use crate::kernel::Kernel;
 use crate::stage::flow::Found;
 use crate::stage::{flow, parse, source};
-use crate::state::State;
+use crate::state::{State, phase};
 use crate::verdict::{Next, Step, Verdict};
 use tortie_abi::route::{Kind, Route};
 use tortie_abi::{DropReason, Target};
@@ -35,14 +35,20 @@ fn arriving<F: Family, K: Kernel<F>>(k: &K, s: &mut State<F>) -> Step<Next> {
         return Ok(Next::Related);
     }
     match flow::lookup(k, s)? {
-        Found::Known => known::known(k, s),
-        Found::New => opening(k, s),
+        Found::Known => known::recognise(k, s)?,
+        Found::New => {
+            if let Some(next) = opening(k, s)? {
+                return Ok(next);
+            }
+        }
     }
+    known::proceed(k, s)
 }
 
+/// Finds both ends of a new flow, or says what else becomes of the packet.
 #[inline(always)]
-fn opening<F: Family, K: Kernel<F>>(k: &K, s: &mut State<F>) -> Step<Next> {
-    let Some(route) = local_pod(k, s) else { return Ok(Verdict::Pass.into()) };
+fn opening<F: Family, K: Kernel<F>>(k: &K, s: &mut State<F>) -> Step<Option<Next>> {
+    let Some(route) = local_pod(k, s) else { return Ok(Some(Verdict::Pass.into())) };
     let source = k.route(&s.tuple.source);
     source::check_from_outside(source)?;
     if !parse::opens(s) {
@@ -52,7 +58,8 @@ fn opening<F: Family, K: Kernel<F>>(k: &K, s: &mut State<F>) -> Step<Next> {
     s.target = route.target;
     s.server_slot = route.target.slot();
     s.reply_target = source.map_or(Target::HOST, |r| r.target);
-    known::new(k, s)
+    s.phase = phase::NEW_EGRESS;
+    Ok(None)
 }
 
 /// What cannot be read is dropped when it is for a pod; everything else is the host's business.

@@ -6,7 +6,7 @@ use crate::kernel::Kernel;
 use crate::stage::flow::Found;
 use crate::stage::service::Choice;
 use crate::stage::{flow, parse, route, service, source};
-use crate::state::{State, answer};
+use crate::state::{State, answer, phase};
 use crate::verdict::{Next, Step, Verdict};
 use tortie_abi::DropReason;
 use tortie_abi::route::Kind;
@@ -37,9 +37,14 @@ fn leaving<F: Family, K: Kernel<F>>(k: &K, s: &mut State<F>) -> Step<Next> {
         return Ok(Next::Related);
     }
     match flow::lookup(k, s)? {
-        Found::Known => known::known(k, s),
-        Found::New => opening(k, s),
+        Found::Known => known::recognise(k, s)?,
+        Found::New => {
+            if let Some(next) = opening(k, s)? {
+                return Ok(next);
+            }
+        }
     }
+    known::proceed(k, s)
 }
 
 /// Neighbour discovery is between the pod and the node; addressed to others it is a packet like any other.
@@ -49,18 +54,20 @@ fn stays_on_link<F: Family, K: Kernel<F>>(k: &K, s: &State<F>) -> bool {
         || matches!(k.route(&s.tuple.destination), Some(r) if r.kind == Kind::Host as u8)
 }
 
+/// Finds both ends of a new flow, or says what else becomes of the packet.
 #[inline(always)]
-fn opening<F: Family, K: Kernel<F>>(k: &K, s: &mut State<F>) -> Step<Next> {
+fn opening<F: Family, K: Kernel<F>>(k: &K, s: &mut State<F>) -> Step<Option<Next>> {
     if !parse::opens(s) {
-        return unknown_flow(s);
+        return unknown_flow(s).map(Some);
     }
     if service::choose(k, s)? == Choice::Refuse {
-        return Ok(Next::Reply);
+        return Ok(Some(Next::Reply));
     }
     route::find(k, s)?;
     s.client_slot = s.slot;
     s.reply_target = k.endpoint(s.slot, |e| e.id).ok_or(DropReason::Internal)?;
-    known::new(k, s)
+    s.phase = phase::NEW_EGRESS;
+    Ok(None)
 }
 
 /// A TCP client that still believes in a connection gets a reset; everything else is dropped.

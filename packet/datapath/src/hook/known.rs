@@ -1,4 +1,6 @@
-//! What every hook does with a flow: a known one goes its way, a new one through both ends' policies.
+//! What every hook does once it has a flow: both ends' policies where they have to be asked, then the way out.
+//!
+//! One path for new and known flows, driven by [`phase`], so that every program has each stage once.
 
 use crate::family::Family;
 use crate::kernel::Kernel;
@@ -7,60 +9,43 @@ use crate::stage::{exit, flow};
 use crate::state::{State, phase};
 use crate::verdict::{Next, Step};
 
-/// A known flow: forward it, unless policy has changed since it was admitted.
+/// A known flow: policy is asked only when it has changed since it admitted the flow.
 #[inline(always)]
-pub fn known<F: Family, K: Kernel<F>>(k: &K, s: &mut State<F>) -> Step<Next> {
-    if policy::is_current(k, s)? {
-        return exit::leave(k, s);
+pub fn recognise<F: Family, K: Kernel<F>>(k: &K, s: &mut State<F>) -> Step<()> {
+    s.phase = phase::CURRENT;
+    if !policy::is_current(k, s)? {
+        policy::restore_tuple(k, s)?;
+        s.phase = phase::AGAIN_EGRESS;
     }
-    policy::restore_tuple(k, s)?;
-    s.phase = phase::AGAIN_EGRESS;
-    match policy::ask_client(k, s)? {
-        Ask::Program(slot) => Ok(Next::Policy(slot)),
-        Ask::Allowed => known_server(k, s),
-    }
+    Ok(())
 }
 
-/// The client's end allows it: the server's end.
+/// Goes on from `s.phase`: asks the ends that are still to be asked, the client's first, records what they
+/// allow, and sends the packet on its way.
 #[inline(always)]
-pub fn known_server<F: Family, K: Kernel<F>>(k: &K, s: &mut State<F>) -> Step<Next> {
-    s.phase = phase::AGAIN_INGRESS;
-    match policy::ask_server(k, s)? {
-        Ask::Program(slot) => Ok(Next::Policy(slot)),
-        Ask::Allowed => readmit(k, s),
+pub fn proceed<F: Family, K: Kernel<F>>(k: &K, s: &mut State<F>) -> Step<Next> {
+    if s.phase == phase::NEW_EGRESS || s.phase == phase::AGAIN_EGRESS {
+        if let Ask::Program(slot) = policy::ask_client(k, s)? {
+            return Ok(Next::Policy(slot));
+        }
+        allowed(s);
     }
-}
-
-/// Both ends allow it again.
-#[inline(always)]
-pub fn readmit<F: Family, K: Kernel<F>>(k: &K, s: &mut State<F>) -> Step<Next> {
-    flow::set_generation(k, s)?;
+    if s.phase == phase::NEW_INGRESS || s.phase == phase::AGAIN_INGRESS {
+        if let Ask::Program(slot) = policy::ask_server(k, s)? {
+            return Ok(Next::Policy(slot));
+        }
+        allowed(s);
+    }
+    match s.phase {
+        phase::NEW_ALLOWED => flow::create(k, s)?,
+        phase::AGAIN_ALLOWED => flow::set_generation(k, s)?,
+        _ => {}
+    }
     exit::leave(k, s)
 }
 
-/// A new flow, with its ends and target known: the client's end first.
+/// The end that was asked allows it: on to the next.
 #[inline(always)]
-pub fn new<F: Family, K: Kernel<F>>(k: &K, s: &mut State<F>) -> Step<Next> {
-    s.phase = phase::NEW_EGRESS;
-    match policy::ask_client(k, s)? {
-        Ask::Program(slot) => Ok(Next::Policy(slot)),
-        Ask::Allowed => new_server(k, s),
-    }
-}
-
-/// The client's end allows it: the server's end.
-#[inline(always)]
-pub fn new_server<F: Family, K: Kernel<F>>(k: &K, s: &mut State<F>) -> Step<Next> {
-    s.phase = phase::NEW_INGRESS;
-    match policy::ask_server(k, s)? {
-        Ask::Program(slot) => Ok(Next::Policy(slot)),
-        Ask::Allowed => admit(k, s),
-    }
-}
-
-/// Both ends allow it.
-#[inline(always)]
-pub fn admit<F: Family, K: Kernel<F>>(k: &K, s: &mut State<F>) -> Step<Next> {
-    flow::create(k, s)?;
-    exit::leave(k, s)
+pub fn allowed<F: Family>(s: &mut State<F>) {
+    s.phase = s.phase.wrapping_add(1);
 }

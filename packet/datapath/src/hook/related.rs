@@ -25,35 +25,40 @@ pub fn related<F: Family, K: Kernel<F>>(k: &K, s: &mut State<F>) -> Next {
 
 /// Where things are inside the error.
 #[derive(Clone, Copy)]
-struct Quote<A> {
+struct Quote {
     ip_offset: u32,
     transport_offset: u32,
-    tuple: Tuple<A>,
 }
 
 #[inline(always)]
 fn translate<F: Family, K: Kernel<F>>(k: &K, s: &mut State<F>) -> Step<Next> {
     let quote = read_quote(k, s)?;
     // The error goes to whom the quoted packet came from: it travels with the other direction.
-    let key = F::flow_key(&quote.tuple.reversed());
-    let found = k.flow(&key, |f| *f).or_else(|| k.half_open(&key, |f| *f));
-    let Some(entry) = found else { return unrelated(k, s) };
-    let error = s.tuple;
-    s.flow = entry;
+    let travels = s.translated.reversed();
+    s.partner = F::flow_key(&travels);
+    if !find(k, s) {
+        return unrelated(k, s);
+    }
     if !policy::is_current(k, s)? {
         return Err(DropReason::IcmpUnrelated);
     }
-    s.tuple = quote.tuple.reversed();
-    let inner = nat::translated(k, &s.tuple, &s.flow)?.reversed();
-    s.tuple = error;
-    let outer = outer_addresses::<F>(&error, &quote.tuple, &inner);
-    if entry.core().flags & (flags::NAT_DESTINATION | flags::NAT_SOURCE) != 0 {
+    let inner = nat::translated(k, &travels, &s.flow)?.reversed();
+    let outer = outer_addresses::<F>(&s.tuple, &s.translated, &inner);
+    if s.flow.core().flags & (flags::NAT_DESTINATION | flags::NAT_SOURCE) != 0 {
         write(k, s, &quote, &inner, &outer).ok_or(DropReason::RewriteFailed)?;
     }
     // Addresses are done: what is left is the way out.
     s.flow.core_mut().flags &= flags::REPLY | flags::CLIENT_POLICY | flags::SERVER_POLICY;
     s.tuple = outer;
     exit::leave(k, s)
+}
+
+/// Copies the entry under the key in `s.partner` to `s.flow`; whether there is one.
+#[inline(always)]
+fn find<F: Family, K: Kernel<F>>(k: &K, s: &mut State<F>) -> bool {
+    let flow = &mut s.flow;
+    k.flow(&s.partner, |entry| *flow = *entry).is_some()
+        || k.half_open(&s.partner, |entry| *flow = *entry).is_some()
 }
 
 /// To the host itself an error may mean something; to a pod, only its own flows'.
@@ -69,12 +74,14 @@ fn unrelated<F: Family, K: Kernel<F>>(k: &K, s: &State<F>) -> Step<Next> {
     Err(DropReason::IcmpUnrelated)
 }
 
+/// Reads the quoted packet's ends into `s.translated`.
 #[inline(always)]
-fn read_quote<F: Family, K: Kernel<F>>(k: &K, s: &State<F>) -> Step<Quote<F::Addr>> {
+fn read_quote<F: Family, K: Kernel<F>>(k: &K, s: &mut State<F>) -> Step<Quote> {
     let ip_offset = s.transport_offset.wrapping_add(Icmp4Header::LEN as u32);
     let ip = F::parse_quoted(k, ip_offset).map_err(|_| DropReason::IcmpUnrelated)?;
     let transport_offset = ip_offset.wrapping_add(ip.header_bytes);
-    let mut tuple = Tuple {
+    let tuple = &mut s.translated;
+    *tuple = Tuple {
         source: ip.source,
         destination: ip.destination,
         source_port: Be16::ZERO,
@@ -95,7 +102,7 @@ fn read_quote<F: Family, K: Kernel<F>>(k: &K, s: &State<F>) -> Step<Quote<F::Add
         tuple.source_port = header.echo_id();
         tuple.destination_port = header.echo_id();
     }
-    Ok(Quote { ip_offset, transport_offset, tuple })
+    Ok(Quote { ip_offset, transport_offset })
 }
 
 /// The error's own addresses: its destination is the quoted source; its source changes only when the
@@ -119,22 +126,23 @@ fn outer_addresses<F: Family>(
 #[inline(always)]
 fn write_quoted_checksum<F: Family, K: Kernel<F>>(
     k: &K,
-    quote: &Quote<F::Addr>,
+    quote: &Quote,
+    old: &Tuple<F::Addr>,
     inner: &Tuple<F::Addr>,
     ports: Delta,
 ) -> Option<Delta> {
-    let (offset, udp) = match IpProtocol(quote.tuple.protocol) {
+    let (offset, udp) = match IpProtocol(old.protocol) {
         IpProtocol::TCP => (TcpHeader::CHECKSUM_OFFSET, false),
         IpProtocol::UDP => (UdpHeader::CHECKSUM_OFFSET, true),
         _ => return Some(Delta::NONE),
     };
     let at = quote.transport_offset.wrapping_add(offset as u32);
-    let Some(old) = k.load::<Be16>(at) else { return Some(Delta::NONE) };
-    let delta = F::address_delta(ports, &quote.tuple.source, &inner.source);
-    let delta = F::address_delta(delta, &quote.tuple.destination, &inner.destination);
-    let new = if udp { delta.apply_udp(old) } else { delta.apply(old) };
+    let Some(before) = k.load::<Be16>(at) else { return Some(Delta::NONE) };
+    let delta = F::address_delta(ports, &old.source, &inner.source);
+    let delta = F::address_delta(delta, &old.destination, &inner.destination);
+    let new = if udp { delta.apply_udp(before) } else { delta.apply(before) };
     k.store(at, new)?;
-    Some(Delta::NONE.word16(old, new))
+    Some(Delta::NONE.word16(before, new))
 }
 
 /// Rewrites the quoted packet, the outer header, and the error's checksum, which covers the quote.
@@ -142,11 +150,11 @@ fn write_quoted_checksum<F: Family, K: Kernel<F>>(
 fn write<F: Family, K: Kernel<F>>(
     k: &K,
     s: &State<F>,
-    quote: &Quote<F::Addr>,
+    quote: &Quote,
     inner: &Tuple<F::Addr>,
     outer: &Tuple<F::Addr>,
 ) -> Option<()> {
-    let old = &quote.tuple;
+    let old = &s.translated;
     // An IPv4 header's checksum makes up for its addresses, so only IPv6's count.
     let mut delta = Delta::NONE;
     if F::VERSION == 6 {
@@ -164,7 +172,7 @@ fn write<F: Family, K: Kernel<F>>(
         let ports = Delta::NONE
             .word16(old.source_port, inner.source_port)
             .word16(old.destination_port, inner.destination_port);
-        delta = delta.and(ports).and(write_quoted_checksum::<F, K>(k, quote, inner, ports)?);
+        delta = delta.and(ports).and(write_quoted_checksum::<F, K>(k, quote, old, inner, ports)?);
     }
     let checksum = s.transport_offset.wrapping_add(Icmp4Header::CHECKSUM_OFFSET as u32);
     if F::VERSION == 6 {

@@ -16,12 +16,11 @@ pub fn resume<F: Family, K: Kernel<F>>(k: &K, s: &mut State<F>) -> Next {
 
 #[inline(always)]
 fn resumed<F: Family, K: Kernel<F>>(k: &K, s: &mut State<F>) -> Step<Next> {
-    policy::answer(k, s)?;
     match s.phase {
-        phase::NEW_EGRESS => known::new_server(k, s),
-        phase::NEW_INGRESS => known::admit(k, s),
-        phase::AGAIN_EGRESS => known::known_server(k, s),
-        phase::AGAIN_INGRESS => known::readmit(k, s),
-        _ => Err(DropReason::Internal),
+        phase::NEW_EGRESS | phase::NEW_INGRESS | phase::AGAIN_EGRESS | phase::AGAIN_INGRESS => {}
+        _ => return Err(DropReason::Internal),
     }
+    policy::answer(k, s)?;
+    known::allowed(s);
+    known::proceed(k, s)
 }

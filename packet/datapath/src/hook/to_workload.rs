@@ -5,7 +5,7 @@ use crate::family::Family;
 use crate::kernel::Kernel;
 use crate::stage::flow::Found;
 use crate::stage::{exit, flow, parse};
-use crate::state::State;
+use crate::state::{State, phase};
 use crate::verdict::{Next, Step, Verdict};
 use tortie_abi::DropReason;
 use tortie_abi::flow::flags;
@@ -32,24 +32,31 @@ fn entering<F: Family, K: Kernel<F>>(k: &K, s: &mut State<F>) -> Step<Next> {
         return Ok(Next::Related);
     }
     match flow::lookup(k, s)? {
-        Found::Known => known::known(k, s),
-        Found::New => opening(k, s),
+        Found::Known => known::recognise(k, s)?,
+        Found::New => {
+            if let Some(next) = opening(k, s)? {
+                return Ok(next);
+            }
+        }
     }
+    known::proceed(k, s)
 }
 
 /// The node always reaches its own pods; what it forwards for others meets their policy.
 #[inline(always)]
-fn opening<F: Family, K: Kernel<F>>(k: &K, s: &mut State<F>) -> Step<Next> {
+fn opening<F: Family, K: Kernel<F>>(k: &K, s: &mut State<F>) -> Step<Option<Next>> {
     s.translated = s.tuple;
     s.target = k.endpoint(s.slot, |e| e.id).ok_or(DropReason::Internal)?;
     let from_host = matches!(k.route(&s.tuple.source), Some(r) if r.kind == Kind::Host as u8);
     if from_host {
         s.flow_flags |= flags::FROM_HOST;
-        return known::admit(k, s);
+        s.phase = phase::NEW_ALLOWED;
+        return Ok(None);
     }
     if !parse::opens(s) {
         return Err(DropReason::NoFlow);
     }
     s.server_slot = s.slot;
-    known::new(k, s)
+    s.phase = phase::NEW_EGRESS;
+    Ok(None)
 }

@@ -15,13 +15,26 @@ use tortie_wire::Mac;
 /// Rewrites the packet as its flow says and sends it on its way.
 #[inline(always)]
 pub fn leave<F: Family, K: Packet + Topology<F>>(k: &K, s: &mut State<F>) -> Step<Next> {
+    let verdict = match way(k, s)? {
+        Next::Verdict(verdict) => verdict,
+        other => return Ok(other),
+    };
+    nat::rewrite(k, s)?;
+    if verdict != Verdict::Pass {
+        F::decrement_ttl(k, IP_OFFSET).ok_or(DropReason::RewriteFailed)?;
+    }
+    Ok(verdict.into())
+}
+
+/// Which way out, before the rewrite.
+#[inline(always)]
+fn way<F: Family, K: Packet + Topology<F>>(k: &K, s: &mut State<F>) -> Step<Next> {
     if s.is_at(Hook::ToWorkload) {
         check_own(k, s)?;
-        nat::rewrite(k, s)?;
         return Ok(Verdict::Pass.into());
     }
     match s.flow.core().target.kind() {
-        TargetKind::Host => to_host(k, s),
+        TargetKind::Host => Ok(Verdict::Pass.into()),
         TargetKind::Endpoint => to_endpoint(k, s),
         TargetKind::NextHop => to_next_hop(k, s),
         TargetKind::Unknown => Err(DropReason::Internal),
@@ -33,12 +46,6 @@ pub fn leave<F: Family, K: Packet + Topology<F>>(k: &K, s: &mut State<F>) -> Ste
 fn check_own<F: Family, K: Topology<F>>(k: &K, s: &State<F>) -> Step<()> {
     let id = k.endpoint(s.slot, |e| e.id).ok_or(DropReason::Internal)?;
     if id == s.flow.core().target { Ok(()) } else { Err(DropReason::TargetGone) }
-}
-
-#[inline(always)]
-fn to_host<F: Family, K: Packet + Topology<F>>(k: &K, s: &State<F>) -> Step<Next> {
-    nat::rewrite(k, s)?;
-    Ok(Verdict::Pass.into())
 }
 
 /// Tells to-workload that this packet has been judged for the interface it is sent out of. A packet that
@@ -72,9 +79,7 @@ fn to_endpoint<F: Family, K: Packet + Topology<F>>(k: &K, s: &mut State<F>) -> S
     if s.ip.ttl <= 1 {
         return ttl_exceeded(k, s);
     }
-    nat::rewrite(k, s)?;
     store_macs(k, macs)?;
-    F::decrement_ttl(k, IP_OFFSET).ok_or(DropReason::RewriteFailed)?;
     if k.settings(|c| c.flags & flags::NO_REDIRECT_PEER != 0).ok_or(DropReason::Internal)? {
         mark_seen(k)?;
         return Ok(Verdict::Interface { ifindex }.into());
@@ -90,7 +95,10 @@ fn store_macs<K: Packet>(k: &K, macs: [Mac; 2]) -> Step<()> {
 #[inline(always)]
 fn to_next_hop<F: Family, K: Packet + Topology<F>>(k: &K, s: &mut State<F>) -> Step<Next> {
     let target = s.flow.core().target;
-    let (id, mtu_bytes) = k.next_hop(target.slot(), |n| (n.id, n.mtu_bytes)).ok_or(DropReason::Internal)?;
+    let slot = target.slot();
+    let (id, mtu_bytes, ifindex, address) = k
+        .next_hop(slot, |n| (n.id, n.mtu_bytes, n.ifindex, F::widen(&F::next_hop_address(n))))
+        .ok_or(DropReason::Internal)?;
     if id != target {
         return Err(DropReason::TargetGone);
     }
@@ -100,9 +108,7 @@ fn to_next_hop<F: Family, K: Packet + Topology<F>>(k: &K, s: &mut State<F>) -> S
     if s.ip.total_bytes > mtu_bytes && !k.is_aggregate() {
         return too_big(k, s, mtu_bytes);
     }
-    nat::rewrite(k, s)?;
-    F::decrement_ttl(k, IP_OFFSET).ok_or(DropReason::RewriteFailed)?;
-    Ok(Verdict::Neighbour { slot: target.slot() }.into())
+    Ok(Verdict::Neighbour { slot, ifindex, address }.into())
 }
 
 /// A router would answer; so does the node.
@@ -118,7 +124,7 @@ fn ttl_exceeded<F: Family, K: Topology<F>>(k: &K, s: &mut State<F>) -> Step<Next
 #[inline(always)]
 fn too_big<F: Family, K: Packet + Topology<F>>(k: &K, s: &mut State<F>, mtu_bytes: u32) -> Step<Next> {
     if s.ip.dont_fragment == 0 {
-        return to_host(k, s);
+        return Ok(Verdict::Pass.into());
     }
     s.reason = DropReason::TooBig as u16;
     s.answer = answer::TOO_BIG;

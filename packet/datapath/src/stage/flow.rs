@@ -3,7 +3,7 @@
 //! directions' entries agree on state and generation after every transition.
 
 use crate::family::{Family, FlowEntry};
-use crate::kernel::{Flows, Insert, Kernel, TableFull, Topology};
+use crate::kernel::{Flows, Insert, Kernel, Random, TableFull, Topology};
 use crate::stage::{nat, tcp};
 use crate::state::State;
 use crate::verdict::Step;
@@ -34,6 +34,19 @@ pub enum Found {
     Known,
 }
 
+/// What a packet means to its flow, beyond being counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Effect {
+    /// Nothing.
+    Nothing,
+    /// The flow's state changes.
+    Becomes(Life),
+    /// The other side has spoken: the flow moves to the main table, with this state.
+    Answered(Life),
+    /// The flow is forgotten; the packet then belongs to a flow that is still known, or not.
+    Forgotten(Found),
+}
+
 /// Finds the packet's flow, counts the packet and follows the flow's state. A flow whose endpoint or next
 /// hop is gone is forgotten.
 #[inline(always)]
@@ -46,15 +59,30 @@ pub fn lookup<F: Family, K: Kernel<F>>(k: &K, s: &mut State<F>) -> Step<Found> {
             None => return Ok(Found::New),
         },
     };
-    if is_stale::<F, K>(k, s.flow.core().target) {
-        forget(k, s, &key)?;
-        return Ok(Found::New);
+    let stale = is_stale::<F, K>(k, s.flow.core().target);
+    if table == Table::Main && !eventful && !stale {
+        return Ok(Found::Known);
     }
-    match table {
-        Table::Main if !eventful => Ok(Found::Known),
-        Table::Main => follow_main(k, s, &key),
-        Table::HalfOpen => follow_half_open(k, s, &key),
+    s.partner = nat::partner(k, &s.tuple, &s.flow)?;
+    let effect = match table {
+        _ if stale => Effect::Forgotten(Found::New),
+        Table::Main => follow_main(k, s),
+        Table::HalfOpen => follow_half_open(s),
+    };
+    match effect {
+        Effect::Nothing => return Ok(Found::Known),
+        Effect::Becomes(life) => s.flow.core_mut().state = life as u8,
+        Effect::Answered(life) => {
+            s.flow.core_mut().state = life as u8;
+            promote(k, s, &key)?;
+        }
+        Effect::Forgotten(found) => {
+            forget(k, s, &key);
+            return Ok(found);
+        }
     }
+    set_state(k, s, &key);
+    Ok(Found::Known)
 }
 
 /// Does the target name an endpoint or next hop that is not there any more?
@@ -62,20 +90,18 @@ pub fn lookup<F: Family, K: Kernel<F>>(k: &K, s: &mut State<F>) -> Step<Found> {
 pub fn is_stale<F: Family, K: Topology<F>>(k: &K, target: Target) -> bool {
     match target.kind() {
         TargetKind::Host => false,
-        TargetKind::Endpoint => k.endpoint(target.slot(), |e| e.id) != Some(target),
-        TargetKind::NextHop => k.next_hop(target.slot(), |n| n.id) != Some(target),
+        TargetKind::Endpoint => !k.endpoint(target.slot(), |e| e.id == target).unwrap_or(false),
+        TargetKind::NextHop => !k.next_hop(target.slot(), |n| n.id == target).unwrap_or(false),
         TargetKind::Unknown => true,
     }
 }
 
 #[inline(always)]
-fn forget<F: Family, K: Kernel<F>>(k: &K, s: &State<F>, key: &F::FlowKey) -> Step<()> {
-    let partner = nat::partner(k, &s.tuple, &s.flow)?;
-    for key in [key, &partner] {
+fn forget<F: Family, K: Kernel<F>>(k: &K, s: &State<F>, key: &F::FlowKey) {
+    for key in [key, &s.partner] {
         k.remove_flow(key);
         k.remove_half_open(key);
     }
-    Ok(())
 }
 
 /// Counts the packet and copies the entry into the state. Whether there is more to do than forward.
@@ -105,77 +131,61 @@ fn touch<F: Family>(entry: &mut F::Flow, s: &mut State<F>) -> bool {
 
 /// A main-table entry that is not plainly established, or a segment with a meaning.
 #[inline(always)]
-fn follow_main<F: Family, K: Kernel<F>>(k: &K, s: &mut State<F>, key: &F::FlowKey) -> Step<Found> {
+fn follow_main<F: Family, K: Flows<F>>(k: &K, s: &mut State<F>) -> Effect {
     if s.tuple.protocol != IpProtocol::TCP.0 {
-        return Ok(Found::Known);
+        return Effect::Nothing;
     }
-    let partner = nat::partner(k, &s.tuple, &s.flow)?;
     let life = s.flow.core().state;
     if s.tcp().is_opening() {
         if tcp::is_over(life) {
-            forget(k, s, key)?;
-            return Ok(Found::New);
+            return Effect::Forgotten(Found::New);
         }
         // On a live flow: nothing is believed, policy is asked again.
         s.flow.core_mut().generation = !s.flow.core().generation;
-        return Ok(Found::Known);
+        return Effect::Nothing;
     }
-    let partner_seen = k.flow(&partner, |p| p.core().tcp_seen).unwrap_or(0);
+    let partner_seen = k.flow(&s.partner, |p| p.core().tcp_seen).unwrap_or(0);
     let before = Life::from_byte(life).unwrap_or(Life::Established);
     let after = tcp::next_state(s, before, partner_seen);
-    if after != before {
-        set_state(k, s, key, &partner, after);
-    }
-    Ok(Found::Known)
+    if after == before { Effect::Nothing } else { Effect::Becomes(after) }
 }
 
+/// Writes the state in `s.flow` into both directions' entries.
 #[inline(always)]
-fn set_state<F: Family, K: Flows<F>>(
-    k: &K,
-    s: &mut State<F>,
-    key: &F::FlowKey,
-    partner: &F::FlowKey,
-    life: Life,
-) {
-    s.flow.core_mut().state = life as u8;
-    let _ = k.flow(key, |entry| entry.core_mut().state = life as u8);
-    let _ = k.flow(partner, |entry| entry.core_mut().state = life as u8);
+fn set_state<F: Family, K: Flows<F>>(k: &K, s: &State<F>, key: &F::FlowKey) {
+    let life = s.flow.core().state;
+    let _ = k.flow(key, |entry| entry.core_mut().state = life);
+    let _ = k.flow(&s.partner, |entry| entry.core_mut().state = life);
 }
 
 /// A half-open entry: the first side speaks again, or the other side answers.
 #[inline(always)]
-fn follow_half_open<F: Family, K: Kernel<F>>(k: &K, s: &mut State<F>, key: &F::FlowKey) -> Step<Found> {
+fn follow_half_open<F: Family>(s: &State<F>) -> Effect {
     let reply = s.flow.core().flags & flags::REPLY != 0;
-    let is_tcp = s.tuple.protocol == IpProtocol::TCP.0;
-    if is_tcp && s.tcp().intersects(TcpFlags::RST) {
-        forget(k, s, key)?;
-        return Ok(Found::Known);
+    if s.tuple.protocol != IpProtocol::TCP.0 {
+        return if reply { Effect::Answered(Life::Established) } else { Effect::Nothing };
     }
-    if !reply || (is_tcp && !s.tcp().is_answer()) {
-        return Ok(Found::Known);
+    if s.tcp().intersects(TcpFlags::RST) {
+        return Effect::Forgotten(Found::Known);
     }
-    let life = if is_tcp { Life::SynReceived } else { Life::Established };
-    promote(k, s, key, life)?;
-    Ok(Found::Known)
+    if reply && s.tcp().is_answer() { Effect::Answered(Life::SynReceived) } else { Effect::Nothing }
 }
 
 /// Both sides have spoken: both entries move to the main table, or the flow is refused.
 #[inline(always)]
-fn promote<F: Family, K: Kernel<F>>(k: &K, s: &mut State<F>, key: &F::FlowKey, life: Life) -> Step<()> {
-    let partner = nat::partner(k, &s.tuple, &s.flow)?;
+fn promote<F: Family, K: Flows<F>>(k: &K, s: &State<F>, key: &F::FlowKey) -> Step<()> {
     let full = |TableFull| DropReason::FlowTableFull;
-    if !k.promote(&partner).map_err(full)? {
+    if !k.promote(&s.partner).map_err(full)? {
         // Evicted in a flood: the client's retransmission starts the flow anew.
         k.remove_half_open(key);
         return Err(DropReason::NoFlow);
     }
     if let Err(e) = k.promote(key) {
-        k.remove_flow(&partner);
+        k.remove_flow(&s.partner);
         return Err(full(e));
     }
     k.remove_half_open(key);
-    k.remove_half_open(&partner);
-    set_state(k, s, key, &partner, life);
+    k.remove_half_open(&s.partner);
     Ok(())
 }
 
@@ -199,29 +209,31 @@ fn insert_reply<F: Family, K: Kernel<F>>(k: &K, s: &mut State<F>) -> Step<()> {
     let translated = s.flow_flags & (flags::NAT_DESTINATION | flags::HAIRPIN) != 0;
     let mut attempt: u32 = 0;
     while attempt < PORT_ATTEMPTS {
-        let reply = reply_entry(s);
-        let forward = forward_entry(s);
-        let key = nat::partner(k, &s.tuple, &forward)?;
-        if !translated {
-            return match k.insert_half_open(&key, &reply, true) {
-                Insert::Full => Err(DropReason::FlowTableFull),
-                Insert::Done | Insert::Exists => Ok(()),
-            };
+        // One after the other through `s.flow`: two entries on the stack would be too much.
+        s.flow = forward_entry(s);
+        s.partner = nat::partner(k, &s.tuple, &s.flow)?;
+        s.flow = reply_entry(s);
+        let taken = translated && k.flow(&s.partner, |_| ()).is_some();
+        let inserted =
+            if taken { Insert::Exists } else { k.insert_half_open(&s.partner, &s.flow, !translated) };
+        match inserted {
+            Insert::Done => return Ok(()),
+            Insert::Full => return Err(DropReason::FlowTableFull),
+            Insert::Exists => move_port(k, s)?,
         }
-        if k.flow(&key, |_| ()).is_none() {
-            match k.insert_half_open(&key, &reply, false) {
-                Insert::Done => return Ok(()),
-                Insert::Full => return Err(DropReason::FlowTableFull),
-                Insert::Exists => {}
-            }
-        }
-        let (first, last) =
-            k.settings(|c| (c.port_range_first, c.port_range_last)).ok_or(DropReason::Internal)?;
-        s.flow_flags |= flags::PORT_MOVED;
-        s.other_port = nat::moved_port(k.random(), first, last);
         attempt = attempt.wrapping_add(1);
     }
     Err(DropReason::SourcePortCollision)
+}
+
+/// Another client port, at random.
+#[inline(always)]
+fn move_port<F: Family, K: Topology<F> + Random>(k: &K, s: &mut State<F>) -> Step<()> {
+    let (first, last) =
+        k.settings(|c| (c.port_range_first, c.port_range_last)).ok_or(DropReason::Internal)?;
+    s.flow_flags |= flags::PORT_MOVED;
+    s.other_port = nat::moved_port(k.random(), first, last);
+    Ok(())
 }
 
 #[inline(always)]
@@ -274,8 +286,8 @@ fn reply_entry<F: Family>(s: &State<F>) -> F::Flow {
 pub fn set_generation<F: Family, K: Flows<F> + Topology<F>>(k: &K, s: &mut State<F>) -> Step<()> {
     let generation = s.generation;
     let key = F::flow_key(&s.tuple);
-    let partner = nat::partner(k, &s.tuple, &s.flow)?;
-    for key in [&key, &partner] {
+    s.partner = nat::partner(k, &s.tuple, &s.flow)?;
+    for key in [&key, &s.partner] {
         if k.flow(key, |entry| entry.core_mut().generation = generation).is_none() {
             let _ = k.half_open(key, |entry| entry.core_mut().generation = generation);
         }

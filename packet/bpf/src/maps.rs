@@ -1,0 +1,173 @@
+//! The maps, with the types of `tortie-abi`, and which of them a family uses.
+//!
+//! Owns: one static for each entry of [`tortie_abi::maps`], under its name there, and the scratch memory.
+//! Does not: repeat a size or a flag of the list.
+
+use crate::map::{Map, Programs, Ring};
+use tortie_abi::counter::{Counter, CounterKey};
+use tortie_abi::endpoint::{Endpoint, NextHop};
+use tortie_abi::policy::PolicyIo;
+use tortie_abi::route::Route;
+use tortie_abi::service::{BackendKey, Frontend};
+use tortie_abi::settings::Settings;
+use tortie_abi::sweep::Sweep;
+use tortie_abi::{maps, stage, v4, v6};
+use tortie_datapath::{Family, State, V4, V6};
+use tortie_wire::{Ip4, Ip6};
+
+macro_rules! maps {
+    ($($symbol:literal $name:ident: $type:ty;)+) => {
+        $(
+            #[unsafe(export_name = $symbol)]
+            #[unsafe(link_section = "maps")]
+            pub static $name: $type = {
+                assert!(same(maps::$name.name, $symbol));
+                <$type>::new(&maps::$name)
+            };
+        )+
+        const _: () = assert!([$($symbol,)+].len() == maps::ALL.len());
+    };
+}
+
+const fn same(a: &str, b: &str) -> bool {
+    let (mut a, mut b) = (a.as_bytes(), b.as_bytes());
+    while let ([x, rest_a @ ..], [y, rest_b @ ..]) = (a, b) {
+        if *x != *y {
+            return false;
+        }
+        (a, b) = (rest_a, rest_b);
+    }
+    a.is_empty() && b.is_empty()
+}
+
+maps! {
+    "flow4" FLOW4: Map<v4::FlowKey, v4::Flow>;
+    "flow6" FLOW6: Map<v6::FlowKey, v6::Flow>;
+    "half_open4" HALF_OPEN4: Map<v4::FlowKey, v4::Flow>;
+    "half_open6" HALF_OPEN6: Map<v6::FlowKey, v6::Flow>;
+    "route4" ROUTE4: Map<v4::PrefixKey, Route>;
+    "route6" ROUTE6: Map<v6::PrefixKey, Route>;
+    "frontend4" FRONTEND4: Map<v4::FrontendKey, Frontend>;
+    "frontend6" FRONTEND6: Map<v6::FrontendKey, Frontend>;
+    "backend4" BACKEND4: Map<BackendKey, v4::Backend>;
+    "backend6" BACKEND6: Map<BackendKey, v6::Backend>;
+    "fragment4" FRAGMENT4: Map<v4::FragmentKey, [u8; 4]>;
+    "fragment6" FRAGMENT6: Map<v6::FragmentKey, [u8; 4]>;
+    "class_addr4" CLASS_ADDR4: Map<v4::AddressKey, u32>;
+    "class_addr6" CLASS_ADDR6: Map<v6::AddressKey, u32>;
+    "class_net4" CLASS_NET4: Map<v4::PrefixKey, u32>;
+    "class_net6" CLASS_NET6: Map<v6::PrefixKey, u32>;
+    "endpoint" ENDPOINT: Map<u32, Endpoint>;
+    "next_hop" NEXT_HOP: Map<u32, NextHop>;
+    "settings" SETTINGS: Map<u32, Settings>;
+    "policy" POLICY: Programs;
+    "stage" STAGE: Programs;
+    "policy_io" POLICY_IO: Map<u32, PolicyIo>;
+    "rule_counter" RULE_COUNTER: Map<u32, Counter>;
+    "counter" COUNTER: Map<CounterKey, Counter>;
+    "event" EVENT: Ring;
+    "event_lost" EVENT_LOST: Map<u32, u64>;
+    "sweep" SWEEP: Map<u32, Sweep>;
+}
+
+/// One packet's state, per CPU: it lives and dies with the programs.
+#[unsafe(export_name = "scratch4")]
+#[unsafe(link_section = "maps")]
+static SCRATCH4: Map<u32, State<V4>> = Map::scratch();
+
+/// As `scratch4`.
+#[unsafe(export_name = "scratch6")]
+#[unsafe(link_section = "maps")]
+static SCRATCH6: Map<u32, State<V6>> = Map::scratch();
+
+/// The maps and the constant tail calls of one family.
+pub trait Tables: Family {
+    /// Key of the longest-prefix maps.
+    type PrefixKey;
+    /// Key of the exact-address map.
+    type AddressKey;
+    /// Main flow table.
+    const FLOW: &'static Map<Self::FlowKey, Self::Flow>;
+    /// Half-open flow table.
+    const HALF_OPEN: &'static Map<Self::FlowKey, Self::Flow>;
+    /// Routes.
+    const ROUTE: &'static Map<Self::PrefixKey, Route>;
+    /// Service front ends.
+    const FRONTEND: &'static Map<Self::FrontendKey, Frontend>;
+    /// Service back ends.
+    const BACKEND: &'static Map<BackendKey, Self::Backend>;
+    /// Ports of fragments.
+    const FRAGMENT: &'static Map<Self::FragmentKey, [u8; 4]>;
+    /// Classes of addresses.
+    const CLASS_ADDR: &'static Map<Self::AddressKey, u32>;
+    /// Classes of prefixes.
+    const CLASS_NET: &'static Map<Self::PrefixKey, u32>;
+    /// State.
+    const SCRATCH: &'static Map<u32, State<Self>>;
+    /// Slot of the answer program in `stage`.
+    const REPLY: u32;
+    /// Slot of the ICMP error program in `stage`.
+    const RELATED: u32;
+    /// Element of `sweep`.
+    const SWEEP: u32;
+    /// `AF_INET` or `AF_INET6`.
+    const ADDRESS_FAMILY: u32;
+
+    /// Looks up one address.
+    fn prefix_key(address: &Self::Addr) -> Self::PrefixKey;
+    /// Looks up one address.
+    fn address_key(address: &Self::Addr) -> Self::AddressKey;
+}
+
+macro_rules! tables {
+    ($family:ident, $addr:ty, $layouts:ident, [$flow:ident, $half_open:ident, $route:ident, $frontend:ident,
+     $backend:ident, $fragment:ident, $class_addr:ident, $class_net:ident, $scratch:ident], $reply:ident,
+     $related:ident, $sweep:literal, $address_family:literal) => {
+        impl Tables for $family {
+            type PrefixKey = $layouts::PrefixKey;
+            type AddressKey = $layouts::AddressKey;
+            const FLOW: &'static Map<Self::FlowKey, Self::Flow> = &$flow;
+            const HALF_OPEN: &'static Map<Self::FlowKey, Self::Flow> = &$half_open;
+            const ROUTE: &'static Map<Self::PrefixKey, Route> = &$route;
+            const FRONTEND: &'static Map<Self::FrontendKey, Frontend> = &$frontend;
+            const BACKEND: &'static Map<BackendKey, Self::Backend> = &$backend;
+            const FRAGMENT: &'static Map<Self::FragmentKey, [u8; 4]> = &$fragment;
+            const CLASS_ADDR: &'static Map<Self::AddressKey, u32> = &$class_addr;
+            const CLASS_NET: &'static Map<Self::PrefixKey, u32> = &$class_net;
+            const SCRATCH: &'static Map<u32, State<Self>> = &$scratch;
+            const REPLY: u32 = stage::$reply;
+            const RELATED: u32 = stage::$related;
+            const SWEEP: u32 = $sweep;
+            const ADDRESS_FAMILY: u32 = $address_family;
+            #[inline(always)]
+            fn prefix_key(address: &$addr) -> Self::PrefixKey {
+                $layouts::PrefixKey::host(*address)
+            }
+            #[inline(always)]
+            fn address_key(address: &$addr) -> Self::AddressKey {
+                $layouts::AddressKey { address: *address }
+            }
+        }
+    };
+}
+
+tables!(
+    V4,
+    Ip4,
+    v4,
+    [FLOW4, HALF_OPEN4, ROUTE4, FRONTEND4, BACKEND4, FRAGMENT4, CLASS_ADDR4, CLASS_NET4, SCRATCH4],
+    REPLY4,
+    RELATED4,
+    0,
+    2
+);
+tables!(
+    V6,
+    Ip6,
+    v6,
+    [FLOW6, HALF_OPEN6, ROUTE6, FRONTEND6, BACKEND6, FRAGMENT6, CLASS_ADDR6, CLASS_NET6, SCRATCH6],
+    REPLY6,
+    RELATED6,
+    1,
+    10
+);

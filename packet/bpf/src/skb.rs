@@ -1,0 +1,187 @@
+//! The packet: `struct __sk_buff` behind [`Packet`].
+//!
+//! Invariant: packet memory is only read and written by value. `data` and `data_end` are read anew for every
+//! access, since helpers move the packet; beyond the linear part helpers do the same work, slower.
+
+use crate::tables::Running;
+use aya_ebpf::bindings::{__sk_buff, BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR};
+use aya_ebpf::helpers::generated::bpf_csum_update;
+#[cfg(not(feature = "test-io"))]
+use aya_ebpf::helpers::generated::bpf_ktime_get_coarse_ns;
+use aya_ebpf::helpers::{bpf_l4_csum_replace, bpf_skb_change_tail, bpf_skb_load_bytes, bpf_skb_store_bytes};
+use core::ffi::c_void;
+use core::mem::MaybeUninit;
+use core::ptr;
+use tortie_abi::Tick;
+use tortie_datapath::kernel::{ChecksumKind, Clock, Packet};
+use tortie_wire::checksum::Delta;
+use zerocopy::{FromBytes, Immutable, IntoBytes};
+
+/// The context of a tc program.
+#[derive(Clone, Copy)]
+pub struct Skb(*mut __sk_buff);
+
+/// A tc program.
+pub type Tc = Running<Skb>;
+
+/// Offsets beyond this are refused: the verifier wants to see a number, and no header is there.
+const MAX_OFFSET: u32 = 0x3fff;
+
+/// Reads a field of the context.
+macro_rules! field {
+    ($skb:expr, $($field:tt)+) => {{
+        let skb = $skb;
+        // SAFETY: the kernel gives the program a valid context for as long as it runs (see `Skb::new`).
+        // Volatile: a helper may change it behind the compiler's back.
+        unsafe { ptr::read_volatile(&raw const (*skb).$($field)+) }
+    }};
+}
+
+impl Skb {
+    /// # Safety
+    /// `context` is what the kernel called the program with.
+    #[inline(always)]
+    pub const unsafe fn new(context: *mut __sk_buff) -> Self {
+        Self(context)
+    }
+
+    /// For helpers.
+    #[inline(always)]
+    pub const fn as_ptr(self) -> *mut c_void {
+        self.0.cast()
+    }
+
+    /// What the preamble left: the slot of the endpoint.
+    #[inline(always)]
+    pub fn slot(self) -> u32 {
+        field!(self.0, cb[0])
+    }
+
+    /// Ethertype, as on the wire.
+    #[inline(always)]
+    pub fn ethertype(self) -> u16 {
+        (field!(self.0, protocol) as u16).to_be()
+    }
+
+    /// Where `size` bytes at `offset` start, when they are in the linear part.
+    #[inline(always)]
+    fn linear(self, offset: u32, size: usize) -> Option<*mut u8> {
+        let start = (field!(self.0, data) as usize).wrapping_add(offset as usize);
+        let end = field!(self.0, data_end) as usize;
+        if start.wrapping_add(size) <= end { Some(start as *mut u8) } else { None }
+    }
+}
+
+impl Clock for Tc {
+    #[cfg(not(feature = "test-io"))]
+    #[inline(always)]
+    fn now(&self) -> Tick {
+        // SAFETY: a helper without arguments.
+        Tick::from_nanos(unsafe { bpf_ktime_get_coarse_ns() })
+    }
+
+    #[cfg(feature = "test-io")]
+    #[inline(always)]
+    fn now(&self) -> Tick {
+        crate::test_io::now()
+    }
+}
+
+const ETHERTYPE_IPV6: u16 = 0x86dd;
+
+impl Packet for Tc {
+    #[inline(always)]
+    fn length(&self) -> u32 {
+        field!(self.0.0, len)
+    }
+
+    #[inline(always)]
+    fn load<T: FromBytes + IntoBytes>(&self, offset: u32) -> Option<T> {
+        if offset > MAX_OFFSET {
+            return None;
+        }
+        if let Some(start) = self.0.linear(offset, size_of::<T>()) {
+            // SAFETY: `size_of::<T>()` bytes from `start` are inside the packet, checked just now, and any
+            // bytes are a `T`. Alignment: the kernel pads frames so that IP headers are aligned to 4, and a
+            // machine where that is not enough makes the verifier refuse the program.
+            return Some(unsafe { ptr::read(start.cast()) });
+        }
+        let mut value = MaybeUninit::<T>::uninit();
+        // SAFETY: the helper fills exactly `size_of::<T>()` bytes, or fails.
+        let result = unsafe {
+            bpf_skb_load_bytes(self.0.as_ptr(), offset, value.as_mut_ptr().cast(), size_of::<T>() as u32)
+        };
+        // SAFETY: filled, and any bytes are a `T`.
+        if result == 0 { Some(unsafe { value.assume_init() }) } else { None }
+    }
+
+    #[inline(always)]
+    fn store<T: IntoBytes + Immutable>(&self, offset: u32, value: T) -> Option<()> {
+        if offset > MAX_OFFSET {
+            return None;
+        }
+        if let Some(start) = self.0.linear(offset, size_of::<T>()) {
+            // SAFETY: as in `load`; the verifier has made the linear part writable before the program.
+            unsafe { ptr::write(start.cast(), value) };
+            return Some(());
+        }
+        // SAFETY: `value` is `size_of::<T>()` initialised bytes without padding.
+        let result = unsafe {
+            bpf_skb_store_bytes(self.0.0, offset, ptr::from_ref(&value).cast(), size_of::<T>() as u32, 0)
+        };
+        if result == 0 { Some(()) } else { None }
+    }
+
+    #[inline(always)]
+    fn update_checksum(&self, offset: u32, delta: Delta, kind: ChecksumKind) -> Option<()> {
+        let (pseudo, udp) = match kind {
+            ChecksumKind::PseudoHeader { udp } => (BPF_F_PSEUDO_HDR as u64, udp),
+            ChecksumKind::Payload { udp } => (0, udp),
+        };
+        let mangled = if udp { BPF_F_MARK_MANGLED_0 as u64 } else { 0 };
+        let change = delta.to_kernel();
+        // SAFETY: a helper on our context; it checks the offset.
+        let result = unsafe { bpf_l4_csum_replace(self.0.0, offset, 0, change as u64, pseudo | mangled) };
+        // Of a sum over the whole packet, which some devices deliver, the helper takes away the change of the
+        // pseudo header. That is right for IPv4, whose header checksum hides its addresses from the sum. In
+        // IPv6 the addresses are in the sum, and the two changes cancel: it is put back. (Kernel 6.16 has a flag
+        // for that, which older ones refuse.)
+        if pseudo != 0 && self.0.ethertype() == ETHERTYPE_IPV6 {
+            // SAFETY: a helper on our context; it fails, as it should, when there is no such sum.
+            unsafe { bpf_csum_update(self.0.0, change) };
+        }
+        if result == 0 { Some(()) } else { None }
+    }
+
+    #[inline(always)]
+    fn resize(&self, length: u32) -> Option<()> {
+        // SAFETY: a helper on our context; packet pointers are never kept.
+        if unsafe { bpf_skb_change_tail(self.0.0, length, 0) } == 0 { Some(()) } else { None }
+    }
+
+    #[inline(always)]
+    fn has_vlan_tag(&self) -> bool {
+        field!(self.0.0, vlan_present) != 0
+    }
+
+    #[inline(always)]
+    fn is_aggregate(&self) -> bool {
+        field!(self.0.0, gso_size) != 0
+    }
+
+    #[inline(always)]
+    fn mark(&self) -> u32 {
+        field!(self.0.0, mark)
+    }
+
+    #[inline(always)]
+    fn set_mark(&self, mark: u32) {
+        // SAFETY: the context is valid, and tc programs may write this field.
+        unsafe { ptr::write_volatile(&raw mut (*self.0.0).mark, mark) };
+    }
+
+    #[inline(always)]
+    fn ifindex(&self) -> u32 {
+        field!(self.0.0, ifindex)
+    }
+}

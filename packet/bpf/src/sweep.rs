@@ -1,0 +1,125 @@
+//! Expiry: iterator programs over the flow tables, which remove in the kernel what is over.
+//!
+//! Reading the iterator's file runs the program on one entry after the other. Every [`SLICE`] entries it
+//! writes a byte, so that a reader who asks for one byte at a time sets the pace.
+
+use crate::map::Map;
+use crate::maps::{SWEEP, Tables};
+use crate::tables::{Running, add};
+use aya_ebpf::helpers::{bpf_ktime_get_ns, bpf_seq_write};
+use core::ffi::c_void;
+use core::ptr;
+use tortie_abi::Tick;
+use tortie_datapath::hook::sweep::{Fate, examine};
+use tortie_datapath::stage::flow::Table;
+use tortie_datapath::{V4, V6};
+
+/// `struct bpf_iter_meta`.
+#[repr(C)]
+struct Meta {
+    seq: *mut c_void,
+    session: u64,
+    number: u64,
+}
+
+/// `struct bpf_iter__bpf_map_elem`.
+#[repr(C)]
+pub struct Element {
+    meta: *mut Meta,
+    map: *mut c_void,
+    key: *mut c_void,
+    value: *mut c_void,
+}
+
+/// Entries between two bytes of output; a power of two.
+const SLICE: u64 = 1024;
+
+macro_rules! program {
+    ($(#[$doc:meta])* $name:ident, $family:ty, $table:expr) => {
+        $(#[$doc])*
+        #[unsafe(no_mangle)]
+        #[unsafe(link_section = "iter/bpf_map_elem")]
+        pub extern "C" fn $name(context: *const Element) -> i32 {
+            // SAFETY: this is the entry point: the kernel passes a valid context.
+            sweep::<$family>(unsafe { &*context }, $table);
+            0
+        }
+    };
+}
+
+program!(
+    /// Sweeps `flow4`.
+    sweep_flow4, V4, Table::Main
+);
+program!(
+    /// Sweeps `flow6`.
+    sweep_flow6, V6, Table::Main
+);
+program!(
+    /// Sweeps `half_open4`.
+    sweep_half4, V4, Table::HalfOpen
+);
+program!(
+    /// Sweeps `half_open6`.
+    sweep_half6, V6, Table::HalfOpen
+);
+
+#[inline(always)]
+fn sweep<F: Tables>(element: &Element, table: Table) {
+    let (key, value) = (element.key.cast::<F::FlowKey>(), element.value.cast::<F::Flow>());
+    if key.is_null() || value.is_null() {
+        return;
+    }
+    // SAFETY: not null, so they are an entry's; the kernel has checked when the iterator was made that the
+    // map's keys and values are at least as long as what is read here. Any bytes are a key and a value.
+    let (key, entry) = unsafe { (ptr::read(key), &*value) };
+    let k = Running(());
+    let (fate, partner) = examine::<F, _>(&k, table, &key, entry, now());
+    let tables = match table {
+        Table::Main => F::FLOW,
+        Table::HalfOpen => F::HALF_OPEN,
+    };
+    let removed = match fate {
+        Fate::Keep => 0,
+        Fate::Orphaned => remove(tables, &key),
+        Fate::Expired | Fate::Stale => remove(tables, &key).wrapping_add(remove(tables, &partner)),
+    };
+    report::<F>(fate, removed);
+    pace(element);
+}
+
+/// Iterators may not use the coarse clock.
+#[inline(always)]
+fn now() -> Tick {
+    // SAFETY: a helper without arguments.
+    Tick::from_nanos(unsafe { bpf_ktime_get_ns() })
+}
+
+#[inline(always)]
+fn remove<K, V>(table: &Map<K, V>, key: &K) -> u64 {
+    table.remove(key) as u64
+}
+
+#[inline(always)]
+fn report<F: Tables>(fate: Fate, removed: u64) {
+    SWEEP.with(&F::SWEEP, |sweep| {
+        add(&mut sweep.seen, 1);
+        match fate {
+            Fate::Keep => {}
+            Fate::Expired => add(&mut sweep.expired, removed),
+            Fate::Stale => add(&mut sweep.stale, removed),
+            Fate::Orphaned => add(&mut sweep.orphaned, removed),
+        }
+    });
+}
+
+#[inline(always)]
+fn pace(element: &Element) {
+    // SAFETY: the kernel's own record, valid while the program runs on this element.
+    let (seq, number) = unsafe { ((*element.meta).seq, (*element.meta).number) };
+    if number & SLICE.wrapping_sub(1) == SLICE.wrapping_sub(1) {
+        let mark = 0_u8;
+        // SAFETY: one byte of ours; a full buffer is the reader's to empty.
+        unsafe { bpf_seq_write(seq.cast(), ptr::from_ref(&mark).cast(), 1) };
+    }
+}

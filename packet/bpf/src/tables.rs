@@ -1,0 +1,152 @@
+//! The kernel traits that are maps and helpers, for every kind of program.
+
+use crate::map::{ANY, CREATE, EXISTS};
+use crate::maps::{ENDPOINT, NEXT_HOP, POLICY_IO, RULE_COUNTER, SETTINGS, Tables};
+use core::ptr;
+use tortie_abi::endpoint::{Endpoint, NextHop};
+use tortie_abi::policy::{NO_CLASS, PolicyIo};
+use tortie_abi::route::Route;
+use tortie_abi::service::{BackendKey, Frontend};
+use tortie_abi::settings::Settings;
+use tortie_datapath::kernel::{Flows, Fragments, Insert, Policies, Random, Services, TableFull, Topology};
+
+/// The running program, with its context `C`.
+pub struct Running<C>(pub C);
+
+impl<C> Random for Running<C> {
+    #[cfg(not(feature = "test-io"))]
+    #[inline(always)]
+    fn random(&self) -> u32 {
+        // SAFETY: a helper without arguments.
+        unsafe { aya_ebpf::helpers::bpf_get_prandom_u32() }
+    }
+
+    #[cfg(feature = "test-io")]
+    #[inline(always)]
+    fn random(&self) -> u32 {
+        crate::test_io::random()
+    }
+}
+
+impl<C, F: Tables> Flows<F> for Running<C> {
+    #[inline(always)]
+    fn flow<R>(&self, key: &F::FlowKey, f: impl FnOnce(&mut F::Flow) -> R) -> Option<R> {
+        F::FLOW.with(key, f)
+    }
+
+    #[inline(always)]
+    fn half_open<R>(&self, key: &F::FlowKey, f: impl FnOnce(&mut F::Flow) -> R) -> Option<R> {
+        F::HALF_OPEN.with(key, f)
+    }
+
+    #[inline(always)]
+    fn insert_half_open(&self, key: &F::FlowKey, flow: &F::Flow, replace: bool) -> Insert {
+        match F::HALF_OPEN.update(key, flow, if replace { ANY } else { CREATE }) {
+            Ok(()) => Insert::Done,
+            Err(EXISTS) => Insert::Exists,
+            Err(_) => Insert::Full,
+        }
+    }
+
+    #[inline(always)]
+    fn promote(&self, key: &F::FlowKey) -> Result<bool, TableFull> {
+        match F::HALF_OPEN.with(key, |flow| F::FLOW.update(key, flow, ANY)) {
+            None => Ok(false),
+            Some(Ok(())) => Ok(true),
+            Some(Err(_)) => Err(TableFull),
+        }
+    }
+
+    #[inline(always)]
+    fn remove_half_open(&self, key: &F::FlowKey) {
+        F::HALF_OPEN.remove(key);
+    }
+
+    #[inline(always)]
+    fn remove_flow(&self, key: &F::FlowKey) {
+        F::FLOW.remove(key);
+    }
+}
+
+impl<C, F: Tables> Topology<F> for Running<C> {
+    #[inline(always)]
+    fn route(&self, address: &F::Addr) -> Option<Route> {
+        F::ROUTE.get(&F::prefix_key(address))
+    }
+
+    #[inline(always)]
+    fn endpoint<R>(&self, slot: u32, f: impl FnOnce(&Endpoint) -> R) -> Option<R> {
+        ENDPOINT.with(&slot, |endpoint| f(endpoint))
+    }
+
+    #[inline(always)]
+    fn next_hop<R>(&self, slot: u32, f: impl FnOnce(&NextHop) -> R) -> Option<R> {
+        NEXT_HOP.with(&slot, |next_hop| f(next_hop))
+    }
+
+    #[inline(always)]
+    fn settings<R>(&self, f: impl FnOnce(&Settings) -> R) -> Option<R> {
+        SETTINGS.with(&0, |settings| f(settings))
+    }
+}
+
+impl<C, F: Tables> Services<F> for Running<C> {
+    #[inline(always)]
+    fn frontend(&self, key: &F::FrontendKey) -> Option<Frontend> {
+        F::FRONTEND.get(key)
+    }
+
+    #[inline(always)]
+    fn backend(&self, key: &BackendKey) -> Option<F::Backend> {
+        F::BACKEND.get(key)
+    }
+}
+
+impl<C, F: Tables> Policies<F> for Running<C> {
+    #[inline(always)]
+    fn class_of(&self, address: &F::Addr) -> u32 {
+        let exact = F::CLASS_ADDR.get(&F::address_key(address));
+        exact.or_else(|| F::CLASS_NET.get(&F::prefix_key(address))).unwrap_or(NO_CLASS)
+    }
+
+    #[inline(always)]
+    fn policy_io<R>(&self, f: impl FnOnce(&mut PolicyIo) -> R) -> Option<R> {
+        POLICY_IO.with(&0, f)
+    }
+
+    #[inline(always)]
+    fn count_rule(&self, rule: u32, bytes: u32) {
+        RULE_COUNTER.with(&rule, |counter| {
+            add(&mut counter.packets, 1);
+            add(&mut counter.bytes, bytes as u64);
+        });
+    }
+}
+
+impl<C, F: Tables> Fragments<F> for Running<C> {
+    #[inline(always)]
+    fn learn_ports(&self, key: &F::FragmentKey, ports: [u8; 4]) {
+        // A full table evicts; another error means that the later fragments are dropped and counted.
+        let _ = F::FRAGMENT.update(key, &ports, ANY);
+    }
+
+    #[inline(always)]
+    fn ports(&self, key: &F::FragmentKey) -> Option<[u8; 4]> {
+        F::FRAGMENT.get(key)
+    }
+}
+
+/// Adds to a counter that other CPUs add to as well: an instruction, since `core` has no such operation on
+/// this target.
+#[inline(always)]
+pub fn add(counter: &mut u64, more: u64) {
+    // SAFETY: valid and aligned, since it is a reference; nothing but the counter changes.
+    unsafe {
+        core::arch::asm!(
+            "lock *(u64 *)({counter} + 0) += {more}",
+            counter = in(reg) ptr::from_mut(counter),
+            more = in(reg) more,
+            options(nostack),
+        );
+    }
+}

@@ -1,0 +1,72 @@
+//! The map through which a test gives a program its time and randomness and learns its verdict. Not in the product.
+
+use crate::map::Map;
+use tortie_abi::Tick;
+use tortie_abi::maps::{MapKind, MapSpec, Writer};
+use tortie_datapath::Verdict;
+
+/// Value of `test_io`; `tests/progrun` has the same layout.
+#[repr(C)]
+pub struct TestIo {
+    /// In: monotonic nanoseconds.
+    now_nanos: u64,
+    /// In and out: state of the xorshift generator.
+    random: u32,
+    /// Out: number of the verdict's variant, from 1.
+    verdict: u32,
+    /// Out: the verdict's value.
+    argument: u32,
+    /// Out: packets concluded.
+    concluded: u32,
+}
+
+#[unsafe(export_name = "test_io")]
+#[unsafe(link_section = "maps")]
+static TEST_IO: Map<u32, TestIo> = Map::new(&MapSpec {
+    name: "test_io",
+    kind: MapKind::Array,
+    key_bytes: size_of::<u32>() as u32,
+    value_bytes: size_of::<TestIo>() as u32,
+    max_entries: 1,
+    flags: 0,
+    version: 1,
+    writer: Writer::Both,
+});
+
+/// What the test says the time is.
+#[inline(always)]
+pub fn now() -> Tick {
+    TEST_IO.with(&0, |io| Tick::from_nanos(io.now_nanos)).unwrap_or(Tick(0))
+}
+
+/// The next number of the generator.
+#[inline(always)]
+pub fn random() -> u32 {
+    let next = TEST_IO.with(&0, |io| {
+        let mut x = io.random;
+        x ^= x << 13;
+        x ^= x >> 17;
+        x ^= x << 5;
+        io.random = x;
+        x
+    });
+    next.unwrap_or(0)
+}
+
+/// Tells the test.
+#[inline(always)]
+pub fn record(verdict: &Verdict) {
+    let (number, argument) = match *verdict {
+        Verdict::Pass => (1, 0),
+        Verdict::Peer { ifindex } => (2, ifindex),
+        Verdict::Interface { ifindex } => (3, ifindex),
+        Verdict::Neighbour { slot, .. } => (4, slot),
+        Verdict::Answer => (5, 0),
+        Verdict::Drop(reason) => (6, reason as u32),
+    };
+    TEST_IO.with(&0, |io| {
+        io.verdict = number;
+        io.argument = argument;
+        io.concluded = io.concluded.wrapping_add(1);
+    });
+}
