@@ -4,19 +4,21 @@
 //! Invariant: equal content has one id; a set exists while somebody refers to it; a member is in a set while at
 //! least one pod brings it there.
 
+mod changes;
 mod group;
 mod nets;
 
 use crate::index::{Index, QueryId, Turn};
-use crate::outbox::{Outbox, Phase};
+use crate::outbox::Outbox;
 use crate::query::Query;
+use changes::Changes;
 use group::{Group, MemberSet};
 use ipnet::IpNet;
 use nets::Nets;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
-use tortie_intent::{Intent, Member, SetChange, SetId};
+use tortie_intent::SetId;
 use tortie_model::namespace::Labels;
 use tortie_model::workload::{NamedPort, Transport, Workload};
 use tortie_model::{NamespaceName, WorkloadId};
@@ -83,70 +85,6 @@ impl Ids {
     fn next(&mut self) -> SetId {
         self.0 = self.0.wrapping_add(1);
         SetId(self.0)
-    }
-}
-
-/// What became of sets since the last flush.
-#[derive(Debug, Default)]
-struct Changes {
-    created: BTreeSet<SetId>,
-    removed: BTreeSet<SetId>,
-    members: BTreeMap<SetId, Moves>,
-}
-
-#[derive(Debug, Default)]
-struct Moves {
-    add: BTreeSet<Member>,
-    remove: BTreeSet<Member>,
-}
-
-impl Changes {
-    fn create(&mut self, id: SetId, members: impl IntoIterator<Item = Member>) {
-        self.created.insert(id);
-        self.members.entry(id).or_default().add.extend(members);
-    }
-
-    fn add(&mut self, id: SetId, member: Member) {
-        let moves = self.members.entry(id).or_default();
-        if !moves.remove.remove(&member) {
-            moves.add.insert(member);
-        }
-    }
-
-    fn remove(&mut self, id: SetId, member: Member) {
-        let moves = self.members.entry(id).or_default();
-        if !moves.add.remove(&member) {
-            moves.remove.insert(member);
-        }
-    }
-
-    fn drop_set(&mut self, id: SetId) {
-        if self.created.remove(&id) {
-            self.members.remove(&id);
-        } else {
-            self.removed.insert(id);
-        }
-    }
-
-    fn say(self, out: &mut Outbox) {
-        for id in self.created {
-            out.push(Phase::SetCreate, Intent::Set(id, SetChange::Create));
-        }
-        for (id, moves) in self.members {
-            let (add, remove): (Vec<_>, Vec<_>) =
-                (moves.add.into_iter().collect(), moves.remove.into_iter().collect());
-            if !add.is_empty() {
-                let add = SetChange::Update { add, remove: Vec::new() };
-                out.push(Phase::MemberAdd, Intent::Set(id, add));
-            }
-            if !remove.is_empty() {
-                let remove = SetChange::Update { add: Vec::new(), remove };
-                out.push(Phase::MemberRemove, Intent::Set(id, remove));
-            }
-        }
-        for id in self.removed {
-            out.push(Phase::SetRemove, Intent::Set(id, SetChange::Remove));
-        }
     }
 }
 
