@@ -24,19 +24,19 @@ pub struct Delta(u64);
 #[inline(always)]
 #[allow(clippy::cast_possible_truncation, reason = "three folds leave 16 bits")]
 const fn fold(sum: u64) -> u16 {
-    // Below 2^33, below 2^18 (2^17 + 2^16), at most 0x1_0001, at most 0xffff.
+    // At most 0x1_ffff_fffe.
     let sum = (sum & 0xffff_ffff).wrapping_add(sum >> 32);
+    // At most 0x1_fffe: the top bit is set only when the two halves are not both full.
     let sum = (sum & 0xffff).wrapping_add((sum >> 16) & 0xffff).wrapping_add(sum >> 32);
-    let sum = (sum & 0xffff).wrapping_add(sum >> 16);
+    // At most 0xffff.
     let sum = (sum & 0xffff).wrapping_add(sum >> 16);
     sum as u16
 }
 
-/// Adds with end-around carry, so that no number of additions loses a bit.
+/// Carries gather in the upper half, which has room for those of four thousand million words; no packet has as many.
 #[inline(always)]
 const fn add(a: u64, b: u64) -> u64 {
-    let sum = a.wrapping_add(b);
-    sum.wrapping_add((sum < b) as u64)
+    a.wrapping_add(b)
 }
 
 impl Sum {

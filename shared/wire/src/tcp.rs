@@ -102,15 +102,18 @@ impl TcpFlags {
         self.0 & (Self::SYN.0 | Self::ACK.0 | Self::RST.0) == Self::SYN.0 | Self::ACK.0
     }
 
-    /// Combinations that no TCP sends: none of SYN, ACK, RST, FIN; SYN with FIN; SYN with RST; FIN without ACK.
+    /// Combinations that no TCP sends. What is left are SYN, SYN with ACK, RST, RST with ACK, FIN with ACK and ACK
+    /// (RFC 9293 section 3.10.7 has no place for others); PSH, URG, ECE and CWR may come with any of them.
     #[inline(always)]
     pub const fn is_bogus(self) -> bool {
-        let Self(bits) = self;
-        let syn = bits & Self::SYN.0 != 0;
-        let fin = bits & Self::FIN.0 != 0;
-        let rst = bits & Self::RST.0 != 0;
-        let ack = bits & Self::ACK.0 != 0;
-        (syn && (fin || rst)) || (fin && !ack && !rst) || !(syn || fin || rst || ack)
+        const FIN_ACK: u8 = TcpFlags::FIN.0 | TcpFlags::ACK.0;
+        const SYN_ACK: u8 = TcpFlags::SYN.0 | TcpFlags::ACK.0;
+        const RST_ACK: u8 = TcpFlags::RST.0 | TcpFlags::ACK.0;
+        const ACK: u8 = TcpFlags::ACK.0;
+        const SYN: u8 = TcpFlags::SYN.0;
+        const RST: u8 = TcpFlags::RST.0;
+        let steering = self.0 & (Self::SYN.0 | Self::FIN.0 | Self::RST.0 | Self::ACK.0);
+        !matches!(steering, SYN | SYN_ACK | RST | RST_ACK | FIN_ACK | ACK)
     }
 }
 

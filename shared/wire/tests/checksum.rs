@@ -52,6 +52,26 @@ fn summing_a_great_many_large_words_loses_nothing() {
     assert_eq!(sum.checksum().get(), 0);
 }
 
+#[test]
+fn folding_is_right_where_carries_make_carries() {
+    for full in 0..6 {
+        for last in (0..=0x2_0000u32).chain(0xfffe_0000..=u32::MAX) {
+            let mut sum = Sum::EMPTY.word32(Be32::from_raw(last));
+            let mut halves = u64::from(last >> 16) + u64::from(last & 0xffff);
+            for _ in 0..full {
+                sum = sum.word32(Be32::from_raw(u32::MAX));
+                halves += 2 * 0xffff;
+            }
+            let folded = match halves {
+                0 => 0,
+                n if n.is_multiple_of(0xffff) => 0xffff,
+                n => (n % 0xffff) as u16,
+            };
+            assert_eq!(sum.checksum().raw(), !folded, "{full} full words and {last:#x}");
+        }
+    }
+}
+
 fn ip4() -> impl Strategy<Value = Ip4> {
     any::<u32>().prop_map(|n| Ipv4Addr::from(n).into())
 }

@@ -4,7 +4,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 
 use etherparse::{NetSlice, SlicedPacket, TransportSlice};
 use proptest::prelude::*;
-use tortie_testkit::packet::{Extension, PacketBuilder, truncations};
+use tortie_testkit::packet::{Extension, PacketBuilder, SRC_MAC, truncations};
 use tortie_wire::arp::ArpPacket;
 use tortie_wire::eth::{EthHeader, EtherType, VlanTag};
 use tortie_wire::icmp4::Icmp4Header;
@@ -185,11 +185,82 @@ fn tcp_flags_tell_opening_answer_and_nonsense() {
         assert_eq!(flags.is_answer(), has(F::SYN) && has(F::ACK) && !has(F::RST), "{bits:#x}");
         assert!(!(flags.is_opening() && flags.is_answer()));
     }
-    for good in [F::SYN, F::SYN | F::ACK, F::ACK, F::FIN | F::ACK, F::RST, F::RST | F::ACK, F::PSH | F::ACK] {
-        assert!(!good.is_bogus(), "{good:?}");
+    // Every combination, with the flags that may come with any.
+    let good = [F::SYN, F::SYN | F::ACK, F::RST, F::RST | F::ACK, F::FIN | F::ACK, F::ACK];
+    for bits in 0..=u8::MAX {
+        let steering = F(bits & (F::SYN | F::FIN | F::RST | F::ACK).0);
+        assert_eq!(F(bits).is_bogus(), !good.contains(&steering), "{bits:#010b}");
     }
-    for bad in [F(0), F::SYN | F::FIN, F::SYN | F::RST, F::FIN, F::FIN | F::PSH | F::URG, F(0xff), F::PSH] {
-        assert!(bad.is_bogus(), "{bad:?}");
+}
+
+#[test]
+fn sets_of_tcp_flags_contain_all_or_intersect_in_some() {
+    use TcpFlags as F;
+    let both = F::SYN | F::ACK;
+    assert!(both.contains(F::SYN) && both.contains(both) && !F::SYN.contains(both));
+    assert!(F::SYN.intersects(both) && !F::FIN.intersects(both) && !F(0).intersects(both));
+}
+
+#[test]
+fn the_protocols_with_ports_are_these_four() {
+    for number in 0..=u8::MAX {
+        assert_eq!(IpProtocol(number).has_ports(), [6, 17, 132, 136].contains(&number), "{number}");
+    }
+}
+
+#[test]
+fn only_arp_for_ipv4_over_ethernet_is_taken_for_it() {
+    let frame = tortie_testkit::packet::arp_request(SRC_MAC, A4, B4);
+    let arp: ArpPacket = read_at(&frame, 14).unwrap();
+    assert!(arp.is_ipv4_over_ethernet());
+    assert_eq!((arp.sender().into(), arp.target().into()), (A4, B4));
+    for wrong in [
+        ArpPacket { hardware: Be16::new(6), ..arp },
+        ArpPacket { protocol: EtherType::IPV6, ..arp },
+        ArpPacket { hardware_len: 8, ..arp },
+        ArpPacket { protocol_len: 16, ..arp },
+    ] {
+        assert!(!wrong.is_ipv4_over_ethernet(), "{wrong:?}");
+    }
+}
+
+#[test]
+fn a_vlan_tag_tells_its_network_without_the_priority() {
+    let frame = PacketBuilder::ipv4(A4, B4).vlan(0xe123).udp(1, 2).build();
+    let tag: VlanTag = read_at(&frame, 14).unwrap();
+    assert_eq!((tag.id(), EtherType::from_be(tag.ethertype)), (0x123, EtherType::Ipv4));
+}
+
+#[test]
+fn the_word_that_changes_with_the_ttl_is_the_one_in_the_header() {
+    let frame = PacketBuilder::ipv4(A4, B4).ttl(9).tcp(1, 2).build();
+    let header: Ip4Header = read_at(&frame, 14).unwrap();
+    assert_eq!(header.ttl_word(), read_at(&frame, 14 + Ip4Header::TTL_OFFSET).unwrap());
+}
+
+#[test]
+fn only_a_whole_packet_in_one_fragment_is_atomic() {
+    for (bits, atomic) in [(0x0000, true), (0x0006, true), (0x0001, false), (0x0008, false), (0x0009, false)]
+    {
+        let header = FragmentHeader { offset_more: Be16::new(bits), ..Default::default() };
+        assert_eq!(header.is_atomic(), atomic, "{bits:#06x}");
+    }
+}
+
+#[test]
+fn each_kind_of_ipv4_fragment_is_told_apart() {
+    for (bits, dont, fragment, later) in [
+        (0x0000, false, false, false),
+        (0x4000, true, false, false),
+        (0x8000, false, false, false),
+        (0x2000, false, true, false),
+        (0x2001, false, true, true),
+        (0x0001, false, true, true),
+        (0x1fff, false, true, true),
+    ] {
+        let header = Ip4Header { flags_fragment: Be16::new(bits), ..Default::default() };
+        let told = (header.dont_fragment(), header.is_fragment(), header.is_later_fragment());
+        assert_eq!(told, (dont, fragment, later), "{bits:#06x}");
     }
 }
 
@@ -330,6 +401,17 @@ proptest! {
         prop_assert_eq!(ours.flow_label(), theirs.header().flow_label().value());
         prop_assert_eq!((ours.hop_limit, ours.payload_len.get()), (ttl, theirs.header().payload_length()));
         prop_assert!(matches!(parsed.transport, Some(TransportSlice::Tcp(_))));
+    }
+
+    #[test]
+    fn fields_of_a_fragment_header_mean_what_an_independent_parser_says(bits in any::<u16>(), id in any::<u32>()) {
+        let ours =
+            FragmentHeader { next: IpProtocol::UDP, reserved: 0, offset_more: Be16::new(bits), id: Be32::new(id) };
+        let parsed = etherparse::Ipv6FragmentHeader::from_slice(ours.as_bytes()).unwrap().0;
+        prop_assert_eq!(ours.offset(), parsed.fragment_offset.byte_offset());
+        prop_assert_eq!(ours.more_fragments(), parsed.more_fragments);
+        prop_assert_eq!(ours.is_atomic(), !parsed.is_fragmenting_payload());
+        prop_assert_eq!(ours.id.get(), parsed.identification);
     }
 
     #[test]
