@@ -79,7 +79,7 @@ pub struct Figure {
     pub random_nanos: u64,
 }
 
-const REPEAT: u32 = 200_000;
+const REPEAT: u32 = 100_000;
 const ROUNDS: usize = 5;
 /// Slot of the program array for the policy program.
 const POLICY: u32 = stage::COUNT - 1;

@@ -343,3 +343,6 @@ impl CompiledList {
         Some(TableWrite { map: MapRef::Rows, index, value })
     }
 }
+
+#[cfg(test)]
+mod tests;
