@@ -99,23 +99,23 @@ impl Big {
 fn a_change_costs_what_it_touches_among_ten_thousand_pods_and_a_thousand_policies() {
     let mut big = Big::new();
     let start = big.calc.work();
-    assert!(start.evaluations < 20 * PODS as u64, "the start: {start:?}");
+    assert!(start.evaluations < 2 * PODS as u64, "the start: {start:?}");
 
     // Pod 1010 (namespace ns10, app a10): ns10's policies on a0 let it in; it becomes an a11.
     let (cost, said) = big.change(&[a_pod(1010, "a11").object()]);
-    assert!(cost.evaluations <= 4, "a pod's label: {cost:?}");
+    assert!(cost.evaluations <= 1, "a pod's label: {cost:?}");
     assert_eq!((cost.lists, cost.services), (0, 0), "{cost:?}");
-    assert!(cost.intents <= 2, "{said:?}");
+    assert!(cost.intents <= 1, "{said:?}");
 
     let (cost, said) = big.change(&[a_pod(1010, "nothing").object()]);
     assert!(cost.evaluations <= 2 && cost.intents <= 1, "a label nobody asks for: {cost:?} {said:?}");
 
     let (cost, said) = big.change(&[a_pod(PODS, "a20").object()]);
-    assert!(cost.evaluations <= 25 && cost.intents <= 12, "a new pod: {cost:?} {said:?}");
+    assert!(cost.evaluations <= 10 && cost.intents <= 2, "a new pod: {cost:?} {said:?}");
 
-    let (cost, _) = big.change(&[Big::policy(500, 81)]);
-    assert!(cost.evaluations <= 2 * PODS as u64 / 50, "a policy: {cost:?}");
-    assert!(cost.lists <= 1 && cost.intents <= 6, "{cost:?}");
+    let (cost, _) = big.change(&[Big::policy(5, 81)]);
+    assert!(cost.evaluations <= 4, "a policy: {cost:?}");
+    assert!(cost.lists == 1 && cost.intents == 3, "{cost:?}");
 
     let (cost, _) = big.change(&[Big::slice(77, 2)]);
     assert_eq!((cost.evaluations, cost.lists, cost.services, cost.intents), (0, 0, 1, 1), "a slice");
@@ -124,7 +124,7 @@ fn a_change_costs_what_it_touches_among_ten_thousand_pods_and_a_thousand_policie
     assert_eq!((cost.evaluations, cost.intents), (0, 0), "a namespace's label that nobody asks for");
 
     let (cost, said) = big.change(&[namespace("ns11", "team=t2")]);
-    let pods_times_selectors = (PODS / NAMESPACES) * 2 * 100;
+    let pods_times_selectors = (PODS / NAMESPACES) * 2;
     assert!(cost.evaluations <= pods_times_selectors as u64, "a namespace's label: {cost:?}");
     assert!(cost.lists == 0 && said.iter().all(|i| matches!(i, Intent::Set(..))), "{said:?}");
 }
