@@ -183,6 +183,16 @@ pub enum Wrong {
         /// An example.
         example: &'static str,
     },
+    /// A kind of another group.
+    #[error("{api_version:?} has no {kind}")]
+    NotInGroup {
+        /// As given.
+        api_version: String,
+        /// The kind.
+        kind: String,
+        /// Where that kind is.
+        elsewhere: String,
+    },
     /// Against another field, or against what this object can be.
     #[error("{why}")]
     Conflict {
@@ -233,6 +243,7 @@ impl Wrong {
             Self::UnknownField { like: None } => "remove it".into(),
             Self::NotRegex { .. } => "correct the expression".into(),
             Self::NotA { example, .. } => format!("write it like {example}"),
+            Self::NotInGroup { elsewhere, .. } => format!("use {elsewhere}"),
             Self::Conflict { fix, .. } => (*fix).into(),
         }
     }

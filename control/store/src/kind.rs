@@ -115,6 +115,17 @@ pub fn of(group: &str, kind: &str) -> Option<&'static Kind> {
     KINDS.iter().find(|known| known.group == group && known.kind == kind)
 }
 
+/// Where kinds of that name are, if `group` is one in which it would be expected: a policy of the wrong group
+/// must not be taken for something unknown.
+pub fn elsewhere(group: &str, kind: &str) -> Option<String> {
+    let ours = KINDS.iter().any(|known| known.group == group)
+        || group == "extensions"
+        || group.ends_with(".k8s.io")
+        || group.ends_with("projectcalico.org");
+    let places: Vec<_> = KINDS.iter().filter(|known| known.kind == kind).map(Kind::api_version).collect();
+    (ours && !places.is_empty()).then(|| places.join(" or "))
+}
+
 /// The kind a person means: `pods`, `po`, `Pod`, `networkpolicies.networking.k8s.io` …
 pub fn named(word: &str) -> Option<&'static Kind> {
     let word = word.to_lowercase();

@@ -10,6 +10,7 @@ pub mod check;
 pub mod dir;
 pub mod event;
 pub mod fault;
+pub mod input;
 pub mod kind;
 pub mod rejection;
 pub mod resource;

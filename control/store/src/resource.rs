@@ -3,7 +3,7 @@
 //! Owns: [`Resource`], who it is, and taking lists apart. Does not: judge its fields.
 //! Invariant: a resource has a kind and a name, and a namespace exactly when its kind has one.
 
-use crate::fault::{Fault, Wrong, invalid};
+use crate::fault::{Wrong, invalid};
 use crate::kind::{self, Kind, Role};
 use crate::rejection::ObjectName;
 use serde_json::{Map, Value};
@@ -59,22 +59,26 @@ impl Key {
     }
 }
 
+/// Whether a value is a list of objects.
+pub fn is_list(value: &Value) -> bool {
+    match value.get("kind") {
+        Some(kind) => kind.as_str().is_some_and(|kind| kind.ends_with("List")),
+        None => value.get("items").is_some(),
+    }
+}
+
 /// The objects of a document: none for an empty one, several for a list.
 pub fn members(value: Value) -> Result<Vec<Value>, InvalidIdentity> {
-    let list_kind = value.get("kind").and_then(Value::as_str).filter(|kind| kind.ends_with("List"));
+    let listed = is_list(&value);
     match value {
         Value::Null => Ok(Vec::new()),
-        Value::Object(mut map)
-            if list_kind.is_some() || (!map.contains_key("kind") && map.contains_key("items")) =>
-        {
-            match map.remove("items") {
-                Some(Value::Array(items)) => Ok(items),
-                None | Some(Value::Null) => Ok(Vec::new()),
-                Some(other) => Err(InvalidIdentity::Items {
-                    wrong: Wrong::Type { found: type_of(&other).into(), expected: "a list".into() },
-                }),
-            }
-        }
+        Value::Object(mut map) if listed => match map.remove("items") {
+            Some(Value::Array(items)) => Ok(items),
+            None | Some(Value::Null) => Ok(Vec::new()),
+            Some(other) => Err(InvalidIdentity::Items {
+                wrong: Wrong::Type { found: type_of(&other).into(), expected: "a list".into() },
+            }),
+        },
         other => Ok(vec![other]),
     }
 }
@@ -94,6 +98,12 @@ impl Resource {
         let (group, version) = kind::group_version(api_version);
         let kind = kind::of(group, kind_name);
         check_version(kind, version)?;
+        if let (None, Some(elsewhere)) = (kind, kind::elsewhere(group, kind_name)) {
+            let (api_version, kind) = (api_version.to_owned(), kind_name.to_owned());
+            return Err(InvalidIdentity::ApiVersion {
+                wrong: Wrong::NotInGroup { api_version, kind, elsewhere },
+            });
+        }
         let metadata = match map.get("metadata") {
             Some(Value::Object(metadata)) => metadata,
             _ => {
@@ -168,12 +178,5 @@ pub fn type_of(value: &Value) -> &'static str {
         Value::String(_) => "text",
         Value::Array(_) => "a list",
         Value::Object(_) => "fields",
-    }
-}
-
-impl InvalidIdentity {
-    /// As a fault.
-    pub fn fault(self) -> Fault {
-        Fault::from(self)
     }
 }

@@ -114,6 +114,7 @@ fn in_words(expected: &str) -> String {
         "a boolean" => "true or false".into(),
         "i8" | "i16" | "i32" | "i64" | "u8" | "u16" | "u32" | "u64" | "usize" => "a whole number".into(),
         "a sequence" => "a list".into(),
+        "IntOrString" => "a number or text".into(),
         "a map" => "fields, each as name: value".into(),
         other if other.starts_with("struct ") => "fields, each as name: value".into(),
         other => other.into(),

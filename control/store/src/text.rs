@@ -63,8 +63,7 @@ pub fn split(text: &str) -> Vec<Span> {
     let mut start = 0;
     let mut start_line = 1;
     let mut offset = 0;
-    let mut line = 1;
-    for full in text.split_inclusive('\n') {
+    for (line, full) in (1..).zip(text.split_inclusive('\n')) {
         let next = offset + full.len();
         if let Some(rest) = marker(full) {
             spans.push(Span { bytes: start..offset, line: start_line });
@@ -73,7 +72,6 @@ pub fn split(text: &str) -> Vec<Span> {
             (start, start_line) = if inline { (next - rest.len(), line) } else { (next, line + 1) };
         }
         offset = next;
-        line += 1;
     }
     spans.push(Span { bytes: start..text.len(), line: start_line });
     spans.retain(|span| !is_blank(text.get(span.bytes.clone()).unwrap_or_default()));
@@ -98,8 +96,10 @@ pub fn parse(text: &str, span: &Span) -> Result<Value, Malformed> {
     let document = text.get(span.bytes.clone()).unwrap_or_default();
     serde_saphyr::from_str_with_options::<Value>(document, options()).map_err(|error| {
         let line = error.location().map_or(0, |at| at.line()).max(1) + span.line - 1;
-        let text = error.without_snippet().to_string();
-        let problem = text.lines().next().unwrap_or_default().to_owned();
+        let text = error.without_snippet().render_with_formatter(&serde_saphyr::UserMessageFormatter);
+        let first = text.lines().next().unwrap_or_default();
+        // The parser counts lines from the start of the document; ours are the file's.
+        let problem = first.rsplit_once(" at line ").map_or(first, |(problem, _)| problem).to_owned();
         Malformed { line, problem, fix: "correct the YAML" }
     })
 }

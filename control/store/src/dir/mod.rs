@@ -3,10 +3,16 @@
 //! Owns: opening it. Does not: write it.
 //! Invariant: the first batch is the whole directory and ends with `InSync`.
 
+mod atomic;
 pub mod content;
 mod driver;
+mod edit;
+mod files;
 mod tree;
 mod watch;
+
+pub use edit::{Edit, Outcome};
+pub use files::{Directory, DirectoryError, Place, Snapshot, Stored};
 
 use crate::rejection::Rejection;
 use crate::settings::{Layer, local};

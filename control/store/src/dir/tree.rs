@@ -173,8 +173,9 @@ fn withdraw(claims: &mut BTreeMap<Key, Vec<PathBuf>>, key: &Key, path: &Path) {
 #[derive(Debug)]
 pub struct Read {
     /// `None`: cannot be relied on.
-    stamp: Option<Stamp>,
-    bytes: Vec<u8>,
+    pub stamp: Option<Stamp>,
+    /// Its bytes.
+    pub bytes: Vec<u8>,
 }
 
 /// Reads a file; `None`: there is none.
@@ -194,6 +195,7 @@ pub fn read(path: &Path) -> io::Result<Option<Read>> {
     }
 }
 
-fn is_absence(error: &io::Error) -> bool {
+/// Whether an error means that there is no such file.
+pub fn is_absence(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
 }

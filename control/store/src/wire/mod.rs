@@ -15,7 +15,7 @@ pub mod slice;
 
 use crate::check;
 use crate::fault::{Fault, Wrong, invalid};
-use crate::kind::Role;
+use crate::kind::{KINDS, Role};
 use crate::resource::Resource;
 use crate::settings::Layer;
 use crate::strict;
@@ -95,19 +95,24 @@ fn kept(resource: &Resource) -> Result<Reading, Vec<Fault>> {
     let name_rule = if resource.kind.is_some() { check::subdomain } else { any_name };
     metadata_of(resource, metadata, name_rule).map_err(|e| vec![e.into()])?;
     let quiet = resource.kind.is_some_and(|kind| matches!(kind.kind, "ServiceAccount" | "ConfigMap"));
-    let note = Fault {
-        field: String::new(),
-        problem: match resource.kind {
-            Some(_) => "this kind is kept, but this version does not enforce it".into(),
-            None => format!(
-                "kind {} of {} is unknown; it is kept, not enforced",
-                resource.key.kind,
-                group(resource)
-            ),
-        },
-        fix: "do not rely on it, or remove it".into(),
+    let (problem, fix) = match resource.kind {
+        Some(_) => ("this kind is kept, but this version does not enforce it".into(), NOT_RELIED_ON.into()),
+        None => unknown_kind(resource),
     };
+    let note = Fault { field: String::new(), problem, fix };
     Ok(Reading { noun: Noun::Kept, notes: if quiet { Vec::new() } else { vec![note] } })
+}
+
+const NOT_RELIED_ON: &str = "do not rely on it, or remove it";
+
+fn unknown_kind(resource: &Resource) -> (String, String) {
+    let (kind, group) = (&resource.key.kind, group(resource));
+    let names: Vec<_> = KINDS.iter().filter(|it| it.group == resource.key.group).map(|it| it.kind).collect();
+    let fix = match strict::closest(kind, &names) {
+        Some(like) => format!("did you mean {like}?"),
+        None => NOT_RELIED_ON.into(),
+    };
+    (format!("kind {kind} of {group} is unknown; it is kept, not enforced"), fix)
 }
 
 fn group(resource: &Resource) -> &str {

@@ -1,14 +1,12 @@
 //! The directory passes the suite that every store passes.
 
-mod suite;
-
 use std::fs;
 use tempfile::TempDir;
 use tortie_store::{Store, dir};
 
 struct Directory(TempDir);
 
-impl suite::Backend for Directory {
+impl crate::suite::Backend for Directory {
     fn new() -> Self {
         Self(tempfile::tempdir().unwrap())
     }
@@ -27,7 +25,7 @@ impl suite::Backend for Directory {
     }
 }
 
-conformance! { Directory:
+crate::conformance! { Directory:
     what_was_there_is_said_in_order_before_in_sync
     an_empty_store_is_in_sync
     the_same_again_says_nothing

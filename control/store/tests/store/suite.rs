@@ -257,6 +257,6 @@ pub fn a_dropped_store_is_gone<B: Backend>() {
 #[macro_export]
 macro_rules! conformance {
     ($backend:ty: $($test:ident)+) => {
-        $(#[test] fn $test() { suite::$test::<$backend>(); })+
+        $(#[test] fn $test() { $crate::suite::$test::<$backend>(); })+
     };
 }

@@ -1,0 +1,8 @@
+//! The store at its boundary.
+#![allow(clippy::unwrap_used)]
+
+mod conformance;
+mod edit;
+mod live;
+mod messages;
+mod suite;
