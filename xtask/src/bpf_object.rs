@@ -13,8 +13,10 @@ use std::{env, fmt, io};
 const TARGET: &str = "bpfel-unknown-none";
 const PACKAGE: &str = "tortie-bpf";
 const PROFILE: &str = "bpf";
-/// `--btf` needs the profile's `debug = 2`; v3 is the instruction set of kernel 5.1 and later.
-const FLAGS: [&str; 4] = ["-C", "link-arg=--btf", "-C", "target-cpu=v3"];
+/// `--btf` needs the profile's `debug = 2`; v3 is the instruction set of kernel 5.1 and later. Left to itself
+/// bpf-linker makes LLVM call a byte loop for every `memset`, so that it is told not to (design/bpf.md).
+const FLAGS: [&str; 6] =
+    ["-C", "link-arg=--btf", "-C", "link-arg=--disable-expand-memcpy-in-order", "-C", "target-cpu=v3"];
 const TOOL_VERSIONS: &str = include_str!("../../scripts/tools.env");
 /// Variables of these families configure a compilation; only those in [`KEPT`] mean the same to ours.
 const CLEARED_PREFIXES: [&str; 4] = ["CARGO_", "RUST", "CLIPPY_", "__CARGO"];
@@ -86,7 +88,9 @@ impl std::error::Error for BuildError {}
 
 /// Builds the object (or takes the prebuilt one) and leaves it at `request.output`.
 pub fn build(request: &Request<'_>) -> Result<(), BuildError> {
-    if let Some(path) = env::var_os("TORTIE_BPF_OBJECT").map(PathBuf::from) {
+    // A prebuilt object is the product's: it has no features.
+    let prebuilt = env::var_os("TORTIE_BPF_OBJECT").filter(|_| request.features.is_empty());
+    if let Some(path) = prebuilt.map(PathBuf::from) {
         let bytes = fs::read(&path).map_err(|cause| BuildError::BadPrebuilt { path, cause })?;
         return write_if_different(request.output, &bytes);
     }

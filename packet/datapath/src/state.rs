@@ -93,7 +93,9 @@ pub struct State<F: Family> {
     pub ip: Parsed<F::Addr>,
     /// The flow entry that this packet met, or the one to be created.
     pub flow: F::Flow,
-    /// Key of the flow's other direction, once it is needed. Here and not on the stack, which is small.
+    /// Both ends as the flow's rewrite makes them. Here and not on the stack, which is small; so is `partner`.
+    pub rewritten: Tuple<F::Addr>,
+    /// Key of the flow's other direction, once it is needed.
     pub partner: F::FlowKey,
     /// The generation that the flow will have.
     pub generation: u32,
@@ -168,6 +170,7 @@ impl<F: Family> State<F> {
             identification: 0,
         };
         self.flow = empty_flow::<F>(now);
+        self.rewritten = nowhere;
         self.partner = F::flow_key(&nowhere);
         self.generation = 0;
         self.transport_offset = 0;

@@ -148,6 +148,7 @@ fn poisoned<F: HasTables>() -> State<F> {
         translated: tuple,
         ip,
         flow: poison::<F::Flow>(),
+        rewritten: tuple,
         partner: poison::<F::FlowKey>(),
         generation: word,
         transport_offset: word,

@@ -34,22 +34,24 @@ struct Quote {
 fn translate<F: Family, K: Kernel<F>>(k: &K, s: &mut State<F>) -> Step<Next> {
     let quote = read_quote(k, s)?;
     // The error goes to whom the quoted packet came from: it travels with the other direction.
-    let travels = s.translated.reversed();
-    s.partner = F::flow_key(&travels);
+    s.rewritten = s.translated.reversed();
+    s.partner = F::flow_key(&s.rewritten);
     if !find(k, s) {
         return unrelated(k, s);
     }
     if !policy::is_current(k, s)? {
         return Err(DropReason::IcmpUnrelated);
     }
-    let inner = nat::translated(k, &travels, &s.flow)?.reversed();
-    let outer = outer_addresses::<F>(&s.tuple, &s.translated, &inner);
+    nat::translate::<F, K>(k, &mut s.rewritten, &s.flow)?;
+    s.rewritten = s.rewritten.reversed();
+    let source = outer_source(s);
     if s.flow.core().flags & (flags::NAT_DESTINATION | flags::NAT_SOURCE) != 0 {
-        write(k, s, &quote, &inner, &outer).ok_or(DropReason::RewriteFailed)?;
+        write(k, s, &quote, &source).ok_or(DropReason::RewriteFailed)?;
     }
+    s.tuple.source = source;
+    s.tuple.destination = s.rewritten.source;
     // Addresses are done: what is left is the way out.
     s.flow.core_mut().flags &= flags::REPLY | flags::CLIENT_POLICY | flags::SERVER_POLICY;
-    s.tuple = outer;
     exit::leave(k, s)
 }
 
@@ -105,20 +107,11 @@ fn read_quote<F: Family, K: Kernel<F>>(k: &K, s: &mut State<F>) -> Step<Quote> {
     Ok(Quote { ip_offset, transport_offset })
 }
 
-/// The error's own addresses: its destination is the quoted source; its source changes only when the
-/// quoted destination itself speaks, a router keeps its name.
+/// The error's own source: it changes only when the quoted destination itself speaks, a router keeps its
+/// name. Its destination is the quoted source.
 #[inline(always)]
-fn outer_addresses<F: Family>(
-    error: &Tuple<F::Addr>,
-    quoted: &Tuple<F::Addr>,
-    inner: &Tuple<F::Addr>,
-) -> Tuple<F::Addr> {
-    let mut outer = *error;
-    outer.destination = inner.source;
-    if error.source == quoted.destination {
-        outer.source = inner.destination;
-    }
-    outer
+fn outer_source<F: Family>(s: &State<F>) -> F::Addr {
+    if s.tuple.source == s.translated.destination { s.rewritten.destination } else { s.tuple.source }
 }
 
 /// The quoted transport's own checksum follows its addresses and ports, as far as the quote reaches. Gives
@@ -126,11 +119,11 @@ fn outer_addresses<F: Family>(
 #[inline(always)]
 fn write_quoted_checksum<F: Family, K: Kernel<F>>(
     k: &K,
+    s: &State<F>,
     quote: &Quote,
-    old: &Tuple<F::Addr>,
-    inner: &Tuple<F::Addr>,
     ports: Delta,
 ) -> Option<Delta> {
+    let (old, new) = (&s.translated, &s.rewritten);
     let (offset, udp) = match IpProtocol(old.protocol) {
         IpProtocol::TCP => (TcpHeader::CHECKSUM_OFFSET, false),
         IpProtocol::UDP => (UdpHeader::CHECKSUM_OFFSET, true),
@@ -138,53 +131,38 @@ fn write_quoted_checksum<F: Family, K: Kernel<F>>(
     };
     let at = quote.transport_offset.wrapping_add(offset as u32);
     let Some(before) = k.load::<Be16>(at) else { return Some(Delta::NONE) };
-    let delta = F::address_delta(ports, &old.source, &inner.source);
-    let delta = F::address_delta(delta, &old.destination, &inner.destination);
-    let new = if udp { delta.apply_udp(before) } else { delta.apply(before) };
-    k.store(at, new)?;
-    Some(Delta::NONE.word16(before, new))
+    let delta = F::address_delta(ports, &old.source, &new.source);
+    let delta = F::address_delta(delta, &old.destination, &new.destination);
+    let after = if udp { delta.apply_udp(before) } else { delta.apply(before) };
+    k.store(at, after)?;
+    Some(Delta::NONE.word16(before, after))
 }
 
-/// Rewrites the quoted packet, the outer header, and the error's checksum, which covers the quote.
+/// Rewrites the quoted packet (`s.translated` becomes `s.rewritten`), the outer header, and the error's
+/// checksum, which covers the quote.
 #[inline(always)]
-fn write<F: Family, K: Kernel<F>>(
-    k: &K,
-    s: &State<F>,
-    quote: &Quote,
-    inner: &Tuple<F::Addr>,
-    outer: &Tuple<F::Addr>,
-) -> Option<()> {
-    let old = &s.translated;
+fn write<F: Family, K: Kernel<F>>(k: &K, s: &State<F>, quote: &Quote, source: &F::Addr) -> Option<()> {
+    let (old, new) = (&s.translated, &s.rewritten);
     // An IPv4 header's checksum makes up for its addresses, so only IPv6's count.
     let mut delta = Delta::NONE;
     if F::VERSION == 6 {
-        delta = F::address_delta(delta, &old.source, &inner.source);
-        delta = F::address_delta(delta, &old.destination, &inner.destination);
+        delta = F::address_delta(delta, &old.source, &new.source);
+        delta = F::address_delta(delta, &old.destination, &new.destination);
     }
-    F::store_addresses(
-        k,
-        quote.ip_offset,
-        (&old.source, &old.destination),
-        (&inner.source, &inner.destination),
-    )?;
+    F::store_addresses(k, quote.ip_offset, (&old.source, &old.destination), (&new.source, &new.destination))?;
     if IpProtocol(old.protocol).has_ports() {
-        k.store(quote.transport_offset, [inner.source_port, inner.destination_port])?;
+        k.store(quote.transport_offset, [new.source_port, new.destination_port])?;
         let ports = Delta::NONE
-            .word16(old.source_port, inner.source_port)
-            .word16(old.destination_port, inner.destination_port);
-        delta = delta.and(ports).and(write_quoted_checksum::<F, K>(k, quote, old, inner, ports)?);
+            .word16(old.source_port, new.source_port)
+            .word16(old.destination_port, new.destination_port);
+        delta = delta.and(ports).and(write_quoted_checksum::<F, K>(k, s, quote, ports)?);
     }
     let checksum = s.transport_offset.wrapping_add(Icmp4Header::CHECKSUM_OFFSET as u32);
     if F::VERSION == 6 {
-        let addresses = F::address_delta(Delta::NONE, &s.tuple.source, &outer.source);
-        let addresses = F::address_delta(addresses, &s.tuple.destination, &outer.destination);
+        let addresses = F::address_delta(Delta::NONE, &s.tuple.source, source);
+        let addresses = F::address_delta(addresses, &s.tuple.destination, &new.source);
         k.update_checksum(checksum, addresses, ChecksumKind::PseudoHeader { udp: false })?;
     }
     k.update_checksum(checksum, delta, ChecksumKind::Payload { udp: false })?;
-    F::store_addresses(
-        k,
-        IP_OFFSET,
-        (&s.tuple.source, &s.tuple.destination),
-        (&outer.source, &outer.destination),
-    )
+    F::store_addresses(k, IP_OFFSET, (&s.tuple.source, &s.tuple.destination), (source, &new.source))
 }

@@ -34,9 +34,13 @@ pub fn examine<F: Family, K: Flows<F> + Topology<F>>(
     entry: &F::Flow,
     now: Tick,
 ) -> (Fate, F::FlowKey) {
-    let tuple = F::tuple(key);
-    let Ok(partner) = nat::partner(k, &tuple, entry) else { return (Fate::Keep, *key) };
-    (judge(k, table, &partner, entry.core(), tuple.protocol, now), partner)
+    let mut tuple = F::tuple(key);
+    let protocol = tuple.protocol;
+    if nat::translate::<F, K>(k, &mut tuple, entry).is_err() {
+        return (Fate::Keep, *key);
+    }
+    let partner = F::flow_key(&tuple.reversed());
+    (judge(k, table, &partner, entry.core(), protocol, now), partner)
 }
 
 #[inline(always)]

@@ -63,7 +63,7 @@ pub fn lookup<F: Family, K: Kernel<F>>(k: &K, s: &mut State<F>) -> Step<Found> {
     if table == Table::Main && !eventful && !stale {
         return Ok(Found::Known);
     }
-    s.partner = nat::partner(k, &s.tuple, &s.flow)?;
+    nat::find_partner(k, s)?;
     let effect = match table {
         _ if stale => Effect::Forgotten(Found::New),
         Table::Main => follow_main(k, s),
@@ -211,7 +211,7 @@ fn insert_reply<F: Family, K: Kernel<F>>(k: &K, s: &mut State<F>) -> Step<()> {
     while attempt < PORT_ATTEMPTS {
         // One after the other through `s.flow`: two entries on the stack would be too much.
         s.flow = forward_entry(s);
-        s.partner = nat::partner(k, &s.tuple, &s.flow)?;
+        nat::find_partner(k, s)?;
         s.flow = reply_entry(s);
         let taken = translated && k.flow(&s.partner, |_| ()).is_some();
         let inserted =
@@ -286,7 +286,7 @@ fn reply_entry<F: Family>(s: &State<F>) -> F::Flow {
 pub fn set_generation<F: Family, K: Flows<F> + Topology<F>>(k: &K, s: &mut State<F>) -> Step<()> {
     let generation = s.generation;
     let key = F::flow_key(&s.tuple);
-    s.partner = nat::partner(k, &s.tuple, &s.flow)?;
+    nat::find_partner(k, s)?;
     for key in [&key, &s.partner] {
         if k.flow(key, |entry| entry.core_mut().generation = generation).is_none() {
             let _ = k.half_open(key, |entry| entry.core_mut().generation = generation);

@@ -23,82 +23,72 @@ pub fn rewrites<F: Family>(flow: &F::Flow) -> bool {
     flow.core().flags & REWRITES != 0
 }
 
-/// The tuple after the entry's rewrite. `node`: this node's address, the client's stand-in in a hairpin.
+/// Turns a packet's tuple into what the entry's rewrite makes of it. In place: whole tuples in registers would
+/// be more than there are.
 #[inline(always)]
-pub fn translate<F: Family>(tuple: &Tuple<F::Addr>, flow: &F::Flow, node: F::Addr) -> Tuple<F::Addr> {
+pub fn translate<F: Family, K: Topology<F>>(k: &K, tuple: &mut Tuple<F::Addr>, flow: &F::Flow) -> Step<()> {
     let core = flow.core();
-    let mut new = *tuple;
-    if core.flags & flags::NAT_DESTINATION != 0 {
-        new.destination = flow.nat_address();
-        new.destination_port = core.nat_port;
-    }
-    if core.flags & flags::NAT_SOURCE != 0 {
-        new.source = flow.nat_address();
-        new.source_port = core.nat_port;
+    if core.flags & REWRITES == 0 {
+        return Ok(());
     }
     let reply = core.flags & flags::REPLY != 0;
     if core.flags & flags::HAIRPIN != 0 {
         if reply {
-            new.destination = tuple.source;
+            tuple.destination = tuple.source;
         } else {
-            new.source = node;
+            tuple.source = k.settings(F::node_address).ok_or(DropReason::Internal)?;
         }
     }
     if core.flags & (flags::HAIRPIN | flags::PORT_MOVED) != 0 {
         if reply {
-            new.destination_port = core.other_port;
+            tuple.destination_port = core.other_port;
         } else {
-            new.source_port = core.other_port;
+            tuple.source_port = core.other_port;
         }
     }
-    new
+    if core.flags & flags::NAT_DESTINATION != 0 {
+        tuple.destination = flow.nat_address();
+        tuple.destination_port = core.nat_port;
+    }
+    if core.flags & flags::NAT_SOURCE != 0 {
+        tuple.source = flow.nat_address();
+        tuple.source_port = core.nat_port;
+    }
+    Ok(())
 }
 
-/// As [`translate`], with the node's address looked up when a hairpin needs it.
+/// Sets `s.rewritten`, and `s.partner`, the key of the other direction's entry.
 #[inline(always)]
-pub fn translated<F: Family, K: Topology<F>>(
-    k: &K,
-    tuple: &Tuple<F::Addr>,
-    flow: &F::Flow,
-) -> Step<Tuple<F::Addr>> {
-    if flow.core().flags & REWRITES == 0 {
-        return Ok(*tuple);
-    }
-    let mut node = F::UNSPECIFIED;
-    if flow.core().flags & flags::HAIRPIN != 0 {
-        node = k.settings(F::node_address).ok_or(DropReason::Internal)?;
-    }
-    Ok(translate::<F>(tuple, flow, node))
-}
-
-/// The key of the other direction's entry.
-#[inline(always)]
-pub fn partner<F: Family, K: Topology<F>>(k: &K, tuple: &Tuple<F::Addr>, flow: &F::Flow) -> Step<F::FlowKey> {
-    Ok(F::flow_key(&translated(k, tuple, flow)?.reversed()))
+pub fn find_partner<F: Family, K: Topology<F>>(k: &K, s: &mut State<F>) -> Step<()> {
+    s.rewritten = s.tuple;
+    translate::<F, K>(k, &mut s.rewritten, &s.flow)?;
+    s.partner = F::flow_key(&s.rewritten.reversed());
+    Ok(())
 }
 
 /// Writes the flow's rewrite into the packet.
 #[inline(always)]
-pub fn rewrite<F: Family, K: Packet + Topology<F>>(k: &K, s: &State<F>) -> Step<()> {
+pub fn rewrite<F: Family, K: Packet + Topology<F>>(k: &K, s: &mut State<F>) -> Step<()> {
     if !rewrites::<F>(&s.flow) {
         return Ok(());
     }
-    let new = translated(k, &s.tuple, &s.flow)?;
-    store::<F, K>(k, s, &new).ok_or(DropReason::RewriteFailed)
+    s.rewritten = s.tuple;
+    translate::<F, K>(k, &mut s.rewritten, &s.flow)?;
+    store::<F, K>(k, s).ok_or(DropReason::RewriteFailed)
 }
 
 #[inline(always)]
-fn store<F: Family, K: Packet>(k: &K, s: &State<F>, new: &Tuple<F::Addr>) -> Option<()> {
-    let old = &s.tuple;
+fn store<F: Family, K: Packet>(k: &K, s: &State<F>) -> Option<()> {
+    let (old, new) = (&s.tuple, &s.rewritten);
     if s.ip.fragment != fragment::LATER {
-        store_transport::<F, K>(k, s, new)?;
+        store_transport::<F, K>(k, s)?;
     }
     F::store_addresses(k, IP_OFFSET, (&old.source, &old.destination), (&new.source, &new.destination))
 }
 
 #[inline(always)]
-fn store_transport<F: Family, K: Packet>(k: &K, s: &State<F>, new: &Tuple<F::Addr>) -> Option<()> {
-    let old = &s.tuple;
+fn store_transport<F: Family, K: Packet>(k: &K, s: &State<F>) -> Option<()> {
+    let (old, new) = (&s.tuple, &s.rewritten);
     let at = |offset: usize| s.transport_offset.wrapping_add(offset as u32);
     let addresses = F::address_delta(Delta::NONE, &old.source, &new.source);
     let addresses = F::address_delta(addresses, &old.destination, &new.destination);

@@ -164,19 +164,17 @@ pub fn is_current<F: Family, K: Topology<F>>(k: &K, s: &mut State<F>) -> Step<bo
 /// Makes `s.translated` the tuple that admitted the known flow: client to server, as policy sees it.
 #[inline(always)]
 pub fn restore_tuple<F: Family, K: Topology<F>>(k: &K, s: &mut State<F>) -> Step<()> {
-    let after = nat::translated(k, &s.tuple, &s.flow)?;
-    let reply = s.flow.core().flags & flags::REPLY != 0;
-    s.translated = if reply {
-        let mut tuple = s.tuple.reversed();
-        tuple.source = after.destination;
-        tuple.source_port = after.destination_port;
-        tuple
+    s.rewritten = s.tuple;
+    nat::translate::<F, K>(k, &mut s.rewritten, &s.flow)?;
+    if s.flow.core().flags & flags::REPLY != 0 {
+        s.translated = s.tuple.reversed();
+        s.translated.source = s.rewritten.destination;
+        s.translated.source_port = s.rewritten.destination_port;
     } else {
-        let mut tuple = s.tuple;
-        tuple.destination = after.destination;
-        tuple.destination_port = after.destination_port;
-        tuple
-    };
+        s.translated = s.tuple;
+        s.translated.destination = s.rewritten.destination;
+        s.translated.destination_port = s.rewritten.destination_port;
+    }
     if s.tuple.protocol == F::ICMP.0 {
         // Rules are about the query, whoever speaks now.
         s.icmp_type = F::ECHO_REQUEST;
