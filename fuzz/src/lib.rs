@@ -4,10 +4,11 @@
 //! Invariant: every target is in [`TARGETS`], so that the ordinary tests replay its corpus.
 #![forbid(unsafe_code)]
 
+pub mod calc;
 pub mod wire;
 
 /// A check of one input; it panics when an invariant is broken.
 pub type Check = fn(&[u8]);
 
 /// Every target by name, which is also the name of its corpus and of its file in `targets/`.
-pub const TARGETS: [(&str, Check); 1] = [("wire", wire::check)];
+pub const TARGETS: [(&str, Check); 2] = [("wire", wire::check), ("calc", calc::check)];
