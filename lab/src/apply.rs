@@ -114,6 +114,12 @@ impl Lab {
         if missing.is_empty() { Ok(applied) } else { Err(no!("not found: {}", missing.join(", "))) }
     }
 
+    /// Everything in the store.
+    pub fn objects(&self) -> Result<Vec<Object>> {
+        let world = World::read(&self.paths.store())?;
+        Ok(world.keys().filter_map(|key| world.get(key).cloned()).collect())
+    }
+
     /// Removes pods whose grace period is over, unless they were replaced meanwhile.
     fn finish(&mut self, leaving: &[(Key, Option<String>)]) -> Result<Vec<String>> {
         let _lock = self.lock()?;

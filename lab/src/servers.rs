@@ -26,7 +26,7 @@ impl Lab {
     /// Starts a machine's server unless it runs. Returns whether it had to.
     pub(crate) fn start_server(&self, machine: &str) -> Result<bool> {
         let path = self.paths.process(&format!("server-{machine}"));
-        if Record::read(&path).is_some_and(|record| record.is_alive()) {
+        if self.server_is_alive(machine) {
             return Ok(false);
         }
         let node = (machine != OUTSIDE).then_some(machine);
@@ -41,6 +41,15 @@ impl Lab {
 
     /// Asks a machine's server. One that has died is started and told whom to serve first.
     pub(crate) fn ask_server(&self, machine: &str, request: &Request, patience: Duration) -> Result<Answer> {
+        let answer = self.ask_server_once(machine, request, patience);
+        // It may have died after it was found alive.
+        if answer.is_err() && !self.server_is_alive(machine) {
+            return self.ask_server_once(machine, request, patience);
+        }
+        answer
+    }
+
+    fn ask_server_once(&self, machine: &str, request: &Request, patience: Duration) -> Result<Answer> {
         if self.start_server(machine)? {
             let served = self.served(&World::read(&self.paths.store())?, &self.attachments()?);
             let mine = served.get(machine).cloned().unwrap_or_default();
@@ -49,9 +58,13 @@ impl Lab {
         self.talk_to_server(machine, request, patience)
     }
 
+    fn server_is_alive(&self, machine: &str) -> bool {
+        Record::read(&self.paths.process(&format!("server-{machine}")))
+            .is_some_and(|record| record.is_alive())
+    }
+
     fn talk_to_server(&self, machine: &str, request: &Request, patience: Duration) -> Result<Answer> {
-        let path = self.paths.process(&format!("server-{machine}"));
-        let is_alive = || Record::read(&path).is_some_and(|record| record.is_alive());
+        let is_alive = || self.server_is_alive(machine);
         let stream = connect(&self.paths.server_socket(machine), Instant::now() + START, is_alive)?;
         let request = serde_json::to_string(request).map_err(anyhow::Error::from)?;
         let text = converse(stream, &request, patience)

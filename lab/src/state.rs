@@ -148,10 +148,13 @@ impl Lock {
     /// Waits for the lock.
     pub fn take(name: &LabName) -> Result<Self> {
         let path = base().join(format!(".{name}.lock"));
-        fs::create_dir_all(base()).with_context(|| base().display().to_string())?;
         loop {
-            let file = File::options().create(true).append(true).open(&path);
-            let file = file.with_context(|| path.display().to_string())?;
+            fs::create_dir_all(base()).with_context(|| base().display().to_string())?;
+            let file = match File::options().create(true).append(true).open(&path) {
+                // The last laboratory took the directory along.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                file => file.with_context(|| path.display().to_string())?,
+            };
             let held = lock(file).with_context(|| format!("locking {}", path.display()))?;
             if is_still_there(&held, &path) {
                 return Ok(Self { path, _held: held });

@@ -10,10 +10,11 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use nix::errno::Errno;
+use nix::sys::socket::{setsockopt, sockopt};
 use socket2::{Domain, Protocol as Wire, Socket, Type};
 use tokio::io::{AsyncWriteExt as _, BufReader};
 use tokio::net::{TcpSocket, TcpStream, UdpSocket};
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use super::factory::Factory;
 use super::sctp;
@@ -54,13 +55,39 @@ async fn socket(factory: &Factory, attempt: &Attempt, kind: Type, wire: Option<W
     factory.make(&attempt.netns, make).await
 }
 
+/// Without this option an unconnected protocol hides "host unreachable" from us and we would wait.
+fn told_of_errors(socket: Socket, attempt: &Attempt) -> Result<UdpSocket> {
+    if attempt.to.is_ipv4() {
+        setsockopt(&socket, sockopt::Ipv4RecvErr, &true)?;
+    } else {
+        setsockopt(&socket, sockopt::Ipv6RecvErr, &true)?;
+    }
+    Ok(UdpSocket::from_std(socket.into())?)
+}
+
 /// Opens the connection of an attempt.
 pub async fn connect(factory: &Factory, attempt: &Attempt) -> Result<TcpStream> {
     let socket = socket(factory, attempt, Type::STREAM, None).await?;
-    let stream = TcpSocket::from_std_stream(socket.into()).connect(peer(attempt)).await?;
+    let watched = socket.try_clone()?;
+    let connecting = TcpSocket::from_std_stream(socket.into()).connect(peer(attempt));
+    tokio::pin!(connecting);
+    let stream = loop {
+        tokio::select! {
+            connected = &mut connecting => break connected?,
+            () = sleep(SOFT_ERRORS) => {
+                if let Some(error) = watched.take_error()? {
+                    return Err(error.into());
+                }
+            }
+        }
+    };
     stream.set_nodelay(true)?;
     Ok(stream)
 }
+
+/// How often a connection that is being opened is asked for errors. An ICMP error that arrives while the
+/// kernel is still in `connect` is noted on the socket but wakes nobody up.
+const SOFT_ERRORS: Duration = Duration::from_millis(50);
 
 async fn tcp(factory: &Factory, attempt: &Attempt) -> Result<ProbeResult> {
     let started = Instant::now();
@@ -77,7 +104,7 @@ async fn tcp(factory: &Factory, attempt: &Attempt) -> Result<ProbeResult> {
 
 async fn udp(factory: &Factory, attempt: &Attempt) -> Result<ProbeResult> {
     let started = Instant::now();
-    let socket = UdpSocket::from_std(socket(factory, attempt, Type::DGRAM, None).await?.into())?;
+    let socket = told_of_errors(socket(factory, attempt, Type::DGRAM, None).await?, attempt)?;
     socket.connect(peer(attempt)).await?;
     let server_address = socket.peer_addr()?;
     let mut question = line(&Opening::Probe { bytes: attempt.bytes })?;
@@ -101,7 +128,7 @@ async fn icmp(factory: &Factory, attempt: &Attempt) -> Result<ProbeResult> {
         if attempt.to.is_ipv4() { (Wire::ICMPV4, 8, 0) } else { (Wire::ICMPV6, 128, 129) };
     let unbound = Attempt { source_port: None, ..attempt.clone() };
     let started = Instant::now();
-    let socket = UdpSocket::from_std(socket(factory, &unbound, Type::DGRAM, Some(wire)).await?.into())?;
+    let socket = told_of_errors(socket(factory, &unbound, Type::DGRAM, Some(wire)).await?, attempt)?;
     socket.connect(SocketAddr::new(attempt.to, 0)).await?;
     let mut echo = vec![request, 0, 0, 0, 0, 0, 0, 1];
     echo.extend(pattern(0, attempt.bytes.clamp(32, 65_000)));

@@ -1,1 +1,144 @@
-//! `tortie-tests-e2e`: see ARCHITECTURE.md.
+//! What the end-to-end tests share: a laboratory that goes away with the test.
+//!
+//! Owns: names that no two tests share, and finding what a laboratory left behind.
+//! Does not: judge; the tests do.
+//! Invariant: the laboratory is removed also when the test panics.
+#![forbid(unsafe_code)]
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::{Command, Output};
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use tortie_lab::{Dataplane, Endpoint, Lab, LabName, Probe, ProbeResult, UpOptions, parse_objects};
+
+static COUNT: AtomicU32 = AtomicU32::new(0);
+
+/// A name for a laboratory that no other test uses.
+pub fn fresh_name() -> LabName {
+    let name = format!("t{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+    name.parse().expect("a plain name")
+}
+
+/// The `tortie` that was built with this test.
+pub fn binary() -> PathBuf {
+    if let Some(path) = std::env::var_os("TORTIE_BIN") {
+        return path.into();
+    }
+    let test = std::env::current_exe().expect("the path of this test");
+    let found = test
+        .ancestors()
+        .skip(1)
+        .take(3)
+        .map(|directory| directory.join("tortie"))
+        .find(|path| path.is_file());
+    found.expect("target/…/tortie: build it first (cargo build -p tortie), or set TORTIE_BIN")
+}
+
+/// Runs `tortie lab VERB --name NAME ARGUMENTS`.
+pub fn tortie_lab(name: &LabName, arguments: &[&str]) -> Output {
+    let (verb, rest) = arguments.split_first().expect("a verb");
+    let mut command = Command::new(binary());
+    command.args(["lab", verb, "--name", &name.to_string()]).args(rest);
+    command.output().expect("running tortie")
+}
+
+/// A laboratory of one test.
+#[derive(Debug)]
+pub struct TestLab {
+    /// The laboratory.
+    pub lab: Lab,
+}
+
+impl TestLab {
+    /// Nodes wired by plain host routing, dual stack: no agents, no Services, no policy.
+    pub fn plain(nodes: usize) -> Self {
+        Self::with(UpOptions { dataplanes: vec![Dataplane::Plain; nodes], ..UpOptions::default() })
+    }
+
+    /// As `options` say.
+    pub fn with(options: UpOptions) -> Self {
+        let name = fresh_name();
+        // The guard first: a failed `up` cleans up after itself, a panic in it does not.
+        let guard = Guard(name.clone());
+        let lab = Lab::up(&name, &options).unwrap_or_else(|error| panic!("lab up: {error}"));
+        std::mem::forget(guard);
+        Self { lab }
+    }
+
+    /// Applies YAML; anything that does not go well fails the test.
+    pub fn apply(&mut self, yaml: &str) {
+        let applied = self.lab.apply(parse_objects(yaml, "the test").expect("YAML")).expect("lab apply");
+        assert!(applied.complaints.is_empty(), "{:?}", applied.complaints);
+        self.lab.wait(std::time::Duration::from_secs(30)).expect("lab wait");
+    }
+
+    /// Deletes what YAML names, at once or with the pods' own grace period.
+    pub fn delete(&mut self, yaml: &str) {
+        let keys: Vec<_> =
+            parse_objects(yaml, "the test").expect("YAML").iter().map(|object| object.key()).collect();
+        self.lab.delete(&keys, None).expect("lab delete");
+    }
+
+    /// One attempt; `change` says what is not usual about it.
+    pub fn probe(&self, from: &str, to: &str, change: impl FnOnce(&mut Probe)) -> ProbeResult {
+        let mut probe = Probe::new(endpoint(from), endpoint(to));
+        change(&mut probe);
+        self.lab.probe(&probe).unwrap_or_else(|error| panic!("probe {from} → {to}: {error}"))
+    }
+}
+
+/// An end of a probe.
+pub fn endpoint(text: &str) -> Endpoint {
+    text.parse().unwrap_or_else(|error| panic!("{error}"))
+}
+
+impl Drop for TestLab {
+    fn drop(&mut self) {
+        drop(Guard(self.lab.name.clone()));
+    }
+}
+
+struct Guard(LabName);
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        let result = tortie_lab::down(&self.0);
+        if !std::thread::panicking() {
+            result.expect("lab down");
+            let left = residue(&self.0);
+            assert!(left.is_empty(), "after lab down: {left:?}");
+        }
+    }
+}
+
+/// Everything on this machine that carries the laboratory's name.
+pub fn residue(name: &LabName) -> Vec<String> {
+    let prefix = name.prefix();
+    let mut found = Vec::new();
+    let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    found.extend(mounts.lines().filter(|line| line.contains(&prefix)).map(|line| format!("mount {line}")));
+    for line in mounts.lines().filter(|line| line.contains(" - cgroup2 ")) {
+        found.extend(named(line.split(' ').nth(4).unwrap_or_default(), &prefix));
+    }
+    found.extend(named("/run/netns", &prefix));
+    found.extend(named("/sys/class/net", &prefix));
+    let base = std::env::var("TORTIE_LAB_DIR").unwrap_or_else(|_| "/run/tortie-lab".into());
+    found.extend(named(&base, &name.to_string()));
+    found.extend(named(&base, &format!(".{name}.")));
+    let marker = format!("/{name}/");
+    for entry in fs::read_dir("/proc").into_iter().flatten().flatten() {
+        let command = fs::read(entry.path().join("cmdline")).unwrap_or_default();
+        let command = String::from_utf8_lossy(&command).replace('\0', " ");
+        if command.contains(&marker) || command.contains(&prefix) {
+            found.push(format!("process {}", command.trim()));
+        }
+    }
+    found
+}
+
+fn named(directory: &str, prefix: &str) -> Vec<String> {
+    let entries = fs::read_dir(directory).into_iter().flatten().flatten();
+    let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
+    names.filter(|name| name.starts_with(prefix)).map(|name| format!("{directory}/{name}")).collect()
+}

@@ -1,0 +1,116 @@
+//! A laboratory comes and goes.
+
+use std::fs;
+use std::process::{Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use tortie_lab::LabName;
+use tortie_tests_e2e::{TestLab, binary, fresh_name, residue, tortie_lab};
+
+const NOTHING: [String; 0] = [];
+
+fn json(name: &LabName, arguments: &[&str]) -> serde_json::Value {
+    let output = tortie_lab(name, arguments);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    serde_json::from_slice(&output.stdout).expect("JSON")
+}
+
+#[test]
+fn it_is_up_within_five_seconds_and_down_leaves_nothing() {
+    let name = fresh_name();
+    let started = Instant::now();
+    let status = json(&name, &["up", "--dataplane", "plain", "-o", "json"]);
+    let took = started.elapsed();
+    assert_eq!(status["nodes"].as_array().map(Vec::len), Some(3));
+    assert!(!residue(&name).is_empty(), "the search for residue must be able to find something");
+    assert!(tortie_lab(&name, &["down"]).status.success());
+    assert_eq!(residue(&name), NOTHING);
+    assert!(took < Duration::from_secs(5), "{took:?}");
+}
+
+#[test]
+fn building_that_was_killed_at_any_moment_leaves_nothing() {
+    let world = tempfile::NamedTempFile::with_suffix(".yaml").expect("a file");
+    fs::write(world.path(), pods(6)).expect("writing");
+    for step in 0..12 {
+        let name = fresh_name();
+        let mut up = Command::new(binary())
+            .args(["lab", "up", "--dataplane", "plain", "--name", &name.to_string(), "-f"])
+            .arg(world.path())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("running tortie");
+        thread::sleep(Duration::from_millis(5 + 20 * step));
+        up.kill().expect("killing");
+        up.wait().expect("waiting");
+        let down = tortie_lab(&name, &["down"]);
+        assert!(down.status.success(), "{}", String::from_utf8_lossy(&down.stderr));
+        assert_eq!(residue(&name), NOTHING, "killed after {} ms", 5 + 20 * step);
+    }
+}
+
+#[test]
+fn down_finds_everything_without_the_laboratorys_files_and_ends_what_people_run_inside() {
+    let test = TestLab::plain(2);
+    let name = &test.lab.name;
+    let mut shell = Command::new("ip")
+        .args(["netns", "exec", &name.machine("node1"), "sleep", "600"])
+        .stdout(Stdio::null())
+        .spawn()
+        .expect("ip netns exec");
+    fs::remove_file(test.lab.paths.state()).expect("removing lab.json");
+    assert!(tortie_lab(name, &["down"]).status.success());
+    shell.wait().expect("waiting");
+    assert_eq!(residue(name), NOTHING);
+}
+
+#[test]
+fn a_laboratory_does_not_touch_another_whose_name_goes_on() {
+    let short = fresh_name();
+    let long: LabName = format!("{short}-b").parse().expect("a name");
+    for name in [&short, &long] {
+        assert!(tortie_lab(name, &["up", "--nodes", "1", "--dataplane", "plain"]).status.success());
+    }
+    assert!(tortie_lab(&short, &["down"]).status.success());
+    let status = json(&long, &["status", "-o", "json"]);
+    let exec = tortie_lab(&long, &["exec", "--node", "node1", "--", "ip", "link", "show", "eth0"]);
+    assert!(tortie_lab(&long, &["down"]).status.success());
+    assert_eq!(status["nodes"][0]["name"], "node1");
+    assert!(exec.status.success());
+    assert_eq!((residue(&short), residue(&long)), (NOTHING.to_vec(), NOTHING.to_vec()));
+}
+
+#[test]
+fn asking_for_what_is_not_there_or_not_possible_has_its_own_exit_code() {
+    let name = fresh_name();
+    for (arguments, code) in [
+        (&["status"][..], 3),
+        (&["up", "--overlay", "vxlan"], 2),
+        (&["up", "--store", "kube"], 2),
+        (&["up", "--dataplane", "bpf,bpf"], 2),
+        (&["up", "--nodes", "0"], 2),
+        (&["up", "-f", "/nowhere/world.yaml"], 2),
+        (&["up", "--no-such-flag"], 2),
+        (&["down"], 0),
+    ] {
+        let output = tortie_lab(&name, arguments);
+        assert_eq!(
+            output.status.code(),
+            Some(code),
+            "{arguments:?}: {}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+        assert_eq!(residue(&name), NOTHING, "{arguments:?}");
+    }
+}
+
+fn pods(count: usize) -> String {
+    let pod = |index| {
+        format!(
+            "---\napiVersion: v1\nkind: Pod\nmetadata: {{name: p{index}}}\nspec: {{containers: [{{name: c, image: any, ports: [{{containerPort: 80}}]}}]}}\n"
+        )
+    };
+    (0..count).map(pod).collect()
+}
