@@ -5,12 +5,21 @@
 //! Invariant: unsafe code is inside [`bpf`] only; what it exposes checks sizes before the kernel reads or writes.
 
 pub mod bpf;
+pub mod bpffs;
+pub mod clock;
 mod clsact;
+pub mod datapath;
+pub mod hooks;
+pub mod kernel;
 pub mod kernel_btf;
 pub mod links;
 pub mod lock;
 pub mod maps;
+pub mod netlink;
 pub mod object;
 pub mod policy;
 pub mod policy_bench;
+pub mod programs;
+pub mod sysctl;
+pub mod tables;
 pub mod verifier;

@@ -58,7 +58,7 @@ pub struct LoadedPolicy {
 impl LoadedPolicy {
     /// Makes and fills the tables, then loads the program. `name` is what kernel tools show (15 bytes).
     pub fn load(name: &str, compiled: &Compiled, shared: Shared<'_>) -> Result<Self, PolicyError> {
-        let table = |spec: &TableSpec| match make_table(name, spec) {
+        let table = |spec: &TableSpec| match make_table(spec) {
             Ok(map) => Ok((spec.map, map)),
             Err(source) => Err(PolicyError::Table { name: name.to_owned(), table: spec.map, source }),
         };
@@ -69,6 +69,19 @@ impl LoadedPolicy {
             own => find(&tables, own).map(|map| map.as_fd().as_raw_fd()),
         })?;
         Ok(Self { name: name.to_owned(), tables, program })
+    }
+
+    /// A program from before a restart, with its tables found by the names they were given.
+    pub fn open(program: Program) -> io::Result<Self> {
+        let name = program.info()?.name;
+        let mut tables = Vec::new();
+        for id in program.map_ids()? {
+            let map = Map::by_id(id)?;
+            if let Some(table) = OWN_TABLES.into_iter().find(|table| table.name() == map.info().name) {
+                tables.push((table, map));
+            }
+        }
+        Ok(Self { name, tables, program })
     }
 
     /// The program, for a slot of `policy`.
@@ -108,9 +121,13 @@ fn find(tables: &[(MapRef, Map)], wanted: MapRef) -> Option<&Map> {
     tables.iter().find(|(map, _)| *map == wanted).map(|(_, map)| map)
 }
 
-fn make_table(name: &str, spec: &TableSpec) -> io::Result<Map> {
+/// The tables that belong to one program. Kernel tools show them under these names.
+const OWN_TABLES: [MapRef; 6] =
+    [MapRef::Rows, MapRef::Ports, MapRef::Cells, MapRef::RowBits, MapRef::ColumnBits, MapRef::Nodes];
+
+fn make_table(spec: &TableSpec) -> io::Result<Map> {
     let map = Map::create(&MapDef {
-        name,
+        name: spec.map.name(),
         kind: MapKind::Array as u32,
         key_bytes: size_of::<u32>() as u32,
         value_bytes: spec.value_bytes,

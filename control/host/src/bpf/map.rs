@@ -115,6 +115,18 @@ impl Map {
         Ok(Self { fd, info, value_stride })
     }
 
+    /// Opens a map by its kernel-wide id.
+    pub fn by_id(id: u32) -> io::Result<Self> {
+        let mut attributes = sys::ById { id, ..Default::default() };
+        // SAFETY: no addresses inside.
+        Self::from_fd(unsafe { bpf_fd(Command::MapById, &mut attributes)? })
+    }
+
+    /// Another descriptor of the same map.
+    pub fn try_clone(&self) -> io::Result<Self> {
+        Ok(Self { fd: self.fd.try_clone()?, info: self.info.clone(), value_stride: self.value_stride })
+    }
+
     /// What the kernel says about it.
     pub fn info(&self) -> &MapInfo {
         &self.info
@@ -212,8 +224,8 @@ impl Map {
         // SAFETY: both buffers hold `count` elements; cursors are at least as long as a key and as
         // the 4 bytes that hash tables and arrays use.
         let result = unsafe { bpf(Command::LookupBatch, &mut attributes) };
-        cursor.position = Some(next);
         let end = !found(result)?;
+        cursor.position = Some(next);
         Ok((attributes.count.min(count) as usize, end))
     }
 

@@ -18,6 +18,7 @@ pub(super) enum Command {
     TestRun = 10,
     ProgNextId = 11,
     ProgById = 13,
+    MapById = 14,
     InfoByFd = 15,
     ProgQuery = 16,
     BtfLoad = 18,

@@ -1,0 +1,48 @@
+//! The reconciler's kernel over real maps.
+
+use crate::bpf::Map;
+use crate::hooks::WorkloadHooks;
+use crate::links::Links;
+use crate::maps::{Maps, MapsError};
+use crate::programs::PolicySlots;
+use crate::tables::BpfTable;
+use std::rc::Rc;
+use tortie_reconcile::{Dyn, Kernel};
+use zerocopy::{FromBytes, Immutable, IntoBytes};
+
+fn clone(maps: &Maps, name: &'static str) -> Result<Map, MapsError> {
+    let failed = |source| MapsError::Kernel { name, operation: "opening", source };
+    maps.get(name)?.try_clone().map_err(failed)
+}
+
+fn table<K, V>(maps: &Maps, name: &'static str) -> Result<Dyn<K, V>, MapsError>
+where
+    K: Copy + FromBytes + IntoBytes + Immutable + 'static,
+    V: Copy + FromBytes + IntoBytes + Immutable + 'static,
+{
+    let failed = |source| MapsError::Kernel { name, operation: "opening as a table", source };
+    Ok(Box::new(BpfTable::<K, V>::new(clone(maps, name)?).map_err(failed)?))
+}
+
+/// Everything the reconciler writes, over these maps and links.
+pub fn kernel(maps: &Maps, links: &Rc<Links>) -> Result<Kernel, MapsError> {
+    let slots = PolicySlots::new(clone(maps, "policy")?, clone(maps, "policy_io")?, clone(maps, "stage")?);
+    Ok(Kernel {
+        endpoint: table(maps, "endpoint")?,
+        next_hop: table(maps, "next_hop")?,
+        settings: table(maps, "settings")?,
+        route4: table(maps, "route4")?,
+        route6: table(maps, "route6")?,
+        frontend4: table(maps, "frontend4")?,
+        frontend6: table(maps, "frontend6")?,
+        backend4: table(maps, "backend4")?,
+        backend6: table(maps, "backend6")?,
+        class_addr4: table(maps, "class_addr4")?,
+        class_addr6: table(maps, "class_addr6")?,
+        class_net4: table(maps, "class_net4")?,
+        class_net6: table(maps, "class_net6")?,
+        rule_counter: table(maps, "rule_counter")?,
+        programs: Box::new(slots),
+        hooks: Box::new(WorkloadHooks::new(links.clone(), clone(maps, "stage")?)),
+    })
+}

@@ -1,0 +1,530 @@
+//! Rule lists as programs in slots, and the classes they ask about.
+//!
+//! Owns: which slot holds which list, what is in force there, and since which version.
+//! Does not: load programs, or know endpoints.
+//! Invariant: a list is in force only after every class it can meet has its row in it; what cannot be
+//! compiled or loaded leaves the last good program in its slot.
+
+use crate::classes::ClassTables;
+use crate::delta::{Now, Written};
+use crate::dirty::{Dirty, Retry};
+use crate::kernel::Kernel;
+use crate::program_name::program_name;
+use crate::rules::{RuleIds, action_name, direction_name};
+use crate::saved::{Saved, SavedProgram};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+use tortie_abi::counter::Counter;
+use tortie_abi::maps::POLICY_SLOTS;
+use tortie_intent::{List, ListId, SetChange, SetId};
+use tortie_policy::classes::{ClassChange, ClassId, Classes};
+use tortie_policy::compile::{Absorbed, CompiledList, Limits, compile};
+
+/// Classes beyond this are not taken over from the kernel: the numbers index tables.
+const MAX_ADOPTED_CLASS: ClassId = 1 << 20;
+
+/// What is in force for a list.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct InForce {
+    /// Slot of its program.
+    pub slot: u32,
+    /// Changes whenever a verdict may have changed.
+    pub version: u64,
+}
+
+#[derive(Debug)]
+struct Installed {
+    slot: u32,
+    name: String,
+    list: Arc<List>,
+    compiled: CompiledList,
+    rules: Vec<u32>,
+    /// The program that was there before the agent started, unchanged.
+    adopted: bool,
+}
+
+#[derive(Debug)]
+struct ListState {
+    wanted: Option<Arc<List>>,
+    installed: Option<Installed>,
+    version: u64,
+    /// Members of its sets have changed, and the entries are not all written yet.
+    touched: bool,
+    retry: Option<Retry>,
+    /// The sets under which [`Policies::by_set`] has it.
+    indexed: BTreeSet<SetId>,
+}
+
+/// All lists of this node.
+#[derive(Debug)]
+pub struct Policies {
+    classes: Classes,
+    tables: ClassTables,
+    lists: BTreeMap<ListId, ListState>,
+    by_set: HashMap<SetId, BTreeSet<ListId>>,
+    rules: RuleIds,
+    limits: Limits,
+    taken: BTreeSet<u32>,
+    /// Slots with programs that nothing wants any more.
+    leftover: BTreeSet<u32>,
+    retired: Vec<ClassId>,
+    versions: u64,
+}
+
+impl Policies {
+    /// With the ids that were known before.
+    pub fn new(saved: &Saved) -> Self {
+        Self {
+            classes: Classes::new(),
+            tables: ClassTables::default(),
+            lists: BTreeMap::new(),
+            by_set: HashMap::new(),
+            rules: RuleIds::restore(&saved.rules, saved.last_rule),
+            limits: Limits::default(),
+            taken: BTreeSet::new(),
+            leftover: BTreeSet::new(),
+            retired: Vec::new(),
+            versions: 0,
+        }
+    }
+
+    /// A set changes.
+    pub fn set(&mut self, id: SetId, change: &SetChange) {
+        match change {
+            SetChange::Create => self.classes.create(id),
+            SetChange::Update { add, remove } => self.classes.update(id, add, remove),
+            SetChange::Remove => self.classes.remove(id),
+        }
+        for list in self.by_set.get(&id).into_iter().flatten() {
+            if let Some(state) = self.lists.get_mut(list) {
+                state.touched = true;
+            }
+        }
+    }
+
+    /// A list changes.
+    pub fn list(&mut self, id: ListId, list: Option<Arc<List>>) {
+        let state = self.lists.entry(id).or_insert_with(|| ListState {
+            wanted: None,
+            installed: None,
+            version: 0,
+            touched: false,
+            retry: None,
+            indexed: BTreeSet::new(),
+        });
+        state.wanted = list;
+        state.retry = None;
+        self.index(id);
+    }
+
+    /// Which sets a list asks about: those of what is wanted and of what is in force.
+    fn index(&mut self, id: ListId) {
+        self.unindex(id);
+        let Some(state) = self.lists.get_mut(&id) else { return };
+        let installed = state.installed.as_ref().map(|i| &i.list);
+        state.indexed = state.wanted.iter().chain(installed).flat_map(|list| sets_of(list)).collect();
+        for set in &state.indexed {
+            self.by_set.entry(*set).or_default().insert(id);
+        }
+    }
+
+    fn unindex(&mut self, id: ListId) {
+        let sets =
+            self.lists.get_mut(&id).map(|state| std::mem::take(&mut state.indexed)).unwrap_or_default();
+        for set in sets {
+            if let Some(lists) = self.by_set.get_mut(&set) {
+                lists.remove(&id);
+                if lists.is_empty() {
+                    self.by_set.remove(&set);
+                }
+            }
+        }
+    }
+
+    /// What is in force for a list; `None`: nothing yet.
+    pub fn in_force(&self, id: ListId) -> Option<InForce> {
+        let state = self.lists.get(&id)?;
+        Some(InForce { slot: state.installed.as_ref()?.slot, version: state.version })
+    }
+
+    /// Whether what is in force is what is wanted, members included.
+    pub fn is_settled(&self, id: ListId) -> bool {
+        self.lists.get(&id).is_some_and(|state| !state.touched && state.is_settled())
+    }
+
+    /// The list's program was there before the agent started and has not changed.
+    pub fn is_adopted(&self, id: ListId) -> bool {
+        let installed = self.lists.get(&id).and_then(|state| state.installed.as_ref());
+        installed.is_some_and(|installed| installed.adopted)
+    }
+
+    /// The class of an address, as the tables have it or are about to.
+    pub fn class_of(&self, address: std::net::IpAddr) -> ClassId {
+        self.classes.class_of(address)
+    }
+
+    /// Reads what is in the kernel and takes over what fits. Once, before anything is written.
+    pub fn adopt(&mut self, kernel: &mut Kernel) -> Result<(), crate::TableError> {
+        self.tables.read(kernel)?;
+        self.adopt_classes();
+        let mut by_name: HashMap<String, u32> = HashMap::new();
+        for (slot, name) in kernel.programs.list()? {
+            self.taken.insert(slot);
+            self.leftover.insert(slot);
+            by_name.insert(name, slot);
+        }
+        let ids: Vec<ListId> = self.lists.keys().copied().collect();
+        for id in ids {
+            self.adopt_list(id, &mut by_name);
+        }
+        Ok(())
+    }
+
+    /// Gives every class the number that the kernel's entries already have, where that is possible.
+    fn adopt_classes(&mut self) {
+        let (mut wish, mut used) = (BTreeMap::new(), BTreeSet::new());
+        for entry in self.classes.dump() {
+            let (Some(mine), Some(theirs)) = (class_in(&entry), self.tables.actual(&entry)) else { continue };
+            let fits = theirs != 0 && theirs < MAX_ADOPTED_CLASS;
+            if fits && !wish.contains_key(&mine) && used.insert(theirs) {
+                wish.insert(mine, theirs);
+            }
+        }
+        let foreign: BTreeSet<ClassId> =
+            self.tables.actual_classes().filter(|class| *class < MAX_ADOPTED_CLASS).collect();
+        self.classes.renumber(&wish, &foreign);
+    }
+
+    fn adopt_list(&mut self, id: ListId, by_name: &mut HashMap<String, u32>) {
+        let Some(wanted) = self.lists.get(&id).and_then(|state| state.wanted.clone()) else { return };
+        let rules = self.rules.acquire(&wanted);
+        let compiled = compile(&wanted, &self.classes, &|index| rule_at(&rules, index), &self.limits);
+        let found = compiled.ok().and_then(|(memory, compiled)| {
+            let name = program_name(&compiled);
+            by_name.remove(&name).map(|slot| (memory, name, slot))
+        });
+        let Some((compiled, name, slot)) = found else {
+            self.rules.release(&rules);
+            return;
+        };
+        self.leftover.remove(&slot);
+        let version = self.next_version();
+        if let Some(state) = self.lists.get_mut(&id) {
+            state.installed = Some(Installed { slot, name, list: wanted, compiled, rules, adopted: true });
+            state.version = version;
+        }
+    }
+
+    fn next_version(&mut self) -> u64 {
+        self.versions += 1;
+        self.versions
+    }
+
+    /// Resynchronisation: reads the tables and slots again; what somebody changed becomes pending.
+    pub fn reread(&mut self, kernel: &mut Kernel) -> Result<(), crate::TableError> {
+        self.tables.read(kernel)?;
+        let found: HashMap<u32, String> = kernel.programs.list()?.into_iter().collect();
+        for state in self.lists.values_mut() {
+            if state.installed.as_ref().is_some_and(|i| found.get(&i.slot) != Some(&i.name)) {
+                state.retry = None;
+                if let Some(installed) = &mut state.installed {
+                    installed.name.clear();
+                }
+            }
+        }
+        for slot in found.into_keys() {
+            if self.taken.insert(slot) {
+                self.leftover.insert(slot);
+            }
+        }
+        Ok(())
+    }
+
+    /// New classes get their rows in every list in force, then addresses get their classes. Endpoint
+    /// records that hold classes are next, and only then [`Policies::install`].
+    pub fn write_classes(&mut self, kernel: &mut Kernel, now: Now) -> Written {
+        let changes = self.classes.take_changes();
+        let born: Vec<(ClassId, Arc<[SetId]>)> = changes.born;
+        if !born.is_empty() {
+            let ids: Vec<ListId> = self.lists.keys().copied().collect();
+            for id in ids {
+                self.absorb(id, &born, kernel, now);
+            }
+        }
+        for entry in &changes.entries {
+            self.tables.want(entry);
+        }
+        self.retired.extend(changes.retired);
+        self.tables.apply(kernel, now)
+    }
+
+    fn absorb(&mut self, id: ListId, born: &[(ClassId, Arc<[SetId]>)], kernel: &mut Kernel, now: Now) {
+        let Some(installed) = self.lists.get_mut(&id).and_then(|state| state.installed.as_mut()) else {
+            return;
+        };
+        let mut writes = Vec::new();
+        let mut fits = true;
+        for (class, sets) in born {
+            match installed.compiled.absorb(*class, sets) {
+                Absorbed::Writes(more) => writes.extend(more),
+                Absorbed::Recompile => {
+                    fits = false;
+                    break;
+                }
+            }
+        }
+        if fits && (writes.is_empty() || kernel.programs.write(installed.slot, &writes).is_ok()) {
+            return;
+        }
+        let (list, slot) = (installed.list.clone(), installed.slot);
+        // Until it is loaded again, this program denies the new classes.
+        installed.name.clear();
+        if let Err(error) = self.put(id, &list, Some(slot), kernel) {
+            self.fail(id, error, now);
+        }
+    }
+
+    /// Lists that are not in force as wanted.
+    pub fn install(&mut self, kernel: &mut Kernel, now: Now) -> Written {
+        let mut written = Written::default();
+        let due = |(id, state): (&ListId, &ListState)| {
+            let waits = state.retry.as_ref().is_some_and(|retry| retry.at > now);
+            (!state.is_settled() && !waits).then(|| state.wanted.clone().map(|list| (*id, list))).flatten()
+        };
+        let due: Vec<(ListId, Arc<List>)> = self.lists.iter().filter_map(due).collect();
+        for (id, list) in due {
+            let slot = self.lists.get(&id).and_then(|state| state.installed.as_ref()).map(|i| i.slot);
+            match self.put(id, &list, slot, kernel) {
+                Ok(()) => written.done += 1,
+                Err(error) => {
+                    written.failed += 1;
+                    self.fail(id, error, now);
+                }
+            }
+        }
+        self.settle_members();
+        written
+    }
+
+    /// Lists whose sets' entries are all written count as changed from now on.
+    fn settle_members(&mut self) {
+        if self.tables.pending_count() > 0 {
+            return;
+        }
+        let touched: Vec<ListId> = self.lists.iter().filter(|(_, s)| s.touched).map(|(id, _)| *id).collect();
+        for id in touched {
+            let version = self.next_version();
+            if let Some(state) = self.lists.get_mut(&id) {
+                state.touched = false;
+                state.version = version;
+            }
+        }
+    }
+
+    fn fail(&mut self, id: ListId, error: String, now: Now) {
+        if let Some(state) = self.lists.get_mut(&id) {
+            state.retry = Some(Retry::after(state.retry.take(), error, now));
+        }
+    }
+
+    /// Compiles and installs; the slot keeps what it had when something goes wrong.
+    fn put(
+        &mut self,
+        id: ListId,
+        list: &Arc<List>,
+        slot: Option<u32>,
+        kernel: &mut Kernel,
+    ) -> Result<(), String> {
+        let rules = self.rules.acquire(list);
+        let (slot, name, compiled) = match self.load(list, slot, &rules, kernel) {
+            Ok(loaded) => loaded,
+            Err(error) => {
+                self.rules.release(&rules);
+                return Err(error);
+            }
+        };
+        let version = self.next_version();
+        let Some(state) = self.lists.get_mut(&id) else { return Ok(()) };
+        let list = list.clone();
+        let before = state.installed.replace(Installed { slot, name, list, compiled, rules, adopted: false });
+        state.version = version;
+        state.retry = None;
+        if let Some(before) = before {
+            self.rules.release(&before.rules);
+        }
+        self.index(id);
+        Ok(())
+    }
+
+    fn load(
+        &mut self,
+        list: &List,
+        slot: Option<u32>,
+        rules: &[u32],
+        kernel: &mut Kernel,
+    ) -> Result<(u32, String, CompiledList), String> {
+        let zeroes: Vec<(u32, Counter)> =
+            self.rules.take_new().into_iter().map(|id| (id, Counter::default())).collect();
+        if !zeroes.is_empty() {
+            // A counter that keeps an old number is no reason to leave a policy out of force.
+            for (index, error) in kernel.rule_counter.upsert(&zeroes) {
+                tracing::warn!(%error, rule = ?zeroes.get(index).map(|z| z.0), "a rule's counter could not be reset");
+            }
+        }
+        let (memory, compiled) = compile(list, &self.classes, &|index| rule_at(rules, index), &self.limits)
+            .map_err(|e| e.to_string())?;
+        let slot = slot.or_else(|| self.free_slot()).ok_or_else(|| {
+            format!("all {POLICY_SLOTS} slots for policy programs are taken; use fewer distinct policies on this node")
+        })?;
+        let name = program_name(&compiled);
+        kernel.programs.install(slot, &name, &compiled).map_err(|e| e.to_string())?;
+        self.taken.insert(slot);
+        Ok((slot, name, memory))
+    }
+
+    fn free_slot(&self) -> Option<u32> {
+        (0..POLICY_SLOTS).find(|slot| !self.taken.contains(slot))
+    }
+
+    /// Takes away programs that no endpoint record names and no list wants, and gives the numbers of
+    /// retired classes back. `named` are the slots that records in the kernel name.
+    pub fn clean(&mut self, kernel: &mut Kernel, named: &BTreeSet<u32>, now: Now) -> Written {
+        let mut written = Written::default();
+        let gone: Vec<ListId> =
+            self.lists.iter().filter(|(_, state)| state.wanted.is_none()).map(|(id, _)| *id).collect();
+        for id in gone {
+            let slot = self.lists.get(&id).and_then(|state| state.installed.as_ref()).map(|i| i.slot);
+            if slot.is_some_and(|slot| named.contains(&slot)) {
+                continue;
+            }
+            self.unindex(id);
+            if let Some(installed) = self.lists.remove(&id).and_then(|state| state.installed) {
+                self.rules.release(&installed.rules);
+                self.leftover.insert(installed.slot);
+            }
+        }
+        for slot in self.leftover.clone().difference(named) {
+            match kernel.programs.clear(*slot) {
+                Ok(()) => {
+                    written.done += 1;
+                    self.leftover.remove(slot);
+                    self.taken.remove(slot);
+                }
+                Err(error) => {
+                    tracing::warn!(slot, %error, "a policy program could not be removed");
+                    written.failed += 1;
+                }
+            }
+        }
+        self.rules.collect();
+        self.recycle(kernel, now);
+        written
+    }
+
+    fn recycle(&mut self, kernel: &mut Kernel, now: Now) {
+        if self.retired.is_empty() || self.tables.pending_count() > 0 {
+            return;
+        }
+        let retired = std::mem::take(&mut self.retired);
+        let mut failed = Vec::new();
+        for (id, state) in &mut self.lists {
+            let Some(installed) = &mut state.installed else { continue };
+            let writes: Vec<_> =
+                retired.iter().filter_map(|class| installed.compiled.forget(*class)).collect();
+            if writes.is_empty() {
+                continue;
+            }
+            if let Err(error) = kernel.programs.write(installed.slot, &writes) {
+                // The next load of this list starts from the classes as they are then.
+                installed.name.clear();
+                failed.push((*id, error.to_string()));
+            }
+        }
+        match failed.is_empty() {
+            true => self.classes.recycle(&retired),
+            false => self.retired = retired,
+        }
+        for (id, error) in failed {
+            self.fail(id, error, now);
+        }
+    }
+
+    /// What is not as wanted, and why.
+    pub fn dirty(&self) -> Vec<Dirty> {
+        let mut dirty = Vec::new();
+        for state in self.lists.values() {
+            let Some(wanted) = &state.wanted else { continue };
+            if let Some(retry) = &state.retry {
+                dirty.push(Dirty::failed(format!("policy {}", policy_names(wanted)), retry));
+            } else if !state.is_settled() {
+                dirty.push(Dirty::waiting(format!("policy {}", policy_names(wanted))));
+            }
+        }
+        dirty.extend(Dirty::of_tracker("class_addr4", &self.tables.addr4));
+        dirty.extend(Dirty::of_tracker("class_addr6", &self.tables.addr6));
+        dirty.extend(Dirty::of_tracker("class_net4", &self.tables.net4));
+        dirty.extend(Dirty::of_tracker("class_net6", &self.tables.net6));
+        dirty
+    }
+
+    /// When the next failed write may be tried again.
+    pub fn next_retry(&self) -> Option<Now> {
+        let lists = self.lists.values().filter_map(|state| state.retry.as_ref()).map(|retry| retry.at);
+        let tables = [
+            self.tables.addr4.next_retry(),
+            self.tables.addr6.next_retry(),
+            self.tables.net4.next_retry(),
+            self.tables.net6.next_retry(),
+        ];
+        lists.chain(tables.into_iter().flatten()).min()
+    }
+
+    /// For the file.
+    pub fn save(&self, saved: &mut Saved) {
+        (saved.rules, saved.last_rule) = self.rules.save();
+        let installed = self.lists.values().filter_map(|state| state.installed.as_ref());
+        saved.programs = installed
+            .map(|installed| SavedProgram {
+                slot: installed.slot,
+                name: installed.name.clone(),
+                direction: direction_name(installed.list.direction).to_owned(),
+                rules: installed.rules.clone(),
+                default: action_name(installed.list.default).to_owned(),
+            })
+            .collect();
+    }
+}
+
+impl ListState {
+    fn is_settled(&self) -> bool {
+        match (&self.wanted, &self.installed) {
+            (Some(wanted), Some(installed)) => !installed.name.is_empty() && *wanted == installed.list,
+            (None, _) => true,
+            (Some(_), None) => false,
+        }
+    }
+}
+
+fn sets_of(list: &List) -> impl Iterator<Item = SetId> {
+    list.rules.iter().flat_map(|rule| &rule.remote).flat_map(|clause| clause.sets.iter().copied())
+}
+
+fn rule_at(rules: &[u32], index: usize) -> u32 {
+    rules.get(index).copied().unwrap_or(tortie_abi::policy::NO_RULE)
+}
+
+fn class_in(entry: &ClassChange) -> Option<ClassId> {
+    match entry {
+        ClassChange::Address { class, .. } | ClassChange::Prefix { class, .. } => *class,
+    }
+}
+
+/// The policies that a list is made of, as people know them.
+fn policy_names(list: &List) -> String {
+    let names: BTreeSet<&str> = list.rules.iter().map(|rule| rule.origin.policy.as_str()).collect();
+    let direction = direction_name(list.direction);
+    if names.is_empty() {
+        return format!("(no rules, {direction})");
+    }
+    format!("{} ({direction})", names.into_iter().collect::<Vec<_>>().join(", "))
+}

@@ -1,0 +1,255 @@
+//! The apply plan: every step in its order, with the reason.
+//!
+//! Owns: the order. Does not: call the kernel except through [`Kernel`], read time, or write files.
+//! Invariant: before the intent is in sync nothing is written or removed; a failed object stops neither
+//! its siblings nor later steps that do not need it.
+
+use crate::delta::{Now, Written};
+use crate::dirty::Dirty;
+use crate::endpoints::{Endpoints, Readiness};
+use crate::kernel::Kernel;
+use crate::policies::Policies;
+use crate::routes::{Routes, Way};
+use crate::saved::Saved;
+use crate::services::Services;
+use crate::settings::{KernelTimeouts, SettingsTable};
+use crate::table::TableError;
+use ipnet::IpNet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use tortie_intent::Intent;
+use tortie_model::WorkloadId;
+use tortie_model::settings::Settings;
+
+/// Desired state, what is known of the actual state, and the way from one to the other.
+#[derive(Debug)]
+pub struct Reconciler {
+    settings: Settings,
+    timeouts: KernelTimeouts,
+    node_addresses: Vec<IpAddr>,
+    settings_table: SettingsTable,
+    policies: Policies,
+    endpoints: Endpoints,
+    routes: Routes,
+    services: Services,
+    in_sync: bool,
+    adopted: bool,
+    saved: Saved,
+}
+
+impl Reconciler {
+    /// Knows only what the file of the last agent says.
+    pub fn new(saved: Saved) -> Self {
+        let settings = Settings::default();
+        let mut endpoints = Endpoints::new(&saved);
+        endpoints.set_prefix(&settings.interface_prefix);
+        Self {
+            settings,
+            timeouts: KernelTimeouts::default(),
+            node_addresses: Vec::new(),
+            settings_table: SettingsTable::default(),
+            policies: Policies::new(&saved),
+            endpoints,
+            routes: Routes::new(&saved),
+            services: Services::new(&saved),
+            in_sync: false,
+            adopted: false,
+            saved,
+        }
+    }
+
+    /// One intent.
+    pub fn receive(&mut self, intent: Intent) {
+        match intent {
+            Intent::Set(id, change) => self.policies.set(id, &change),
+            Intent::List(id, list) => self.policies.list(id, list),
+            Intent::Endpoint(id, endpoint) => self.endpoints.want(id, endpoint),
+            Intent::Route(net, route) => self.routes.want(net, route),
+            Intent::Service(id, port) => self.services.want(id, port),
+            Intent::Settings(settings) => {
+                self.endpoints.set_prefix(&settings.interface_prefix);
+                self.settings = *settings;
+            }
+            Intent::InSync => self.in_sync = true,
+        }
+    }
+
+    /// What `Auto` stands for on this machine.
+    pub fn set_kernel_timeouts(&mut self, timeouts: KernelTimeouts) {
+        self.timeouts = timeouts;
+    }
+
+    /// The node's own addresses, the preferred one of each family first.
+    pub fn set_node_addresses(&mut self, addresses: Vec<IpAddr>) {
+        self.node_addresses = addresses;
+    }
+
+    /// An interface has this index, or is gone.
+    pub fn interface(&mut self, name: &str, ifindex: Option<u32>) {
+        self.endpoints.interface(name, ifindex);
+    }
+
+    /// The way to another node's address.
+    pub fn set_way(&mut self, node: IpAddr, way: Option<Way>) {
+        self.routes.set_way(node, way);
+    }
+
+    /// Nodes whose ways are wanted.
+    pub fn destinations(&self) -> BTreeSet<IpAddr> {
+        self.routes.destinations()
+    }
+
+    /// Prefixes of other nodes' pods, and the node's address: for the host's own stack.
+    pub fn remote_prefixes(&self) -> BTreeMap<IpNet, IpAddr> {
+        self.routes.remote_prefixes()
+    }
+
+    /// The settings in force.
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// Everything the datastore held at the start has been said.
+    pub fn in_sync(&self) -> bool {
+        self.in_sync
+    }
+
+    /// Gives names their numbers. What [`Reconciler::saved`] gives then belongs into the file before
+    /// [`Reconciler::apply`].
+    pub fn allocate(&mut self) {
+        if self.in_sync {
+            self.endpoints.allocate();
+            self.routes.allocate();
+            self.services.allocate();
+        }
+    }
+
+    /// For the file; `None`: it is as it was the last time.
+    pub fn saved(&mut self) -> Option<&Saved> {
+        let mut saved = Saved::default();
+        self.endpoints.save(&mut saved);
+        self.routes.save(&mut saved);
+        self.services.save(&mut saved);
+        self.policies.save(&mut saved);
+        if saved == self.saved {
+            return None;
+        }
+        self.saved = saved;
+        Some(&self.saved)
+    }
+
+    /// Writes what differs and may be tried now.
+    pub fn apply(&mut self, kernel: &mut Kernel, now: Now) -> Result<Written, TableError> {
+        if !self.in_sync {
+            return Ok(Written::default());
+        }
+        if !self.adopted {
+            self.adopt(kernel)?;
+            self.adopted = true;
+        }
+        self.resolve();
+        Ok(self.write(kernel, now))
+    }
+
+    /// What is in the kernel is read, and taken over where it fits.
+    fn adopt(&mut self, kernel: &mut Kernel) -> Result<(), TableError> {
+        self.settings_table.read(kernel)?;
+        self.policies.adopt(kernel)?;
+        self.endpoints.adopt(kernel, &self.policies)?;
+        self.routes.read(kernel)?;
+        self.services.read(kernel)
+    }
+
+    /// Reads everything again; what somebody else changed is repaired by the next [`Reconciler::apply`].
+    pub fn resync(&mut self, kernel: &mut Kernel) -> Result<(), TableError> {
+        if !self.adopted {
+            return Ok(());
+        }
+        self.settings_table.read(kernel)?;
+        self.policies.reread(kernel)?;
+        self.endpoints.read(kernel)?;
+        self.routes.read(kernel)?;
+        self.services.read(kernel)
+    }
+
+    fn resolve(&mut self) {
+        self.settings_table.want(&self.settings, &self.timeouts, &self.node_addresses);
+        let targets = self.endpoints.targets();
+        for gone in self.routes.local_workloads() {
+            if !targets.contains_key(&gone) {
+                self.routes.set_local(&gone, None);
+            }
+        }
+        for (id, target) in targets {
+            self.routes.set_local(&id, Some(target));
+        }
+        self.routes.resolve();
+        self.services.resolve();
+    }
+
+    fn write(&mut self, kernel: &mut Kernel, now: Now) -> Written {
+        // Marks and time-outs first: every program reads them.
+        let mut written = self.settings_table.write(kernel, now);
+        // Addresses get their classes before any list asks about them; lists in force learn them first.
+        written += self.policies.write_classes(kernel, now);
+        // Traffic between local pods takes classes from the records.
+        written += self.endpoints.write(kernel, &self.policies, now);
+        // Lists before the endpoints that name them.
+        written += self.policies.install(kernel, now);
+        // Programs on an interface before its endpoint is READY.
+        written += self.endpoints.attach(kernel, now);
+        written += self.endpoints.write(kernel, &self.policies, now);
+        // Nothing is forwarded to an endpoint or node whose record is not there.
+        let endpoints = &self.endpoints;
+        written += self.routes.write(kernel, now, |target| endpoints.is_written(target));
+        // A front end never counts a back end that is not there.
+        written += self.services.write(kernel, now);
+        // Removals, in reverse.
+        written += self.services.clean(kernel, now);
+        written += self.routes.clean(kernel, now);
+        written += self.endpoints.clean(kernel, &self.routes.named_endpoints(), now);
+        let named = self.endpoints.named_programs();
+        written += self.policies.clean(kernel, &named, now);
+        written
+    }
+
+    /// What is not as desired, and why; empty: everything is in force.
+    pub fn dirty(&self) -> Vec<Dirty> {
+        if !self.in_sync {
+            return vec![Dirty::waiting("the datastore's first complete state")];
+        }
+        let mut dirty = self.settings_table.dirty();
+        dirty.extend(self.policies.dirty());
+        dirty.extend(self.endpoints.dirty(&self.policies));
+        dirty.extend(self.routes.dirty());
+        dirty.extend(self.services.dirty());
+        dirty
+    }
+
+    /// When something that failed may be tried again.
+    pub fn next_retry(&self) -> Option<Now> {
+        let retries = [
+            self.settings_table.next_retry(),
+            self.policies.next_retry(),
+            self.endpoints.next_retry(),
+            self.routes.next_retry(),
+            self.services.next_retry(),
+        ];
+        retries.into_iter().flatten().min()
+    }
+
+    /// Whether a workload can be let go.
+    pub fn readiness(&self, id: &WorkloadId) -> Readiness {
+        self.endpoints.readiness(id, &self.policies)
+    }
+
+    /// Which incarnation of a workload is known.
+    pub fn container_id(&self, id: &WorkloadId) -> Option<&str> {
+        self.endpoints.container_id(id)
+    }
+
+    /// The last policy generation handed out.
+    pub fn generation(&self) -> u32 {
+        self.endpoints.generation()
+    }
+}

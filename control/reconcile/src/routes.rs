@@ -1,0 +1,353 @@
+//! The longest-prefix map of addresses, and the next hops it names.
+//!
+//! Owns: slots of next hops. Does not: find the way to a node; the host does and says so.
+//! Invariant: a route names a next hop only after its record is in the kernel, and the record goes only
+//! after no route names it; where no way is known, the host's own stack decides.
+
+use crate::classes::{prefix4, prefix6};
+use crate::delta::{DeltaTracker, Now, Part, Written};
+use crate::dirty::Dirty;
+use crate::kernel::Kernel;
+use crate::saved::{Saved, SavedNextHop};
+use crate::slots::{Slots, Use};
+use crate::table::TableError;
+use ipnet::IpNet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use tortie_abi::endpoint::NextHop;
+use tortie_abi::maps::NEXT_HOP_SLOTS;
+use tortie_abi::route::{self, Kind, flags};
+use tortie_abi::{Target, v4, v6};
+use tortie_intent::Route;
+use tortie_model::WorkloadId;
+use tortie_wire::{Ip4, Ip6};
+
+/// How packets get to a node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Way {
+    /// Interface that leads there.
+    pub ifindex: u32,
+    /// Largest IP packet that fits, in bytes.
+    pub mtu_bytes: u32,
+    /// The neighbour on that interface: the node itself or a router.
+    pub neighbour: IpAddr,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Hop {
+    used: Use,
+    way: Option<Way>,
+}
+
+/// All routes and next hops.
+#[derive(Debug)]
+pub struct Routes {
+    wanted: BTreeMap<IpNet, Route>,
+    pools: BTreeMap<IpNet, bool>,
+    dirty: BTreeSet<IpNet>,
+    local: BTreeMap<WorkloadId, Target>,
+    ways: BTreeMap<IpAddr, Way>,
+    hops: BTreeMap<IpAddr, Hop>,
+    slots: Slots,
+    no_slot: BTreeSet<IpAddr>,
+    route4: DeltaTracker<v4::PrefixKey, route::Route>,
+    route6: DeltaTracker<v6::PrefixKey, route::Route>,
+    next_hop: DeltaTracker<u32, NextHop>,
+}
+
+impl Routes {
+    /// With the slots that were known before.
+    pub fn new(saved: &Saved) -> Self {
+        let mut slots = Slots::new(NEXT_HOP_SLOTS);
+        let mut hops = BTreeMap::new();
+        for hop in &saved.next_hops {
+            let used = Use { slot: hop.slot, incarnation: hop.incarnation };
+            if slots.adopt(used) {
+                hops.insert(hop.address, Hop { used, way: None });
+            }
+        }
+        for (slot, incarnation) in &saved.free_next_hops {
+            slots.remember(Use { slot: *slot, incarnation: *incarnation });
+        }
+        Self {
+            wanted: BTreeMap::new(),
+            pools: BTreeMap::new(),
+            dirty: BTreeSet::new(),
+            local: BTreeMap::new(),
+            ways: BTreeMap::new(),
+            hops,
+            slots,
+            no_slot: BTreeSet::new(),
+            route4: DeltaTracker::new(),
+            route6: DeltaTracker::new(),
+            next_hop: DeltaTracker::new(),
+        }
+    }
+
+    /// A route changes.
+    pub fn want(&mut self, net: IpNet, route: Option<Route>) {
+        let pool = match &route {
+            Some(Route::Pool { nat_outgoing }) => Some(*nat_outgoing),
+            _ => None,
+        };
+        if self.pools.get(&net).copied() != pool {
+            match pool {
+                Some(nat_outgoing) => self.pools.insert(net, nat_outgoing),
+                None => self.pools.remove(&net),
+            };
+            // The flags of everything inside depend on it.
+            self.dirty.extend(self.wanted.keys().filter(|inner| net.contains(*inner)));
+        }
+        match route {
+            Some(route) => self.wanted.insert(net, route),
+            None => self.wanted.remove(&net),
+        };
+        self.dirty.insert(net);
+    }
+
+    /// A workload of this node has an endpoint record, another one, or none any more.
+    pub fn set_local(&mut self, id: &WorkloadId, target: Option<Target>) {
+        if self.local.get(id).copied() == target {
+            return;
+        }
+        match target {
+            Some(target) => self.local.insert(id.clone(), target),
+            None => self.local.remove(id),
+        };
+        let of_it =
+            |(net, route): (&IpNet, &Route)| matches!(route, Route::LocalPod(w) if w == id).then_some(*net);
+        self.dirty.extend(self.wanted.iter().filter_map(of_it));
+    }
+
+    /// The workloads of this node that have targets.
+    pub fn local_workloads(&self) -> Vec<WorkloadId> {
+        self.local.keys().cloned().collect()
+    }
+
+    /// Addresses whose ways are wanted: every node that a route leads to.
+    pub fn destinations(&self) -> BTreeSet<IpAddr> {
+        self.wanted.iter().filter_map(|(net, route)| destination(net, route)).collect()
+    }
+
+    /// The way to a node; `None`: no way is known.
+    pub fn set_way(&mut self, node: IpAddr, way: Option<Way>) {
+        if self.ways.get(&node).copied() == way {
+            return;
+        }
+        match way {
+            Some(way) => self.ways.insert(node, way),
+            None => self.ways.remove(&node),
+        };
+        let to_it = |(net, route): (&IpNet, &Route)| (destination(net, route) == Some(node)).then_some(*net);
+        self.dirty.extend(self.wanted.iter().filter_map(to_it));
+    }
+
+    /// Prefixes of other nodes' pods with the node's address: what the host's own stack needs to know.
+    pub fn remote_prefixes(&self) -> BTreeMap<IpNet, IpAddr> {
+        let remote = |(net, route): (&IpNet, &Route)| match route {
+            Route::RemotePod { next_hop: Some(next_hop), .. } => Some((*net, *next_hop)),
+            _ => None,
+        };
+        self.wanted.iter().filter_map(remote).collect()
+    }
+
+    /// Reads the kernel's side. The first time, records that no name is known for are left to be removed.
+    pub fn read(&mut self, kernel: &mut Kernel) -> Result<(), TableError> {
+        let records = kernel.next_hop.list()?;
+        for (slot, record) in &records {
+            if let Ok(slot) = u16::try_from(*slot) {
+                let used = Use { slot, incarnation: record.id.incarnation() };
+                if !self.hops.values().any(|hop| hop.used.slot == slot) && self.slots.adopt(used) {
+                    self.slots.free(slot);
+                }
+            }
+        }
+        self.next_hop.found(records);
+        self.route4.found(kernel.route4.list()?);
+        self.route6.found(kernel.route6.list()?);
+        Ok(())
+    }
+
+    /// Gives new next hops their slots.
+    pub fn allocate(&mut self) {
+        self.no_slot.clear();
+        for node in self.destinations() {
+            let Some(way) = self.ways.get(&node).copied() else { continue };
+            if !self.hops.contains_key(&node) {
+                match self.slots.take() {
+                    Some(used) => self.hops.insert(node, Hop { used, way: None }),
+                    None => {
+                        self.no_slot.insert(node);
+                        continue;
+                    }
+                };
+            }
+            if let Some(hop) = self.hops.get_mut(&node)
+                && hop.way != Some(way)
+            {
+                hop.way = Some(way);
+            }
+        }
+    }
+
+    /// Works out what the tables should hold.
+    pub fn resolve(&mut self) {
+        let destinations = self.destinations();
+        for (node, hop) in &mut self.hops {
+            let way = self.ways.get(node).copied().filter(|_| destinations.contains(node));
+            hop.way = way;
+            self.next_hop.want(u32::from(hop.used.slot), way.map(|way| record(hop.used, &way)));
+        }
+        for net in std::mem::take(&mut self.dirty) {
+            let value = self.wanted.get(&net).and_then(|route| self.value(&net, route));
+            match net {
+                IpNet::V4(net) => self.route4.want(prefix4(net), value),
+                IpNet::V6(net) => self.route6.want(prefix6(net), value),
+            }
+        }
+    }
+
+    fn value(&self, net: &IpNet, route: &Route) -> Option<route::Route> {
+        let hop = |node: Option<IpAddr>| {
+            let hop = node.and_then(|node| self.hops.get(&node)).filter(|hop| hop.way.is_some());
+            hop.map_or(Target::HOST, |hop| Target::next_hop(hop.used.slot, hop.used.incarnation))
+        };
+        let (kind, target) = match route {
+            // Without a record the host's own stack has the pod's route, and its programs drop.
+            Route::LocalPod(id) => (Kind::LocalPod, *self.local.get(id)?),
+            Route::RemotePod { .. } => (Kind::RemotePod, hop(destination(net, route))),
+            Route::RemoteHost { .. } => (Kind::RemoteHost, hop(destination(net, route))),
+            Route::Host => (Kind::Host, Target::HOST),
+            Route::Pool { .. } => (Kind::Pool, Target::HOST),
+            Route::Blackhole => (Kind::Blackhole, Target::HOST),
+        };
+        Some(route::Route { target, kind: kind as u8, flags: self.pool_flags(net), _zero: 0 })
+    }
+
+    fn pool_flags(&self, net: &IpNet) -> u8 {
+        // The longest pool around it; pools do not overlap in practice.
+        let around = self.pools.iter().filter(|(pool, _)| pool.contains(net));
+        match around.max_by_key(|(pool, _)| pool.prefix_len()) {
+            Some((_, true)) => flags::IN_POOL | flags::NAT_OUTGOING,
+            Some((_, false)) => flags::IN_POOL,
+            None => 0,
+        }
+    }
+
+    /// Next hops, then the routes whose next hop is there. `ready` says which endpoint records are.
+    pub fn write(&mut self, kernel: &mut Kernel, now: Now, ready: impl Fn(Target) -> bool) -> Written {
+        let mut written = self.next_hop.apply(&mut kernel.next_hop, Part::Upserts, now, |_, _| true);
+        let next_hop = &self.next_hop;
+        let admit = |route: Option<&route::Route>| {
+            route.is_some_and(|route| match route.target.kind() {
+                tortie_abi::target::TargetKind::NextHop => {
+                    next_hop.actual(&route.target.slot()).is_some_and(|hop| hop.id == route.target)
+                }
+                tortie_abi::target::TargetKind::Endpoint => ready(route.target),
+                _ => true,
+            })
+        };
+        written += self.route4.apply(&mut kernel.route4, Part::Upserts, now, |_, route| admit(route));
+        written += self.route6.apply(&mut kernel.route6, Part::Upserts, now, |_, route| admit(route));
+        written
+    }
+
+    /// Routes, then the next hops that no route in the kernel names.
+    pub fn clean(&mut self, kernel: &mut Kernel, now: Now) -> Written {
+        let mut written = self.route4.apply(&mut kernel.route4, Part::Deletes, now, |_, _| true);
+        written += self.route6.apply(&mut kernel.route6, Part::Deletes, now, |_, _| true);
+        if written.done > 0 {
+            self.route4.retry_full();
+            self.route6.retry_full();
+        }
+        let named = self.named();
+        let free = |slot: &u32, _: Option<&NextHop>| !named.contains(slot);
+        written += self.next_hop.apply(&mut kernel.next_hop, Part::Deletes, now, free);
+        self.free_slots();
+        written
+    }
+
+    fn named(&self) -> BTreeSet<u32> {
+        let targets4 = self.route4.actual_entries().map(|(_, route)| route.target);
+        let targets = targets4.chain(self.route6.actual_entries().map(|(_, route)| route.target));
+        let hops = targets.filter(|t| t.kind() == tortie_abi::target::TargetKind::NextHop);
+        hops.map(Target::slot).collect()
+    }
+
+    fn free_slots(&mut self) {
+        let unused = |hop: &Hop| {
+            let slot = u32::from(hop.used.slot);
+            hop.way.is_none() && self.next_hop.actual(&slot).is_none() && self.next_hop.is_settled(&slot)
+        };
+        let gone: Vec<IpAddr> =
+            self.hops.iter().filter(|(_, hop)| unused(hop)).map(|(node, _)| *node).collect();
+        for node in gone {
+            if let Some(hop) = self.hops.remove(&node) {
+                self.slots.free(hop.used.slot);
+            }
+        }
+    }
+
+    /// The prefixes of endpoints in the kernel's routes.
+    pub fn named_endpoints(&self) -> BTreeSet<u32> {
+        let targets4 = self.route4.actual_entries().map(|(_, route)| route.target);
+        let targets = targets4.chain(self.route6.actual_entries().map(|(_, route)| route.target));
+        targets.filter(|t| t.kind() == tortie_abi::target::TargetKind::Endpoint).map(|t| t.slot()).collect()
+    }
+
+    /// What is not as wanted.
+    pub fn dirty(&self) -> Vec<Dirty> {
+        let full = |node: &IpAddr| Dirty {
+            object: format!("next hop {node}"),
+            reason: format!(
+                "all {NEXT_HOP_SLOTS} slots are taken; its pods are reached through the host's stack"
+            ),
+            attempts: 1,
+        };
+        let mut dirty: Vec<Dirty> = self.no_slot.iter().map(full).collect();
+        dirty.extend(Dirty::of_tracker("route4", &self.route4));
+        dirty.extend(Dirty::of_tracker("route6", &self.route6));
+        dirty.extend(Dirty::of_tracker("next_hop", &self.next_hop));
+        dirty
+    }
+
+    /// When the next failed write may be tried again.
+    pub fn next_retry(&self) -> Option<Now> {
+        let retries = [self.route4.next_retry(), self.route6.next_retry(), self.next_hop.next_retry()];
+        retries.into_iter().flatten().min()
+    }
+
+    /// For the file.
+    pub fn save(&self, saved: &mut Saved) {
+        let hop = |(node, hop): (&IpAddr, &Hop)| SavedNextHop {
+            slot: hop.used.slot,
+            incarnation: hop.used.incarnation,
+            address: *node,
+        };
+        saved.next_hops = self.hops.iter().map(hop).collect();
+        saved.free_next_hops = self.slots.free_slots().map(|u| (u.slot, u.incarnation)).collect();
+    }
+}
+
+/// The node that a route leads to.
+fn destination(net: &IpNet, route: &Route) -> Option<IpAddr> {
+    match route {
+        Route::RemotePod { next_hop, .. } => *next_hop,
+        Route::RemoteHost { .. } => Some(net.addr()),
+        Route::LocalPod(_) | Route::Host | Route::Pool { .. } | Route::Blackhole => None,
+    }
+}
+
+fn record(used: Use, way: &Way) -> NextHop {
+    let (address4, address6) = match way.neighbour {
+        IpAddr::V4(address) => (address.into(), Ip6::default()),
+        IpAddr::V6(address) => (Ip4::default(), address.into()),
+    };
+    NextHop {
+        id: Target::next_hop(used.slot, used.incarnation),
+        ifindex: way.ifindex,
+        mtu_bytes: way.mtu_bytes,
+        address4,
+        address6,
+    }
+}
