@@ -7,8 +7,10 @@
 pub mod calc;
 pub mod wire;
 
+pub use tortie_policy::testing::fuzz as policy;
+
 /// A check of one input; it panics when an invariant is broken.
 pub type Check = fn(&[u8]);
 
 /// Every target by name, which is also the name of its corpus and of its file in `targets/`.
-pub const TARGETS: [(&str, Check); 2] = [("wire", wire::check), ("calc", calc::check)];
+pub const TARGETS: [(&str, Check); 3] = [("wire", wire::check), ("policy", policy), ("calc", calc::check)];
