@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use tortie_observe::Snapshot;
 use tortie_observe::names::{EndpointName, Names, ProgramName, RuleName, ServiceName};
-use tortie_reconcile::saved::{Saved, SavedEndpoint, SavedNextHop, SavedProgram, SavedRule, SavedService};
+use tortie_reconcile::{Saved, SavedEndpoint, SavedNextHop, SavedProgram, SavedRule, SavedService};
 
 /// Reads what is known; what is not stays a number.
 pub fn load(run_dir: &Path, snapshot: &Snapshot) -> Names {
