@@ -94,7 +94,7 @@ pub struct Prepared {
     programs: BTreeMap<String, Loadable>,
     btf: Option<OwnedFd>,
     // The programs' instructions name these by descriptor.
-    _private_maps: Vec<Map>,
+    private_maps: Vec<Map>,
 }
 
 const TRACE_ITER: u32 = 28;
@@ -123,7 +123,7 @@ pub fn prepare(bytes: &[u8], maps: &Maps) -> Result<Prepared, ObjectError> {
             .ok_or_else(|| damaged(format!("no code for program {name}")))?;
         programs.insert(name.clone(), loadable(name, program, function, btf.is_some())?);
     }
-    Ok(Prepared { programs, btf, _private_maps: private })
+    Ok(Prepared { programs, btf, private_maps: private })
 }
 
 /// Creates the object's own maps and puts every map's descriptor into the instructions.
@@ -234,6 +234,11 @@ impl Prepared {
             attach_btf_id: program.attach_btf_id,
             ..ProgramDef::new(&program.name, program.kind, &program.insns)
         }
+    }
+
+    /// A map of the object that is not in the list (15 bytes of its name count).
+    pub fn private_map(&self, name: &str) -> Option<&Map> {
+        self.private_maps.iter().find(|map| map.info().name == name)
     }
 
     /// Loads one program; `None`: there is no such program.
