@@ -69,7 +69,7 @@ impl Analysis {
         })
     }
 
-    /// The atoms of which the address condition holds.
+    /// The atoms of which the address condition holds. Here and in columns there is room for one bit more.
     pub fn row_atoms(&self, holding: &Bits) -> Bits {
         self.gather(holding, &self.by_condition)
     }
@@ -80,7 +80,7 @@ impl Analysis {
     }
 
     fn gather(&self, holding: &Bits, lists: &[Vec<u32>]) -> Bits {
-        let mut bits = Bits::new(self.atoms.len());
+        let mut bits = Bits::new(self.atoms.len() + 1);
         for list in holding.iter().filter_map(|number| lists.get(number)) {
             list.iter().for_each(|atom| bits.set(*atom as usize));
         }

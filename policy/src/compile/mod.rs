@@ -22,7 +22,7 @@ pub use error::{CompileError, Pressure};
 
 pub(crate) use atoms::Residual;
 pub(crate) use columns::{Columns, Kind};
-pub(crate) use nodes::{END, NODE_BYTES, offset as node_offset};
+pub(crate) use nodes::{NODE_BYTES, UNWRITTEN, offset as node_offset};
 pub(crate) use vectors::ResidualAtom;
 
 use crate::asm::{MapRef, Program};
@@ -135,7 +135,7 @@ impl Compiled {
 pub enum Absorbed {
     /// Write these, in this order; nothing to do when there are none.
     Writes(Vec<TableWrite>),
-    /// No room: compile the list again. Until then the class is denied.
+    /// No room, now and later: compile the list again. Until then the class is denied.
     Recompile,
 }
 
@@ -149,6 +149,8 @@ pub struct CompiledList {
     max_rows: usize,
     max_nodes: usize,
     max_chain: u32,
+    /// A class did not fit: what the tables hold is no longer what is remembered here.
+    outgrown: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -203,6 +205,7 @@ pub fn compile(
         rows,
         filler,
         class_rows,
+        outgrown: false,
     };
     let compiled = compiled_list.artifact(row_data).map_err(|pressure| CompileError::new(list, pressure))?;
     match compiled.table_bytes() {
@@ -286,11 +289,15 @@ impl CompiledList {
         Ok(Compiled { program, tables, form, rows: self.rows.len(), columns: width })
     }
 
-    /// A class with these sets (sorted) is born. Do this before any address gets the class.
+    /// A class with these sets (sorted) is born. Do this before any address gets the class. Once there was
+    /// no room, or when writes could not be made, only a new compilation helps.
     pub fn absorb(&mut self, class: ClassId, sets: &[SetId]) -> Absorbed {
-        match self.try_absorb(class, sets) {
+        match (!self.outgrown).then(|| self.try_absorb(class, sets)).flatten() {
             Some(writes) => Absorbed::Writes(writes),
-            None => Absorbed::Recompile,
+            None => {
+                self.outgrown = true;
+                Absorbed::Recompile
+            }
         }
     }
 

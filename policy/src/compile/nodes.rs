@@ -1,7 +1,7 @@
 //! Nodes: what a cell (or an atom) decides, perhaps under a residual condition, else where to go on.
 //!
 //! Owns: node numbers and their bytes, which `emit` reads. Invariant: a chain ends in a node without a
-//! residual condition.
+//! residual condition; number 0, which is what unwritten memory holds, denies.
 
 use super::atoms::Residual;
 use std::collections::HashMap;
@@ -25,8 +25,8 @@ pub mod offset {
 /// Number of a node: what a cell holds.
 pub type NodeId = u16;
 
-/// The end of the list.
-pub const END: NodeId = 0;
+/// Denies by no rule: an element of a table that nobody has written.
+pub const UNWRITTEN: NodeId = 0;
 
 /// Verdict and rule id in one word: the highest bit allows.
 pub const fn decision(allow: bool, rule: u32) -> u32 {
@@ -45,6 +45,11 @@ pub struct Node {
 }
 
 impl Node {
+    /// Decides without a condition.
+    pub fn last(decision: u32) -> Self {
+        Self { decision, residual: Residual::NONE, next: UNWRITTEN }
+    }
+
     /// As `emit` reads it.
     pub fn bytes(&self) -> [u8; NODE_BYTES as usize] {
         let mut bytes = [0; NODE_BYTES as usize];
@@ -69,10 +74,10 @@ pub struct Nodes {
 }
 
 impl Nodes {
-    /// Only [`END`].
-    pub fn new(default: u32) -> Self {
-        let end = Node { decision: default, residual: Residual::NONE, next: END };
-        Self { all: vec![(end, 1)], numbers: HashMap::from([(end, END)]) }
+    /// Only [`UNWRITTEN`].
+    pub fn new() -> Self {
+        let deny = Node::last(decision(false, tortie_abi::policy::NO_RULE));
+        Self { all: vec![(deny, 1)], numbers: HashMap::from([(deny, UNWRITTEN)]) }
     }
 
     /// The number of a node, new or not; `None` when there are too many for 16 bits.

@@ -4,7 +4,7 @@ use super::analysis::Analysis;
 use super::atoms::Residual;
 use super::bits::Bits;
 use super::columns::columns_of;
-use super::nodes::{END, Node, NodeId, Nodes};
+use super::nodes::{Node, NodeId, Nodes};
 use std::collections::BTreeMap;
 
 /// Fills rows of cells.
@@ -27,7 +27,7 @@ impl Table {
         Some(Self {
             columns_of: columns_of(analysis.by_service.len(), columns, max_work)?,
             columns: columns.len(),
-            nodes: Nodes::new(analysis.default),
+            nodes: Nodes::new(),
         })
     }
 
@@ -49,14 +49,14 @@ impl Table {
                     waiting.entry(*column).or_default().push(number as u32);
                     continue;
                 }
-                let last = Node { decision: atom.decision, residual: Residual::NONE, next: END };
-                let end = self.nodes.number(last)?;
+                let end = self.nodes.number(Node::last(atom.decision))?;
                 *cell = u32::from(chain(&mut self.nodes, analysis, waiting.remove(column), end)?);
                 open -= 1;
             }
         }
+        let end = self.nodes.number(Node::last(analysis.default))?;
         for (column, cell) in cells.iter_mut().enumerate().filter(|(_, cell)| **cell == OPEN) {
-            *cell = u32::from(chain(&mut self.nodes, analysis, waiting.remove(&(column as u32)), END)?);
+            *cell = u32::from(chain(&mut self.nodes, analysis, waiting.remove(&(column as u32)), end)?);
         }
         Some(cells.into_iter().flat_map(|cell| (cell as NodeId).to_ne_bytes()).collect())
     }

@@ -99,11 +99,32 @@ fn a_new_row_is_in_place_before_the_class_points_to_it() {
 
 #[test]
 fn a_class_beyond_the_table_and_a_row_too_many_ask_for_a_new_compilation() {
-    let rules = (0..200u32).map(|set| rule("a", &[set], 80 + set as u16)).collect();
-    let (mut compiled, _) = made(&list(rules), &Classes::new(), &Limits::default());
+    let rules: Vec<Rule> = (0..200u32).map(|set| rule("a", &[set], 80 + set as u16)).collect();
+    let (mut compiled, _) = made(&list(rules.clone()), &Classes::new(), &Limits::default());
     assert_eq!(compiled.absorb(64, &[SetId(0)]), Absorbed::Recompile);
+    assert_eq!(compiled.absorb(1, &[]), Absorbed::Recompile, "once outgrown, always");
+    let (mut compiled, _) = made(&list(rules), &Classes::new(), &Limits::default());
     let absorbed = (1..60).take_while(|n| compiled.absorb(*n, &[SetId(*n)]) != Absorbed::Recompile).count();
     assert_eq!(absorbed, 8, "one row and room for eight more");
+}
+
+/// The writes of a new row were lost, a later write pointed a class to it: deny, whatever the default is.
+#[test]
+fn a_row_that_nobody_has_written_denies() {
+    for cells in [0, 1 << 20] {
+        let list = List { default: Action::Allow, ..list(vec![rule("a", &[0], 80)]) };
+        let (mut compiled_list, compiled) = made(&list, &classes(0), &Limits { cells, ..Limits::default() });
+        let mut machine = Machine::new(&compiled);
+        let Absorbed::Writes(writes) = compiled_list.absorb(1, &[SetId(0)]) else { panic!("there is room") };
+        writes.iter().filter(|write| write.map == MapRef::Rows).for_each(|write| machine.write(write));
+        let packet = Synthetic::new(Shape::Ports, 1).last().1;
+        for (class, verdict) in [(0, 2), (1, 1)] {
+            let mut io = policy_io(&Classes::new(), pod(0), &packet);
+            io.remote_class = class;
+            machine.run(&compiled.program, &mut io);
+            assert_eq!((io.verdict, io.rule), (verdict, 0), "class {class}");
+        }
+    }
 }
 
 #[test]

@@ -1,10 +1,11 @@
-//! The second form: a bit for each atom in every row and every column.
+//! The second form: a bit for each atom in every row and every column, and a last bit that is always set, for
+//! the end of the list: a row or column that nobody has written has no bit at all, and denies.
 
 use super::Pressure;
 use super::analysis::Analysis;
 use super::atoms::Residual;
 use super::bits::Bits;
-use super::nodes::{END, Node, Nodes};
+use super::nodes::{Node, Nodes};
 
 /// Atoms with a residual condition that this form takes: each is a few instructions and branches, and the
 /// verifier follows at most 8,192 branches ahead.
@@ -23,6 +24,8 @@ pub struct ResidualAtom {
 #[derive(Clone, Debug)]
 pub struct Vectors {
     words: usize,
+    /// The last bit.
+    end: usize,
     /// Node of atom n: n + 1.
     pub nodes: Nodes,
     /// In the order of atoms.
@@ -32,10 +35,10 @@ pub struct Vectors {
 impl Vectors {
     /// Refuses too many residual conditions.
     pub fn new(analysis: &Analysis) -> Result<Self, Pressure> {
-        let mut nodes = Nodes::new(analysis.default);
-        for atom in &analysis.atoms {
-            let node = Node { decision: atom.decision, residual: Residual::NONE, next: END };
-            nodes.push(node).ok_or(Pressure::Rules)?;
+        let mut nodes = Nodes::new();
+        let decisions = analysis.atoms.iter().map(|atom| atom.decision).chain([analysis.default]);
+        for decision in decisions {
+            nodes.push(Node::last(decision)).ok_or(Pressure::Rules)?;
         }
         let atoms = analysis.atoms.iter().enumerate();
         let residuals: Vec<ResidualAtom> = atoms
@@ -45,7 +48,7 @@ impl Vectors {
         if residuals.len() > MAX_RESIDUALS {
             return Err(Pressure::Residuals { found: residuals.len(), allowed: MAX_RESIDUALS });
         }
-        Ok(Self { words: analysis.atoms.len().div_ceil(64).max(1), nodes, residuals })
+        Ok(Self { end: analysis.atoms.len(), words: analysis.atoms.len() / 64 + 1, nodes, residuals })
     }
 
     /// 64-bit words of a row or column.
@@ -60,17 +63,17 @@ impl Vectors {
 
     /// One row.
     pub fn row(&self, analysis: &Analysis, holding: &Bits) -> Vec<u8> {
-        self.bytes(&analysis.row_atoms(holding))
+        self.bytes(analysis.row_atoms(holding))
     }
 
     /// All columns.
     pub fn columns(&self, analysis: &Analysis) -> Vec<u8> {
         let columns = analysis.columns.services.iter();
-        columns.flat_map(|holding| self.bytes(&analysis.column_atoms(holding))).collect()
+        columns.flat_map(|holding| self.bytes(analysis.column_atoms(holding))).collect()
     }
 
-    fn bytes(&self, bits: &Bits) -> Vec<u8> {
-        let words = bits.words().iter().copied().chain(std::iter::repeat(0)).take(self.words);
-        words.flat_map(u64::to_ne_bytes).collect()
+    fn bytes(&self, mut bits: Bits) -> Vec<u8> {
+        bits.set(self.end);
+        bits.words().iter().copied().flat_map(u64::to_ne_bytes).collect()
     }
 }

@@ -2,7 +2,7 @@
 
 use super::{COLUMN, FAMILY, ICMP_CODE, IO, PortTables, SOURCE_PORT, Writer};
 use crate::asm::{AsmError, Condition, Label, MapRef, Op, Program, Reg, Size};
-use crate::compile::{Columns, END, Residual, ResidualAtom};
+use crate::compile::{Columns, Residual, ResidualAtom, UNWRITTEN};
 
 /// The program of vectors of `words` 64-bit words.
 pub fn vectors(
@@ -24,7 +24,7 @@ pub fn vectors(
         let here: Vec<&ResidualAtom> = residuals.iter().filter(|atom| atom.atom / 64 == word).collect();
         writer.word(word, &here, *hit);
     }
-    writer.asm.mov(Reg::R1, i32::from(END));
+    writer.asm.mov(Reg::R1, i32::from(UNWRITTEN));
     writer.asm.jump(node);
     for (word, hit) in hits.iter().enumerate() {
         writer.asm.place(*hit);
