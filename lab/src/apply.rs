@@ -120,6 +120,13 @@ impl Lab {
         Ok(world.keys().filter_map(|key| world.get(key).cloned()).collect())
     }
 
+    /// When an object was last written to the store.
+    pub fn stored_at(&self, key: &Key) -> Result<SystemTime> {
+        let world = World::read(&self.paths.store())?;
+        let place = world.place(key).ok_or_else(|| no!("{key} is not in the store"))?;
+        Ok(std::fs::metadata(place)?.modified()?)
+    }
+
     /// Removes pods whose grace period is over, unless they were replaced meanwhile.
     fn finish(&mut self, leaving: &[(Key, Option<String>)]) -> Result<Vec<String>> {
         let _lock = self.lock()?;

@@ -61,6 +61,11 @@ impl World {
         self.objects.values().filter(move |object| object.kind() == kind)
     }
 
+    /// The file that an object is in.
+    pub fn place(&self, key: &Key) -> Option<&Path> {
+        self.places.get(key).map(PathBuf::as_path)
+    }
+
     /// Every key.
     pub fn keys(&self) -> impl Iterator<Item = &Key> {
         self.objects.keys()

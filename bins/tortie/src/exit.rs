@@ -33,6 +33,12 @@ pub enum Failure {
     NotAllowed(anyhow::Error),
 }
 
+impl Display for Failure {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{:#}", self.parts().1)
+    }
+}
+
 /// What every verb returns.
 pub type Outcome = Result<Answer, Failure>;
 

@@ -4,6 +4,7 @@
 //! Does not: build anything; `tortie-lab` does.
 //! Invariant: names, fields and exit codes are those of design/cli.md.
 
+mod demo;
 mod faults;
 mod input;
 mod matrix;
@@ -27,9 +28,9 @@ use crate::exit::{Failure, Outcome};
 /// Flags of `tortie lab`.
 #[derive(Debug, Args)]
 pub struct Lab {
-    /// Which laboratory.
-    #[arg(long, default_value = "lab", global = true, value_name = "N")]
-    name: LabName,
+    /// Which laboratory; `lab` when absent (`demo` for the demo).
+    #[arg(long, global = true, value_name = "N")]
+    name: Option<LabName>,
     #[command(subcommand)]
     verb: Verb,
 }
@@ -85,6 +86,12 @@ enum Verb {
         /// Every laboratory on this machine.
         #[arg(long, conflicts_with = "name")]
         all: bool,
+    },
+    /// A shop with policies, an open connection that is cut, an agent that is killed: under a minute.
+    Demo {
+        /// Leave the laboratory up at the end.
+        #[arg(long)]
+        keep: bool,
     },
     /// A conversation that stays open, and what became of it.
     #[command(hide = true, subcommand)]
@@ -289,7 +296,9 @@ enum Stream {
 
 /// Runs one of the laboratory's verbs.
 pub fn run(lab: Lab, global: &Global) -> Outcome {
-    let (name, format) = (lab.name, global.output);
+    let usual = if matches!(lab.verb, Verb::Demo { .. }) { "demo" } else { "lab" };
+    let name = lab.name.map_or_else(|| usual.parse(), Ok)?;
+    let format = global.output;
     let open = || tortie_lab::Lab::open(&name).map_err(Failure::from);
     match lab.verb {
         Verb::Up(arguments) => up::up(&name, &arguments, global),
@@ -309,6 +318,7 @@ pub fn run(lab: Lab, global: &Global) -> Outcome {
         Verb::Status => show::status(&name, format),
         Verb::Logs { node } => show::logs(&open()?, node.as_deref()),
         Verb::Down { all } => up::down(&name, all),
+        Verb::Demo { keep } => demo::demo(&name, keep),
         Verb::Stream(verb) => probe::stream(&open()?, verb, format),
         Verb::Server { socket } => Ok(tortie_lab::server::run(&socket).map(|()| crate::exit::Answer::Yes)?),
     }

@@ -1,0 +1,192 @@
+//! `lab demo`: what `make demo` runs.
+//!
+//! Owns: the order of the story.
+//! Does not: soften anything; every sentence with a tick was measured.
+//! Invariant: the laboratory is gone at the end, also after a failure and after Ctrl-C; the exit status says
+//! whether everything held.
+
+mod drops;
+mod shop;
+mod tell;
+
+use std::thread;
+use std::time::{Duration, Instant, UNIX_EPOCH};
+
+use tortie_lab::{Dataplane, Endpoint, Key, Lab, LabName, Probe, StreamReport, UpOptions, parse_objects};
+
+use self::tell::{Story, say};
+use crate::exit::{Answer, Failure, Outcome};
+
+const PATIENCE: Duration = Duration::from_secs(30);
+const STREAM: &str = "conversation";
+
+/// Plays the demo in a laboratory of that name.
+pub fn demo(name: &LabName, keep: bool) -> Outcome {
+    // What an earlier demo may have left, if it was killed.
+    tortie_lab::down(name)?;
+    clean_up_on_interrupt(name);
+    let mut story = Story::begin();
+    say("A Kubernetes cluster on this machine: every node and every pod is a network namespace,\n\
+         every node runs a real agent, every pod is attached by a real CNI call.");
+    story.part(|story| play(name, story));
+    if keep {
+        say(&format!(
+            "\nThe laboratory stays: tortie lab status --name {name}; tortie lab down --name {name}"
+        ));
+    } else {
+        clean_up(name, &mut story);
+    }
+    Ok(if story.end() { Answer::Yes } else { Answer::No })
+}
+
+/// Ctrl-C ends the demo, not only its process.
+fn clean_up_on_interrupt(name: &LabName) {
+    let name = name.clone();
+    thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        if runtime.is_ok_and(|runtime| runtime.block_on(tokio::signal::ctrl_c()).is_ok()) {
+            eprintln!("\ninterrupted: taking laboratory {name} away");
+            let code = if tortie_lab::down(&name).is_ok() { 130 } else { 1 };
+            std::process::exit(code);
+        }
+    });
+}
+
+fn play(name: &LabName, story: &mut Story) -> tortie_lab::Result<()> {
+    story.chapter("A cluster: three nodes, a router, two customers outside");
+    let started = Instant::now();
+    let mut lab = Lab::up(name, &UpOptions { dataplanes: vec![Dataplane::Bpf; 3], ..UpOptions::default() })?;
+    let took = started.elapsed();
+    story.expect(
+        took < Duration::from_secs(5),
+        format!("it is up after {:.1} s (at most 5)", took.as_secs_f64()),
+    );
+
+    story.chapter("A small shop: front, back and database, each behind a Service");
+    story.part(|story| {
+        apply(&mut lab, shop::SHOP)?;
+        story.grid(
+            &shop::everybody(&lab, false)?,
+            "without a policy everybody reaches everybody, IPv4 and IPv6",
+        );
+        Ok(())
+    });
+
+    story.chapter("Policies: customers → front → back → database, and nothing else");
+    story.part(|story| {
+        let started = Instant::now();
+        apply(&mut lab, shop::POLICIES)?;
+        let took = started.elapsed().as_millis();
+        say(&format!("   five NetworkPolicies, in force on every node {took} ms after they were given\n"));
+        story.grid(&shop::everybody(&lab, true)?, "open where it should be, closed everywhere else");
+        Ok(())
+    });
+
+    story.chapter("A policy reaches connections that are already open");
+    story.part(|story| revoke(&mut lab, story));
+
+    story.chapter("An agent is killed under traffic");
+    story.part(|story| kill(&lab, story));
+
+    story.chapter("Every drop has a reason");
+    story.part(|story| drops::show(&lab, story));
+    Ok(())
+}
+
+fn apply(lab: &mut Lab, yaml: &str) -> tortie_lab::Result<()> {
+    lab.apply(parse_objects(yaml, "the demo")?)?;
+    lab.wait(PATIENCE)
+}
+
+fn probe(from: &str, to: &str) -> tortie_lab::Result<Probe> {
+    Ok(Probe::new(from.parse::<Endpoint>()?, to.parse()?))
+}
+
+/// The back keeps a connection to the database; the database is closed, and opened again.
+fn revoke(lab: &mut Lab, story: &mut Story) -> tortie_lab::Result<()> {
+    let asking = probe("pod:shop/back-1", "svc:data/database")?;
+    lab.stream_start(STREAM, &asking, Duration::from_millis(1))?;
+    thread::sleep(Duration::from_millis(300));
+    let before = lab.stream_report(STREAM)?;
+    story.expect(
+        is_alive(&before),
+        format!("shop/back-1 talks to {}: {} records so far", before.server, before.received),
+    );
+
+    apply(lab, shop::MAINTENANCE)?;
+    let policy =
+        Key { group: "networking.k8s.io".into(), ..Key::core("NetworkPolicy", Some("data"), "database") };
+    let changed = lab.stored_at(&policy)?.duration_since(UNIX_EPOCH).unwrap_or_default();
+    thread::sleep(Duration::from_millis(500));
+    let cut = lab.stream_stop(STREAM)?;
+    let late = Duration::from_micros(cut.last_record_unix_micros).saturating_sub(changed);
+    story.expect(
+        cut.silent_micros > 300_000 && late <= Duration::from_millis(50),
+        format!(
+            "the policy changes: the last record came {:.1} ms later (at most 50)",
+            late.as_secs_f64() * 1e3
+        ),
+    );
+    story.expect(!lab.probe(&asking)?.is_connected(), "a new connection is refused as well");
+    apply(lab, shop::POLICIES)?;
+    story
+        .expect(lab.probe(&asking)?.is_connected(), "the policy is taken back: new connections come through");
+    Ok(())
+}
+
+/// The front keeps a connection to the back while the agents of both ends' nodes are killed and come back.
+fn kill(lab: &Lab, story: &mut Story) -> tortie_lab::Result<()> {
+    let asking = probe("pod:shop/front-1", "svc:shop/back")?;
+    let open = lab.stream_start(STREAM, &asking, Duration::from_millis(1))?;
+    thread::sleep(Duration::from_millis(200));
+    let mut nodes = vec!["node1".to_owned()];
+    nodes.extend(Some(open.node).filter(|node| node != "node1"));
+    for node in &nodes {
+        lab.kill_agent(node)?;
+    }
+    let title = nodes.join(" and ");
+    story.expect(
+        nodes.iter().all(|node| !lab.agent_is_alive(node)),
+        format!("the agent of {title} is killed"),
+    );
+    thread::sleep(Duration::from_millis(300));
+    let during = lab.stream_report(STREAM)?;
+    story.expect(is_alive(&during), "the connection goes on without it");
+    story.expect(lab.probe(&asking)?.is_connected(), "new connections through the Service come through");
+    let denied = probe("pod:shop/front-1", "svc:data/database")?;
+    story.expect(!lab.probe(&denied)?.is_connected(), "what policy denies stays closed");
+    for node in &nodes {
+        lab.start_agent(node)?;
+    }
+    lab.wait(PATIENCE)?;
+    thread::sleep(Duration::from_millis(200));
+    let after = lab.stream_stop(STREAM)?;
+    let whole = after.lost == 0 && after.disordered == 0 && after.ended.as_deref() == Some("stopped");
+    story.expect(
+        whole && after.received > during.received && after.longest_pause_micros < 500_000,
+        format!(
+            "it is back: {} records each way, {} lost, longest pause {:.1} ms",
+            after.received,
+            after.lost + after.disordered,
+            after.longest_pause_micros as f64 / 1e3
+        ),
+    );
+    Ok(())
+}
+
+fn is_alive(report: &StreamReport) -> bool {
+    report.open && report.received > 0 && report.silent_micros < 200_000
+}
+
+fn clean_up(name: &LabName, story: &mut Story) {
+    story.chapter("Everything goes");
+    let gone = tortie_lab::down(name).map_err(Failure::from);
+    let left = std::fs::read_dir("/run/netns").into_iter().flatten().flatten();
+    let left = left.filter(|entry| entry.file_name().to_string_lossy().starts_with(&name.prefix())).count();
+    match gone {
+        Ok(()) => {
+            story.expect(left == 0, format!("no namespace, pin, cgroup, process or file is left ({left})"))
+        }
+        Err(failure) => story.expect(false, format!("the laboratory could be taken away: {failure}")),
+    }
+}
