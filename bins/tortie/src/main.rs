@@ -11,6 +11,7 @@ mod exit;
 mod inspect;
 mod lab;
 mod output;
+mod resources;
 mod verbs;
 
 use std::process::ExitCode;

@@ -10,6 +10,7 @@ use crate::args::Global;
 use crate::exit::{Answer, Outcome};
 use crate::inspect::{self, Query};
 use crate::lab;
+use crate::resources::{self, Resources};
 
 /// What can be asked of `tortie`.
 #[derive(Debug, Subcommand)]
@@ -34,6 +35,8 @@ pub enum Verb {
     /// Dropped packets by interface, hook and reason.
     #[command(subcommand)]
     Counters(Query<inspect::CounterFilter>),
+    #[command(flatten)]
+    Resources(Resources),
     /// The CNI plugin: called by container runtimes, with the environment and standard input of CNI.
     Cni,
 }
@@ -48,6 +51,7 @@ pub fn run(verb: Verb, global: &Global) -> Outcome {
         Verb::Policy(query) => inspect::policy(query, global),
         Verb::Conntrack(query) => inspect::conntrack(query, global),
         Verb::Counters(query) => inspect::counters(query, global),
+        Verb::Resources(verb) => resources::run(verb, global),
         // It has answered on stdout already, errors too.
         Verb::Cni => Ok(if tortie::cni::main() { Answer::Yes } else { Answer::No }),
     }

@@ -36,6 +36,8 @@ pub enum Origin {
     },
     /// An environment variable, by name.
     Variable(String),
+    /// Something typed, such as `--patch`.
+    Argument(String),
     /// The API server.
     Server,
 }
@@ -78,7 +80,7 @@ impl fmt::Display for Origin {
         match self {
             Self::File { path, line: 0 } => write!(f, "{}", path.display()),
             Self::File { path, line } => write!(f, "{}:{line}", path.display()),
-            Self::Variable(name) => f.write_str(name),
+            Self::Variable(name) | Self::Argument(name) => f.write_str(name),
             Self::Server => f.write_str("API server"),
         }
     }

@@ -6,6 +6,7 @@
 use crate::fault::{Wrong, invalid};
 use crate::kind::{self, Kind, Role};
 use crate::rejection::ObjectName;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde_json::{Map, Value};
 
 /// Identity of any resource.
@@ -121,6 +122,12 @@ impl Resource {
     /// What becomes of it.
     pub fn role(&self) -> Role {
         self.kind.map_or(Role::Kept, |kind| kind.role)
+    }
+
+    /// When it was made, in seconds since 1970, if it says so.
+    pub fn created(&self) -> Option<i64> {
+        let text = self.value.pointer("/metadata/creationTimestamp")?;
+        serde_json::from_value::<Time>(text.clone()).ok().map(|time| time.0.as_second())
     }
 
     /// Its labels that are text.

@@ -13,6 +13,7 @@ mod watch;
 
 pub use edit::{Edit, Outcome};
 pub use files::{Directory, DirectoryError, Place, Snapshot, Stored};
+pub use watch::counts;
 
 use crate::rejection::Rejection;
 use crate::settings::{Layer, local};

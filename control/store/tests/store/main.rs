@@ -3,6 +3,7 @@
 
 mod conformance;
 mod edit;
+mod edits;
 mod live;
 mod messages;
 mod suite;

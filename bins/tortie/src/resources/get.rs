@@ -1,0 +1,177 @@
+//! `get`.
+//!
+//! Owns: which objects are meant. Does not: lay out tables (`columns` does).
+//! Invariant: objects are shown as they are written, in the order namespace, name.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use anyhow::anyhow;
+use clap::Args;
+use serde_json::Value;
+use tortie_model::selector::Selector;
+use tortie_store::dir::{Snapshot, Stored};
+use tortie_store::kind::{KINDS, Kind};
+use tortie_store::label_selector;
+use tortie_store::resource::Resource;
+
+use super::{Scope, columns, directory, key_of, kind_and_name, kind_named, not_found, printer, unusable};
+use crate::args::Global;
+use crate::exit::{Answer, Failure, Outcome};
+use crate::output::{self, Format};
+
+/// Flags of `get`.
+#[derive(Debug, Args)]
+pub struct Get {
+    /// KIND[,KIND…] [NAME…], KIND/NAME…, or all
+    #[arg(value_name = "KIND [NAME]", required = true)]
+    objects: Vec<String>,
+    #[command(flatten)]
+    scope: Scope,
+    /// In every namespace.
+    #[arg(short = 'A', long, conflicts_with = "namespace")]
+    all_namespaces: bool,
+    /// Those with these labels: app=web,tier!=db,zone in (a,b).
+    #[arg(short = 'l', long, value_name = "SELECTOR")]
+    selector: Option<String>,
+    /// A column of labels.
+    #[arg(long)]
+    show_labels: bool,
+}
+
+/// Runs `get`.
+pub fn run(get: Get, global: &Global) -> Outcome {
+    let directory = directory(global)?;
+    let snapshot = directory.snapshot().map_err(unusable)?;
+    for rejection in &snapshot.rejections {
+        eprintln!("warning: {rejection}");
+    }
+    let chosen = choose(&get, &snapshot)?;
+    match (global.output, chosen.as_slice()) {
+        (Format::Table | Format::Wide, []) => {
+            eprintln!("{}", nothing(&get));
+            Ok(Answer::Yes)
+        }
+        (Format::Table | Format::Wide, chosen) => tables(&get, global, chosen),
+        (format, [one]) if names_one(&get) => print(format, &shown(one)),
+        (format, chosen) => {
+            let values: Vec<Value> = chosen.iter().map(|it| shown(it)).collect();
+            print(format, &printer::list(values.iter()))
+        }
+    }
+}
+
+fn print(format: Format, value: &impl serde::Serialize) -> Outcome {
+    output::print(format, value, |_| String::new()).map_err(anyhow::Error::from)?;
+    Ok(Answer::Yes)
+}
+
+fn nothing(get: &Get) -> String {
+    match (get.all_namespaces, &get.scope.namespace) {
+        (true, _) => "No resources found".into(),
+        (false, namespace) => {
+            format!("No resources found in {} namespace.", namespace.as_deref().unwrap_or("default"))
+        }
+    }
+}
+
+/// With the namespace it is in, where the file leaves that out.
+fn shown(resource: &Resource) -> Value {
+    let mut value = resource.value.clone();
+    if !resource.key.namespace.is_empty()
+        && let Some(metadata) = value.get_mut("metadata").and_then(Value::as_object_mut)
+    {
+        metadata.insert("namespace".into(), resource.key.namespace.clone().into());
+    }
+    value
+}
+
+fn names_one(get: &Get) -> bool {
+    match get.objects.as_slice() {
+        [one] => one.contains('/'),
+        [first, _] => !first.contains('/'),
+        _ => false,
+    }
+}
+
+fn choose<'s>(get: &Get, snapshot: &'s Snapshot) -> Result<Vec<&'s Resource>, Failure> {
+    let selector = label_selector::parse(get.selector.as_deref().unwrap_or_default())
+        .map_err(|error| Failure::bad_input(anyhow!("--selector: {error}")))?;
+    match get.objects.as_slice() {
+        [first, ..] if first.contains('/') => {
+            let named = get.objects.iter().map(|word| kind_and_name(word)).collect::<Result<Vec<_>, _>>()?;
+            by_name(get, snapshot, &named)
+        }
+        [kinds] => Ok(of_kinds(get, snapshot, &kinds_named(kinds)?, &selector)),
+        [kind, names @ ..] => {
+            let kind = kind_named(kind)?;
+            by_name(get, snapshot, &names.iter().map(|name| (kind, name.clone())).collect::<Vec<_>>())
+        }
+        [] => Ok(Vec::new()),
+    }
+}
+
+fn kinds_named(words: &str) -> Result<Vec<&'static Kind>, Failure> {
+    if words == "all" {
+        return Ok(KINDS.iter().collect());
+    }
+    words.split(',').map(kind_named).collect()
+}
+
+fn of_kinds<'s>(
+    get: &Get,
+    snapshot: &'s Snapshot,
+    kinds: &[&'static Kind],
+    selector: &Selector,
+) -> Vec<&'s Resource> {
+    let namespace = get.scope.namespace.as_deref().unwrap_or("default");
+    let is_meant = |it: &&Resource, kind: &Kind| {
+        let here = get.all_namespaces || !kind.namespaced || it.key.namespace == namespace;
+        let labels = it.labels().map(|(k, v)| (k.to_owned(), v.to_owned())).collect();
+        here && it.key.kind == kind.kind && it.key.group == kind.group && selector.matches(&labels)
+    };
+    let all = || snapshot.objects.values().map(|Stored { resource, .. }| resource);
+    kinds.iter().flat_map(|kind| all().filter(|it| is_meant(it, kind)).collect::<Vec<_>>()).collect()
+}
+
+fn by_name<'s>(
+    get: &Get,
+    snapshot: &'s Snapshot,
+    named: &[(&'static Kind, String)],
+) -> Result<Vec<&'s Resource>, Failure> {
+    if get.all_namespaces {
+        let message = "a name is of one namespace; use -n NS, or leave out the name";
+        return Err(Failure::bad_input(anyhow!(message)));
+    }
+    let mut found = Vec::new();
+    let mut missing = Vec::new();
+    for (kind, name) in named {
+        match snapshot.objects.get(&key_of(kind, name, &get.scope)) {
+            Some(stored) => found.push(&stored.resource),
+            None => missing.push(not_found(kind, name)),
+        }
+    }
+    if missing.is_empty() { Ok(found) } else { Err(Failure::no(anyhow!(missing.join("\ntortie: ")))) }
+}
+
+fn tables(get: &Get, global: &Global, chosen: &[&Resource]) -> Outcome {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+    let look = columns::Look {
+        wide: global.output == Format::Wide,
+        namespaces: get.all_namespaces,
+        labels: get.show_labels,
+        now: i64::try_from(now).unwrap_or(i64::MAX),
+    };
+    let mut parts: Vec<Vec<&Resource>> = Vec::new();
+    for resource in chosen {
+        match parts.last_mut() {
+            Some(part) if part.first().is_some_and(|first| first.kind == resource.kind) => {
+                part.push(resource)
+            }
+            _ => parts.push(vec![resource]),
+        }
+    }
+    let several = parts.len() > 1;
+    let texts: Vec<String> = parts.iter().map(|part| columns::table(part, &look, several)).collect();
+    output::write(&texts.join("\n\n")).map_err(anyhow::Error::from)?;
+    Ok(Answer::Yes)
+}

@@ -1,0 +1,178 @@
+//! `get`, `create`, `apply`, `replace`, `delete`, `patch`, `label`, `validate`.
+//!
+//! Owns: their flags and messages. Does not: know what is valid or how it is written (control/store does).
+//! Invariant: one call changes everything it names, or nothing; no agent is needed.
+
+mod change;
+mod columns;
+mod delete;
+mod get;
+mod input;
+mod modify;
+mod printer;
+
+use clap::{Args, Subcommand};
+use std::path::PathBuf;
+use tortie_store::dir::{Directory, DirectoryError};
+use tortie_store::kind::{self, KINDS, Kind};
+use tortie_store::strict::closest;
+
+use crate::args::{Global, StoreAddress};
+use crate::exit::{Failure, Outcome};
+
+/// Verbs that read and write resources.
+#[derive(Debug, Subcommand)]
+pub enum Resources {
+    /// List resources, or show some of them.
+    Get(get::Get),
+    /// Make resources that must not exist yet.
+    Create(change::Change),
+    /// Make resources what the files say, new or not; status is kept.
+    Apply(change::Change),
+    /// Make resources that must exist what the files say; status is kept.
+    Replace(change::Change),
+    /// Remove resources; a namespace goes with everything in it.
+    Delete(delete::Delete),
+    /// Change some fields of a resource.
+    Patch(modify::Patch),
+    /// Set and remove labels of a resource.
+    Label(modify::Label),
+    /// Check files without writing anything.
+    Validate(change::Validate),
+}
+
+/// Files to read resources from.
+#[derive(Debug, Clone, Args)]
+pub struct Files {
+    /// A file, a directory of YAML and JSON, or - for standard input; can be repeated.
+    #[arg(short = 'f', long = "filename", value_name = "FILE|DIR|-")]
+    pub files: Vec<PathBuf>,
+    /// Look into subdirectories too.
+    #[arg(short = 'R', long)]
+    pub recursive: bool,
+}
+
+/// Where names are looked for.
+#[derive(Debug, Clone, Args)]
+pub struct Scope {
+    /// The namespace; `default` when absent.
+    #[arg(short = 'n', long, value_name = "NS")]
+    pub namespace: Option<String>,
+}
+
+/// A run that only says what it would do.
+#[derive(Debug, Clone, Args)]
+pub struct DryRun {
+    /// Check everything and say what would happen, but write nothing.
+    #[arg(long, value_name = "none|client|server", num_args = 0..=1, require_equals = true,
+          default_value = "none", default_missing_value = "client",
+          value_parser = ["none", "client", "server"])]
+    dry_run: String,
+}
+
+impl DryRun {
+    fn is_on(&self) -> bool {
+        self.dry_run != "none"
+    }
+
+    fn suffix(&self) -> &'static str {
+        if self.is_on() { " (dry run)" } else { "" }
+    }
+}
+
+/// Runs one of the verbs.
+pub fn run(verb: Resources, global: &Global) -> Outcome {
+    match verb {
+        Resources::Get(get) => get::run(get, global),
+        Resources::Create(change) => change::run(change, change::Mode::Create, global),
+        Resources::Apply(change) => change::run(change, change::Mode::Apply, global),
+        Resources::Replace(change) => change::run(change, change::Mode::Replace, global),
+        Resources::Delete(delete) => delete::run(delete, global),
+        Resources::Patch(patch) => modify::patch(patch, global),
+        Resources::Label(label) => modify::label(label, global),
+        Resources::Validate(validate) => change::validate(&validate, global),
+    }
+}
+
+/// The directory that `--store` names.
+fn directory(global: &Global) -> Result<Directory, Failure> {
+    match &global.store {
+        Some(StoreAddress::Dir(path)) => Directory::new(path).map_err(unusable),
+        Some(StoreAddress::Kube(_)) => Err(Failure::unreachable(anyhow::anyhow!(
+            "this version reads directories only; use --store dir:PATH, or kubectl for the API server"
+        ))),
+        None => Err(Failure::bad_input(anyhow::anyhow!(
+            "no store is given; use --store dir:PATH or set TORTIE_STORE=dir:PATH"
+        ))),
+    }
+}
+
+fn unusable(error: DirectoryError) -> Failure {
+    match &error {
+        DirectoryError::Read { source, .. } | DirectoryError::Write { source, .. }
+            if source.kind() == std::io::ErrorKind::PermissionDenied =>
+        {
+            Failure::not_allowed(error)
+        }
+        DirectoryError::Conflict { .. } => Failure::no(error),
+        _ => Failure::unreachable(error),
+    }
+}
+
+/// The kind a person means.
+fn kind_named(word: &str) -> Result<&'static Kind, Failure> {
+    kind::named(word).ok_or_else(|| {
+        let names: Vec<&str> =
+            KINDS.iter().flat_map(|kind| kind.aliases.iter().copied().chain([kind.plural])).collect();
+        let hint = match closest(&word.to_lowercase(), &names) {
+            Some(like) => format!("did you mean {like}?"),
+            None => "use a kind such as pods, networkpolicies or ippools".to_owned(),
+        };
+        Failure::bad_input(anyhow::anyhow!("there is no kind {word:?}; {hint}"))
+    })
+}
+
+/// What kubectl calls an object in its answers: `networkpolicy.networking.k8s.io/deny`.
+fn called(kind: Option<&'static Kind>, key: &tortie_store::resource::Key) -> String {
+    let resource = kind.map_or_else(|| key.kind.to_lowercase(), Kind::resource);
+    format!("{resource}/{}", key.name)
+}
+
+/// `KIND NAME …`, `KIND/NAME …`.
+fn named_objects(words: &[String]) -> Result<Vec<(&'static Kind, String)>, Failure> {
+    match words {
+        [first, ..] if first.contains('/') => words.iter().map(|word| kind_and_name(word)).collect(),
+        [kind, names @ ..] => {
+            let kind = kind_named(kind)?;
+            Ok(names.iter().map(|name| (kind, name.clone())).collect())
+        }
+        [] => Ok(Vec::new()),
+    }
+}
+
+fn kind_and_name(word: &str) -> Result<(&'static Kind, String), Failure> {
+    match word.split_once('/') {
+        Some((kind, name)) if !name.is_empty() => Ok((kind_named(kind)?, name.to_owned())),
+        _ => Err(Failure::bad_input(anyhow::anyhow!("{word:?} is no KIND/NAME; write it like pod/web"))),
+    }
+}
+
+/// Identity of an object that is named on the command line.
+fn key_of(kind: &'static Kind, name: &str, scope: &Scope) -> tortie_store::resource::Key {
+    let namespace = scope.namespace.as_deref().unwrap_or(tortie_store::input::DEFAULT_NAMESPACE);
+    tortie_store::resource::Key {
+        group: kind.group.into(),
+        kind: kind.kind.into(),
+        namespace: if kind.namespaced { namespace.into() } else { String::new() },
+        name: name.into(),
+    }
+}
+
+/// As kubectl says it.
+fn not_found(kind: &'static Kind, name: &str) -> String {
+    let plural = match kind.group {
+        "" => kind.plural.to_owned(),
+        group => format!("{}.{group}", kind.plural),
+    };
+    format!("{plural} {name:?} not found")
+}

@@ -1,0 +1,244 @@
+//! `patch` and `label`.
+//!
+//! Owns: how fields are changed. Does not: know which are allowed (control/store does).
+//! Invariant: an object that would be invalid is not written.
+
+use anyhow::anyhow;
+use clap::{Args, ValueEnum};
+use json_patch::Patch as JsonPatch;
+use serde_json::{Map, Value};
+use std::path::PathBuf;
+use tortie_store::dir::Outcome as Edited;
+use tortie_store::kind::Kind;
+use tortie_store::resource::{Key, Resource};
+use tortie_store::text::{self, Span};
+use tortie_store::{Effect, Origin, Rejection, check, wire};
+
+use super::{
+    DryRun, Scope, called, directory, key_of, kind_and_name, named_objects, not_found, printer, unusable,
+};
+use crate::args::Global;
+use crate::exit::{Failure, Outcome};
+
+/// Flags of `patch`.
+#[derive(Debug, Args)]
+pub struct Patch {
+    /// KIND NAME, or KIND/NAME
+    #[arg(value_name = "KIND NAME", required = true, num_args = 1..=2)]
+    object: Vec<String>,
+    /// The patch, in YAML or JSON.
+    #[arg(short = 'p', long, value_name = "P", required_unless_present = "patch_file")]
+    patch: Option<String>,
+    /// A file with the patch.
+    #[arg(long, value_name = "FILE", conflicts_with = "patch")]
+    patch_file: Option<PathBuf>,
+    /// merge: fields take new values, null removes; json: a list of operations (RFC 6902).
+    #[arg(long = "type", value_enum, default_value_t = PatchType::Merge)]
+    patch_type: PatchType,
+    #[command(flatten)]
+    scope: Scope,
+    #[command(flatten)]
+    dry_run: DryRun,
+}
+
+/// Forms of patches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum PatchType {
+    /// RFC 7386.
+    Merge,
+    /// RFC 6902.
+    Json,
+    /// The same as merge: lists are replaced.
+    Strategic,
+}
+
+/// Flags of `label`.
+#[derive(Debug, Args)]
+pub struct Label {
+    /// KIND NAME KEY=VALUE… KEY-…, or KIND/NAME …
+    #[arg(value_name = "KIND NAME KEY=VALUE|KEY-", required = true, num_args = 2..)]
+    words: Vec<String>,
+    /// A label that has another value may be changed.
+    #[arg(long)]
+    overwrite: bool,
+    #[command(flatten)]
+    scope: Scope,
+    #[command(flatten)]
+    dry_run: DryRun,
+}
+
+/// Runs `patch`.
+pub fn patch(patch: Patch, global: &Global) -> Outcome {
+    let (kind, name) = one_object(&patch.object)?;
+    let (origin, document) = match (&patch.patch, &patch.patch_file) {
+        (_, Some(path)) => {
+            let text = std::fs::read_to_string(path).map_err(|error| {
+                Failure::bad_input(anyhow!("{}: {error}; check the path", path.display()))
+            })?;
+            (Origin::File { path: path.clone(), line: 1 }, text)
+        }
+        (text, None) => (Origin::Argument("--patch".into()), text.clone().unwrap_or_default()),
+    };
+    let document = parse(&document).map_err(|why| Failure::bad_input(anyhow!("{origin}: {why}")))?;
+    let apply = |value: &mut Value| match patch.patch_type {
+        PatchType::Json => apply_operations(value, document),
+        PatchType::Merge | PatchType::Strategic if document.is_object() => {
+            json_patch::merge(value, &document);
+            Ok(())
+        }
+        PatchType::Merge | PatchType::Strategic => Err("found no fields; write {\"spec\": {…}}".to_owned()),
+    };
+    let target = Target { key: key_of(kind, &name, &patch.scope), kind, origin };
+    modify(target, &patch.dry_run, global, apply, |edited| match edited {
+        Edited::Unchanged => "patched (no change)",
+        _ => "patched",
+    })
+}
+
+fn apply_operations(value: &mut Value, document: Value) -> Result<(), String> {
+    let example = "[{\"op\": \"replace\", \"path\": \"/spec/cidr\", \"value\": \"10.0.0.0/16\"}]";
+    let operations: JsonPatch = serde_json::from_value(document)
+        .map_err(|error| format!("is no list of operations: {error}; write it like {example}"))?;
+    json_patch::patch(value, &operations)
+        .map_err(|error| format!("{error}; correct the path, or use --type merge"))
+}
+
+fn parse(document: &str) -> Result<Value, String> {
+    let span = Span { bytes: 0..document.len(), line: 1 };
+    text::parse(document, &span).map_err(|malformed| malformed.to_string())
+}
+
+/// Runs `label`.
+pub fn label(label: Label, global: &Global) -> Outcome {
+    let (kind, name, changes) = label_words(&label.words)?;
+    let (set, removed) = label_changes(changes)?;
+    let apply = |value: &mut Value| {
+        let metadata = value.get_mut("metadata").and_then(Value::as_object_mut).ok_or("has no metadata")?;
+        let labels = metadata.entry("labels").or_insert_with(|| Map::new().into());
+        let labels = labels.as_object_mut().ok_or("metadata.labels is no mapping; correct it first")?;
+        for (key, wanted) in &set {
+            if let Some(old) = labels.get(*key).filter(|old| *old != wanted && !label.overwrite) {
+                return Err(format!("label {key} already has the value {old}; use --overwrite"));
+            }
+            labels.insert((*key).into(), (*wanted).into());
+        }
+        removed.iter().for_each(|key| _ = labels.remove(*key));
+        if labels.is_empty() {
+            metadata.remove("labels");
+        }
+        Ok(())
+    };
+    let target = Target {
+        key: key_of(kind, &name, &label.scope),
+        kind,
+        origin: Origin::Argument(format!("label {name}")),
+    };
+    modify(target, &label.dry_run, global, apply, |edited| match edited {
+        Edited::Unchanged => "not labeled",
+        _ if set.is_empty() => "unlabeled",
+        _ => "labeled",
+    })
+}
+
+fn label_words(words: &[String]) -> Result<(&'static Kind, String, &[String]), Failure> {
+    let count = if words.first().is_some_and(|word| word.contains('/')) { 1 } else { 2 };
+    let (object, changes) = words.split_at_checked(count).unwrap_or((words, &[]));
+    let (kind, name) = one_object(object)?;
+    if changes.is_empty() {
+        return Err(Failure::bad_input(anyhow!("no label is given; write KEY=VALUE, or KEY- to remove it")));
+    }
+    Ok((kind, name, changes))
+}
+
+type LabelChanges<'w> = (Vec<(&'w str, &'w str)>, Vec<&'w str>);
+
+fn label_changes(words: &[String]) -> Result<LabelChanges<'_>, Failure> {
+    let mut set = Vec::new();
+    let mut removed = Vec::new();
+    for word in words {
+        let bad = |why: String| Failure::bad_input(anyhow!("label {word:?}: {why}"));
+        let wrong = |wrong: tortie_store::fault::Wrong| bad(format!("{wrong}; {}", wrong.fix()));
+        match (word.split_once('='), word.strip_suffix('-')) {
+            (Some((key, value)), _) => {
+                check::label_key(key).map_err(wrong)?;
+                check::label_value(value).map_err(wrong)?;
+                set.push((key, value));
+            }
+            (None, Some(key)) => {
+                check::label_key(key).map_err(wrong)?;
+                removed.push(key);
+            }
+            (None, None) => return Err(bad("is no change; write KEY=VALUE, or KEY- to remove it".into())),
+        }
+    }
+    Ok((set, removed))
+}
+
+fn one_object(words: &[String]) -> Result<(&'static Kind, String), Failure> {
+    match words {
+        [word] => kind_and_name(word),
+        _ => named_objects(words)?
+            .pop()
+            .ok_or_else(|| Failure::bad_input(anyhow!("no object is named; write KIND NAME or KIND/NAME"))),
+    }
+}
+
+struct Target {
+    key: Key,
+    kind: &'static Kind,
+    origin: Origin,
+}
+
+fn modify(
+    target: Target,
+    dry_run: &DryRun,
+    global: &Global,
+    apply: impl FnOnce(&mut Value) -> Result<(), String>,
+    say: impl FnOnce(Edited) -> &'static str,
+) -> Outcome {
+    let Target { key, kind, origin } = target;
+    let directory = directory(global)?;
+    let mut edit = directory.edit().map_err(unusable)?;
+    let Some(before) = edit.get(&key) else {
+        return Err(Failure::no(anyhow!(not_found(kind, &key.name))));
+    };
+    let mut value = before.clone();
+    apply(&mut value).map_err(|why| Failure::bad_input(anyhow!("{origin}: {}: {why}", key.object_name())))?;
+    let resource = Resource::new(value, &key.namespace)
+        .map_err(|invalid| Failure::bad_input(anyhow!("{origin}: {}: {invalid}", key.object_name())))?;
+    if resource.key != key {
+        let message = format!(
+            "{origin}: {}: kind, name and namespace cannot change; make a new object",
+            key.object_name()
+        );
+        return Err(Failure::bad_input(anyhow!(message)));
+    }
+    let notes = wire::read(&resource).map_err(|faults| refused(&origin, &key, faults))?.notes;
+    for note in notes {
+        eprintln!("warning: {}", rejection(&origin, &key, note));
+    }
+    let value = resource.clone();
+    let said = say(edit.put(resource));
+    if !dry_run.is_on() {
+        edit.commit().map_err(unusable)?;
+    }
+    printer::changed(global, &[format!("{} {said}{}", called(Some(kind), &key), dry_run.suffix())], &[value])
+}
+
+fn refused(origin: &Origin, key: &Key, faults: Vec<tortie_store::fault::Fault>) -> Failure {
+    let lines: Vec<String> =
+        faults.into_iter().map(|fault| rejection(origin, key, fault).to_string()).collect();
+    Failure::bad_input(anyhow!(lines.join("\ntortie: ")))
+}
+
+fn rejection(origin: &Origin, key: &Key, fault: tortie_store::fault::Fault) -> Rejection {
+    let field = (!fault.field.is_empty()).then_some(fault.field);
+    Rejection {
+        origin: origin.clone(),
+        object: Some(key.object_name()),
+        field,
+        problem: fault.problem,
+        fix: fault.fix,
+        effect: Effect::Absent,
+    }
+}
