@@ -250,19 +250,43 @@ pub fn closest<'w>(name: &str, words: &[&'w str]) -> Option<&'w str> {
     scored.filter(|(d, _)| *d <= limit).min_by_key(|(d, _)| *d).map(|(_, word)| word)
 }
 
-/// Edits between two words; a different case is half an edit, rounded down.
+/// Edits between two words, two neighbours that changed places counting as one; a different case is half an
+/// edit, rounded down.
 fn distance(a: &str, b: &str) -> usize {
-    let b: Vec<char> = b.chars().collect();
-    let mut row: Vec<usize> = (0..=b.len()).map(|n| 2 * n).collect();
-    for (i, x) in a.chars().enumerate() {
-        let mut next = vec![2 * (i + 1)];
+    let (a, b): (Vec<char>, Vec<char>) = (a.chars().collect(), b.chars().collect());
+    let get = |row: &[usize], at: usize| row.get(at).copied().unwrap_or(usize::MAX / 2);
+    let mut before_last: Vec<usize> = Vec::new();
+    let mut last: Vec<usize> = (0..=b.len()).map(|n| 2 * n).collect();
+    for (i, x) in a.iter().enumerate() {
+        let mut row = vec![2 * (i + 1)];
         for (j, y) in b.iter().enumerate() {
-            let cost = if x == *y { 0 } else { usize::from(x.eq_ignore_ascii_case(y)).abs_diff(2).max(1) };
-            let get = |row: &[usize], at: usize| row.get(at).copied().unwrap_or(usize::MAX / 2);
-            let best = (get(&row, j) + cost).min(get(&row, j + 1) + 2).min(get(&next, j) + 2);
-            next.push(best);
+            let change = match () {
+                () if x == y => 0,
+                () if x.eq_ignore_ascii_case(y) => 1,
+                () => 2,
+            };
+            let mut best = (get(&last, j) + change).min(get(&last, j + 1) + 2).min(get(&row, j) + 2);
+            let before = (i.checked_sub(1).and_then(|n| a.get(n)), j.checked_sub(1).and_then(|n| b.get(n)));
+            if before == (Some(y), Some(x)) {
+                best = best.min(get(&before_last, j.wrapping_sub(1)) + 2);
+            }
+            row.push(best);
         }
-        row = next;
+        before_last = std::mem::replace(&mut last, row);
     }
-    row.last().copied().unwrap_or_default() / 2
+    last.last().copied().unwrap_or_default() / 2
+}
+
+#[cfg(test)]
+mod tests {
+    use super::closest;
+
+    #[test]
+    fn the_closest_word_is_one_that_somebody_could_have_meant() {
+        let words = ["pods", "pros", "podSelector", "namespaceSelector", "ports"];
+        assert_eq!(closest("pdos", &words), Some("pods"));
+        assert_eq!(closest("podselector", &words), Some("podSelector"));
+        assert_eq!(closest("prts", &words), Some("pros"), "the first of two that are as close");
+        assert_eq!(closest("zebra", &words), None);
+    }
 }

@@ -109,8 +109,8 @@ fn directory(global: &Global) -> Result<Directory, Failure> {
 
 fn unusable(error: DirectoryError) -> Failure {
     match &error {
-        DirectoryError::Read { source, .. } | DirectoryError::Write { source, .. }
-            if source.kind() == std::io::ErrorKind::PermissionDenied =>
+        DirectoryError::Read { cause, .. } | DirectoryError::Write { cause, .. }
+            if cause.kind() == std::io::ErrorKind::PermissionDenied =>
         {
             Failure::not_allowed(error)
         }

@@ -15,7 +15,7 @@ use tortie_store::text::{self, Span};
 use tortie_store::{Effect, Origin, Rejection, check, wire};
 
 use super::{
-    DryRun, Scope, called, directory, key_of, kind_and_name, named_objects, not_found, printer, unusable,
+    DryRun, Scope, called, directory, key_of, kind_and_name, kind_named, not_found, printer, unusable,
 };
 use crate::args::Global;
 use crate::exit::{Failure, Outcome};
@@ -24,7 +24,7 @@ use crate::exit::{Failure, Outcome};
 #[derive(Debug, Args)]
 pub struct Patch {
     /// KIND NAME, or KIND/NAME
-    #[arg(value_name = "KIND NAME", required = true, num_args = 1..=2)]
+    #[arg(value_name = "KIND NAME", required = true)]
     object: Vec<String>,
     /// The patch, in YAML or JSON.
     #[arg(short = 'p', long, value_name = "P", required_unless_present = "patch_file")]
@@ -56,7 +56,7 @@ pub enum PatchType {
 #[derive(Debug, Args)]
 pub struct Label {
     /// KIND NAME KEY=VALUE… KEY-…, or KIND/NAME …
-    #[arg(value_name = "KIND NAME KEY=VALUE|KEY-", required = true, num_args = 2..)]
+    #[arg(value_name = "KIND NAME KEY=VALUE|KEY-", required = true)]
     words: Vec<String>,
     /// A label that has another value may be changed.
     #[arg(long)]
@@ -177,9 +177,10 @@ fn label_changes(words: &[String]) -> Result<LabelChanges<'_>, Failure> {
 fn one_object(words: &[String]) -> Result<(&'static Kind, String), Failure> {
     match words {
         [word] => kind_and_name(word),
-        _ => named_objects(words)?
-            .pop()
-            .ok_or_else(|| Failure::bad_input(anyhow!("no object is named; write KIND NAME or KIND/NAME"))),
+        [kind, name] if !kind.contains('/') => Ok((kind_named(kind)?, name.clone())),
+        _ => {
+            Err(Failure::bad_input(anyhow!("one object is changed at a time; write KIND NAME or KIND/NAME")))
+        }
     }
 }
 

@@ -91,7 +91,22 @@ impl<'d> Edit<'d> {
         for (path, edits) in in_place {
             changes.push(self.rewrite(path, edits)?);
         }
-        atomic::commit(&changes).map_err(|(path, source)| DirectoryError::Write { path, source })
+        atomic::commit(&changes).map_err(|(path, cause)| DirectoryError::Write { path, cause })?;
+        self.tidy(&changes);
+        Ok(())
+    }
+
+    /// Directories of the layout go with the last file in them.
+    fn tidy(&self, changes: &[Change]) {
+        for change in changes.iter().filter(|change| change.after.is_none()) {
+            let of_layout =
+                |key: &&Key| layout(self.directory.root(), key, 1).parent() == change.path.parent();
+            if self.wanted.keys().any(|key| of_layout(&key)) {
+                let above = change.path.ancestors().skip(1).take(2);
+                // Refused while there is something left in it.
+                above.for_each(|directory| _ = fs::remove_dir(directory));
+            }
+        }
     }
 
     fn new_file(
@@ -113,14 +128,14 @@ impl<'d> Edit<'d> {
             Ok(bytes) => Some(bytes),
             // What is in the way of the directory is found out, and said, when it is made.
             Err(error) if super::tree::is_absence(&error) => None,
-            Err(source) => return Err(DirectoryError::Read { path, source }),
+            Err(cause) => return Err(DirectoryError::Read { path, cause }),
         };
         let after = Some(yaml(&path, value)?.into_bytes());
         Ok(Change { path, before, after })
     }
 
     fn rewrite(&self, path: &Path, edits: Vec<(&Place, Option<&Value>)>) -> Result<Change, DirectoryError> {
-        let read = |source| DirectoryError::Read { path: path.to_owned(), source };
+        let read = |cause| DirectoryError::Read { path: path.to_owned(), cause };
         // Through a link: the link stays, what it leads to changes.
         let target = fs::canonicalize(path).map_err(read)?;
         let bytes = fs::read(&target).map_err(read)?;
@@ -203,8 +218,8 @@ fn layout(root: &Path, key: &Key, number: usize) -> PathBuf {
 
 fn yaml(path: &Path, value: &Value) -> Result<String, DirectoryError> {
     serde_saphyr::to_string(value).map_err(|error| {
-        let source = io::Error::new(io::ErrorKind::InvalidData, error.to_string());
-        DirectoryError::Write { path: path.to_owned(), source }
+        let cause = io::Error::new(io::ErrorKind::InvalidData, error.to_string());
+        DirectoryError::Write { path: path.to_owned(), cause }
     })
 }
 
@@ -217,7 +232,7 @@ fn document_text(path: &Path, text: &str, span: &Span, value: &Value) -> Result<
         .collect();
     let body = if before.trim_start().starts_with('{') {
         let pretty = serde_json::to_string_pretty(value)
-            .map_err(|error| DirectoryError::Write { path: path.to_owned(), source: error.into() })?;
+            .map_err(|error| DirectoryError::Write { path: path.to_owned(), cause: error.into() })?;
         pretty + "\n"
     } else {
         yaml(path, value)?

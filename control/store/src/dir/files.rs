@@ -61,20 +61,20 @@ pub struct Snapshot {
 #[derive(Debug, Error)]
 pub enum DirectoryError {
     /// Something cannot be read.
-    #[error("{}: cannot be read: {source}; check --store and the permissions", path.display())]
+    #[error("{}: cannot be read: {cause}; check --store and the permissions", path.display())]
     Read {
         /// What.
         path: PathBuf,
         /// What the kernel said.
-        source: io::Error,
+        cause: io::Error,
     },
     /// Something cannot be written. Nothing has been changed.
-    #[error("{}: cannot be written: {source}; nothing has been changed", path.display())]
+    #[error("{}: cannot be written: {cause}; nothing has been changed", path.display())]
     Write {
         /// What.
         path: PathBuf,
         /// What the kernel said.
-        source: io::Error,
+        cause: io::Error,
     },
     /// A file is not what it was when the edit began. Nothing has been changed.
     #[error("{}: was changed by somebody else meanwhile; nothing has been changed, try again", path.display())]
@@ -87,7 +87,7 @@ pub enum DirectoryError {
 impl Directory {
     /// A directory that exists.
     pub fn new(root: &Path) -> Result<Self, DirectoryError> {
-        let read = |source| DirectoryError::Read { path: root.to_owned(), source };
+        let read = |cause| DirectoryError::Read { path: root.to_owned(), cause };
         fs::read_dir(root).map_err(read)?;
         Ok(Self { root: root.to_owned(), cache: Mutex::default() })
     }
@@ -111,7 +111,7 @@ impl Directory {
                     fresh.extend(stamp.map(|stamp| (path, (stamp, items))));
                 }
                 Ok(None) => {}
-                Err(source) => return Err(DirectoryError::Read { path, source }),
+                Err(cause) => return Err(DirectoryError::Read { path, cause }),
             }
         }
         *cache = fresh;
@@ -121,7 +121,7 @@ impl Directory {
     /// Begins a change. Waits until no other one is under way; an agent is not disturbed.
     pub fn edit(&self) -> Result<Edit<'_>, DirectoryError> {
         let path = self.root.join(".lock");
-        let write = |source| DirectoryError::Write { path: path.clone(), source };
+        let write = |cause| DirectoryError::Write { path: path.clone(), cause };
         let file =
             fs::OpenOptions::new().create(true).truncate(false).write(true).open(&path).map_err(write)?;
         let lock = Flock::lock(file, FlockArg::LockExclusive).map_err(|(_, errno)| write(errno.into()))?;
@@ -157,7 +157,7 @@ impl Snapshot {
 }
 
 fn list(directory: &Path, paths: &mut Vec<PathBuf>) -> Result<(), DirectoryError> {
-    let read = |source| DirectoryError::Read { path: directory.to_owned(), source };
+    let read = |cause| DirectoryError::Read { path: directory.to_owned(), cause };
     let mut entries: Vec<_> =
         fs::read_dir(directory).and_then(|entries| entries.collect::<io::Result<_>>()).map_err(read)?;
     entries.sort_by_key(fs::DirEntry::file_name);

@@ -41,29 +41,29 @@ pub struct Options {
 #[non_exhaustive]
 pub enum OpenError {
     /// There is none.
-    #[error("store directory {}: {source}; create it, or give another with --store dir:PATH", path.display())]
+    #[error("store directory {}: {cause}; create it, or give another with --store dir:PATH", path.display())]
     Root {
         /// Which.
         path: PathBuf,
         /// What the kernel said.
-        source: std::io::Error,
+        cause: std::io::Error,
     },
     /// It cannot be watched.
-    #[error("store directory {}: cannot be watched: {source}; raise fs.inotify.max_user_instances", path.display())]
+    #[error("store directory {}: cannot be watched: {cause}; raise fs.inotify.max_user_instances", path.display())]
     Watch {
         /// Which.
         path: PathBuf,
         /// What the kernel said.
-        source: std::io::Error,
+        cause: std::io::Error,
     },
 }
 
 /// Opens a directory: starts a thread that reads it and goes on reading what changes.
 pub fn open(root: &Path, options: Options) -> Result<Store, OpenError> {
-    let root_error = |source| OpenError::Root { path: root.to_owned(), source };
+    let root_error = |cause| OpenError::Root { path: root.to_owned(), cause };
     let root = std::path::absolute(root).map_err(root_error)?;
     fs::read_dir(&root).map_err(root_error)?;
-    let watch_error = |source: io::Error| OpenError::Watch { path: root.clone(), source };
+    let watch_error = |cause: io::Error| OpenError::Watch { path: root.clone(), cause };
     let watcher = watch::Watcher::new(&root).map_err(watch_error)?;
     let wake = EventFd::from_flags(EfdFlags::EFD_NONBLOCK | EfdFlags::EFD_CLOEXEC);
     let wake = Arc::new(wake.map_err(|errno| watch_error(errno.into()))?);

@@ -1,0 +1,462 @@
+//! The resource verbs as a person types them: output, messages, exit codes, and what is in the directory after.
+
+use std::fs;
+use std::io::Write as _;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use tempfile::TempDir;
+
+struct World {
+    root: TempDir,
+}
+
+#[derive(Debug, PartialEq)]
+struct Answer {
+    code: i32,
+    out: String,
+    err: String,
+}
+
+const POLICY: &str = "apiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\nmetadata: {name: deny-all}\nspec: {podSelector: {}}\n";
+const POOL: &str =
+    "apiVersion: projectcalico.org/v3\nkind: IPPool\nmetadata: {name: main}\nspec: {cidr: 10.244.0.0/16}\n";
+
+impl World {
+    fn new() -> Self {
+        let root = tempfile::tempdir().unwrap();
+        fs::create_dir(root.path().join("s")).unwrap();
+        Self { root }
+    }
+
+    fn file(&self, name: &str, text: &str) {
+        let path = self.root.path().join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+    }
+
+    fn text(&self, name: &str) -> String {
+        fs::read_to_string(self.root.path().join(name)).unwrap()
+    }
+
+    fn tortie(&self, arguments: &str) -> Answer {
+        self.tortie_with(arguments, "")
+    }
+
+    fn tortie_with(&self, arguments: &str, input: &str) -> Answer {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_tortie"));
+        command.current_dir(self.root.path()).env("TORTIE_STORE", "dir:s");
+        command.args(words(arguments)).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
+        let output = child.wait_with_output().unwrap();
+        Answer {
+            code: output.status.code().unwrap(),
+            out: String::from_utf8(output.stdout).unwrap(),
+            err: String::from_utf8(output.stderr).unwrap(),
+        }
+    }
+
+    #[track_caller]
+    fn says(&self, arguments: &str, out: &str) {
+        assert_eq!(
+            self.tortie(arguments),
+            Answer { code: 0, out: out.into(), err: String::new() },
+            "{arguments}"
+        );
+    }
+
+    #[track_caller]
+    fn refuses(&self, arguments: &str, code: i32, err: &str) {
+        assert_eq!(
+            self.tortie(arguments),
+            Answer { code, out: String::new(), err: err.into() },
+            "{arguments}"
+        );
+    }
+
+    fn files(&self) -> Vec<String> {
+        let mut found = Vec::new();
+        walk(&self.root.path().join("s"), &mut found);
+        found.iter().map(|path| path.strip_prefix(self.root.path()).unwrap().display().to_string()).collect()
+    }
+}
+
+/// Split at spaces, except between single quotes.
+fn words(line: &str) -> Vec<String> {
+    line.split('\'')
+        .enumerate()
+        .flat_map(|(n, part)| match n % 2 {
+            1 => vec![part.to_owned()],
+            _ => part.split_whitespace().map(str::to_owned).collect(),
+        })
+        .collect()
+}
+
+fn walk(directory: &Path, found: &mut Vec<std::path::PathBuf>) {
+    let mut entries: Vec<_> = fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path()).collect();
+    entries.sort();
+    for path in entries {
+        if path.is_dir() {
+            walk(&path, found);
+        } else if path.file_name().unwrap() != ".lock" {
+            found.push(path);
+        }
+    }
+}
+
+#[test]
+fn apply_says_created_then_unchanged_then_configured() {
+    let world = World::new();
+    world.file("p.yaml", POLICY);
+    world.says("apply -f p.yaml", "networkpolicy.networking.k8s.io/deny-all created\n");
+    world.says("apply -f p.yaml", "networkpolicy.networking.k8s.io/deny-all unchanged\n");
+    world.file("p.yaml", &POLICY.replace("podSelector: {}", "podSelector: {}, policyTypes: [Egress]"));
+    world.says("apply -f p.yaml", "networkpolicy.networking.k8s.io/deny-all configured\n");
+    assert_eq!(world.files(), ["s/default/networkpolicy.networking.k8s.io/deny-all.yaml"]);
+    assert!(world.text("s/default/networkpolicy.networking.k8s.io/deny-all.yaml").contains("- Egress\n"));
+}
+
+#[test]
+fn an_invalid_object_keeps_the_valid_ones_beside_it_from_being_written() {
+    let world = World::new();
+    world.file("d/a.yaml", POOL);
+    world.file("d/b.yaml", &format!("# two\n---\n{}", POLICY.replace("podSelector", "podSelectr")));
+    let expected = "tortie: d/b.yaml:3: NetworkPolicy default/deny-all: spec.podSelectr: unknown field; did you mean podSelector?\n";
+    world.refuses("apply -f d", 2, expected);
+    assert_eq!(world.files(), [""; 0]);
+}
+
+#[test]
+fn everything_that_is_wrong_is_said_at_once() {
+    let world = World::new();
+    world.file("a.yaml", &POOL.replace("10.244.0.0/16", "10.244.0.0/33"));
+    world.file("b.yaml", "kind: [\n");
+    let expected = "tortie: a.yaml:1: IPPool main: spec.cidr: \"10.244.0.0/33\" is no CIDR; write it as 10.0.0.0/8 or fd00::/64\n\
+                    tortie: b.yaml:1: unclosed bracket '['; correct the YAML\n";
+    world.refuses("validate -f a.yaml -f b.yaml", 2, expected);
+}
+
+#[test]
+fn input_that_is_not_there_is_bad_input() {
+    let world = World::new();
+    world.refuses(
+        "apply -f no.yaml",
+        2,
+        "tortie: no.yaml: cannot be read: No such file or directory (os error 2); check the path\n",
+    );
+    world.refuses("apply", 2, "tortie: no resources are given; use -f FILE, -f DIR or -f -\n");
+    world.file("empty/readme.txt", "");
+    world.refuses(
+        "apply -f empty",
+        2,
+        "tortie: empty: no .yaml, .yml or .json file; give another directory\n",
+    );
+}
+
+#[test]
+fn an_object_given_twice_is_refused() {
+    let world = World::new();
+    world.file("a.yaml", &format!("{POOL}---\n{POOL}"));
+    world.refuses(
+        "apply -f a.yaml",
+        2,
+        "tortie: a.yaml:6: IPPool main: is also given in a.yaml:1; give it once\n",
+    );
+}
+
+#[test]
+fn an_unknown_kind_is_not_written_and_an_unenforced_one_is_with_a_warning() {
+    let world = World::new();
+    world.file("a.yaml", &POOL.replace("IPPool", "IPPol"));
+    world.refuses("apply -f a.yaml", 2, "tortie: a.yaml:1: IPPol main: kind IPPol of projectcalico.org is unknown; it is kept, not enforced; did you mean IPPool?\n");
+    world.file(
+        "b.yaml",
+        "{apiVersion: projectcalico.org/v3, kind: GlobalNetworkPolicy, metadata: {name: g}, spec: {}}",
+    );
+    let answer = world.tortie("apply -f b.yaml");
+    assert_eq!(answer.out, "globalnetworkpolicy.projectcalico.org/g created\n");
+    assert_eq!(
+        answer.err,
+        "warning: b.yaml:1: GlobalNetworkPolicy g: this kind is kept, but this version does not enforce it; do not rely on it, or remove it\n"
+    );
+}
+
+#[test]
+fn create_wants_nothing_there_and_replace_wants_something() {
+    let world = World::new();
+    world.file("p.yaml", POOL);
+    world.refuses("replace -f p.yaml", 1, "tortie: p.yaml:1: ippools.projectcalico.org \"main\" not found; use apply or create; nothing has been changed\n");
+    world.says("create -f p.yaml", "ippool.projectcalico.org/main created\n");
+    world.refuses("create -f p.yaml", 1, "tortie: p.yaml:1: ippool.projectcalico.org/main already exists; use apply or replace; nothing has been changed\n");
+    world.says("replace -f p.yaml", "ippool.projectcalico.org/main replaced\n");
+}
+
+#[test]
+fn the_namespace_flag_places_objects_and_does_not_move_them() {
+    let world = World::new();
+    world.file("p.yaml", POLICY);
+    world.says("apply -n shop -f p.yaml", "networkpolicy.networking.k8s.io/deny-all created\n");
+    assert_eq!(world.files(), ["s/shop/networkpolicy.networking.k8s.io/deny-all.yaml"]);
+    world.file("q.yaml", &POLICY.replace("name: deny-all", "name: deny-all, namespace: shop"));
+    world.refuses("apply -n other -f q.yaml", 2, "tortie: q.yaml:1: NetworkPolicy shop/deny-all: metadata.namespace: is not the namespace given with -n; leave out -n, or the field\n");
+}
+
+#[test]
+fn a_dry_run_writes_nothing() {
+    let world = World::new();
+    world.file("p.yaml", POOL);
+    world.says("apply --dry-run -f p.yaml", "ippool.projectcalico.org/main created (dry run)\n");
+    world.says("apply --dry-run=server -f p.yaml", "ippool.projectcalico.org/main created (dry run)\n");
+    assert_eq!(world.files(), [""; 0]);
+}
+
+#[test]
+fn apply_keeps_the_status_that_the_cluster_has_written() {
+    let world = World::new();
+    let pod = "apiVersion: v1\nkind: Pod\nmetadata: {name: p}\nspec: {containers: [{name: c}]}\n";
+    world.file("s/mine.yaml", &format!("{pod}status: {{podIP: 10.0.0.9}}\n"));
+    world.file("p.yaml", &pod.replace("name: p}", "name: p, labels: {a: b}}"));
+    world.says("apply -f p.yaml", "pod/p configured\n");
+    assert!(world.text("s/mine.yaml").contains("podIP: \"10.0.0.9\""), "{}", world.text("s/mine.yaml"));
+}
+
+#[test]
+fn patches_of_both_types_change_fields_and_are_checked() {
+    let world = World::new();
+    world.file("s/a.yaml", POOL);
+    world.says(
+        "patch ippool main --patch '{\"spec\":{\"natOutgoing\":true}}'",
+        "ippool.projectcalico.org/main patched\n",
+    );
+    world.says(
+        "patch ippools/main -p 'spec: {natOutgoing: true}'",
+        "ippool.projectcalico.org/main patched (no change)\n",
+    );
+    world.says(
+        "patch ipp main --type json -p '[{\"op\":\"remove\",\"path\":\"/spec/natOutgoing\"}]'",
+        "ippool.projectcalico.org/main patched\n",
+    );
+    assert!(!world.text("s/a.yaml").contains("natOutgoing"));
+    world.says(
+        "patch ipp main -p 'spec: {blockSize: 26, disabled: true}'",
+        "ippool.projectcalico.org/main patched\n",
+    );
+    world.says("patch ipp main -p 'spec: {disabled: null}'", "ippool.projectcalico.org/main patched\n");
+    assert!(!world.text("s/a.yaml").contains("disabled"));
+    let before = world.text("s/a.yaml");
+    for (patch, expected) in [
+        (
+            "patch ipp main -p 'spec: {cidr: 10.0.0.1/8}'",
+            "tortie: --patch: IPPool main: spec.cidr: 10.0.0.1/8 has bits set outside its mask; write 10.0.0.0/8\n",
+        ),
+        (
+            "patch ipp main -p 'metadata: {name: other}'",
+            "tortie: --patch: IPPool main: kind, name and namespace cannot change; make a new object\n",
+        ),
+        ("patch ipp main -p '[]'", "tortie: --patch: IPPool main: found no fields; write {\"spec\": {…}}\n"),
+        ("patch ipp main -p '{'", "tortie: --patch: line 1: unclosed bracket '{'; correct the YAML\n"),
+        ("patch ipp -p 'a: b'", "tortie: \"ipp\" is no KIND/NAME; write it like pod/web\n"),
+    ] {
+        world.refuses(patch, 2, expected);
+    }
+    world.refuses(
+        "patch ipp other -p 'spec: {}'",
+        1,
+        "tortie: ippools.projectcalico.org \"other\" not found\n",
+    );
+    assert_eq!(world.text("s/a.yaml"), before);
+}
+
+#[test]
+fn labels_are_set_changed_and_removed() {
+    let world = World::new();
+    world.file("s/a.yaml", POOL);
+    world.says("label ippool main tier=front zone=a", "ippool.projectcalico.org/main labeled\n");
+    world.says("label ippool main tier=front", "ippool.projectcalico.org/main not labeled\n");
+    world.refuses(
+        "label ippool main tier=back",
+        2,
+        "tortie: label main: IPPool main: label tier already has the value \"front\"; use --overwrite\n",
+    );
+    world.says("label ippool/main --overwrite tier=back", "ippool.projectcalico.org/main labeled\n");
+    world.says("get ippools -l tier=back,zone", "NAME   CIDR            NAT     IPIPMODE   VXLANMODE   DISABLED   AGE\nmain   10.244.0.0/16   false   Never      Never       false      <unknown>\n");
+    world.says("label ippool main tier- zone-", "ippool.projectcalico.org/main unlabeled\n");
+    assert!(!world.text("s/a.yaml").contains("labels"));
+    world.refuses(
+        "label ippool main",
+        2,
+        "tortie: no label is given; write KEY=VALUE, or KEY- to remove it\n",
+    );
+    world.refuses(
+        "label ippool main tier",
+        2,
+        "tortie: label \"tier\": is no change; write KEY=VALUE, or KEY- to remove it\n",
+    );
+    let answer = world.tortie("label ippool main 'tier=a b'");
+    assert_eq!(
+        (answer.code, answer.err.starts_with("tortie: label \"tier=a b\": \"a b\" is no label value; use")),
+        (2, true),
+        "{answer:?}"
+    );
+}
+
+#[test]
+fn delete_takes_names_files_and_selectors_and_says_what_was_not_there() {
+    let world = World::new();
+    world.file("all.yaml", &format!("{POOL}---\n{POLICY}"));
+    world.tortie("apply -f all.yaml");
+    world.says("delete netpol deny-all", "networkpolicy.networking.k8s.io/deny-all deleted\n");
+    assert_eq!(
+        world.tortie("delete -f all.yaml"),
+        Answer {
+            code: 1,
+            out: "ippool.projectcalico.org/main deleted\n".into(),
+            err: "tortie: networkpolicies.networking.k8s.io \"deny-all\" not found\n".into()
+        }
+    );
+    world.says("delete --ignore-not-found -f all.yaml", "");
+    assert_eq!(world.files(), [""; 0]);
+    world.tortie("apply -f all.yaml");
+    world.says("delete ippools -l a=b", "");
+    world.says("delete ippools --all", "ippool.projectcalico.org/main deleted\n");
+    world.refuses(
+        "delete",
+        2,
+        "tortie: nothing is named; use KIND NAME, KIND -l SELECTOR, KIND --all or -f FILE\n",
+    );
+    world.refuses("delete pods x --all", 2, "tortie: give one KIND and no names with -l or --all\n");
+}
+
+#[test]
+fn a_namespace_goes_with_everything_in_it() {
+    let world = World::new();
+    let namespace = "{apiVersion: v1, kind: Namespace, metadata: {name: shop}}";
+    world.file("all.yaml", &format!("{namespace}\n---\n{POLICY}"));
+    world.tortie("apply -f all.yaml");
+    world.tortie("apply -n shop -f all.yaml");
+    world
+        .says("delete ns shop", "namespace/shop deleted\nnetworkpolicy.networking.k8s.io/deny-all deleted\n");
+    assert_eq!(world.files(), ["s/default/networkpolicy.networking.k8s.io/deny-all.yaml"]);
+}
+
+#[test]
+fn get_shows_tables_lists_and_single_objects() {
+    let world = World::new();
+    world.file("s/all.yaml", &format!(
+        "{POOL}---\n{POLICY}---\n{{apiVersion: v1, kind: Pod, metadata: {{name: web, namespace: shop, labels: {{app: web}}}}, \
+         spec: {{nodeName: n1, containers: [{{name: c}}]}}, status: {{phase: Running, podIP: 10.244.0.7, \
+         containerStatuses: [{{name: c, ready: true, image: i, imageID: i, restartCount: 0}}]}}}}\n"
+    ));
+    world.says(
+        "get pods -A",
+        "NAMESPACE   NAME   READY   STATUS    AGE\nshop        web    1/1     Running   <unknown>\n",
+    );
+    world.says("get po -n shop -o wide", "NAME   READY   STATUS    IP           NODE   AGE\nweb    1/1     Running   10.244.0.7   n1     <unknown>\n");
+    assert_eq!(
+        world.tortie("get pods"),
+        Answer { code: 0, out: String::new(), err: "No resources found in default namespace.\n".into() }
+    );
+    let list: serde_json::Value = serde_json::from_str(&world.tortie("get pods -A -o json").out).unwrap();
+    assert_eq!(list["items"][0]["status"]["podIP"], "10.244.0.7");
+    let one: serde_json::Value =
+        serde_json::from_str(&world.tortie("get netpol deny-all -o json").out).unwrap();
+    assert_eq!(one["metadata"]["namespace"], "default", "where the file does not say");
+    world.refuses("get pod web", 1, "tortie: pods \"web\" not found\n");
+    world.refuses("get pdos", 2, "tortie: there is no kind \"pdos\"; did you mean pods?\n");
+    world.refuses("get pods -l 'a of (b)'", 2, "tortie: --selector: \"a of (b)\" is no requirement; write key, !key, key=value, key!=value, key in (a,b) or key notin (a,b)\n");
+    world.says(
+        "get pods,netpol -n shop",
+        "NAME   READY   STATUS    AGE\nweb    1/1     Running   <unknown>\n",
+    );
+}
+
+#[test]
+fn what_get_prints_can_be_applied_again() {
+    let world = World::new();
+    world.file("s/all.yaml", &format!("{POOL}---\n{POLICY}"));
+    let printed = world.tortie("get all -A -o yaml").out;
+    let answer = world.tortie_with("apply -f -", &printed);
+    assert_eq!(
+        answer.out,
+        "networkpolicy.networking.k8s.io/deny-all configured\nippool.projectcalico.org/main unchanged\n"
+    );
+}
+
+#[test]
+fn every_name_of_a_kind_finds_it() {
+    let world = World::new();
+    for name in [
+        "po",
+        "pod",
+        "pods",
+        "Pod",
+        "no",
+        "node",
+        "nodes",
+        "ns",
+        "namespaces",
+        "svc",
+        "services",
+        "eps",
+        "endpointslice",
+        "endpointslices.discovery.k8s.io",
+        "netpol",
+        "networkpolicy",
+        "networkpolicies",
+        "networkpolicies.networking.k8s.io",
+        "networkpolicy.v1.networking.k8s.io",
+        "np",
+        "gnp",
+        "globalnetworkpolicies",
+        "caliconetworkpolicies",
+        "networkpolicies.projectcalico.org",
+        "networkpolicies.crd.projectcalico.org",
+        "ippool",
+        "ippools",
+        "ipPool",
+        "ippools.projectcalico.org",
+        "felixconfig",
+        "felixconfigs",
+        "felixconfiguration",
+        "felixconfigurations",
+        "bgpp",
+        "hep",
+        "netset",
+        "tiers",
+        "sa",
+        "cm",
+        "cnp",
+    ] {
+        let answer = world.tortie(&format!("get {name}"));
+        assert_eq!((answer.code, answer.out.as_str()), (0, ""), "{name}: {answer:?}");
+    }
+}
+
+#[test]
+fn an_object_that_stands_among_others_is_changed_there() {
+    let world = World::new();
+    let pool = "# keep me\napiVersion: projectcalico.org/v3 # and me\nkind: IPPool\nmetadata: {name: main}\nspec: {cidr: 10.244.0.0/16}\n";
+    world.file("s/mine.yaml", &format!("{pool}---\n{POLICY}"));
+    world.says("label netpol deny-all a=b", "networkpolicy.networking.k8s.io/deny-all labeled\n");
+    assert!(world.text("s/mine.yaml").starts_with(&format!("{pool}---\napiVersion: networking.k8s.io/v1\n")));
+    assert_eq!(world.files(), ["s/mine.yaml"]);
+}
+
+#[test]
+fn a_store_that_cannot_be_used_says_what_to_do() {
+    let world = World::new();
+    world.refuses("--store dir:nowhere get pods", 3, "tortie: nowhere: cannot be read: No such file or directory (os error 2); check --store and the permissions\n");
+    world.refuses(
+        "--store kube get pods",
+        3,
+        "tortie: this version reads directories only; use --store dir:PATH, or kubectl for the API server\n",
+    );
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tortie"));
+    let output = command.env_remove("TORTIE_STORE").args(["get", "pods"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    assert_eq!(
+        String::from_utf8(output.stderr).unwrap(),
+        "tortie: no store is given; use --store dir:PATH or set TORTIE_STORE=dir:PATH\n"
+    );
+}
