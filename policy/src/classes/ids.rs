@@ -72,13 +72,21 @@ impl Ids {
         class
     }
 
-    /// One entry less has this class.
+    /// One entry less has this class. One that nobody was told of is forgotten at once: while many sets
+    /// are filled, most combinations are such.
     pub fn release(&mut self, class: ClassId) {
-        if let Some(slot) = self.slot_mut(class) {
-            slot.entries = slot.entries.saturating_sub(1);
-            if slot.entries == 0 {
+        let Some(slot) = self.slot_mut(class) else { return };
+        slot.entries = slot.entries.saturating_sub(1);
+        match (slot.entries, slot.announced) {
+            (0, true) => {
                 self.unsettled.insert(class);
             }
+            (0, false) => {
+                self.unsettled.remove(&class);
+                self.forget(class);
+                self.free.insert(class);
+            }
+            _ => {}
         }
     }
 
@@ -105,26 +113,18 @@ impl Ids {
         })
     }
 
-    /// Which classes came and which went since the last time. One that came and went was never there.
+    /// Which classes came and which went since the last time.
     pub fn settle(&mut self) -> (Vec<Born>, Vec<ClassId>) {
         let (mut born, mut retired) = (Vec::new(), Vec::new());
         for class in std::mem::take(&mut self.unsettled) {
             let Some(slot) = self.slot_mut(class) else { continue };
-            match (slot.entries > 0, slot.announced) {
-                (true, false) => {
-                    slot.announced = true;
-                    born.push((class, slot.sets.clone()));
-                }
-                (true, true) => {}
-                (false, announced) => {
-                    self.forget(class);
-                    if announced {
-                        self.quarantined.insert(class);
-                        retired.push(class);
-                    } else {
-                        self.free.insert(class);
-                    }
-                }
+            if slot.entries == 0 {
+                self.forget(class);
+                self.quarantined.insert(class);
+                retired.push(class);
+            } else if !slot.announced {
+                slot.announced = true;
+                born.push((class, slot.sets.clone()));
             }
         }
         (born, retired)
@@ -157,7 +157,10 @@ impl Ids {
             moved.insert(class, number);
             slots.insert(number, slot);
         }
-        let length = slots.last_key_value().map_or(1, |(class, _)| *class as usize + 1);
+        // Reserved numbers have a place too, and are never free: what the kernel still knows by them is not
+        // to become something new.
+        let last = slots.keys().last().into_iter().chain(reserved.last()).max();
+        let length = last.map_or(1, |class| *class as usize + 1);
         self.free = (0..length as ClassId)
             .filter(|class| !slots.contains_key(class) && !reserved.contains(class))
             .collect();

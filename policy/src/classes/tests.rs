@@ -233,3 +233,14 @@ fn after_a_restart_classes_take_the_numbers_that_the_tables_have() {
     let born = classes.take_changes().born;
     assert!(!born.is_empty() && classes.sets_of(born[0].0) == Some(&[SetId(4)][..]));
 }
+
+#[test]
+fn a_number_that_the_kernel_still_knows_is_never_given_out_after_a_restart() {
+    let mut classes = Classes::new();
+    classes.update(SetId(1), &[net("10.0.0.1/32")], &[]);
+    classes.renumber(&BTreeMap::new(), &BTreeSet::from([2, 5]));
+    classes.update(SetId(2), &(10..20).map(|n| net(&format!("10.0.0.{n}/32"))).collect::<Vec<_>>(), &[]);
+    (10..20u32).for_each(|n| classes.update(SetId(n), &[net(&format!("10.0.0.{n}/32"))], &[]));
+    let numbers: Vec<ClassId> = classes.take_changes().born.iter().map(|(class, _)| *class).collect();
+    assert_eq!(numbers, [1, 3, 4, 6, 7, 8, 9, 10, 11, 12, 13]);
+}
