@@ -240,7 +240,7 @@ fn a_number_that_the_kernel_still_knows_is_never_given_out_after_a_restart() {
     classes.update(SetId(1), &[net("10.0.0.1/32")], &[]);
     classes.renumber(&BTreeMap::new(), &BTreeSet::from([2, 5]));
     classes.update(SetId(2), &(10..20).map(|n| net(&format!("10.0.0.{n}/32"))).collect::<Vec<_>>(), &[]);
-    (10..20u32).for_each(|n| classes.update(SetId(n), &[net(&format!("10.0.0.{n}/32"))], &[]));
+    (10..19u32).for_each(|n| classes.update(SetId(n), &[net(&format!("10.0.0.{n}/32"))], &[]));
     let numbers: Vec<ClassId> = classes.take_changes().born.iter().map(|(class, _)| *class).collect();
-    assert_eq!(numbers, [1, 3, 4, 6, 7, 8, 9, 10, 11, 12, 13]);
+    assert_eq!(numbers, [1, 3, 4, 6, 7, 8, 9, 10, 11, 12, 13], "neither 2 nor 5");
 }
