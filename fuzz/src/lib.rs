@@ -5,6 +5,8 @@
 #![forbid(unsafe_code)]
 
 pub mod calc;
+pub mod resources;
+pub mod selector;
 pub mod wire;
 
 pub use tortie_policy::testing::fuzz as policy;
@@ -13,4 +15,10 @@ pub use tortie_policy::testing::fuzz as policy;
 pub type Check = fn(&[u8]);
 
 /// Every target by name, which is also the name of its corpus and of its file in `targets/`.
-pub const TARGETS: [(&str, Check); 3] = [("wire", wire::check), ("policy", policy), ("calc", calc::check)];
+pub const TARGETS: [(&str, Check); 5] = [
+    ("wire", wire::check),
+    ("policy", policy),
+    ("calc", calc::check),
+    ("resources", resources::check),
+    ("selector", selector::check),
+];

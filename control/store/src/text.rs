@@ -104,6 +104,14 @@ pub fn parse(text: &str, span: &Span) -> Result<Value, Malformed> {
     })
 }
 
+/// Writes a value as a document that [`parse`] reads as the same value.
+pub fn write(value: &Value) -> Result<String, Malformed> {
+    serde_saphyr::to_string(value).map_err(|error| {
+        let problem = format!("cannot be written as YAML: {error}");
+        Malformed { line: 0, problem, fix: "write the value as JSON" }
+    })
+}
+
 fn options() -> Options {
     serde_saphyr::options! {
         budget: serde_saphyr::budget! {

@@ -217,8 +217,8 @@ fn layout(root: &Path, key: &Key, number: usize) -> PathBuf {
 }
 
 fn yaml(path: &Path, value: &Value) -> Result<String, DirectoryError> {
-    serde_saphyr::to_string(value).map_err(|error| {
-        let cause = io::Error::new(io::ErrorKind::InvalidData, error.to_string());
+    text::write(value).map_err(|malformed| {
+        let cause = io::Error::new(io::ErrorKind::InvalidData, malformed.problem);
         DirectoryError::Write { path: path.to_owned(), cause }
     })
 }
