@@ -11,6 +11,9 @@ use std::time::Duration;
 
 use anyhow::{Context as _, anyhow};
 use tortie_lab::{Object, Where, parse_objects};
+use tortie_store::input::{DEFAULT_NAMESPACE, Item};
+use tortie_store::resource::Resource;
+use tortie_store::{Effect, wire};
 
 use crate::exit::Failure;
 
@@ -30,12 +33,55 @@ pub fn duration(text: &str) -> Result<Duration, String> {
     Duration::try_from_secs_f64(number * unit).map_err(|_| "expected a duration from now on".to_owned())
 }
 
-/// All objects of the files, directories and stdin named.
+/// All objects of the files, directories and stdin named. What an API server would refuse is refused here.
 pub fn objects(paths: &[PathBuf]) -> Result<Vec<Object>, Failure> {
+    let texts = texts(paths)?;
+    let mut refused = Vec::new();
+    for (path, text) in &texts {
+        check(path, text, &mut refused);
+    }
+    if !refused.is_empty() {
+        return Err(Failure::BadInput(anyhow!(refused.join("\ntortie: "))));
+    }
+    parse(&texts)
+}
+
+/// The same without a look at anything but names: enough to remove what they name.
+pub fn names(paths: &[PathBuf]) -> Result<Vec<Object>, Failure> {
+    parse(&texts(paths)?)
+}
+
+fn parse(texts: &[(PathBuf, String)]) -> Result<Vec<Object>, Failure> {
     let mut objects = Vec::new();
+    for (path, text) in texts {
+        objects.extend(parse_objects(text, &path.display().to_string())?);
+    }
+    Ok(objects)
+}
+
+fn check(path: &Path, text: &str, refused: &mut Vec<String>) {
+    for Item { line, resource, .. } in tortie_store::input::read(text.as_bytes(), DEFAULT_NAMESPACE) {
+        let mut say = |resource: Option<&Resource>, fault, effect| {
+            let text = tortie_store::input::rejection(path, line, resource, fault, effect).to_string();
+            if effect == Effect::Absent { refused.push(text) } else { eprintln!("warning: {text}") }
+        };
+        match resource {
+            Err(fault) => say(None, fault, Effect::Absent),
+            Ok(resource) => match wire::read(&resource) {
+                Ok(read) => {
+                    read.notes.into_iter().for_each(|it| say(Some(&resource), it, Effect::NotEnforced))
+                }
+                Err(faults) => faults.into_iter().for_each(|it| say(Some(&resource), it, Effect::Absent)),
+            },
+        }
+    }
+}
+
+fn texts(paths: &[PathBuf]) -> Result<Vec<(PathBuf, String)>, Failure> {
+    let mut texts = Vec::new();
     for path in paths {
         if path.as_os_str() == "-" {
-            objects.extend(parse_objects(&stdin()?, "stdin")?);
+            texts.push((PathBuf::from("stdin"), stdin()?));
             continue;
         }
         let mut files = Vec::new();
@@ -45,10 +91,10 @@ pub fn objects(paths: &[PathBuf]) -> Result<Vec<Object>, Failure> {
         }
         for file in files {
             let text = fs::read_to_string(&file).with_context(|| file.display().to_string());
-            objects.extend(parse_objects(&text.map_err(Failure::bad_input)?, &file.display().to_string())?);
+            texts.push((file, text.map_err(Failure::bad_input)?));
         }
     }
-    Ok(objects)
+    Ok(texts)
 }
 
 /// All of stdin.
@@ -107,6 +153,25 @@ mod tests {
         for wrong in ["", "s", "-1s", "1y", "ms", "1 s"] {
             assert!(duration(wrong).is_err(), "{wrong}");
         }
+    }
+
+    #[test]
+    fn what_an_api_server_refuses_is_refused_with_file_object_and_field() {
+        let policy = |cidr: &str| {
+            format!(
+                "apiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\nmetadata: {{name: p}}\n\
+                 spec: {{podSelector: {{}}, ingress: [{{from: [{{ipBlock: {{cidr: {cidr}}}}}]}}]}}\n"
+            )
+        };
+        let refused = |text: &str| {
+            let mut refused = Vec::new();
+            check(Path::new("world.yaml"), text, &mut refused);
+            refused.join("\n")
+        };
+        assert_eq!(refused(&policy("10.0.0.0/8")), "");
+        let text = refused(&policy("10.0.0.0/99"));
+        assert!(text.contains("world.yaml") && text.contains("default/p") && text.contains("cidr"), "{text}");
+        assert!(!refused("kind: [").is_empty());
     }
 
     #[test]

@@ -31,7 +31,7 @@ pub fn apply_all(lab: &mut Lab, objects: Vec<Object>, told: bool) -> Outcome {
 
 /// Deletes what the files name.
 pub fn delete(mut lab: Lab, arguments: &Delete) -> Outcome {
-    let keys: Vec<Key> = input::objects(&arguments.files.files)?.iter().map(Object::key).collect();
+    let keys: Vec<Key> = input::names(&arguments.files.files)?.iter().map(Object::key).collect();
     let grace = arguments.grace_period.map(Duration::from_secs);
     match lab.delete(&keys, grace) {
         Ok(applied) => report(&applied, true),
