@@ -103,11 +103,11 @@ fn without_cargo_deny() -> Outcome {
 
 fn clippy() -> Result<Outcome> {
     // Without --workspace: the default members, which are all but packet/bpf (another target).
-    passes(run::cargo(["clippy", "--all-targets", "--", "-D", "warnings"])?)
+    passes(run::cargo(["clippy", "--all-targets", "--keep-going", "--", "-D", "warnings"])?)
 }
 
 fn documentation() -> Result<Outcome> {
-    let mut command = run::cargo(["doc", "--no-deps", "--document-private-items"])?;
+    let mut command = run::cargo(["doc", "--no-deps", "--keep-going", "--document-private-items"])?;
     command.env("RUSTDOCFLAGS", "-D warnings");
     passes(command)
 }
