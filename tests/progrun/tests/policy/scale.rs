@@ -6,8 +6,8 @@ use tortie_abi::stage;
 use tortie_host::policy_bench::measure;
 use tortie_policy::classes::Classes;
 use tortie_policy::compile::{Compiled, CompiledList, Form, Limits, compile};
-use tortie_policy::evaluate::{Members, evaluate};
-use tortie_policy::form::Action;
+use tortie_policy::evaluate::{Members, Packet, evaluate};
+use tortie_policy::form::{Action, PortRange};
 use tortie_policy::synthetic::{Shape, Synthetic};
 use tortie_policy::testing::{policy_io, rule_id};
 
@@ -75,6 +75,33 @@ fn the_verifier_takes_lists_of_one_to_ten_thousand_rules_in_both_forms() {
             let synthetic = Synthetic::new(shape, size);
             forms(shape, size).iter().for_each(|limits| check(&kernel, &synthetic, limits));
         }
+    }
+}
+
+/// As many rules as one packet may have to try, differing in nothing but the source port.
+#[test]
+fn the_verifier_takes_the_longest_chain_that_is_allowed_in_both_forms() {
+    let kernel = Kernel::new();
+    let mut synthetic = Synthetic::new(Shape::Services, Limits::default().chain - 1);
+    for (rule, port) in synthetic.list.rules.iter_mut().zip(40_000..) {
+        rule.remote.clear();
+        rule.destination_ports.clear();
+        rule.source_ports = vec![PortRange { first: port, last: port }];
+    }
+    for limits in forms(Shape::Services, 1) {
+        let classes = classes(&synthetic);
+        let (_, compiled) = compiled(&synthetic, &classes, &limits);
+        let loaded = kernel.load(&compiled);
+        println!("{:?}: {} verified", compiled.form, loaded.program().info().expect("info").verified_insns);
+        for (index, rule) in synthetic.list.rules.iter().enumerate().step_by(31) {
+            let (remote, packet) = synthetic.hit(index as u32);
+            let packet = Packet { source_port: rule.source_ports[0].first, ..packet };
+            let (_, io) = kernel.run(&loaded, &policy_io(&classes, remote, &packet));
+            assert_eq!((io.verdict, io.rule), (2, rule_id(index)), "{:?}", compiled.form);
+        }
+        let (remote, packet) = synthetic.last();
+        let (_, io) = kernel.run(&loaded, &policy_io(&classes, remote, &Packet { source_port: 1, ..packet }));
+        assert_eq!((io.verdict, io.rule), (1, 0), "{:?}", compiled.form);
     }
 }
 
