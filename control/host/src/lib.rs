@@ -9,6 +9,7 @@ pub mod bpffs;
 pub mod clock;
 mod clsact;
 pub mod datapath;
+pub mod features;
 pub mod hooks;
 pub mod kernel;
 pub mod kernel_btf;

@@ -1,0 +1,186 @@
+//! What files and sysctls say about the node.
+
+use super::Found;
+use crate::{bpffs, sysctl};
+use nix::sys::resource::{Resource, getrlimit};
+use nix::sys::statfs::{CGROUP2_SUPER_MAGIC, statfs};
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// The oldest kernel that is meant to be supported.
+const OLDEST: (u32, u32) = (6, 1);
+/// From here on memory of maps is accounted to cgroups and the limit of locked memory does not matter.
+const ACCOUNTED: (u32, u32) = (5, 11);
+
+fn release() -> io::Result<String> {
+    sysctl::get("kernel/osrelease")
+}
+
+/// `6.18.44-foo` → (6, 18).
+fn version(release: &str) -> Option<(u32, u32)> {
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(str::parse);
+    Some((numbers.next()?.ok()?, numbers.next()?.ok()?))
+}
+
+pub(super) fn kernel_version() -> Found {
+    match release() {
+        Ok(release) => match version(&release) {
+            Some(version) if version >= OLDEST => Found::Yes(release),
+            Some(_) => Found::No(format!("{release}, older than {}.{}", OLDEST.0, OLDEST.1)),
+            None => Found::Unknown(format!("{release} is no version")),
+        },
+        Err(error) => Found::Unknown(error.to_string()),
+    }
+}
+
+pub(super) fn type_information() -> Found {
+    let path = "/sys/kernel/btf/vmlinux";
+    match std::fs::metadata(path) {
+        Ok(file) => Found::Yes(format!("{path}, {} KiB", file.len() / 1024)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Found::No(format!("no {path}")),
+        Err(error) => Found::Unknown(format!("{path}: {error}")),
+    }
+}
+
+pub(super) fn bpf_file_system(dir: &Path) -> Found {
+    let usual = Path::new("/sys/fs/bpf");
+    if let Err(error) = dir.try_exists() {
+        return Found::Unknown(format!("{}: {error}", dir.display()));
+    }
+    match (bpffs::is_bpffs(dir), dir.starts_with(usual) && usual.is_dir()) {
+        (true, _) => Found::Yes(dir.display().to_string()),
+        (false, true) => Found::Yes(format!("not mounted yet; the agent mounts it at {}", usual.display())),
+        (false, false) => Found::No(format!("{} is on another file system", dir.display())),
+    }
+}
+
+pub(super) fn cgroup(given: Option<&Path>) -> Found {
+    let found = match given {
+        Some(dir) => Some(dir.to_owned()),
+        None => std::fs::read_to_string("/proc/self/mountinfo").ok().and_then(|text| cgroup_mount(&text)),
+    };
+    match found {
+        None => Found::No("not mounted".to_owned()),
+        Some(dir) => match statfs(&dir) {
+            Ok(fs) if fs.filesystem_type() == CGROUP2_SUPER_MAGIC => Found::Yes(dir.display().to_string()),
+            Ok(_) => Found::No(format!("{} is not cgroup v2", dir.display())),
+            Err(error) => Found::No(format!("{}: {}", dir.display(), io::Error::from(error))),
+        },
+    }
+}
+
+/// The first cgroup v2 mount of a `mountinfo` (proc_pid_mountinfo(5): the mount point is the fifth field, the type
+/// comes after a lone hyphen).
+fn cgroup_mount(mountinfo: &str) -> Option<PathBuf> {
+    mountinfo.lines().find_map(|line| {
+        let (mount, kind) = line.split_once(" - ")?;
+        let point = mount.split(' ').nth(4)?;
+        kind.starts_with("cgroup2 ").then(|| PathBuf::from(point))
+    })
+}
+
+pub(super) fn ipv6() -> Found {
+    match sysctl::get("net/ipv6/conf/all/disable_ipv6") {
+        Ok(value) if value == "0" => Found::Yes("on".to_owned()),
+        Ok(_) => Found::No("switched off (net.ipv6.conf.all.disable_ipv6)".to_owned()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Found::No("not in this kernel".to_owned()),
+        Err(error) => Found::Unknown(error.to_string()),
+    }
+}
+
+pub(super) fn forwarding() -> Found {
+    let differs = |(name, wanted): &(&str, &str)| match sysctl::get(name) {
+        Ok(value) if value == *wanted => None,
+        Ok(value) => Some(format!("{} = {value}", name.replace('/', "."))),
+        // Without IPv6 there is nothing to forward.
+        Err(_) => None,
+    };
+    let off: Vec<String> = sysctl::FORWARDING.iter().filter_map(differs).collect();
+    if off.is_empty() { Found::Yes("on".to_owned()) } else { Found::No(off.join(", ")) }
+}
+
+pub(super) fn reverse_path_filter() -> Found {
+    let root = Path::new("/proc/sys/net/ipv4/conf");
+    let interfaces = match std::fs::read_dir(root) {
+        Ok(entries) => entries.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned()),
+        Err(error) => return Found::Unknown(error.to_string()),
+    };
+    let value = |name: &str| {
+        let text = std::fs::read_to_string(root.join(name).join("rp_filter")).ok()?;
+        text.trim().parse::<u8>().ok()
+    };
+    let all = value("all").unwrap_or_default();
+    // The kernel takes the larger of both; 1 is strict, 2 loose.
+    let strict = |name: &String| value(name).is_some_and(|own| own.max(all) == 1);
+    let own = |name: &String| !["all", "default", "lo"].contains(&name.as_str());
+    let mut names: Vec<String> = interfaces.filter(own).filter(strict).collect();
+    names.sort();
+    if names.is_empty() {
+        return Found::Yes("on every interface".to_owned());
+    }
+    Found::No(format!("strict on {}", shown(&names)))
+}
+
+/// The first few of many names.
+fn shown(names: &[String]) -> String {
+    const SHOWN: usize = 4;
+    let first = names.iter().take(SHOWN).cloned().collect::<Vec<_>>().join(", ");
+    match names.len().saturating_sub(SHOWN) {
+        0 => first,
+        more => format!("{first} and {more} more"),
+    }
+}
+
+pub(super) fn locked_memory() -> Found {
+    if release().ok().and_then(|release| version(&release)).is_some_and(|version| version >= ACCOUNTED) {
+        return Found::Yes("accounted to cgroups".to_owned());
+    }
+    match getrlimit(Resource::RLIMIT_MEMLOCK) {
+        Ok((nix::libc::RLIM_INFINITY, _)) => Found::Yes("unlimited".to_owned()),
+        Ok((limit, _)) => Found::No(format!("locked memory is limited to {} KiB", limit / 1024)),
+        Err(error) => Found::Unknown(error.to_string()),
+    }
+}
+
+pub(super) fn unprivileged_bpf() -> Found {
+    match sysctl::get("kernel/unprivileged_bpf_disabled") {
+        Ok(value) if value == "0" => Found::No("kernel.unprivileged_bpf_disabled = 0".to_owned()),
+        Ok(value) => Found::Yes(format!("kernel.unprivileged_bpf_disabled = {value}")),
+        Err(error) => Found::Unknown(error.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_are_numbers_and_not_text() {
+        assert_eq!(version("6.18.44-fc-v769"), Some((6, 18)));
+        assert_eq!(version("6.1-rc3"), Some((6, 1)));
+        assert!(version("6.6.0") > version("6.1.99") && version("6.18") > version("6.6"));
+        assert_eq!(version("plan9"), None);
+    }
+
+    #[test]
+    fn a_cgroup_v2_mount_is_told_from_the_first_version() {
+        let mountinfo = "30 25 0:26 / /sys/fs/cgroup rw - tmpfs tmpfs rw\n\
+                         31 30 0:27 / /sys/fs/cgroup/cpu rw - cgroup cgroup rw,cpu\n\
+                         40 30 0:36 / /sys/fs/cgroup/unified rw,nosuid shared:9 - cgroup2 cgroup2 rw\n";
+        assert_eq!(cgroup_mount(mountinfo), Some(PathBuf::from("/sys/fs/cgroup/unified")));
+        assert_eq!(cgroup_mount("31 30 0:27 / /cg rw - cgroup cgroup2 rw\n"), None);
+    }
+
+    #[test]
+    fn a_directory_on_another_file_system_holds_no_pins() {
+        let dir = tempfile::tempdir().unwrap();
+        assert!(matches!(bpf_file_system(dir.path()), Found::No(_)));
+    }
+
+    #[test]
+    fn long_lists_of_interfaces_are_cut() {
+        let names: Vec<String> = (0..6).map(|n| format!("eth{n}")).collect();
+        assert_eq!(shown(&names), "eth0, eth1, eth2, eth3 and 2 more");
+        assert_eq!(shown(&names[..1]), "eth0");
+    }
+}
