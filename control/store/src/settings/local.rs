@@ -7,7 +7,6 @@ use super::parameter::{self, InvalidSetting};
 use super::{Layer, names};
 use crate::fault::{Fault, Wrong};
 use crate::rejection::{Effect, Origin, Rejection};
-use crate::strict;
 use serde_json::Value;
 use std::path::Path;
 
@@ -57,7 +56,7 @@ pub fn file(path: &Path, text: &str) -> (Layer, Vec<Rejection>) {
 fn one(name: &str, value: &str, origin: &Origin, layer: &mut Layer, rejections: &mut Vec<Rejection>) {
     let Some(field) = names::field(name) else {
         if !names::is_local(name) {
-            let like = strict::closest(name, names::FIELDS).map(str::to_owned);
+            let like = names::closest(name).map(str::to_owned);
             let fault = Fault::new(name, &Wrong::UnknownField { like });
             rejections.push(rejection(origin, fault, Effect::NotEnforced));
         }

@@ -65,6 +65,13 @@ pub fn field(name: &str) -> Option<&'static str> {
     FIELDS.iter().copied().find(|field| field.eq_ignore_ascii_case(name))
 }
 
+/// The field that a misspelt name in any case could mean.
+pub fn closest(name: &str) -> Option<&'static str> {
+    let lower: Vec<String> = FIELDS.iter().map(|field| field.to_ascii_lowercase()).collect();
+    let lower: Vec<&str> = lower.iter().map(String::as_str).collect();
+    field(crate::strict::closest(&name.to_ascii_lowercase(), &lower)?)
+}
+
 /// Whether a name means something, though not to a data plane.
 pub fn is_local(name: &str) -> bool {
     let name = name.to_ascii_lowercase();

@@ -5,5 +5,7 @@ mod conformance;
 mod edit;
 mod edits;
 mod live;
+mod meaning;
 mod messages;
+mod settings;
 mod suite;

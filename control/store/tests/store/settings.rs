@@ -1,0 +1,229 @@
+//! Settings from objects, a file and the environment.
+
+use std::path::Path;
+use std::time::Duration;
+use tortie_model::settings::{EndpointToHost, Settings, Timeout};
+use tortie_store::dir::content::{self, Content};
+use tortie_store::settings::{Layer, Layers, local};
+use tortie_store::wire::Noun;
+use tortie_store::{Effect, Rejection};
+
+fn felix(spec: &str) -> Content {
+    let text = format!(
+        "{{apiVersion: projectcalico.org/v3, kind: FelixConfiguration, metadata: {{name: default}}, spec: {{{spec}}}}}"
+    );
+    content::read(Path::new("f.yaml"), text.as_bytes(), &Content::default())
+}
+
+fn layer(spec: &str) -> Layer {
+    let content = felix(spec);
+    assert!(content.rejections.is_empty(), "{:?}", content.rejections);
+    match &*content.entries.values().next().unwrap().noun {
+        Noun::Settings(layer) => layer.clone(),
+        other => panic!("{other:?}"),
+    }
+}
+
+fn merged(spec: &str) -> Settings {
+    Layers { default: Some(layer(spec)), ..Layers::default() }.merge()
+}
+
+fn environment(variables: &[(&str, &str)]) -> (Layer, Vec<String>) {
+    let variables: Vec<_> = variables.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+    let (layer, rejections) = local::environment(&variables);
+    (layer, rejections.iter().map(Rejection::to_string).collect())
+}
+
+const SECOND: Duration = Duration::from_secs(1);
+
+#[test]
+fn an_object_sets_what_it_names_and_nothing_else() {
+    let settings = merged(
+        "interfacePrefix: tap, bpfDataIfacePattern: '^ens', bpfMapSizeConntrack: 1000, bpfPSNATPorts: '100:200', \
+         iptablesMarkMask: 4278190080, defaultEndpointToHostAction: ACCEPT, bpfRedirectToPeer: Disabled, \
+         bpfAttachType: TC, logSeverityScreen: Warning, \
+         bpfConntrackTimeouts: {tcpEstablished: 1h30m, udpTimeout: Auto, creationGracePeriod: 10s}",
+    );
+    let mut expected = Settings {
+        interface_prefix: "tap".into(),
+        data_interface_pattern: "^ens".into(),
+        flow_entries: Some(1000),
+        source_port_range: (100, 200),
+        mark_mask: 0xff00_0000,
+        endpoint_to_host: EndpointToHost::Accept,
+        redirect_to_peer: false,
+        force_clsact: true,
+        log_level: "warn".into(),
+        ..Settings::default()
+    };
+    expected.timeouts.tcp_established = Timeout::Fixed(5400 * SECOND);
+    expected.timeouts.udp = Timeout::Auto;
+    assert_eq!(settings, expected);
+    assert_eq!(merged("bpfLogLevel: ''"), Settings::default(), "an empty text is as if it were not there");
+}
+
+#[test]
+fn the_environment_wins_over_the_file_over_the_node_over_the_default() {
+    let mut layers = Layers { default: Some(layer("interfacePrefix: a")), ..Layers::default() };
+    let mut names = vec![layers.merge().interface_prefix];
+    layers.node = Some(layer("interfacePrefix: b"));
+    names.push(layers.merge().interface_prefix);
+    layers.file = local::file(Path::new("felix.cfg"), "[global]\nInterfacePrefix = c\n").0;
+    names.push(layers.merge().interface_prefix);
+    layers.environment = environment(&[("FELIX_INTERFACEPREFIX", "d")]).0;
+    names.push(layers.merge().interface_prefix);
+    assert_eq!(names, ["a", "b", "c", "d"]);
+}
+
+#[test]
+fn text_forms_mean_what_yaml_forms_mean() {
+    let (text, rejections) = environment(&[
+        ("FELIX_BPFMapSizeConntrack", "1000"),
+        ("felix_iptablesMarkMask", "0xff000000"),
+        ("FELIX_BPFPSNATPORTS", "100:200"),
+        ("FELIX_BPFCONNTRACKTIMEOUTS", "tcpSynSent=10s,icmpTimeout=Auto"),
+        ("FELIX_DATASTORETYPE", "kubernetes"),
+        ("PATH", "/bin"),
+    ]);
+    assert_eq!(rejections, [""; 0]);
+    let from_text = Layers { environment: text, ..Layers::default() }.merge();
+    let from_yaml = merged(
+        "bpfMapSizeConntrack: 1000, iptablesMarkMask: 4278190080, bpfPSNATPorts: '100:200', \
+         bpfConntrackTimeouts: {tcpSynSent: 10s, icmpTimeout: auto}",
+    );
+    assert_eq!(from_text, from_yaml);
+}
+
+#[test]
+fn values_that_are_wrong_are_refused_with_the_way_out() {
+    for (spec, expected) in [
+        (
+            "interfacePrefix: 'a,b'",
+            "spec.interfacePrefix: several prefixes are not supported by this version; give one prefix",
+        ),
+        (
+            "interfacePrefix: 'a/b'",
+            "spec.interfacePrefix: \"a/b\" is no start of an interface name; write it like cali",
+        ),
+        ("interfacePrefix: 3", "spec.interfacePrefix: found 3, expected text; put it in quotes"),
+        (
+            "bpfDataIfacePattern: '('",
+            "spec.bpfDataIfacePattern: \"(\" is no regular expression: error: unclosed group; correct the expression",
+        ),
+        (
+            "bpfMapSizeConntrack: many",
+            "spec.bpfMapSizeConntrack: found text \"many\", expected a whole number; write a whole number without quotes",
+        ),
+        (
+            "bpfMapSizeConntrack: 0",
+            "spec.bpfMapSizeConntrack: 0 is not between 1 and 268435456; use 1 to 268435456",
+        ),
+        ("bpfPSNATPorts: '2-3'", "spec.bpfPSNATPorts: \"2-3\" is no port range; write it like 20000:29999"),
+        ("bpfPSNATPorts: '3:2'", "spec.bpfPSNATPorts: 2 is below port 3; set it to 3 or more"),
+        ("bpfPSNATPorts: '0:2'", "spec.bpfPSNATPorts: 0 is no port number; use 1 to 65535"),
+        (
+            "iptablesMarkMask: 1",
+            "spec.iptablesMarkMask: the mask has fewer than 8 bits; set at least 8 bits, such as 0xffff0000",
+        ),
+        (
+            "defaultEndpointToHostAction: Deny",
+            "spec.defaultEndpointToHostAction: \"Deny\" is unknown; use Drop, Accept or Return",
+        ),
+        ("bpfRedirectToPeer: true", "spec.bpfRedirectToPeer: found true, expected text; put it in quotes"),
+        ("bpfAttachType: XDP", "spec.bpfAttachType: \"XDP\" is unknown; use TC, TCX or Netkit"),
+        (
+            "logSeverityScreen: loud",
+            "spec.logSeverityScreen: \"loud\" is unknown; use Trace, Debug, Info, Warning, Error, Fatal or None",
+        ),
+        (
+            "bpfConntrackTimeouts: 5s",
+            "spec.bpfConntrackTimeouts.5s: \"\" is no duration; write it like 90s, 1h30m or 100ms",
+        ),
+        (
+            "bpfConntrackTimeouts: {udpTimeout: 5}",
+            "spec.bpfConntrackTimeouts.udpTimeout: found 5, expected text; put it in quotes",
+        ),
+        (
+            "bpfConntrackTimeouts: {udpTimeout: 5x}",
+            "spec.bpfConntrackTimeouts.udpTimeout: \"5x\" is no duration; write it like 90s, 1h30m or 100ms",
+        ),
+        (
+            "bpfConntrackTimeouts: {udpTimeout: 0s}",
+            "spec.bpfConntrackTimeouts.udpTimeout: a flow would end at once; give a duration above 0",
+        ),
+        (
+            "bpfConntrackTimeouts: {udpTimout: 5s}",
+            "spec.bpfConntrackTimeouts.udpTimout: unknown field; did you mean udpTimeout?",
+        ),
+        ("interfaceprefix: a", "spec.interfaceprefix: unknown field; did you mean interfacePrefix?"),
+    ] {
+        let said: Vec<_> = felix(spec).rejections.iter().map(|it| it.to_string()).collect();
+        assert_eq!(said, [format!("f.yaml:1: FelixConfiguration default: {expected}")], "{spec}");
+    }
+}
+
+#[test]
+fn settings_that_nothing_acts_on_are_said_to_be_so() {
+    let content = felix("wireguardEnabled: true");
+    assert_eq!(
+        content.rejections[0].to_string(),
+        "f.yaml:1: FelixConfiguration default: spec.wireguardEnabled: this version does not act on it; do not rely on it"
+    );
+    assert_eq!(content.rejections[0].effect, Effect::NotEnforced);
+    let text =
+        "{apiVersion: projectcalico.org/v3, kind: FelixConfiguration, metadata: {name: other}, spec: {}}";
+    let content = content::read(Path::new("f.yaml"), text.as_bytes(), &Content::default());
+    assert_eq!(
+        content.rejections[0].to_string(),
+        "f.yaml:1: FelixConfiguration other: metadata.name: only default and node.<name> are read; rename it"
+    );
+}
+
+#[test]
+fn a_wrong_variable_is_left_out_and_the_others_count() {
+    let (layer, said) = environment(&[
+        ("FELIX_INTERFACEPREFIX", "tap"),
+        ("FELIX_BPFATTACHTYPE", "XDP"),
+        ("FELIX_INTERFACEPREFX", "x"),
+        ("FELIX_WIREGUARDENABLED", "true"),
+        ("FELIX_BPFCONNTRACKTIMEOUTS", "udpTimeout=never"),
+    ]);
+    assert_eq!(Layers { environment: layer, ..Layers::default() }.merge().interface_prefix, "tap");
+    assert_eq!(
+        said,
+        [
+            "FELIX_BPFATTACHTYPE: bpfAttachType: \"XDP\" is unknown; use TC, TCX or Netkit",
+            "FELIX_INTERFACEPREFX: INTERFACEPREFX: unknown field; did you mean interfacePrefix?",
+            "FELIX_WIREGUARDENABLED: wireguardEnabled: this version does not act on it; do not rely on it",
+            "FELIX_BPFCONNTRACKTIMEOUTS: bpfConntrackTimeouts.udpTimeout: \"never\" is no duration; write it like 90s, 1h30m or 100ms",
+        ]
+    );
+}
+
+#[test]
+fn a_file_names_its_lines() {
+    let text = "# comment\n[global]\nInterfacePrefix = tap\nnonsense\nBPFAttachType = XDP\n[other]\nInterfacePrefix = eni\n";
+    let (layer, rejections) = local::file(Path::new("felix.cfg"), text);
+    assert_eq!(Layers { file: layer, ..Layers::default() }.merge().interface_prefix, "tap");
+    let said: Vec<_> = rejections.iter().map(Rejection::to_string).collect();
+    assert_eq!(
+        said,
+        [
+            "felix.cfg:4: \"nonsense\" is no setting; write it like InterfacePrefix = cali",
+            "felix.cfg:5: bpfAttachType: \"XDP\" is unknown; use TC, TCX or Netkit",
+        ]
+    );
+}
+
+#[test]
+fn durations_are_read_as_go_writes_them() {
+    use tortie_store::settings::value::duration;
+    for (text, seconds) in
+        [("90s", 90.0), ("1h30m", 5400.0), ("1.5s", 1.5), ("100ms", 0.1), ("2m3s", 123.0), ("500us", 0.0005)]
+    {
+        assert_eq!(duration(text), Ok(Duration::from_secs_f64(seconds)), "{text}");
+    }
+    for text in ["", "5", "s", "5 s", "-5s", "1..5s", "5d", "9999999999999999h"] {
+        assert!(duration(text).is_err(), "{text}");
+    }
+}
