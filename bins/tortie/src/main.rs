@@ -6,7 +6,9 @@
 //! [`exit::Failure`].
 #![forbid(unsafe_code)]
 
+mod agent;
 mod args;
+mod check;
 mod exit;
 mod inspect;
 mod lab;

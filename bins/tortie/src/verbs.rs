@@ -6,7 +6,9 @@
 
 use clap::Subcommand;
 
+use crate::agent;
 use crate::args::Global;
+use crate::check;
 use crate::exit::{Answer, Outcome};
 use crate::inspect::{self, Query};
 use crate::lab;
@@ -15,6 +17,8 @@ use crate::resources::{self, Resources};
 /// What can be asked of `tortie`.
 #[derive(Debug, Subcommand)]
 pub enum Verb {
+    /// The node agent: what the datastore says, in force in this node's kernel.
+    Agent(agent::Agent),
     /// A cluster on this machine: nodes and pods as network namespaces, real agents, real CNI calls.
     Lab(Box<lab::Lab>),
     /// The pods of this node: addresses, interface, programs and policy in force.
@@ -35,6 +39,8 @@ pub enum Verb {
     /// Dropped packets by interface, hook and reason.
     #[command(subcommand)]
     Counters(Query<inspect::CounterFilter>),
+    /// Is this kernel and node fit? Every feature: needed by what, found or not, what happens without.
+    Check,
     #[command(flatten)]
     Resources(Resources),
     /// The CNI plugin: called by container runtimes, with the environment and standard input of CNI.
@@ -44,6 +50,7 @@ pub enum Verb {
 /// Runs one verb.
 pub fn run(verb: Verb, global: &Global) -> Outcome {
     match verb {
+        Verb::Agent(verb) => agent::run(verb, global),
         Verb::Lab(verb) => lab::run(*verb, global),
         Verb::Endpoints(query) => inspect::endpoints(query, global),
         Verb::Routes(query) => inspect::routes(query, global),
@@ -51,6 +58,7 @@ pub fn run(verb: Verb, global: &Global) -> Outcome {
         Verb::Policy(query) => inspect::policy(query, global),
         Verb::Conntrack(query) => inspect::conntrack(query, global),
         Verb::Counters(query) => inspect::counters(query, global),
+        Verb::Check => check::run(global),
         Verb::Resources(verb) => resources::run(verb, global),
         // It has answered on stdout already, errors too.
         Verb::Cni => Ok(if tortie::cni::main() { Answer::Yes } else { Answer::No }),

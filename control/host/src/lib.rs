@@ -21,6 +21,7 @@ pub mod object;
 pub mod policy;
 pub mod policy_bench;
 pub mod programs;
+pub mod sweep;
 pub mod sysctl;
 pub mod tables;
 pub mod verifier;

@@ -49,6 +49,17 @@ pub enum Mechanism {
     Clsact,
 }
 
+/// The loopback interface is in every network namespace, with this index.
+const LOOPBACK: u32 = 1;
+
+/// What this kernel offers.
+pub fn best_mechanism() -> Mechanism {
+    match bpf::tcx_programs(LOOPBACK, Attach::Ingress) {
+        Ok(_) => Mechanism::Tcx,
+        Err(_) => Mechanism::Clsact,
+    }
+}
+
 /// A program could not be attached or found.
 #[derive(Debug, thiserror::Error)]
 pub enum LinkError {

@@ -174,6 +174,18 @@ impl Netlink {
 }
 
 impl Events {
+    /// The next event if there is one now.
+    pub fn try_next(&mut self) -> Option<NetworkEvent> {
+        loop {
+            let (message, _) = self.messages.try_recv().ok()?;
+            if let NetlinkPayload::InnerMessage(message) = message.payload
+                && let Some(event) = event(&message)
+            {
+                return Some(event);
+            }
+        }
+    }
+
     /// The next event; `None`: the socket is closed.
     pub async fn next(&mut self) -> Option<NetworkEvent> {
         loop {

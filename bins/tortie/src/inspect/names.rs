@@ -27,7 +27,7 @@ fn interface_name(ifindex: u32) -> Option<String> {
     nix::net::if_::if_indextoname(ifindex).ok()?.into_string().ok()
 }
 
-fn from_saved(saved: Saved, interfaces: BTreeMap<u32, String>) -> Names {
+pub(crate) fn from_saved(saved: Saved, interfaces: BTreeMap<u32, String>) -> Names {
     let endpoint = |SavedEndpoint { slot, namespace, name, interface, .. }| {
         (u32::from(slot), EndpointName { namespace, name, interface })
     };

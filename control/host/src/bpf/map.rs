@@ -127,6 +127,11 @@ impl Map {
         Ok(Self { fd: self.fd.try_clone()?, info: self.info.clone(), value_stride: self.value_stride })
     }
 
+    /// Kernel memory it takes, bytes.
+    pub fn memlock_bytes(&self) -> io::Result<u64> {
+        sys::memlock(self.fd.as_raw_fd())
+    }
+
     /// What the kernel says about it.
     pub fn info(&self) -> &MapInfo {
         &self.info

@@ -158,7 +158,7 @@ impl Program {
             verified_insns: i.verified_insns,
             xlated_insns: i.xlated_bytes / 8,
             jited_bytes: i.jited_bytes,
-            memlock_bytes: memlock(self.fd.as_raw_fd())?,
+            memlock_bytes: sys::memlock(self.fd.as_raw_fd())?,
         })
     }
 
@@ -301,12 +301,6 @@ fn length(bytes: &[u8]) -> io::Result<u32> {
 /// The address of a slice, 0 for an empty one.
 fn address(bytes: &[u8]) -> u64 {
     if bytes.is_empty() { 0 } else { bytes.as_ptr() as u64 }
-}
-
-fn memlock(fd: i32) -> io::Result<u64> {
-    let text = std::fs::read_to_string(format!("/proc/self/fdinfo/{fd}"))?;
-    let line = text.lines().find_map(|line| line.strip_prefix("memlock:"));
-    Ok(line.and_then(|rest| rest.trim().parse().ok()).unwrap_or(0))
 }
 
 /// Loads BTF; programs refer to it.

@@ -131,3 +131,9 @@ impl AsFd for RingBuffer {
         self.map.as_fd()
     }
 }
+
+impl AsRawFd for RingBuffer {
+    fn as_raw_fd(&self) -> std::os::fd::RawFd {
+        self.map.as_fd().as_raw_fd()
+    }
+}

@@ -176,3 +176,10 @@ pub(super) fn name_text(name: &[u8]) -> String {
     let end = name.iter().position(|b| *b == 0).unwrap_or(name.len());
     String::from_utf8_lossy(name.get(..end).unwrap_or_default()).into_owned()
 }
+
+/// Kernel memory of an object, as `/proc` tells it.
+pub(super) fn memlock(fd: i32) -> io::Result<u64> {
+    let text = std::fs::read_to_string(format!("/proc/self/fdinfo/{fd}"))?;
+    let line = text.lines().find_map(|line| line.strip_prefix("memlock:"));
+    Ok(line.and_then(|rest| rest.trim().parse().ok()).unwrap_or(0))
+}

@@ -1,0 +1,130 @@
+//! Interfaces of this node: which there are, and our program on the data interfaces.
+//!
+//! Invariant: a data interface gets the program as soon as it appears; one that vanishes meanwhile is no
+//! error.
+
+use std::collections::BTreeMap;
+
+use regex::Regex;
+use tortie_host::datapath::FROM_HOST_DEVICE;
+use tortie_host::links::{Attached, Direction, LinkError};
+use tortie_host::netlink::Device;
+use tortie_host::sysctl;
+
+use super::parts::Parts;
+
+/// Known interfaces.
+pub struct Devices {
+    by_name: BTreeMap<String, Device>,
+    pattern: Option<(String, Regex)>,
+    errors: BTreeMap<String, String>,
+}
+
+impl Devices {
+    /// None known.
+    pub fn new() -> Self {
+        Self { by_name: BTreeMap::new(), pattern: None, errors: BTreeMap::new() }
+    }
+
+    /// An interface is new or changed. A renamed one loses its old name.
+    pub fn insert(&mut self, device: Device) -> Option<String> {
+        let old = self.by_name.values().find(|d| d.index == device.index && d.name != device.name);
+        let old = old.map(|d| d.name.clone());
+        if let Some(old) = &old {
+            self.by_name.remove(old);
+        }
+        self.by_name.insert(device.name.clone(), device);
+        old
+    }
+
+    /// An interface is gone.
+    pub fn remove(&mut self, device: &Device) -> bool {
+        let known = self.by_name.get(&device.name).is_some_and(|known| known.index == device.index);
+        if known {
+            self.by_name.remove(&device.name);
+            self.errors.remove(&device.name);
+        }
+        known
+    }
+
+    /// All of them.
+    pub fn all(&self) -> impl Iterator<Item = &Device> {
+        self.by_name.values()
+    }
+
+    /// By index.
+    pub fn by_index(&self, index: u32) -> Option<&Device> {
+        self.by_name.values().find(|device| device.index == index)
+    }
+
+    /// Names by index.
+    pub fn names(&self) -> BTreeMap<u32, String> {
+        self.by_name.values().map(|device| (device.index, device.name.clone())).collect()
+    }
+
+    /// `bpfDataIfacePattern`; a pattern that is none leaves the last one in force.
+    pub fn set_pattern(&mut self, pattern: &str) {
+        if self.pattern.as_ref().is_some_and(|(text, _)| text == pattern) {
+            return;
+        }
+        match Regex::new(pattern) {
+            Ok(regex) => self.pattern = Some((pattern.to_owned(), regex)),
+            Err(error) => tracing::error!(pattern, %error, "bpfDataIfacePattern is no regular expression"),
+        }
+    }
+
+    /// Whether packets from the network come in there.
+    pub fn is_data(&self, name: &str) -> bool {
+        self.pattern.as_ref().is_some_and(|(_, regex)| regex.is_match(name))
+    }
+
+    /// Data interfaces.
+    pub fn data(&self) -> impl Iterator<Item = &Device> {
+        self.all().filter(|device| self.is_data(&device.name))
+    }
+
+    /// Puts the program on every data interface that has not got it; gives how many were written.
+    pub fn attach(&mut self, parts: &Parts) -> usize {
+        let mut written = 0;
+        let mut errors = BTreeMap::new();
+        for device in self.data() {
+            match attach_one(device, parts) {
+                Ok(Attached::Unchanged) => {}
+                Ok(attached) => {
+                    tracing::info!(interface = device.name, ?attached, "data interface");
+                    written += 1;
+                }
+                Err(error) => {
+                    if self.errors.get(&device.name) != Some(&error) {
+                        tracing::error!(interface = device.name, error, "data interface without programs");
+                    }
+                    errors.insert(device.name.clone(), error);
+                }
+            }
+        }
+        self.errors = errors;
+        written
+    }
+
+    /// Interfaces without their programs, with the reason.
+    pub fn errors(&self) -> &BTreeMap<String, String> {
+        &self.errors
+    }
+}
+
+fn attach_one(device: &Device, parts: &Parts) -> Result<Attached, String> {
+    let program = parts.datapath.program(FROM_HOST_DEVICE).map_err(|e| e.to_string())?;
+    match parts.links.attach(&device.name, device.index, Direction::Ingress, program) {
+        Ok(Attached::Unchanged) => Ok(Attached::Unchanged),
+        Ok(attached) => {
+            let (name, value) = sysctl::reverse_path_filter(&device.name);
+            // Names with dots are directories with dots there; a vanished interface has none.
+            if let Err(error) = sysctl::set(&name, value) {
+                tracing::warn!(%error, "replies may be taken for forgeries");
+            }
+            Ok(attached)
+        }
+        Err(LinkError::Gone(_)) => Ok(Attached::Unchanged),
+        Err(error) => Err(error.to_string()),
+    }
+}

@@ -1,0 +1,79 @@
+//! The latest dropped packets, kept in memory.
+//!
+//! Invariant: at most [`KEPT`] events; reading never blocks the programs.
+
+use std::collections::VecDeque;
+use std::io;
+use std::time::SystemTime;
+
+use serde_json::{Value, json};
+use tokio::io::unix::AsyncFd;
+use tortie_host::bpf::RingBuffer;
+use tortie_host::clock;
+use tortie_observe::Names;
+
+/// Events kept.
+const KEPT: usize = 1000;
+/// Events taken from the ring before anything else gets its turn.
+const AT_ONCE: usize = 4096;
+
+/// The ring's reading end and what was read.
+pub struct Drops {
+    ring: AsyncFd<RingBuffer>,
+    latest: VecDeque<(u64, Vec<u8>)>,
+    next: u64,
+}
+
+impl Drops {
+    /// Over the ring; needs a running runtime.
+    #[expect(
+        deprecated,
+        reason = "its successor is unsafe; the ring owns its descriptor while it is registered"
+    )]
+    pub fn new(ring: RingBuffer) -> io::Result<Self> {
+        let ring = AsyncFd::with_interest(ring, tokio::io::Interest::READABLE)?;
+        Ok(Self { ring, latest: VecDeque::new(), next: 1 })
+    }
+
+    /// Waits for events and takes them in. Safe to cancel.
+    pub async fn read(&mut self) -> io::Result<()> {
+        let mut guard = self.ring.readable_mut().await?;
+        let mut record = Vec::new();
+        for _ in 0..AT_ONCE {
+            if !guard.get_inner_mut().next(&mut record) {
+                guard.clear_ready();
+                break;
+            }
+            if self.latest.len() >= KEPT {
+                self.latest.pop_front();
+            }
+            self.latest.push_back((self.next, record.clone()));
+            self.next += 1;
+        }
+        Ok(())
+    }
+
+    /// The number of the latest event.
+    pub fn last(&self) -> u64 {
+        self.next.saturating_sub(1)
+    }
+
+    /// Events after number `since` as rows with names, oldest first; the last row's number comes with them.
+    pub fn rows(&self, since: u64, names: &Names) -> Value {
+        let boot = boot_seconds();
+        let rows: Vec<Value> = self
+            .latest
+            .iter()
+            .filter(|(number, _)| *number > since)
+            .filter_map(|(_, record)| tortie_observe::drops::row(record, names, boot))
+            .filter_map(|row| serde_json::to_value(row).ok())
+            .collect();
+        json!({"ok": true, "items": rows, "last": self.last()})
+    }
+}
+
+/// Seconds since the epoch when the monotonic clock was 0.
+fn boot_seconds() -> f64 {
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    now.as_secs_f64() - clock::monotonic().as_secs_f64()
+}

@@ -1,0 +1,245 @@
+//! The main loop: one thread, one event after the other.
+//!
+//! Owns: waiting. Does not: do the work; [`Node`] does.
+//! Invariant: everything that has happened by now is taken in before anything is carried out, so that a
+//! burst costs one round.
+
+use std::os::fd::{AsFd as _, AsRawFd, RawFd};
+use std::time::Instant;
+
+use anyhow::Context as _;
+use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
+use serde_json::{Value, json};
+use tokio::io::unix::AsyncFd;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{mpsc, oneshot, watch};
+use tortie_host::links::{Mechanism, best_mechanism};
+use tortie_host::maps::Sizes;
+use tortie_host::netlink::{self, Netlink};
+use tortie_reconcile::Reconciler;
+use tortie_store::Store;
+
+use super::Options;
+use super::drops::Drops;
+use super::node::{Beginning, Node, take_in};
+use super::parts::Parts;
+use super::server::{Ask, Question, Server, listen};
+use super::waiters::{Goal, Waiter, Waiters};
+use super::{state_file, status};
+use crate::inspect::names::from_saved;
+
+/// Batches taken in before they are carried out.
+const BURST: usize = 256;
+
+/// The runtime wants a raw descriptor, which nix does not give.
+struct Watch(Inotify);
+
+impl AsRawFd for Watch {
+    fn as_raw_fd(&self) -> RawFd {
+        self.0.as_fd().as_raw_fd()
+    }
+}
+
+struct Loop {
+    store: Store,
+    network: netlink::Events,
+    records: AsyncFd<Watch>,
+    questions: mpsc::Receiver<Question>,
+    drops: Drops,
+    drop_count: watch::Sender<u64>,
+    waiters: Waiters,
+    next_resync: Instant,
+}
+
+/// Runs the agent until SIGTERM or SIGINT.
+pub async fn run(options: Options, mut store: Store) -> anyhow::Result<()> {
+    let mut terminate = signal(SignalKind::terminate()).context("SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("SIGINT")?;
+    let listener = listen(&options.run_dir).context("the agent's socket")?;
+    let (questions_in, questions) = mpsc::channel(64);
+    let (drop_count, drops_seen) = watch::channel(0);
+    let server = Server { questions: questions_in, store: store.handle(), drops: drops_seen };
+    tokio::task::spawn_local(server.serve(listener));
+    let (netlink, network) = Netlink::open()?;
+    let records = watch_records(&options)?;
+
+    let mut beginning = Beginning::new(&options);
+    tokio::select! {
+        begun = begin(&mut store, &options, &mut beginning) => begun?,
+        _ = terminate.recv() => return Ok(()),
+        _ = interrupt.recv() => return Ok(()),
+    }
+    let mut node = open(options, beginning, netlink)?;
+    node.reread_devices().await?;
+    node.reread_attachments();
+    let drops = Drops::new(node.parts.events()?).context("the programs' events")?;
+    let next_resync = Instant::now() + node.options.resync;
+    let mut main = Loop {
+        store,
+        network,
+        records,
+        questions,
+        drops,
+        drop_count,
+        waiters: Waiters::default(),
+        next_resync,
+    };
+    node.settle().await;
+    tracing::info!(node = %node.options.node, endpoints = node.saved.endpoints.len(), "in force");
+    loop {
+        main.waiters.answer(|goal| node.standing(goal));
+        let stop = tokio::select! {
+            stop = main.step(&mut node) => stop?,
+            _ = terminate.recv() => true,
+            _ = interrupt.recv() => true,
+        };
+        if stop {
+            tracing::info!("stopping; the data plane goes on");
+            // The socket goes, so that callers see at once that nobody answers.
+            let _ = std::fs::remove_file(tortie::agent_api::socket_path(&node.options.run_dir));
+            return Ok(());
+        }
+    }
+}
+
+/// Reads until the store has said everything it held at the start.
+async fn begin(store: &mut Store, options: &Options, beginning: &mut Beginning) -> anyhow::Result<()> {
+    loop {
+        let batch = store.next().await.context("the store is closed; see its error above")?;
+        beginning.revision = batch.revision;
+        let (in_sync, addresses) = take_in(batch, options, &mut beginning.calc, &mut beginning.rejections);
+        if addresses.is_some() {
+            beginning.node_addresses = addresses;
+        }
+        if in_sync {
+            return Ok(());
+        }
+    }
+}
+
+/// Opens the kernel's parts with the settings that the store has said.
+fn open(options: Options, mut beginning: Beginning, netlink: Netlink) -> anyhow::Result<Node> {
+    let saved = state_file::read(&options.run_dir);
+    let mut reconciler = Reconciler::new(saved.clone());
+    beginning.calc.flush(&mut |intent| reconciler.receive(intent));
+    let settings = reconciler.settings();
+    let mechanism = match settings.force_clsact {
+        true => Mechanism::Clsact,
+        false => best_mechanism(),
+    };
+    let mut sizes = Sizes::new();
+    if let Some(entries) = settings.flow_entries {
+        sizes.extend([("flow4", entries), ("flow6", entries)]);
+    }
+    let start = Instant::now();
+    let parts = Parts::open(&options, &sizes, mechanism)?;
+    tracing::info!(
+        adopted = parts.datapath.adopted,
+        created = parts.maps.created().len(),
+        millis = start.elapsed().as_millis(),
+        "programs and maps"
+    );
+    Ok(Node::new(options, beginning, reconciler, saved, parts, netlink))
+}
+
+#[expect(
+    deprecated,
+    reason = "its successor is unsafe; the watch owns its descriptor while it is registered"
+)]
+fn watch_records(options: &Options) -> anyhow::Result<AsyncFd<Watch>> {
+    let dir = tortie::agent_api::endpoints_dir(&options.run_dir);
+    std::fs::create_dir_all(&dir).with_context(|| dir.display().to_string())?;
+    let inotify = Inotify::init(InitFlags::IN_NONBLOCK | InitFlags::IN_CLOEXEC)
+        .context("watching records; raise fs.inotify.max_user_instances")?;
+    let what = AddWatchFlags::IN_MOVED_TO
+        | AddWatchFlags::IN_MOVED_FROM
+        | AddWatchFlags::IN_CLOSE_WRITE
+        | AddWatchFlags::IN_DELETE;
+    inotify.add_watch(&dir, what).with_context(|| dir.display().to_string())?;
+    AsyncFd::new(Watch(inotify)).context("watching records")
+}
+
+async fn sleep_until(deadline: Instant) {
+    tokio::time::sleep_until(deadline.into()).await;
+}
+
+impl Loop {
+    /// Waits for one thing to happen, takes in what else has happened, and carries it out.
+    async fn step(&mut self, node: &mut Node) -> anyhow::Result<bool> {
+        let wake = [Some(self.next_resync), self.waiters.next_deadline(), node.next_retry()];
+        let wake = wake.into_iter().flatten().min().unwrap_or(self.next_resync);
+        tokio::select! {
+            batch = self.store.next() => match batch {
+                Some(batch) => node.batch(batch),
+                None => anyhow::bail!("the store has ended; restart the agent"),
+            },
+            event = self.network.next() => match event {
+                Some(event) => node.network(event),
+                None => anyhow::bail!("the routing socket is closed; restart the agent"),
+            },
+            changed = self.records.readable() => {
+                changed.context("watching records")?.clear_ready();
+                self.drain_records();
+                node.reread_attachments();
+            }
+            question = self.questions.recv() => {
+                if let Some((ask, reply)) = question {
+                    self.question(ask, reply, node).await;
+                }
+            }
+            read = self.drops.read() => {
+                read.context("the programs' events")?;
+                self.drop_count.send_replace(self.drops.last());
+                return Ok(false);
+            }
+            () = sleep_until(wake) => {
+                if self.next_resync <= Instant::now() {
+                    node.resync().await;
+                    self.next_resync = Instant::now() + node.options.resync;
+                }
+            }
+        }
+        for _ in 0..BURST {
+            let Some(batch) = self.store.try_next() else { break };
+            node.batch(batch);
+        }
+        while let Some(event) = self.network.try_next() {
+            node.network(event);
+        }
+        node.settle().await;
+        Ok(false)
+    }
+
+    /// The names do not matter: the directory is read as a whole.
+    fn drain_records(&self) {
+        while self.records.get_ref().0.read_events().is_ok_and(|events| !events.is_empty()) {}
+    }
+
+    async fn question(&mut self, ask: Ask, reply: oneshot::Sender<Value>, node: &mut Node) {
+        let answer = match ask {
+            Ask::Enforced(revision, deadline) => {
+                node.reread_attachments();
+                return self.waiters.add(Waiter { goal: Goal::Enforced(revision), deadline, reply });
+            }
+            Ask::EndpointReady(id, container, deadline) => {
+                node.reread_attachments();
+                return self.waiters.add(Waiter { goal: Goal::Endpoint { id, container }, deadline, reply });
+            }
+            Ask::EndpointGone(id, container) => {
+                node.endpoint_gone(&id, &container);
+                json!({"ok": true})
+            }
+            Ask::Status => status::status(node),
+            Ask::Drops(since) => {
+                self.drops.rows(since, &from_saved(node.saved.clone(), node.devices.names()))
+            }
+            Ask::Resync => {
+                node.resync().await;
+                json!({"ok": true})
+            }
+            Ask::Ping => json!({"ok": true, "generation": node.reconciler.generation()}),
+        };
+        // Who has hung up needs no answer.
+        let _ = reply.send(answer);
+    }
+}

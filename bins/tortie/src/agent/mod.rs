@@ -1,0 +1,105 @@
+//! `tortie agent`: the node agent.
+//!
+//! Owns: its flags, and putting store, calculation, reconciler and kernel together.
+//! Does not: decide anything about policy, services or routes.
+//! Invariant: whatever ends the agent, the data plane goes on working; the next start takes it over.
+
+mod attachments;
+mod devices;
+mod drops;
+mod events;
+mod host_routes;
+mod node;
+mod parts;
+mod server;
+mod state_file;
+mod status;
+mod waiters;
+mod ways;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Args;
+use tortie_host::lock::LockError;
+use tortie_model::NodeName;
+
+use crate::args::{Global, StoreAddress};
+use crate::exit::{Answer, Failure, Outcome};
+
+/// Flags of `tortie agent`.
+#[derive(Debug, Clone, Args)]
+pub struct Agent {
+    /// This node's name, as its Node object has it.
+    #[arg(long, env = "TORTIE_NODE", value_name = "NAME")]
+    node: String,
+    /// Further settings, in the form of Calico's felix.cfg; they win over the datastore.
+    #[arg(long, env = "TORTIE_CONFIG", value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Compare kernel and desired state this often.
+    #[arg(long, default_value_t = 30, value_name = "SECONDS")]
+    resync_seconds: u64,
+    /// Look for flows that are over this often.
+    #[arg(long, default_value_t = 5, value_name = "SECONDS")]
+    sweep_seconds: u64,
+}
+
+/// What the agent was started with.
+#[derive(Debug, Clone)]
+pub struct Options {
+    node: NodeName,
+    run_dir: PathBuf,
+    bpffs: PathBuf,
+    resync: Duration,
+    sweep: Duration,
+}
+
+/// Runs until it is asked to stop.
+pub fn run(agent: Agent, global: &Global) -> Outcome {
+    let store = open_store(&agent, global)?;
+    let options = Options {
+        node: NodeName::new(agent.node.as_str()),
+        run_dir: global.run_dir.clone(),
+        bpffs: global.bpffs.clone(),
+        resync: Duration::from_secs(agent.resync_seconds.max(1)),
+        sweep: Duration::from_secs(agent.sweep_seconds.max(1)),
+    };
+    std::fs::create_dir_all(&options.run_dir).map_err(|e| {
+        Failure::not_allowed(anyhow::anyhow!("run directory {}: {e}", options.run_dir.display()))
+    })?;
+    tortie_host::bpffs::ensure(&options.bpffs).map_err(Failure::not_allowed)?;
+    let _lock =
+        tortie_host::lock::NodeLock::take(&options.run_dir, &options.bpffs).map_err(|error| match error {
+            LockError::Taken { .. } => Failure::no(error),
+            LockError::File { .. } => Failure::not_allowed(error),
+        })?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|e| Failure::not_allowed(anyhow::anyhow!("starting the runtime: {e}")))?;
+    let local = tokio::task::LocalSet::new();
+    local.block_on(&runtime, events::run(options, store))?;
+    Ok(Answer::Yes)
+}
+
+fn open_store(agent: &Agent, global: &Global) -> Result<tortie_store::Store, Failure> {
+    let root = match &global.store {
+        Some(StoreAddress::Dir(root)) => root,
+        Some(StoreAddress::Kube(_)) => {
+            return Err(Failure::bad_input(anyhow::anyhow!(
+                "--store kube: this version reads a directory; use --store dir:PATH"
+            )));
+        }
+        None => {
+            return Err(Failure::bad_input(anyhow::anyhow!(
+                "no store; use --store dir:PATH or TORTIE_STORE"
+            )));
+        }
+    };
+    let options = tortie_store::dir::Options {
+        node: agent.node.clone(),
+        config_file: agent.config.clone(),
+        environment: std::env::vars().collect(),
+    };
+    tortie_store::dir::open(root, options).map_err(Failure::unreachable)
+}

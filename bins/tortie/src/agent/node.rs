@@ -1,0 +1,373 @@
+//! The agent's state, and what it does when something happens.
+//!
+//! Owns: the order between calculation, ways, files, kernel and routes.
+//! Does not: wait; the main loop does.
+//! Invariant: after [`Node::settle`] everything that was said is in force or listed as dirty.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use tortie_calc::Calc;
+use tortie_host::netlink::{Netlink, NetworkEvent};
+use tortie_host::{clock, sysctl};
+use tortie_model::{Object, WorkloadId};
+use tortie_reconcile::{Dirty, Readiness, Reconciler, Saved};
+use tortie_store::{Batch, Event, Rejection, Revision};
+
+use super::Options;
+use super::attachments::Attachments;
+use super::devices::Devices;
+use super::host_routes::HostRoutes;
+use super::parts::Parts;
+use super::state_file;
+use super::waiters::{Goal, Standing, refused};
+use super::ways::Ways;
+
+/// When a step that failed as a whole is tried again.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// Everything the agent knows and holds.
+pub struct Node {
+    pub options: Options,
+    pub calc: Calc,
+    pub reconciler: Reconciler,
+    pub parts: Parts,
+    pub devices: Devices,
+    pub attachments: Attachments,
+    pub routes: HostRoutes,
+    pub rejections: BTreeSet<Arc<Rejection>>,
+    pub revision: Revision,
+    pub saved: Saved,
+    pub warnings: Vec<String>,
+    pub started: Instant,
+    netlink: Netlink,
+    ways: Ways,
+    retry_at: Option<Instant>,
+}
+
+/// What is known before the kernel's parts are opened.
+pub struct Beginning {
+    pub calc: Calc,
+    pub rejections: BTreeSet<Arc<Rejection>>,
+    pub revision: Revision,
+    pub node_addresses: Option<Vec<IpAddr>>,
+}
+
+impl Beginning {
+    /// Nothing.
+    pub fn new(options: &Options) -> Self {
+        Self {
+            calc: Calc::new(options.node.clone()),
+            rejections: BTreeSet::new(),
+            revision: Revision::default(),
+            node_addresses: None,
+        }
+    }
+}
+
+/// Takes in what the store says; `true`: it is in sync from now on.
+pub fn take_in(
+    batch: Batch,
+    options: &Options,
+    calc: &mut Calc,
+    rejections: &mut BTreeSet<Arc<Rejection>>,
+) -> (bool, Option<Vec<IpAddr>>) {
+    let (mut in_sync, mut addresses) = (false, None);
+    for event in batch.events {
+        match event {
+            Event::Changed(object) => {
+                if let Object::Node(change) = &object
+                    && change.key == options.node
+                {
+                    addresses =
+                        Some(change.value.as_ref().map(|node| node.addresses.clone()).unwrap_or_default());
+                }
+                calc.apply(&object);
+            }
+            Event::Rejected(rejection) => {
+                tracing::warn!(%rejection, "not in force");
+                rejections.insert(rejection);
+            }
+            Event::Resolved(rejection) => {
+                tracing::info!(%rejection, "resolved");
+                rejections.remove(&rejection);
+            }
+            Event::InSync => in_sync = true,
+        }
+    }
+    if in_sync {
+        calc.in_sync();
+    }
+    (in_sync, addresses)
+}
+
+impl Node {
+    /// Puts the parts together.
+    pub fn new(
+        options: Options,
+        beginning: Beginning,
+        reconciler: Reconciler,
+        saved: Saved,
+        parts: Parts,
+        netlink: Netlink,
+    ) -> Self {
+        let attachments = Attachments::new(&options.run_dir);
+        let mut node = Self {
+            options,
+            calc: beginning.calc,
+            reconciler,
+            parts,
+            devices: Devices::new(),
+            attachments,
+            routes: HostRoutes::new(),
+            rejections: beginning.rejections,
+            revision: beginning.revision,
+            saved,
+            warnings: Vec::new(),
+            started: Instant::now(),
+            netlink,
+            ways: Ways::new(),
+            retry_at: None,
+        };
+        node.reconciler.set_kernel_timeouts(sysctl::kernel_timeouts());
+        if let Some(addresses) = beginning.node_addresses {
+            node.reconciler.set_node_addresses(addresses);
+        }
+        for (name, value) in sysctl::FORWARDING {
+            if let Err(error) = sysctl::set(name, value) {
+                tracing::error!(%error, "this node does not forward packets");
+                node.warnings.push(error.to_string());
+            }
+        }
+        node
+    }
+
+    /// The store has said something.
+    pub fn batch(&mut self, batch: Batch) {
+        self.revision = batch.revision;
+        let (_, addresses) = take_in(batch, &self.options, &mut self.calc, &mut self.rejections);
+        if let Some(addresses) = addresses {
+            self.reconciler.set_node_addresses(addresses);
+        }
+    }
+
+    /// Records of attached pods have changed, or may have.
+    pub fn reread_attachments(&mut self) {
+        for change in self.attachments.reread() {
+            self.calc.apply(&change);
+        }
+    }
+
+    /// A pod is about to go.
+    pub fn endpoint_gone(&mut self, id: &WorkloadId, container: &str) {
+        if let Some(change) = self.attachments.gone(id, container) {
+            self.calc.apply(&change);
+        }
+    }
+
+    /// The network has changed.
+    pub fn network(&mut self, event: NetworkEvent) {
+        match event {
+            NetworkEvent::Device(device) => {
+                let (name, index) = (device.name.clone(), device.index);
+                if let Some(old) = self.devices.insert(device) {
+                    self.reconciler.interface(&old, None);
+                }
+                self.reconciler.interface(&name, Some(index));
+                if self.devices.is_data(&name) {
+                    self.devices.attach(&self.parts);
+                    self.ways.invalidate();
+                }
+            }
+            NetworkEvent::DeviceGone(device) => {
+                if self.devices.remove(&device) {
+                    self.reconciler.interface(&device.name, None);
+                    self.ways.invalidate();
+                }
+                if let Err(error) = self.parts.links.remove_stale() {
+                    tracing::warn!(%error, "stale links could not be removed");
+                }
+            }
+            NetworkEvent::Routing => self.ways.invalidate(),
+        }
+    }
+
+    /// All interfaces are read again.
+    pub async fn reread_devices(&mut self) -> anyhow::Result<()> {
+        let found = self.netlink.devices().await?;
+        let known: Vec<_> = self.devices.all().cloned().collect();
+        for gone in known.iter().filter(|known| !found.iter().any(|d| d.index == known.index)) {
+            self.devices.remove(gone);
+            self.reconciler.interface(&gone.name, None);
+        }
+        for device in found {
+            let changed = known.iter().all(|known| *known != device);
+            let (name, index) = (device.name.clone(), device.index);
+            if let Some(old) = self.devices.insert(device) {
+                self.reconciler.interface(&old, None);
+            }
+            if changed {
+                self.reconciler.interface(&name, Some(index));
+            }
+        }
+        self.ways.invalidate();
+        Ok(())
+    }
+
+    /// Carries out everything that was said.
+    pub async fn settle(&mut self) {
+        let reconciler = &mut self.reconciler;
+        self.calc.flush(&mut |intent| reconciler.receive(intent));
+        self.devices.set_pattern(&self.reconciler.settings().data_interface_pattern);
+        let wanted = self.reconciler.destinations();
+        for (node, way) in self.ways.refresh(wanted, &self.netlink, &self.devices).await {
+            self.reconciler.set_way(node, way);
+        }
+        self.reconciler.allocate();
+        self.save();
+        match self.reconciler.apply(&mut self.parts.kernel, clock::monotonic()) {
+            Ok(written) => {
+                self.retry_at = None;
+                if written.done > 0 || written.failed > 0 {
+                    tracing::debug!(done = written.done, failed = written.failed, "kernel");
+                }
+            }
+            Err(error) => {
+                tracing::error!(%error, "the kernel's state cannot be read; nothing is changed");
+                self.retry_at = Some(Instant::now() + RETRY);
+            }
+        }
+        self.save();
+        if self.reconciler.in_sync() {
+            self.devices.attach(&self.parts);
+            let desired = self.host_routes();
+            self.routes.apply(&desired, &self.netlink).await;
+        }
+    }
+
+    /// Prefix and gateway: the neighbour on the way to the node.
+    fn host_routes(&self) -> std::collections::BTreeMap<ipnet::IpNet, IpAddr> {
+        let of = |(net, node): (ipnet::IpNet, IpAddr)| Some((net, self.ways.get(&node)?.neighbour));
+        self.reconciler.remote_prefixes().into_iter().filter_map(of).collect()
+    }
+
+    fn save(&mut self) {
+        let Some(saved) = self.reconciler.saved() else { return };
+        self.saved = saved.clone();
+        self.warnings.retain(|warning| !warning.starts_with("state.json"));
+        if let Err(error) = state_file::write(&self.options.run_dir, &self.saved) {
+            tracing::error!(%error, "state.json cannot be written; names may be lost when the agent restarts");
+            self.warnings.push(format!("state.json: {error}"));
+        }
+    }
+
+    /// Compares kernel and desired state; [`Node::settle`] repairs what differs.
+    pub async fn resync(&mut self) {
+        if let Err(error) = self.reconciler.resync(&mut self.parts.kernel) {
+            tracing::error!(%error, "the kernel's state cannot be read");
+        }
+        match self.parts.datapath.fill_stage(&self.parts.maps) {
+            Ok(0) => {}
+            Ok(written) => tracing::warn!(written, "somebody changed the program array; repaired"),
+            Err(error) => tracing::error!(%error, "the program array cannot be repaired"),
+        }
+        if let Err(error) = self.reread_devices().await {
+            tracing::error!(%error, "interfaces cannot be listed");
+        }
+        if let Err(error) = self.parts.links.remove_stale() {
+            tracing::warn!(%error, "stale links could not be removed");
+        }
+        self.routes.invalidate();
+        self.reread_attachments();
+    }
+
+    /// When something has to be tried again without being asked.
+    pub fn next_retry(&self) -> Option<Instant> {
+        let now = clock::monotonic();
+        let table = self.reconciler.next_retry().map(|at| Instant::now() + at.saturating_sub(now));
+        [table, self.retry_at, self.routes.retry_at(), self.ways.due()].into_iter().flatten().min()
+    }
+
+    /// What is not as desired.
+    pub fn dirty(&self) -> Vec<Dirty> {
+        let mut dirty = self.reconciler.dirty();
+        let failed = |object: String, reason: &String| Dirty { object, reason: reason.clone(), attempts: 1 };
+        dirty.extend(self.devices.errors().iter().map(|(name, e)| failed(format!("interface {name}"), e)));
+        dirty.extend(self.routes.errors().iter().map(|(net, e)| failed(format!("host route {net}"), e)));
+        if self.retry_at.is_some() {
+            dirty.push(Dirty::waiting("the kernel's state"));
+        }
+        dirty
+    }
+
+    /// How a goal stands.
+    pub fn standing(&self, goal: &Goal) -> Standing {
+        match goal {
+            Goal::Enforced(revision) => self.enforced(*revision),
+            Goal::Endpoint { id, container } => self.endpoint(id, container),
+        }
+    }
+
+    fn enforced(&self, revision: Revision) -> Standing {
+        let dirty = self.dirty();
+        if self.revision >= revision && dirty.is_empty() {
+            let generation = self.reconciler.generation();
+            return Standing::Reached(
+                json!({"ok": true, "revision": self.revision.0, "generation": generation}),
+            );
+        }
+        let mut answer =
+            refused("timeout", format!("not enforced within the time given: {}", summary(&dirty)));
+        if let Some(fields) = answer.as_object_mut() {
+            fields.insert("dirty".into(), dirty_rows(&dirty));
+        }
+        Standing::NotYet(answer)
+    }
+
+    fn endpoint(&self, id: &WorkloadId, container: &str) -> Standing {
+        if self.reconciler.container_id(id) != Some(container) {
+            let problem = self.attachments.bad().get(std::path::Path::new(&id.to_string()));
+            let why = problem.map_or("no record of it in the run directory's endpoints", String::as_str);
+            return Standing::NotYet(refused("timeout", format!("pod {id}: {why}")));
+        }
+        match self.reconciler.readiness(id) {
+            Readiness::Ready { generation } => {
+                Standing::Reached(json!({"ok": true, "generation": generation}))
+            }
+            Readiness::NoPod | Readiness::Unknown => Standing::NotYet(refused(
+                "unknownPod",
+                format!(
+                    "the store has no pod {id} on node {}; its policy cannot be known",
+                    self.options.node
+                ),
+            )),
+            Readiness::NoInterface => {
+                Standing::NotYet(refused("timeout", format!("pod {id}: its interface is not on this node")))
+            }
+            Readiness::Waiting(reason) if reason.is_empty() => {
+                Standing::NotYet(refused("timeout", format!("pod {id}: its policy is not in force yet")))
+            }
+            Readiness::Waiting(reason) => Standing::NotYet(refused("kernel", format!("pod {id}: {reason}"))),
+        }
+    }
+}
+
+/// Rows of what is dirty, for JSON.
+pub fn dirty_rows(dirty: &[Dirty]) -> Value {
+    let row = |d: &Dirty| json!({"object": d.object, "reason": d.reason, "attempts": d.attempts});
+    Value::Array(dirty.iter().map(row).collect())
+}
+
+fn summary(dirty: &[Dirty]) -> String {
+    match dirty {
+        [] => "the store's newest state has not been read".to_owned(),
+        [first, rest @ ..] => {
+            let reason = if first.reason.is_empty() { "waiting" } else { &first.reason };
+            let more = if rest.is_empty() { String::new() } else { format!(", and {} more", rest.len()) };
+            format!("{}: {reason}{more}", first.object)
+        }
+    }
+}

@@ -1,0 +1,194 @@
+//! The agent's socket: a line of JSON in, a line of JSON out.
+//!
+//! Owns: connections and the form of requests. Does not: know the answers; the main loop does.
+//! Invariant: a request that cannot be understood is answered with what would be.
+
+use std::io;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use serde::Deserialize;
+use serde_json::Value;
+use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::{mpsc, oneshot, watch};
+use tortie::agent_api;
+use tortie_model::WorkloadId;
+use tortie_store::{Handle, Revision};
+
+use super::waiters::refused;
+
+/// What the main loop is asked.
+pub enum Ask {
+    /// Wait until everything of a revision is in force.
+    Enforced(Revision, Instant),
+    /// Wait until a workload can be let go.
+    EndpointReady(WorkloadId, String, Instant),
+    /// A workload is about to go.
+    EndpointGone(WorkloadId, String),
+    /// How are things?
+    Status,
+    /// Drops after this number.
+    Drops(u64),
+    /// Compare kernel and desired state now.
+    Resync,
+    /// Are you there?
+    Ping,
+}
+
+/// A question and where its answer goes.
+pub type Question = (Ask, oneshot::Sender<Value>);
+
+/// Requests beyond those of the CNI plugin.
+#[derive(Debug, Deserialize)]
+#[serde(tag = "verb", rename_all = "camelCase", rename_all_fields = "camelCase")]
+enum Request {
+    WaitEnforced {
+        #[serde(default = "default_timeout")]
+        timeout_millis: u64,
+    },
+    Status,
+    Drops {
+        #[serde(default)]
+        since: u64,
+        #[serde(default)]
+        follow: bool,
+    },
+    Resync,
+}
+
+fn default_timeout() -> u64 {
+    30_000
+}
+
+/// Longest request.
+const LONGEST: u64 = 1 << 20;
+
+/// What every connection needs.
+#[derive(Clone)]
+pub struct Server {
+    /// To the main loop.
+    pub questions: mpsc::Sender<Question>,
+    /// To the store.
+    pub store: Handle,
+    /// The number of the latest drop.
+    pub drops: watch::Receiver<u64>,
+}
+
+/// Listens; an old socket is replaced (the node's lock says that nobody else listens there).
+pub fn listen(run_dir: &Path) -> io::Result<UnixListener> {
+    let path = agent_api::socket_path(run_dir);
+    match std::fs::remove_file(&path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let listener = UnixListener::bind(&path)?;
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600))?;
+    Ok(listener)
+}
+
+impl Server {
+    /// Accepts connections until the runtime ends.
+    pub async fn serve(self, listener: UnixListener) {
+        loop {
+            match listener.accept().await {
+                Ok((stream, _)) => {
+                    let server = self.clone();
+                    tokio::task::spawn_local(async move {
+                        if let Err(error) = server.converse(stream).await {
+                            tracing::debug!(%error, "a connection ended early");
+                        }
+                    });
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "a connection could not be accepted");
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                }
+            }
+        }
+    }
+
+    async fn converse(&self, stream: UnixStream) -> io::Result<()> {
+        let (read, mut write) = stream.into_split();
+        let mut line = String::new();
+        BufReader::new(read.take(LONGEST)).read_line(&mut line).await?;
+        if let Ok(Request::Drops { since, follow: true }) = serde_json::from_str(&line) {
+            return self.follow_drops(since, &mut write).await;
+        }
+        let answer = self.answer(&line).await;
+        send(&mut write, &answer).await
+    }
+
+    async fn answer(&self, line: &str) -> Value {
+        let until = |millis: u64| Instant::now() + Duration::from_millis(millis.min(3_600_000));
+        match serde_json::from_str(line) {
+            Ok(Request::WaitEnforced { timeout_millis }) => {
+                let deadline = until(timeout_millis);
+                match self.store.rescan().await {
+                    Ok(revision) => self.ask(Ask::Enforced(revision, deadline)).await,
+                    Err(error) => refused("notReady", error.to_string()),
+                }
+            }
+            Ok(Request::Status) => self.ask(Ask::Status).await,
+            Ok(Request::Drops { since, .. }) => self.ask(Ask::Drops(since)).await,
+            Ok(Request::Resync) => self.ask(Ask::Resync).await,
+            Err(_) => match serde_json::from_str(line) {
+                Ok(agent_api::Request::EndpointReady {
+                    namespace,
+                    name,
+                    container_id,
+                    timeout_millis,
+                    ..
+                }) => {
+                    let id = WorkloadId::new(namespace.as_str(), name.as_str());
+                    self.ask(Ask::EndpointReady(id, container_id, until(timeout_millis))).await
+                }
+                Ok(agent_api::Request::EndpointGone { namespace, name, container_id, .. }) => {
+                    let id = WorkloadId::new(namespace.as_str(), name.as_str());
+                    self.ask(Ask::EndpointGone(id, container_id)).await
+                }
+                Ok(agent_api::Request::Ping) => self.ask(Ask::Ping).await,
+                Err(error) => refused(
+                    "badRequest",
+                    format!(
+                        "{error}; verbs: waitEnforced, status, drops, resync, endpointReady, endpointGone, ping"
+                    ),
+                ),
+            },
+        }
+    }
+
+    async fn ask(&self, ask: Ask) -> Value {
+        let (reply, answer) = oneshot::channel();
+        if self.questions.send((ask, reply)).await.is_err() {
+            return refused("notReady", "the agent stops");
+        }
+        answer.await.unwrap_or_else(|_| refused("notReady", "the agent stops"))
+    }
+
+    /// A line for each drop as it happens, until the other side hangs up.
+    async fn follow_drops(
+        &self,
+        mut since: u64,
+        write: &mut tokio::net::unix::OwnedWriteHalf,
+    ) -> io::Result<()> {
+        let mut drops = self.drops.clone();
+        loop {
+            let answer = self.ask(Ask::Drops(since)).await;
+            for row in answer.get("items").and_then(Value::as_array).into_iter().flatten() {
+                send(write, row).await?;
+            }
+            since = answer.get("last").and_then(Value::as_u64).unwrap_or(since);
+            if drops.changed().await.is_err() {
+                return Ok(());
+            }
+        }
+    }
+}
+
+async fn send(write: &mut tokio::net::unix::OwnedWriteHalf, value: &Value) -> io::Result<()> {
+    let mut line = value.to_string();
+    line.push('\n');
+    write.write_all(line.as_bytes()).await
+}

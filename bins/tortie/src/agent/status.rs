@@ -1,0 +1,151 @@
+//! The answer to `status`: one look at everything.
+//!
+//! Invariant: numbers come with names; what could not be asked is absent, not zero.
+
+use serde_json::{Map, Value, json};
+use tortie_abi::maps::MapKind;
+use tortie_host::bpf::{self, Cursor, Program};
+use tortie_host::links::Mechanism;
+
+use super::node::{Node, dirty_rows};
+
+/// Everything, as JSON.
+pub fn status(node: &Node) -> Value {
+    let dirty = node.dirty();
+    let degraded = !dirty.is_empty() || !node.warnings.is_empty();
+    let health = match (node.reconciler.in_sync(), degraded) {
+        (false, _) => "starting",
+        (true, true) => "degraded",
+        (true, false) => "healthy",
+    };
+    json!({
+        "ok": true,
+        "node": node.options.node.as_str(),
+        "health": health,
+        "inSync": node.reconciler.in_sync(),
+        "revision": node.revision.0,
+        "generation": node.reconciler.generation(),
+        "uptimeSeconds": node.started.elapsed().as_secs(),
+        "version": env!("CARGO_PKG_VERSION"),
+        "kernel": tortie_host::sysctl::get("kernel/osrelease").ok(),
+        "attach": match node.parts.links.mechanism() {
+            Mechanism::Tcx => "tcx",
+            Mechanism::Clsact => "clsact",
+        },
+        "bpffs": node.options.bpffs,
+        "interfaces": interfaces(node),
+        "programs": programs(node),
+        "maps": maps(node),
+        "endpoints": node.saved.endpoints.len(),
+        "dirty": dirty_rows(&dirty),
+        "warnings": node.warnings,
+        "rejected": node.rejections.iter().map(|r| r.to_string()).collect::<Vec<_>>(),
+        "conflicts": node.calc.conflicts().iter().map(|(c, who)| format!("{c}: {who}")).collect::<Vec<_>>(),
+        "badRecords": node.attachments.bad().values().collect::<Vec<_>>(),
+        "sweep": sweep(node),
+        "rssBytes": rss_bytes(),
+    })
+}
+
+fn interfaces(node: &Node) -> Value {
+    let links = node.parts.links.list().unwrap_or_default();
+    let row = |link: &tortie_host::links::Found| {
+        let program = Program::by_id(link.program_id).and_then(|program| program.info());
+        json!({
+            "interface": link.interface,
+            "direction": link.direction.name(),
+            "kind": if node.devices.is_data(&link.interface) { "data" } else { "workload" },
+            "attached": link.ifindex != 0,
+            "programId": link.program_id,
+            "program": program.ok().map(|info| info.name),
+        })
+    };
+    Value::Array(links.iter().map(row).collect())
+}
+
+fn programs(node: &Node) -> Value {
+    let row = |(name, program): (&String, &Program)| {
+        let info = program.info().ok()?;
+        Some(json!({
+            "name": name,
+            "id": info.id,
+            "tag": info.tag.iter().map(|byte| format!("{byte:02x}")).collect::<String>(),
+            "verifiedInstructions": info.verified_insns,
+            "instructions": info.xlated_insns,
+            "memoryBytes": info.memlock_bytes,
+            "loadedSecondsAfterBoot": info.loaded_at.as_secs_f64(),
+        }))
+    };
+    Value::Array(node.parts.datapath.programs().iter().filter_map(row).collect())
+}
+
+fn maps(node: &Node) -> Value {
+    let mut rows = Vec::new();
+    for spec in tortie_abi::maps::ALL {
+        let Ok(map) = node.parts.maps.get(spec.name) else { continue };
+        let mut row = Map::new();
+        row.insert("name".into(), json!(spec.name));
+        row.insert("version".into(), json!(spec.version));
+        row.insert("maxEntries".into(), json!(map.info().max_entries));
+        if let Some(entries) = count(spec.kind, map) {
+            row.insert("entries".into(), json!(entries));
+        }
+        if let Ok(bytes) = map.memlock_bytes() {
+            row.insert("memoryBytes".into(), json!(bytes));
+        }
+        rows.push(Value::Object(row));
+    }
+    Value::Array(rows)
+}
+
+/// Entries of tables that have them one by one; arrays are always full.
+fn count(kind: MapKind, map: &bpf::Map) -> Option<usize> {
+    match kind {
+        MapKind::Hash | MapKind::LruHash => count_batched(map),
+        MapKind::LpmTrie | MapKind::PerCpuHash => count_keys(map),
+        MapKind::Array | MapKind::ProgArray | MapKind::PerCpuArray | MapKind::RingBuf => None,
+    }
+}
+
+fn count_batched(map: &bpf::Map) -> Option<usize> {
+    const ROOM: usize = 8192;
+    let mut keys = vec![0; ROOM * map.info().key_bytes as usize];
+    let mut values = vec![0; ROOM * map.value_stride()];
+    let (mut cursor, mut entries) = (Cursor::default(), 0);
+    loop {
+        let (count, end) = map.lookup_batch(&mut cursor, &mut keys, &mut values).ok()?;
+        entries += count;
+        if end {
+            return Some(entries);
+        }
+    }
+}
+
+fn count_keys(map: &bpf::Map) -> Option<usize> {
+    let mut key = vec![0; map.info().key_bytes as usize];
+    let mut previous: Option<Vec<u8>> = None;
+    let mut entries = 0;
+    while map.next_key(previous.as_deref(), &mut key).ok()? {
+        entries += 1;
+        previous = Some(key.clone());
+    }
+    Some(entries)
+}
+
+fn sweep(node: &Node) -> Value {
+    let report = node.parts.sweeper.report();
+    let [v4, v6] = report.families;
+    let family = |f: tortie_abi::sweep::Sweep| json!({"seen": f.seen, "expired": f.expired, "stale": f.stale, "orphaned": f.orphaned});
+    json!({
+        "sweeps": report.sweeps,
+        "busyMicros": u64::try_from(report.busy.as_micros()).unwrap_or(u64::MAX),
+        "ipv4": family(v4),
+        "ipv6": family(v6),
+    })
+}
+
+fn rss_bytes() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    line.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok().map(|kb| kb * 1024)
+}
