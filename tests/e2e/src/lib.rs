@@ -9,6 +9,7 @@ use std::fs;
 use std::path::PathBuf;
 use std::process::{Command, Output};
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
 use tortie_lab::{Dataplane, Endpoint, Lab, LabName, Probe, ProbeResult, UpOptions, parse_objects};
 
@@ -70,7 +71,7 @@ impl TestLab {
     pub fn apply(&mut self, yaml: &str) {
         let applied = self.lab.apply(parse_objects(yaml, "the test").expect("YAML")).expect("lab apply");
         assert!(applied.complaints.is_empty(), "{:?}", applied.complaints);
-        self.lab.wait(std::time::Duration::from_secs(30)).expect("lab wait");
+        self.lab.wait(Duration::from_secs(30)).expect("lab wait");
     }
 
     /// Deletes what YAML names, at once or with the pods' own grace period.
@@ -80,12 +81,18 @@ impl TestLab {
         self.lab.delete(&keys, None).expect("lab delete");
     }
 
-    /// One attempt; `change` says what is not usual about it.
+    /// One attempt; `change` says what is not usual about it. It may take longer than a person would wait, so
+    /// that a busy machine is not mistaken for a closed door.
     pub fn probe(&self, from: &str, to: &str, change: impl FnOnce(&mut Probe)) -> ProbeResult {
-        let mut probe = Probe::new(endpoint(from), endpoint(to));
+        let mut probe = Probe { timeout: Duration::from_secs(5), ..Probe::new(endpoint(from), endpoint(to)) };
         change(&mut probe);
         self.lab.probe(&probe).unwrap_or_else(|error| panic!("probe {from} → {to}: {error}"))
     }
+}
+
+/// For an attempt that is expected to meet silence.
+pub fn briefly(probe: &mut Probe) {
+    probe.timeout = Duration::from_secs(1);
 }
 
 /// An end of a probe.

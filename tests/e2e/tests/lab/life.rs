@@ -52,6 +52,45 @@ fn building_that_was_killed_at_any_moment_leaves_nothing() {
 }
 
 #[test]
+fn an_apply_that_was_killed_at_any_moment_is_completed_by_the_next() {
+    let mut test = TestLab::plain(2);
+    let world = tempfile::NamedTempFile::with_suffix(".yaml").expect("a file");
+    fs::write(world.path(), pods(12)).expect("writing");
+    for step in 0..8 {
+        let mut apply = Command::new(binary())
+            .args(["lab", "apply", "--name", &test.lab.name.to_string(), "-f"])
+            .arg(world.path())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("running tortie");
+        thread::sleep(Duration::from_millis(10 + 15 * step));
+        apply.kill().expect("killing");
+        apply.wait().expect("waiting");
+        test.apply(&pods(12));
+        let probes = test.lab.every_pod_to_every_pod(None, Duration::from_secs(5)).expect("pods");
+        let results = test.lab.matrix(&probes).expect("matrix");
+        assert_eq!((probes.len(), results.iter().filter(|result| result.is_connected()).count()), (144, 144));
+        test.delete(&pods(12));
+    }
+}
+
+#[test]
+fn a_laboratory_of_one_family_has_nothing_of_the_other() {
+    for (families, other) in [("ipv4", "-6"), ("ipv6", "-4")] {
+        let name = fresh_name();
+        let up = tortie_lab(&name, &["up", "--nodes", "2", "--families", families, "--dataplane", "plain"]);
+        let probe =
+            tortie_lab(&name, &["probe", "--from", "node:node1", "--to", "node:node2", "--protocol", "icmp"]);
+        let routes =
+            tortie_lab(&name, &["exec", "--node", "node1", "--", "ip", other, "route", "show", "default"]);
+        assert!(tortie_lab(&name, &["down"]).status.success());
+        assert!(up.status.success(), "{}", String::from_utf8_lossy(&up.stderr));
+        assert_eq!((probe.status.code(), routes.stdout.as_slice()), (Some(0), &b""[..]), "{families}");
+    }
+}
+
+#[test]
 fn down_finds_everything_without_the_laboratorys_files_and_ends_what_people_run_inside() {
     let test = TestLab::plain(2);
     let name = &test.lab.name;

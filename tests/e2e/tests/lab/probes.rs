@@ -91,8 +91,12 @@ fn refusal_silence_and_a_missing_way_are_told_apart() {
         assert!(tortie_lab(&test.lab.name, &all).status.success(), "{command:?}");
     };
     node(&["ip", "route", "replace", "blackhole", "10.244.1.2"]);
-    assert_eq!(verdict("pod:default/b", Protocol::Tcp, 80), Verdict::Timeout);
-    assert_eq!(verdict("pod:default/b", Protocol::Udp, 53), Verdict::Timeout);
+    for (protocol, port) in [(Protocol::Tcp, 80), (Protocol::Udp, 53)] {
+        let result = test.probe("pod:default/a", "pod:default/b", |probe| {
+            (probe.protocol, probe.port, probe.timeout) = (protocol, Some(port), Duration::from_millis(500));
+        });
+        assert_eq!(result.result, Verdict::Timeout, "{protocol:?}: {result:?}");
+    }
 }
 
 #[test]
