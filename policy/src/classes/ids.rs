@@ -56,6 +56,13 @@ impl Ids {
         class
     }
 
+    /// As [`Ids::acquire`], and the stored list of the sets, for an entry that has no others.
+    pub fn acquire_shared(&mut self, sets: Vec<SetId>) -> (ClassId, Arc<[SetId]>) {
+        let class = self.acquire(&sets);
+        let stored = self.sets_of(class).cloned();
+        (class, stored.unwrap_or_else(|| sets.into()))
+    }
+
     fn insert(&mut self, sets: Arc<[SetId]>) -> ClassId {
         let slot = Some(Slot { sets: sets.clone(), entries: 0, announced: false });
         let class = match self.free.pop_first() {

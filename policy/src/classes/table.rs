@@ -144,8 +144,11 @@ impl FamilyTable {
             self.delete(key);
             None
         } else {
-            let class = ids.acquire(&union(&own, outer, ids));
-            self.put(key, Entry { own: ids.share(own), class });
+            let (class, own) = match outer {
+                Some(_) => (ids.acquire(&union(&own, outer, ids)), ids.share(own)),
+                None => ids.acquire_shared(own),
+            };
+            self.put(key, Entry { own, class });
             Some(class)
         };
         if let Some(class) = before {
