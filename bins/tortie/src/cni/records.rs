@@ -128,6 +128,7 @@ pub fn write_atomically(path: &Path, value: &impl Serialize) -> Result<(), CniEr
 mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
     use std::thread;
+    use std::time::Duration;
 
     use super::*;
 
@@ -139,17 +140,19 @@ mod tests {
         thread::scope(|scope| {
             for _ in 0..8 {
                 scope.spawn(|| {
-                    for _ in 0..200 {
+                    for _ in 0..50 {
                         let lock = Lock::take(dir.path(), &pod).unwrap();
                         assert_eq!(inside.fetch_add(1, Ordering::SeqCst), 0, "two hold the lock");
                         rounds.fetch_add(1, Ordering::SeqCst);
+                        // Long enough for the others to come while it is held.
+                        thread::sleep(Duration::from_micros(200));
                         inside.fetch_sub(1, Ordering::SeqCst);
                         drop(lock);
                     }
                 });
             }
         });
-        assert_eq!(rounds.load(Ordering::SeqCst), 1600);
+        assert_eq!(rounds.load(Ordering::SeqCst), 400);
         assert_eq!(fs::read_dir(plugin_dir(dir.path())).unwrap().count(), 0);
     }
 

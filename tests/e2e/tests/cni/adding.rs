@@ -98,6 +98,30 @@ fn a_pod_of_one_family_gets_nothing_of_the_other() {
 }
 
 #[test]
+fn addresses_are_usable_at_once_also_where_duplicate_detection_is_forced() {
+    let world = World::new();
+    let _agent = world.willing_agent();
+    let pod = Pod::new("front");
+    for netns in [&world.host, &pod.netns] {
+        netns.run(|| fs::write("/proc/sys/net/ipv6/conf/all/accept_dad", "1").unwrap());
+    }
+    world.add(&pod).unwrap();
+    let address = |netns, wanted: &str| {
+        let addresses = json_of(netns, "-6 addr show to fd00:65::/112");
+        let gateways = json_of(netns, "-6 addr show to fe80::ecee:eeff:feee:eeee");
+        let lists =
+            [addresses, gateways].map(|list| list[0]["addr_info"].as_array().cloned().unwrap_or_default());
+        lists
+            .concat()
+            .into_iter()
+            .find(|address| address["local"] == wanted)
+            .unwrap_or_else(|| panic!("{wanted}"))
+    };
+    assert_eq!(address(&world.host, "fe80::ecee:eeff:feee:eeee")["tentative"], json!(null));
+    assert_eq!(address(&pod.netns, "fd00:65::2")["tentative"], json!(null));
+}
+
+#[test]
 fn no_pod_can_advertise_itself_to_the_node_as_a_router() {
     for subnet in ["10.65.0.0/24", "fd00:65::/112"] {
         let mut world = World::new();

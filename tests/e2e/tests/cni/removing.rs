@@ -71,6 +71,8 @@ fn a_late_del_of_the_old_sandbox_leaves_the_new_one_alone() {
             let record = world.run_dir().join("endpoints/shop_front.json");
             let kept = fs::read(&record).unwrap();
             fs::remove_file(&record).unwrap();
+            // Somebody else's interface of the same name does not make the veth on the node the old sandbox's.
+            old.netns.ip("link add eth0 type veth peer name other");
             world.del(&old).unwrap();
             fs::write(&record, kept).unwrap();
         } else {
