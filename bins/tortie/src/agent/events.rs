@@ -107,7 +107,8 @@ async fn begin(store: &mut Store, options: &Options, beginning: &mut Beginning) 
     loop {
         let batch = store.next().await.context("the store is closed; see its error above")?;
         beginning.revision = batch.revision;
-        let (in_sync, addresses) = take_in(batch, options, &mut beginning.calc, &mut beginning.rejections);
+        let (in_sync, addresses) =
+            take_in(batch, options, &mut beginning.calc, &mut beginning.rejections, &mut beginning.names);
         if addresses.is_some() {
             beginning.node_addresses = addresses;
         }
@@ -231,7 +232,7 @@ impl Loop {
             }
             Ask::Status => status::status(node),
             Ask::Drops(since) => {
-                self.drops.rows(since, &from_saved(node.saved.clone(), node.devices.names()))
+                self.drops.rows(since, &from_saved(node.saved.clone(), &node.names, node.devices.names()))
             }
             Ask::Resync => {
                 node.resync().await;

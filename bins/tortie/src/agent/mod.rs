@@ -10,6 +10,7 @@ mod drops;
 mod events;
 mod host_routes;
 mod node;
+pub(crate) mod node_names;
 mod parts;
 mod server;
 mod state_file;

@@ -21,6 +21,7 @@ use super::Options;
 use super::attachments::Attachments;
 use super::devices::Devices;
 use super::host_routes::HostRoutes;
+use super::node_names::NodeNames;
 use super::parts::Parts;
 use super::state_file;
 use super::waiters::{Goal, Standing, refused};
@@ -39,6 +40,7 @@ pub struct Node {
     pub attachments: Attachments,
     pub routes: HostRoutes,
     pub rejections: BTreeSet<Arc<Rejection>>,
+    pub names: NodeNames,
     pub revision: Revision,
     pub saved: Saved,
     pub warnings: Vec<String>,
@@ -52,6 +54,7 @@ pub struct Node {
 pub struct Beginning {
     pub calc: Calc,
     pub rejections: BTreeSet<Arc<Rejection>>,
+    pub names: NodeNames,
     pub revision: Revision,
     pub node_addresses: Option<Vec<IpAddr>>,
 }
@@ -62,6 +65,7 @@ impl Beginning {
         Self {
             calc: Calc::new(options.node.clone()),
             rejections: BTreeSet::new(),
+            names: NodeNames::new(&options.node),
             revision: Revision::default(),
             node_addresses: None,
         }
@@ -74,16 +78,18 @@ pub fn take_in(
     options: &Options,
     calc: &mut Calc,
     rejections: &mut BTreeSet<Arc<Rejection>>,
+    names: &mut NodeNames,
 ) -> (bool, Option<Vec<IpAddr>>) {
     let (mut in_sync, mut addresses) = (false, None);
     for event in batch.events {
         match event {
             Event::Changed(object) => {
-                if let Object::Node(change) = &object
-                    && change.key == options.node
-                {
-                    addresses =
-                        Some(change.value.as_ref().map(|node| node.addresses.clone()).unwrap_or_default());
+                if let Object::Node(change) = &object {
+                    let found = change.value.as_ref().map(|node| node.addresses.clone()).unwrap_or_default();
+                    names.set(&change.key, &found);
+                    if change.key == options.node {
+                        addresses = Some(found);
+                    }
                 }
                 calc.apply(&object);
             }
@@ -124,6 +130,7 @@ impl Node {
             attachments,
             routes: HostRoutes::new(),
             rejections: beginning.rejections,
+            names: beginning.names,
             revision: beginning.revision,
             saved,
             warnings: Vec::new(),
@@ -148,7 +155,8 @@ impl Node {
     /// The store has said something.
     pub fn batch(&mut self, batch: Batch) {
         self.revision = batch.revision;
-        let (_, addresses) = take_in(batch, &self.options, &mut self.calc, &mut self.rejections);
+        let (_, addresses) =
+            take_in(batch, &self.options, &mut self.calc, &mut self.rejections, &mut self.names);
         if let Some(addresses) = addresses {
             self.reconciler.set_node_addresses(addresses);
         }
@@ -255,6 +263,9 @@ impl Node {
     }
 
     fn save(&mut self) {
+        if let Err(error) = self.names.save(&self.options.run_dir) {
+            tracing::warn!(%error, "nodes.json cannot be written; lists show nodes by address");
+        }
         let Some(saved) = self.reconciler.saved() else { return };
         self.saved = saved.clone();
         self.warnings.retain(|warning| !warning.starts_with("state.json"));

@@ -4,8 +4,10 @@
 
 use serde_json::{Map, Value, json};
 use tortie_abi::maps::MapKind;
+use tortie_calc::{Conflict, Contested};
 use tortie_host::bpf::{self, Cursor, Program};
 use tortie_host::links::Mechanism;
+use tortie_store::{Effect, Origin, Rejection};
 
 use super::node::{Node, dirty_rows};
 
@@ -39,12 +41,42 @@ pub fn status(node: &Node) -> Value {
         "endpoints": node.saved.endpoints.len(),
         "dirty": dirty_rows(&dirty),
         "warnings": node.warnings,
-        "rejected": node.rejections.iter().map(|r| r.to_string()).collect::<Vec<_>>(),
-        "conflicts": node.calc.conflicts().iter().map(|(c, who)| format!("{c}: {who}")).collect::<Vec<_>>(),
+        "rejected": node.rejections.iter().map(|rejection| rejected(rejection)).collect::<Vec<_>>(),
+        "conflicts": conflicts(node),
         "badRecords": node.attachments.bad().values().collect::<Vec<_>>(),
         "sweep": sweep(node),
         "rssBytes": rss_bytes(),
     })
+}
+
+/// What somebody wrote that is not in force: where, what, why, and what to do.
+fn rejected(rejection: &Rejection) -> Value {
+    let Rejection { origin, object, field, problem, fix, effect } = rejection;
+    let mut row = json!({
+        "origin": origin.to_string(),
+        "problem": problem,
+        "fix": fix,
+        "effect": match effect {
+            Effect::KeepsLast => "keepsLast",
+            Effect::Absent => "absent",
+            Effect::NotEnforced => "notEnforced",
+        },
+        "meaning": effect.as_str(),
+    });
+    if let Some(row) = row.as_object_mut() {
+        if let Origin::File { path, line } = origin {
+            row.insert("file".into(), json!(path));
+            row.extend((*line > 0).then(|| ("line".to_owned(), json!(line))));
+        }
+        row.extend(object.as_ref().map(|object| ("object".to_owned(), json!(object.to_string()))));
+        row.extend(field.as_ref().map(|field| ("field".to_owned(), json!(field))));
+    }
+    row
+}
+
+fn conflicts(node: &Node) -> Value {
+    let row = |(contested, conflict): (&Contested, &Conflict)| json!({"contested": contested.to_string(), "detail": conflict.to_string()});
+    Value::Array(node.calc.conflicts().iter().map(row).collect())
 }
 
 fn interfaces(node: &Node) -> Value {
@@ -138,6 +170,7 @@ fn sweep(node: &Node) -> Value {
     let family = |f: tortie_abi::sweep::Sweep| json!({"seen": f.seen, "expired": f.expired, "stale": f.stale, "orphaned": f.orphaned});
     json!({
         "sweeps": report.sweeps,
+        "everySeconds": node.options.sweep.as_secs(),
         "busyMicros": u64::try_from(report.busy.as_micros()).unwrap_or(u64::MAX),
         "ipv4": family(v4),
         "ipv6": family(v6),

@@ -1,5 +1,6 @@
 //! Names for the numbers, from the agent's file in the run directory and the interfaces of this node.
 
+use crate::agent::node_names::NodeNames;
 use std::collections::BTreeMap;
 use std::path::Path;
 use tortie_observe::Snapshot;
@@ -20,14 +21,14 @@ pub fn load(run_dir: &Path, snapshot: &Snapshot) -> Names {
         .chain(snapshot.counters.iter().map(|(k, _)| k.ifindex))
         .filter_map(|ifindex| Some((ifindex, interface_name(ifindex)?)))
         .collect();
-    from_saved(saved, interfaces)
+    from_saved(saved, &NodeNames::read(run_dir), interfaces)
 }
 
 fn interface_name(ifindex: u32) -> Option<String> {
     nix::net::if_::if_indextoname(ifindex).ok()?.into_string().ok()
 }
 
-pub(crate) fn from_saved(saved: Saved, interfaces: BTreeMap<u32, String>) -> Names {
+pub(crate) fn from_saved(saved: Saved, nodes: &NodeNames, interfaces: BTreeMap<u32, String>) -> Names {
     let endpoint = |SavedEndpoint { slot, namespace, name, interface, .. }| {
         (u32::from(slot), EndpointName { namespace, name, interface })
     };
@@ -39,10 +40,10 @@ pub(crate) fn from_saved(saved: Saved, interfaces: BTreeMap<u32, String>) -> Nam
     };
     let program = |SavedProgram { slot, rules, default, .. }| (slot, ProgramName { rules, default });
     Names {
-        node: String::new(),
+        node: nodes.node.clone(),
         endpoints: saved.endpoints.into_iter().map(endpoint).collect(),
         next_hops: saved.next_hops.into_iter().map(next_hop).collect(),
-        nodes: BTreeMap::new(),
+        nodes: nodes.addresses.clone(),
         services: saved.services.into_iter().map(service).collect(),
         rules: saved.rules.into_iter().map(rule).collect(),
         programs: saved.programs.into_iter().map(program).collect(),

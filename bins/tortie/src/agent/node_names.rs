@@ -1,0 +1,95 @@
+//! `<run-dir>/nodes.json`: which node an address belongs to, for those who list routes and drops.
+//!
+//! Owns: the file's form and both ends of it. Does not: matter to the data plane; what is lost is written anew.
+//! Invariant: the file is complete whenever it exists.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use tortie_model::NodeName;
+
+/// Names of nodes by address.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct NodeNames {
+    /// This node.
+    pub node: String,
+    /// All nodes, this one included.
+    pub addresses: BTreeMap<IpAddr, String>,
+    #[serde(skip)]
+    changed: bool,
+}
+
+fn path(run_dir: &Path) -> PathBuf {
+    run_dir.join("nodes.json")
+}
+
+impl NodeNames {
+    /// Only this node is known, and none of its addresses.
+    pub fn new(node: &NodeName) -> Self {
+        Self { node: node.as_str().to_owned(), addresses: BTreeMap::new(), changed: true }
+    }
+
+    /// A node has these addresses; none: it is gone.
+    pub fn set(&mut self, node: &NodeName, addresses: &[IpAddr]) {
+        let before = self.addresses.clone();
+        self.addresses.retain(|_, name| name != node.as_str());
+        self.addresses.extend(addresses.iter().map(|address| (*address, node.as_str().to_owned())));
+        self.changed |= self.addresses != before;
+    }
+
+    /// Writes the file when something has changed since the last time.
+    pub fn save(&mut self, run_dir: &Path) -> io::Result<()> {
+        if self.changed {
+            let aside = path(run_dir).with_extension("json.new");
+            fs::write(&aside, serde_json::to_vec(self)?)?;
+            fs::rename(aside, path(run_dir))?;
+            self.changed = false;
+        }
+        Ok(())
+    }
+
+    /// What the last agent wrote; nothing where there is no such file.
+    pub fn read(run_dir: &Path) -> Self {
+        let bytes = fs::read(path(run_dir)).unwrap_or_default();
+        serde_json::from_slice(&bytes).unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_belongs_to_the_node_that_had_it_last_and_goes_with_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let (one, two) = (NodeName::new("node1"), NodeName::new("node2"));
+        let addresses: [IpAddr; 2] = ["10.0.0.1".parse().unwrap(), "fd00::1".parse().unwrap()];
+        let mut names = NodeNames::new(&one);
+        names.set(&one, &addresses);
+        names.set(&two, &addresses[..1]);
+        names.save(dir.path()).unwrap();
+        let read = NodeNames::read(dir.path());
+        assert_eq!(read.node, "node1");
+        assert_eq!(read.addresses.get(&addresses[0]).map(String::as_str), Some("node2"));
+        names.set(&two, &[]);
+        names.save(dir.path()).unwrap();
+        assert_eq!(NodeNames::read(dir.path()).addresses.len(), 1);
+    }
+
+    #[test]
+    fn what_has_not_changed_is_not_written() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut names = NodeNames::new(&NodeName::new("node1"));
+        names.save(dir.path()).unwrap();
+        fs::remove_file(path(dir.path())).unwrap();
+        names.set(&NodeName::new("node2"), &[]);
+        names.save(dir.path()).unwrap();
+        assert!(!path(dir.path()).exists());
+        assert_eq!(NodeNames::read(dir.path()), NodeNames::default());
+    }
+}
