@@ -36,29 +36,25 @@ struct Reader<'a> {
     content: Content,
 }
 
-/// Reads a file's bytes, after `previous`.
+/// Reads a file's bytes, after `previous`. Reading the same bytes again changes nothing.
 pub fn read(path: &Path, bytes: &[u8], previous: &Content) -> Content {
     let mut reader = Reader { path, previous, content: Content::default() };
-    let mut unnamed = false;
+    let mut unnamed = Vec::new();
     for Item { line, document: _, member: _, resource } in input::read(bytes, DEFAULT_NAMESPACE) {
         match resource {
             Ok(resource) => reader.resource(line, &resource),
-            Err(fault) => {
-                unnamed = true;
-                reader.unnamed(line, fault);
-            }
+            Err(fault) => unnamed.push((line, fault)),
         }
     }
-    if unnamed { reader.with_previous() } else { reader.content }
+    reader.finish(unnamed)
 }
 
 /// A file that cannot be read: all that was there stays.
 pub fn unreadable(path: &Path, error: &std::io::Error, previous: &Content) -> Content {
-    let mut reader = Reader { path, previous, content: Content::default() };
     let problem = format!("cannot be read: {error}");
     let fix = "let the agent's user read it, or remove it".into();
-    reader.unnamed(0, Fault { field: String::new(), problem, fix });
-    reader.with_previous()
+    let fault = Fault { field: String::new(), problem, fix };
+    Reader { path, previous, content: Content::default() }.finish(vec![(0, fault)])
 }
 
 impl Reader<'_> {
@@ -92,19 +88,23 @@ impl Reader<'_> {
         }
     }
 
-    fn unnamed(&mut self, line: u64, fault: Fault) {
-        let nothing = self.previous.entries.is_empty();
-        self.reject(line, None, fault, if nothing { Effect::Absent } else { Effect::KeepsLast });
-    }
-
     fn reject(&mut self, line: u64, resource: Option<&Resource>, fault: Fault, effect: Effect) {
         let rejection = input::rejection(self.path, line, resource, fault, effect);
         self.content.rejections.push(Arc::new(rejection));
     }
 
-    fn with_previous(mut self) -> Content {
-        for (key, entry) in &self.previous.entries {
-            self.content.entries.entry(key.clone()).or_insert_with(|| entry.clone());
+    fn finish(mut self, unnamed: Vec<(u64, Fault)>) -> Content {
+        let mut effect = Effect::Absent;
+        if !unnamed.is_empty() {
+            for (key, entry) in &self.previous.entries {
+                self.content.entries.entry(key.clone()).or_insert_with(|| {
+                    effect = Effect::KeepsLast;
+                    entry.clone()
+                });
+            }
+        }
+        for (line, fault) in unnamed {
+            self.reject(line, None, fault, effect);
         }
         self.content
     }

@@ -591,4 +591,6 @@ fn rejections_say_what_they_mean_for_what_is_in_force() {
     assert_eq!(effects(&policy("ingress: {}"), &Content::default()), [Effect::Absent]);
     assert_eq!(effects(&policy("ingress: {}"), &good), [Effect::KeepsLast]);
     assert_eq!(effects("{", &good), [Effect::KeepsLast]);
+    let both = format!("{}\n---\n{{", policy(""));
+    assert_eq!(effects(&both, &good), [Effect::Absent], "what is read anew is not kept by anything");
 }

@@ -36,7 +36,7 @@ impl Listener {
     fn up_to(&mut self, revision: Revision) -> Vec<Event> {
         let mut events = Vec::new();
         while let Some(batch) = self.store.try_next() {
-            assert!(batch.revision <= revision, "{} was said after {revision} was promised", batch.revision);
+            assert!(batch.revision <= revision, "{batch:#?} was said after {revision} was promised");
             events.extend(batch.events.iter().cloned());
             self.batches.push(batch);
         }
