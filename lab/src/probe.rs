@@ -19,7 +19,7 @@ use crate::lab::{Lab, OUTSIDE};
 use crate::netns;
 use crate::object::Key;
 use crate::plan::{Family, of_family};
-use crate::proto::{Attempt, ProbeResult, Protocol, Request, StreamReport, StreamSpec, Verdict};
+use crate::proto::{Attempt, Flood, ProbeResult, Protocol, Request, StreamReport, StreamSpec, Verdict};
 use crate::world::World;
 
 /// One probe, as a person asks for it.
@@ -163,6 +163,13 @@ impl Lab {
     /// Ends a conversation and says how it went.
     pub fn stream_stop(&self, id: &str) -> Result<StreamReport> {
         self.find_stream(id, |id| Request::StreamStop { id })
+    }
+
+    /// Sends the first packet of that many TCP connections; nobody completes them. Returns how many were sent.
+    pub fn flood(&self, probe: &Probe, count: u64) -> Result<u64> {
+        let (machine, Attempt { netns, to, port, .. }) = self.directory()?.resolve(probe)?;
+        let request = Request::Flood { flood: Flood { netns, to, port, count } };
+        Ok(self.ask_server(&machine, &request, Duration::from_secs(120))?.sent)
     }
 
     fn find_stream(&self, id: &str, request: impl Fn(String) -> Request) -> Result<StreamReport> {

@@ -192,6 +192,20 @@ pub struct StreamSpec {
     pub interval_micros: u64,
 }
 
+/// SYNs of many flows from one machine.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Flood {
+    /// Network namespace of the sender.
+    pub netns: PathBuf,
+    /// Where to.
+    pub to: IpAddr,
+    /// The first destination port; after 64,000 flows the next one is taken.
+    pub port: u16,
+    /// How many flows.
+    pub count: u64,
+}
+
 /// How a conversation is going. A record is 32 bytes; both sides number theirs.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -253,6 +267,11 @@ pub enum Request {
         /// Which.
         id: String,
     },
+    /// Send SYNs; answers when all are sent.
+    Flood {
+        /// Which.
+        flood: Flood,
+    },
     /// End it and say how it went.
     StreamStop {
         /// Which.
@@ -273,6 +292,9 @@ pub struct Answer {
     /// Results of `Probe`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub results: Vec<ProbeResult>,
+    /// Packets that a flood sent.
+    #[serde(default)]
+    pub sent: u64,
     /// State of a conversation.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stream: Option<StreamReport>,

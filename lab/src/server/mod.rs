@@ -7,6 +7,7 @@
 
 mod attempt;
 mod factory;
+mod flood;
 mod records;
 mod sctp;
 mod serve;
@@ -103,6 +104,7 @@ impl Server {
                 answer.stream = Some(self.streams.lock().await.start(&self.factory, spec).await?);
             }
             Request::StreamReport { id } => answer.stream = Some(self.streams.lock().await.report(&id)?),
+            Request::Flood { flood } => answer.sent = flood::send(&self.factory, &flood).await?,
             Request::StreamStop { id } => answer.stream = Some(self.streams.lock().await.stop(&id)?),
         }
         Ok(answer)

@@ -96,6 +96,15 @@ enum Verb {
     /// A conversation that stays open, and what became of it.
     #[command(hide = true, subcommand)]
     Stream(Stream),
+    /// Send the first packet of many TCP connections that nobody completes.
+    #[command(hide = true)]
+    Flood {
+        #[command(flatten)]
+        probe: ProbeArgs,
+        /// How many.
+        #[arg(long, default_value_t = 100_000)]
+        count: u64,
+    },
     /// Serves in the pods of one node.
     #[command(hide = true)]
     Server { socket: PathBuf },
@@ -320,6 +329,7 @@ pub fn run(lab: Lab, global: &Global) -> Outcome {
         Verb::Down { all } => up::down(&name, all),
         Verb::Demo { keep } => demo::demo(&name, keep),
         Verb::Stream(verb) => probe::stream(&open()?, verb, format),
+        Verb::Flood { probe, count } => probe::flood(&open()?, probe, count),
         Verb::Server { socket } => Ok(tortie_lab::server::run(&socket).map(|()| crate::exit::Answer::Yes)?),
     }
 }

@@ -47,6 +47,13 @@ fn sentence(title: &str, result: &ProbeResult) -> String {
     text
 }
 
+/// Sends SYNs.
+pub fn flood(lab: &Lab, arguments: ProbeArgs, count: u64) -> Outcome {
+    let sent = lab.flood(&arguments.into(), count)?;
+    eprintln!("{sent} SYNs sent");
+    Ok(Answer::Yes)
+}
+
 /// Starts, reports or stops a conversation.
 pub fn stream(lab: &Lab, verb: Stream, format: Format) -> Outcome {
     let (report, stopped) = match verb {
