@@ -17,7 +17,7 @@ mod program_name;
 pub mod reconciler;
 mod routes;
 mod rules;
-mod saved;
+pub mod saved;
 mod services;
 mod settings;
 mod slots;
