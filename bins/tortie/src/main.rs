@@ -8,12 +8,15 @@
 
 mod agent;
 mod args;
+mod ask;
 mod check;
+mod drops;
 mod exit;
 mod inspect;
 mod lab;
 mod output;
 mod resources;
+mod status;
 mod verbs;
 
 use std::process::ExitCode;

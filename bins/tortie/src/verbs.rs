@@ -9,10 +9,12 @@ use clap::Subcommand;
 use crate::agent;
 use crate::args::Global;
 use crate::check;
+use crate::drops;
 use crate::exit::{Answer, Outcome};
 use crate::inspect::{self, Query};
 use crate::lab;
 use crate::resources::{self, Resources};
+use crate::status;
 
 /// What can be asked of `tortie`.
 #[derive(Debug, Subcommand)]
@@ -39,6 +41,10 @@ pub enum Verb {
     /// Dropped packets by interface, hook and reason.
     #[command(subcommand)]
     Counters(Query<inspect::CounterFilter>),
+    /// One screen: is everything in force on this node, and if not, what and why.
+    Status,
+    /// Dropped packets: counters by reason and interface, and the latest with the rule that decided.
+    Drops(drops::Drops),
     /// Is this kernel and node fit? Every feature: needed by what, found or not, what happens without.
     Check,
     #[command(flatten)]
@@ -58,6 +64,8 @@ pub fn run(verb: Verb, global: &Global) -> Outcome {
         Verb::Policy(query) => inspect::policy(query, global),
         Verb::Conntrack(query) => inspect::conntrack(query, global),
         Verb::Counters(query) => inspect::counters(query, global),
+        Verb::Status => status::run(global),
+        Verb::Drops(drops) => drops::run(drops, global),
         Verb::Check => check::run(global),
         Verb::Resources(verb) => resources::run(verb, global),
         // It has answered on stdout already, errors too.

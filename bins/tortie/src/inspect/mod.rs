@@ -4,7 +4,7 @@
 //! are pinned, names are in the run directory. Invariant: what is shown is what is in the kernel now.
 
 pub(crate) mod names;
-mod read;
+pub(crate) mod read;
 
 use crate::args::Global;
 use crate::exit::{Answer, Failure, Outcome};

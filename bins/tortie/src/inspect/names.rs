@@ -9,10 +9,6 @@ use tortie_reconcile::{Saved, SavedEndpoint, SavedNextHop, SavedProgram, SavedRu
 
 /// Reads what is known; what is not stays a number.
 pub fn load(run_dir: &Path, snapshot: &Snapshot) -> Names {
-    let saved = std::fs::read(run_dir.join("state.json"))
-        .ok()
-        .and_then(|bytes| serde_json::from_slice::<Saved>(&bytes).ok())
-        .unwrap_or_default();
     let interfaces = snapshot
         .endpoints
         .values()
@@ -21,7 +17,18 @@ pub fn load(run_dir: &Path, snapshot: &Snapshot) -> Names {
         .chain(snapshot.counters.iter().map(|(k, _)| k.ifindex))
         .filter_map(|ifindex| Some((ifindex, interface_name(ifindex)?)))
         .collect();
-    from_saved(saved, &NodeNames::read(run_dir), interfaces)
+    from_saved(saved(run_dir), &nodes(run_dir), interfaces)
+}
+
+/// What the agent has saved: the names behind slots and ids.
+pub(crate) fn saved(run_dir: &Path) -> Saved {
+    let bytes = std::fs::read(run_dir.join("state.json")).unwrap_or_default();
+    serde_json::from_slice(&bytes).unwrap_or_default()
+}
+
+/// What the agent has saved: nodes by address.
+pub(crate) fn nodes(run_dir: &Path) -> NodeNames {
+    NodeNames::read(run_dir)
 }
 
 fn interface_name(ifindex: u32) -> Option<String> {

@@ -3,6 +3,7 @@
 use crate::exit::Failure;
 use std::io;
 use std::path::Path;
+use tortie_abi::counter::{Counter, CounterKey};
 use tortie_abi::maps::{self, MapSpec};
 use tortie_host::bpf::{self, Cursor, Map};
 use tortie_host::maps::pin_name;
@@ -37,6 +38,18 @@ pub fn snapshot(bpffs: &Path, flows: bool) -> Result<Snapshot, Failure> {
         snapshot.half_open6 = r.typed(&maps::HALF_OPEN6)?;
     }
     Ok(snapshot)
+}
+
+/// Drop counters alone.
+pub fn drop_counters(bpffs: &Path) -> Result<Vec<(CounterKey, Counter)>, Failure> {
+    Reader { bpffs }.counters()
+}
+
+/// Drops that were counted and not told.
+pub fn lost_events(bpffs: &Path) -> Result<u64, Failure> {
+    let cpus = Reader { bpffs }.raw(&maps::EVENT_LOST)?;
+    let words = cpus.iter().flat_map(|(_, values)| values.chunks_exact(8));
+    Ok(words.filter_map(|word| u64::read_from_bytes(word).ok()).sum())
 }
 
 struct Reader<'a> {
@@ -75,13 +88,11 @@ impl Reader<'_> {
     }
 
     /// Per-CPU counters, summed.
-    fn counters(
-        &self,
-    ) -> Result<Vec<(tortie_abi::counter::CounterKey, tortie_abi::counter::Counter)>, Failure> {
+    fn counters(&self) -> Result<Vec<(CounterKey, Counter)>, Failure> {
         let sum = |(key, values): (Vec<u8>, Vec<u8>)| {
-            let mut total = tortie_abi::counter::Counter::default();
-            for cpu in values.chunks_exact(size_of::<tortie_abi::counter::Counter>()) {
-                let one = tortie_abi::counter::Counter::read_from_bytes(cpu).ok()?;
+            let mut total = Counter::default();
+            for cpu in values.chunks_exact(size_of::<Counter>()) {
+                let one = Counter::read_from_bytes(cpu).ok()?;
                 total.packets += one.packets;
                 total.bytes += one.bytes;
             }
@@ -89,6 +100,11 @@ impl Reader<'_> {
         };
         Ok(self.raw(&maps::COUNTER)?.into_iter().filter_map(sum).collect())
     }
+}
+
+/// How many elements a map has.
+pub fn count(map: &Map) -> io::Result<usize> {
+    entries(map).map(|found| found.len())
 }
 
 /// Every element of a map, batch by batch.

@@ -1,0 +1,55 @@
+//! Asking the agent of this node, from a verb.
+//!
+//! Owns: one question and its answer, or the lines that follow it. Does not: retry, or know the answers.
+//! Invariant: only a stream waits without end.
+
+use std::io::{self, BufRead as _, BufReader, Write as _};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::time::Duration;
+
+use serde_json::Value;
+use tortie::agent_api;
+
+/// A busy agent answers within this.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// The agent's one answer. A refusal is an answer too: `ok` is false.
+pub fn agent(run_dir: &Path, question: &Value) -> io::Result<Value> {
+    let stream = connect(run_dir, question)?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    let mut line = String::new();
+    if BufReader::new(stream).read_line(&mut line)? == 0 {
+        return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "it closed the connection"));
+    }
+    Ok(serde_json::from_str(&line)?)
+}
+
+/// Every line that the agent says, until it or the reader ends.
+pub fn stream(run_dir: &Path, question: &Value) -> io::Result<impl Iterator<Item = io::Result<Value>>> {
+    let lines = BufReader::new(connect(run_dir, question)?).lines();
+    Ok(lines.map(|line| Ok(serde_json::from_str(&line?)?)))
+}
+
+fn connect(run_dir: &Path, question: &Value) -> io::Result<UnixStream> {
+    let mut stream = UnixStream::connect(agent_api::socket_path(run_dir))?;
+    stream.set_write_timeout(Some(PATIENCE))?;
+    stream.write_all(format!("{question}\n").as_bytes())?;
+    Ok(stream)
+}
+
+/// Why there is no answer, for a person.
+pub fn unreachable(run_dir: &Path, error: &io::Error) -> String {
+    let socket = agent_api::socket_path(run_dir);
+    let why = match error.kind() {
+        io::ErrorKind::NotFound => "there is no such socket".to_owned(),
+        io::ErrorKind::ConnectionRefused => "nobody listens there; it has ended".to_owned(),
+        io::ErrorKind::PermissionDenied => "not permitted; run as root".to_owned(),
+        io::ErrorKind::WouldBlock => "no answer in time".to_owned(),
+        _ => error.to_string(),
+    };
+    format!(
+        "the agent cannot be reached at {}: {why}; is `tortie agent` running on this node?",
+        socket.display()
+    )
+}

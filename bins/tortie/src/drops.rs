@@ -1,0 +1,342 @@
+//! `drops`: what was dropped, where, why, and the latest packets with the rule that decided.
+//!
+//! Owns: its flags and how drops are shown. Does not: decode events (inspect/observe) or keep them (the agent).
+//! Invariant: the counters come from the kernel and are complete; the packets are the latest that the agent kept.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
+use std::io::{self, Write as _};
+use std::net::{IpAddr, SocketAddr};
+use std::path::Path;
+
+use clap::Args;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use tortie_observe::{counters, endpoints};
+
+use crate::args::Global;
+use crate::ask;
+use crate::exit::{Answer, Failure, Outcome};
+use crate::inspect::{counters_table, names, read};
+use crate::output::{self, Colour, Format, columns, paint};
+
+/// Flags of `tortie drops`.
+#[derive(Debug, Args)]
+pub struct Drops {
+    /// Show drops as they happen, until interrupted.
+    #[arg(long, short = 'f')]
+    follow: bool,
+    /// Only this interface.
+    #[arg(long)]
+    interface: Option<String>,
+    /// Only this reason.
+    #[arg(long)]
+    reason: Option<String>,
+    /// So many of the latest packets.
+    #[arg(long, default_value_t = 20, value_name = "N")]
+    last: usize,
+}
+
+/// A dropped packet, as the agent tells it.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase", default)]
+struct Dropped {
+    time: f64,
+    interface: String,
+    hook: String,
+    reason: String,
+    detail: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    packet: Option<Packet>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rule: Option<String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Packet {
+    protocol: String,
+    source: IpAddr,
+    #[serde(default)]
+    source_port: u16,
+    /// The pod of this node that has the source address.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    source_pod: Option<String>,
+    destination: IpAddr,
+    #[serde(default)]
+    destination_port: u16,
+    /// The pod of this node that has the destination address.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    destination_pod: Option<String>,
+    #[serde(default)]
+    length: u32,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Answered {
+    items: Vec<Dropped>,
+    counters: Vec<counters::Row>,
+    /// Drops that are counted and were not told, because the ring buffer was full.
+    lost_events: u64,
+}
+
+/// Pods of this node by address.
+type Pods = BTreeMap<IpAddr, String>;
+
+/// Runs the verb.
+pub fn run(drops: Drops, global: &Global) -> Outcome {
+    let snapshot = read::snapshot(&global.bpffs, false)?;
+    let names = names::load(&global.run_dir, &snapshot);
+    let mut counted = counters::rows(&snapshot, &names);
+    counted.retain(|row| drops.wants(&row.interface, &row.reason));
+    counted.sort_by(|a, b| b.packets.cmp(&a.packets).then_with(|| a.cmp(b)));
+    let pods = pods(&endpoints::rows(&snapshot, &names));
+    let lost_events = read::lost_events(&global.bpffs)?;
+    let told = ask::agent(&global.run_dir, &json!({"verb": "drops", "since": 0}));
+    let (items, last) = match &told {
+        Ok(answer) => drops.latest(answer, &pods),
+        Err(_) => (Vec::new(), 0),
+    };
+    let answer = Answered { items, counters: counted, lost_events };
+    match (drops.follow, global.output) {
+        // Lines of one form only: what comes afterwards is one object a line.
+        (true, Format::Json | Format::Yaml) => {}
+        _ => output::print(global.output, &answer, |wide| answer.text(wide, told.is_ok()))?,
+    }
+    if let Err(error) = told {
+        let why = ask::unreachable(&global.run_dir, &error);
+        return Err(Failure::unreachable(anyhow::anyhow!(
+            "{why} The counters are the kernel's; the packets are kept by the agent."
+        )));
+    }
+    if drops.follow { follow(&drops, global, last, &pods) } else { Ok(Answer::Yes) }
+}
+
+impl Drops {
+    fn wants(&self, interface: &str, reason: &str) -> bool {
+        self.interface.as_ref().is_none_or(|wanted| wanted == interface)
+            && self.reason.as_ref().is_none_or(|wanted| wanted == reason)
+    }
+
+    /// The latest drops of the agent's answer, oldest first, and the number of the last.
+    fn latest(&self, answer: &Value, pods: &Pods) -> (Vec<Dropped>, u64) {
+        let items = answer.get("items").and_then(Value::as_array).into_iter().flatten();
+        let mut rows: Vec<Dropped> = items.filter_map(|item| dropped(item, pods)).collect();
+        rows.retain(|row| self.wants(&row.interface, &row.reason));
+        let rows = rows.split_off(rows.len().saturating_sub(self.last));
+        (rows, answer.get("last").and_then(Value::as_u64).unwrap_or_default())
+    }
+}
+
+fn dropped(item: &Value, pods: &Pods) -> Option<Dropped> {
+    let mut row: Dropped = serde_json::from_value(item.clone()).ok()?;
+    if let Some(packet) = &mut row.packet {
+        packet.source_pod = pods.get(&packet.source).cloned();
+        packet.destination_pod = pods.get(&packet.destination).cloned();
+    }
+    Some(row)
+}
+
+fn pods(rows: &[endpoints::Row]) -> Pods {
+    let name = |row: &endpoints::Row| match &row.namespace {
+        Some(namespace) => format!("{namespace}/{}", row.name),
+        None => row.name.clone(),
+    };
+    rows.iter().flat_map(|row| row.addresses.iter().map(|address| (*address, name(row)))).collect()
+}
+
+/// Prints drops as they come. A reader that has gone ends it quietly; an agent that has gone does not.
+fn follow(drops: &Drops, global: &Global, since: u64, pods: &Pods) -> Outcome {
+    let question = json!({"verb": "drops", "follow": true, "since": since});
+    let lost =
+        |error: &io::Error| Failure::unreachable(anyhow::anyhow!(ask::unreachable(&global.run_dir, error)));
+    for line in ask::stream(&global.run_dir, &question).map_err(|e| lost(&e))? {
+        let Some(row) = dropped(&line.map_err(|e| lost(&e))?, pods) else { continue };
+        if !drops.wants(&row.interface, &row.reason) {
+            continue;
+        }
+        let text = match global.output {
+            Format::Table | Format::Wide => one_line(&row),
+            Format::Json => serde_json::to_string(&row).map_err(anyhow::Error::from)?,
+            Format::Yaml => format!("---\n{}", serde_saphyr::to_string(&row).map_err(anyhow::Error::from)?),
+        };
+        match writeln!(io::stdout().lock(), "{}", text.trim_end()) {
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(Answer::Yes),
+            other => other?,
+        }
+    }
+    Err(Failure::unreachable(anyhow::anyhow!("the agent has ended; the data plane works on")))
+}
+
+impl Answered {
+    fn text(&self, wide: bool, with_packets: bool) -> String {
+        if self.counters.is_empty() && self.items.is_empty() {
+            return "nothing was dropped\n".to_owned();
+        }
+        let mut text = counters_table(&self.counters, wide).to_string();
+        text.push('\n');
+        if self.lost_events > 0 {
+            let _ = writeln!(text, "{} of these came too fast to be told one by one", self.lost_events);
+        }
+        if with_packets && !self.items.is_empty() {
+            let _ = write!(text, "\n{}\n{}", paint(Colour::Bold, "LATEST"), latest_table(&self.items));
+        }
+        text.push('\n');
+        text.push_str(&meanings(self));
+        text
+    }
+}
+
+/// Every reason that occurs, once, in words.
+fn meanings(answer: &Answered) -> String {
+    let counted = answer.counters.iter().map(|row| (row.reason.as_str(), row.explanation));
+    let told = answer.items.iter().map(|row| (row.reason.as_str(), row.detail.as_str()));
+    let all: BTreeSet<(&str, &str)> = counted.chain(told).collect();
+    let mut text = String::new();
+    for (reason, meaning) in all {
+        let _ = writeln!(text, "{}: {meaning}", paint(Colour::Bold, reason));
+    }
+    text
+}
+
+fn latest_table(rows: &[Dropped]) -> String {
+    let row = |row: &Dropped| {
+        let (protocol, from, to) = ends(row);
+        let rule = row.rule.clone().unwrap_or_default();
+        vec![clock(row.time), row.interface.clone(), row.reason.clone(), protocol, from, to, rule]
+    };
+    let rows: Vec<Vec<String>> = rows.iter().map(row).collect();
+    columns(&["TIME (UTC)", "INTERFACE", "REASON", "PROTOCOL", "FROM", "TO", "RULE"], &rows)
+}
+
+fn one_line(row: &Dropped) -> String {
+    let (protocol, from, to) = ends(row);
+    let rule = row.rule.as_ref().map(|rule| format!("  [{rule}]")).unwrap_or_default();
+    let reason = paint(Colour::Red, &row.reason);
+    format!("{}  {}  {reason}  {protocol} {from} → {to}{rule}", clock(row.time), row.interface)
+}
+
+fn ends(row: &Dropped) -> (String, String, String) {
+    let Some(packet) = &row.packet else { return Default::default() };
+    let end = |address: IpAddr, port: u16, pod: &Option<String>| {
+        let socket = match port {
+            0 => address.to_string(),
+            port => SocketAddr::new(address, port).to_string(),
+        };
+        match pod {
+            Some(pod) => format!("{pod} ({socket})"),
+            None => socket,
+        }
+    };
+    (
+        packet.protocol.clone(),
+        end(packet.source, packet.source_port, &packet.source_pod),
+        end(packet.destination, packet.destination_port, &packet.destination_pod),
+    )
+}
+
+/// Time of day, UTC, to the millisecond.
+fn clock(epoch_seconds: f64) -> String {
+    let millis = (epoch_seconds * 1000.0).max(0.0) as u64;
+    let (seconds, millis) = (millis / 1000, millis % 1000);
+    format!("{:02}:{:02}:{:02}.{millis:03}", seconds / 3600 % 24, seconds / 60 % 60, seconds % 60)
+}
+
+/// All drops of a node together, for `status`.
+#[derive(Debug)]
+pub struct Total {
+    packets: u64,
+    /// Reasons, the most frequent first.
+    reasons: Vec<(String, u64)>,
+}
+
+/// Adds up the kernel's counters; `None`: they cannot be read.
+pub fn total(bpffs: &Path) -> Option<Total> {
+    let counted = read::drop_counters(bpffs).ok()?;
+    let mut by_reason: BTreeMap<String, u64> = BTreeMap::new();
+    for (key, counter) in &counted {
+        *by_reason.entry(counters::reason_name(key.reason)).or_default() += counter.packets;
+    }
+    Some(Total::of(by_reason))
+}
+
+impl Total {
+    fn of(by_reason: BTreeMap<String, u64>) -> Self {
+        let mut reasons: Vec<_> = by_reason.into_iter().filter(|(_, packets)| *packets > 0).collect();
+        reasons.sort_by(|a, b| b.1.cmp(&a.1));
+        Self { packets: reasons.iter().map(|(_, packets)| packets).sum(), reasons }
+    }
+
+    /// One line.
+    pub fn sentence(&self) -> String {
+        const NAMED: usize = 3;
+        if self.packets == 0 {
+            return "none".to_owned();
+        }
+        let named: Vec<String> =
+            self.reasons.iter().take(NAMED).map(|(reason, packets)| format!("{reason} {packets}")).collect();
+        let more = if self.reasons.len() > NAMED { " …" } else { "" };
+        format!("{} packets: {}{more}; see `tortie drops`", self.packets, named.join(", "))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn item() -> Value {
+        json!({
+            "time": 86_399.5, "interface": "cali1", "hook": "to-workload", "reason": "policy-ingress",
+            "detail": "denied", "rule": "NetworkPolicy shop/deny ingress rule 0",
+            "packet": {"protocol": "TCP", "source": "10.0.0.1", "sourcePort": 40000,
+                       "destination": "fd00::2", "destinationPort": 80, "length": 60}
+        })
+    }
+
+    fn drops() -> Drops {
+        Drops { follow: false, interface: None, reason: None, last: 2 }
+    }
+
+    #[test]
+    fn a_drop_is_one_line_with_pods_ports_and_rule() {
+        let pods = Pods::from([("10.0.0.1".parse().unwrap(), "shop/front".to_owned())]);
+        let line = one_line(&dropped(&item(), &pods).unwrap());
+        assert_eq!(
+            line,
+            "23:59:59.500  cali1  policy-ingress  TCP shop/front (10.0.0.1:40000) → [fd00::2]:80  \
+             [NetworkPolicy shop/deny ingress rule 0]"
+        );
+    }
+
+    #[test]
+    fn a_drop_without_a_packet_that_can_be_read_is_shown_all_the_same() {
+        let row = dropped(&json!({"reason": "frame-too-short", "interface": "eth0"}), &Pods::new()).unwrap();
+        assert!(latest_table(&[row]).contains("frame-too-short"));
+    }
+
+    #[test]
+    fn only_the_latest_are_shown_and_filters_come_first() {
+        let answer = json!({"last": 9, "items": [
+            {"reason": "a", "time": 1}, {"reason": "b", "time": 2}, {"reason": "a", "time": 3}, {"reason": "a", "time": 4},
+        ]});
+        let (rows, last) = drops().latest(&answer, &Pods::new());
+        assert_eq!((rows.iter().map(|r| r.time).collect::<Vec<_>>(), last), (vec![3.0, 4.0], 9));
+        let only_b = Drops { reason: Some("b".into()), ..drops() };
+        assert_eq!(only_b.latest(&answer, &Pods::new()).0.len(), 1);
+    }
+
+    #[test]
+    fn the_json_of_a_drop_has_the_agreed_fields() {
+        let row = dropped(&item(), &Pods::new()).unwrap();
+        assert_eq!(serde_json::to_value(row).unwrap(), item());
+    }
+
+    #[test]
+    fn reasons_are_named_by_their_number_of_packets() {
+        let total =
+            Total::of(BTreeMap::from([("a".to_owned(), 1), ("b".to_owned(), 5), ("c".to_owned(), 0)]));
+        assert_eq!(total.sentence(), "6 packets: b 5, a 1; see `tortie drops`");
+        assert_eq!(Total::of(BTreeMap::new()).sentence(), "none");
+    }
+}

@@ -1,0 +1,222 @@
+//! What the agent says about itself, as `status` understands it.
+//!
+//! Invariant: every field may be absent, so that an older or newer agent is understood as far as it goes.
+
+use serde::{Deserialize, Serialize};
+
+/// How a node is.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Status {
+    /// `healthy`, `degraded`, `starting`; `agent-unreachable` when the kernel alone was asked.
+    pub health: String,
+    /// Sentences: why it is not `healthy`.
+    pub reasons: Vec<String>,
+    /// This node's name.
+    pub node: String,
+    /// The agent's version.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
+    /// The kernel's release.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kernel: Option<String>,
+    /// `tcx`, `clsact`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub attach: Option<String>,
+    /// Where pins are.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bpffs: Option<String>,
+    /// Since the agent began.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub uptime_seconds: Option<u64>,
+    /// What the store has said up to.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub revision: Option<u64>,
+    /// The last policy generation.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub generation: Option<u64>,
+    /// The agent's memory.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rss_bytes: Option<u64>,
+    /// Pods of this node.
+    pub endpoints: u64,
+    /// Programs on interfaces.
+    pub interfaces: Vec<Interface>,
+    /// The packet programs.
+    pub programs: Vec<Program>,
+    /// The maps.
+    pub maps: Vec<MapFill>,
+    /// What is not in force yet, and why.
+    pub dirty: Vec<Dirty>,
+    /// Anything else the agent complains about.
+    pub warnings: Vec<String>,
+    /// What somebody wrote that is not in force.
+    pub rejected: Vec<Rejected>,
+    /// What cannot all be true.
+    pub conflicts: Vec<Conflict>,
+    /// Files of the CNI plugin that cannot be read.
+    pub bad_records: Vec<String>,
+    /// The last sweep of the flow tables.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sweep: Option<Sweep>,
+}
+
+/// A program on an interface.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Interface {
+    /// Interface.
+    pub interface: String,
+    /// `ingress`, `egress`: the interface's own direction.
+    pub direction: String,
+    /// `data`, `workload`.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub kind: String,
+    /// The pod behind it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub endpoint: Option<String>,
+    /// The link is in force.
+    pub attached: bool,
+    /// Kernel-wide id.
+    pub program_id: u32,
+    /// Its name in the kernel.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub program: Option<String>,
+}
+
+/// A packet program.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Program {
+    /// Name.
+    pub name: String,
+    /// Kernel-wide id.
+    pub id: u32,
+    /// Hash of its instructions.
+    pub tag: String,
+    /// Instructions the verifier walked through.
+    pub verified_instructions: u64,
+    /// Instructions it has.
+    pub instructions: u64,
+    /// Memory.
+    pub memory_bytes: u64,
+    /// When.
+    pub loaded_seconds_after_boot: f64,
+}
+
+/// How full a map is.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct MapFill {
+    /// Name.
+    pub name: String,
+    /// Version of its layout.
+    pub version: u32,
+    /// Entries; absent for arrays, which are always full.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub entries: Option<u64>,
+    /// The most it holds.
+    pub max_entries: u64,
+    /// Memory.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub memory_bytes: Option<u64>,
+}
+
+impl MapFill {
+    /// Per cent used; `None` for arrays.
+    pub fn percent(&self) -> Option<u64> {
+        self.entries?.saturating_mul(100).checked_div(self.max_entries)
+    }
+}
+
+/// Something that is not in force yet.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Dirty {
+    /// Which.
+    pub object: String,
+    /// Why; empty: it has not been tried yet.
+    pub reason: String,
+    /// Failures in a row.
+    pub attempts: u32,
+}
+
+/// Something written that is not in force.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Rejected {
+    /// Where it was read.
+    pub origin: String,
+    /// The file.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub file: Option<String>,
+    /// The line, from 1.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub line: Option<u64>,
+    /// Kind, namespace and name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub object: Option<String>,
+    /// Path of the field.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub field: Option<String>,
+    /// What is wrong.
+    pub problem: String,
+    /// What to do.
+    pub fix: String,
+    /// `keepsLast`, `absent`, `notEnforced`.
+    pub effect: String,
+    /// The same in words.
+    pub meaning: String,
+}
+
+impl Rejected {
+    /// A setting that this version does not know changes nothing; a policy that is not enforced does.
+    pub fn is_a_note(&self) -> bool {
+        let policy = self
+            .object
+            .as_deref()
+            .is_some_and(|object| object.split(' ').next().is_some_and(|kind| kind.ends_with("Policy")));
+        self.effect == "notEnforced" && !policy
+    }
+}
+
+/// Something that cannot all be true.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Conflict {
+    /// What is claimed twice.
+    pub contested: String,
+    /// By whom, and who has it.
+    pub detail: String,
+}
+
+/// A sweep of the flow tables.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Sweep {
+    /// Sweeps since the agent began.
+    pub sweeps: u64,
+    /// How often.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub every_seconds: Option<u64>,
+    /// Time in the kernel.
+    pub busy_micros: u64,
+    /// IPv4.
+    pub ipv4: Swept,
+    /// IPv6.
+    pub ipv6: Swept,
+}
+
+/// What a sweep did to one family's tables.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Swept {
+    /// Entries looked at.
+    pub seen: u64,
+    /// Removed: their time was over.
+    pub expired: u64,
+    /// Removed: their pod or node is gone.
+    pub stale: u64,
+    /// Removed: half of a pair.
+    pub orphaned: u64,
+}

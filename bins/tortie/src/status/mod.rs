@@ -1,0 +1,212 @@
+//! `status`: one screen that says whether this node is as desired, and what is not.
+//!
+//! Owns: what counts as healthy, and the exit code. Does not: know anything by itself: the agent is asked, and
+//! the kernel where the agent cannot be.
+//! Invariant: 0 only when everything that was said is in force; without the agent always 3, with what the pins
+//! tell.
+
+mod answer;
+mod offline;
+mod text;
+
+use std::io;
+
+use serde_json::json;
+
+use crate::args::Global;
+use crate::ask;
+use crate::exit::{Answer, Failure, Outcome};
+use crate::inspect::names;
+use crate::output;
+use answer::Status;
+
+/// From here on a map's fill is a warning, in per cent.
+const NEARLY_FULL: u64 = 80;
+/// What `health` says when only the kernel was asked.
+const NO_AGENT: &str = "agent-unreachable";
+
+/// Runs the verb.
+pub fn run(global: &Global) -> Outcome {
+    match ask::agent(&global.run_dir, &json!({"verb": "status"})) {
+        Ok(answer) => {
+            let mut status: Status = serde_json::from_value(answer).map_err(|e| {
+                Failure::unreachable(anyhow::anyhow!("the agent's answer is not understood: {e}"))
+            })?;
+            name_pods(&mut status, global);
+            judge(&mut status);
+            show(&status, global)?;
+            Ok(if status.health == "healthy" { Answer::Yes } else { Answer::No })
+        }
+        Err(error) => without_agent(global, &error),
+    }
+}
+
+fn show(status: &Status, global: &Global) -> io::Result<()> {
+    let drops = crate::drops::total(&global.bpffs);
+    output::print(global.output, status, |wide| text::screen(status, drops.as_ref(), wide))
+}
+
+/// Shows what the pins tell; the exit code is that the agent cannot be reached, whatever they tell.
+fn without_agent(global: &Global, error: &io::Error) -> Outcome {
+    let why = ask::unreachable(&global.run_dir, error);
+    if error.kind() == io::ErrorKind::PermissionDenied {
+        return Err(Failure::not_allowed(anyhow::anyhow!(why)));
+    }
+    match offline::status(global) {
+        Some(mut status) => {
+            name_pods(&mut status, global);
+            let more: Vec<String> = full_maps(&status).chain(loose_ends(&status)).collect();
+            status.reasons = [why.clone()].into_iter().chain(more).collect();
+            show(&status, global)?;
+            Err(Failure::unreachable(anyhow::anyhow!(
+                "{why} What was in force stays in force; changes wait until it is back."
+            )))
+        }
+        None => Err(Failure::unreachable(anyhow::anyhow!(
+            "{why} And nothing is pinned at {}: no data plane is in force there.",
+            global.bpffs.display()
+        ))),
+    }
+}
+
+/// Which pod an interface belongs to is in the agent's file.
+fn name_pods(status: &mut Status, global: &Global) {
+    let saved = names::saved(&global.run_dir);
+    for interface in &mut status.interfaces {
+        let pod = saved.endpoints.iter().find(|endpoint| endpoint.interface == interface.interface);
+        interface.endpoint = pod.map(|pod| format!("{}/{}", pod.namespace, pod.name));
+        if interface.kind.is_empty() {
+            interface.kind = if pod.is_some() { "workload" } else { "data" }.to_owned();
+        }
+    }
+}
+
+/// Says why a node is not healthy.
+fn judge(status: &mut Status) {
+    let mut reasons = Vec::new();
+    let starting = status.health == "starting";
+    if starting {
+        reasons.push("the agent has not heard everything from the store yet".to_owned());
+    }
+    let rejected = status.rejected.iter().filter(|rejected| !rejected.is_a_note()).count();
+    let many = |count: usize, one: &str, more: &str| match count {
+        0 => None,
+        1 => Some(format!("1 {one}")),
+        n => Some(format!("{n} {more}")),
+    };
+    reasons.extend(many(status.dirty.len(), "thing is not in force yet", "things are not in force yet"));
+    reasons.extend(many(rejected, "object is rejected", "objects are rejected"));
+    reasons.extend(many(
+        status.conflicts.len(),
+        "thing is claimed by more than one object",
+        "things are claimed by more than one object",
+    ));
+    reasons.extend(many(
+        status.bad_records.len(),
+        "attached pod is unreadable",
+        "attached pods are unreadable",
+    ));
+    reasons.extend(status.warnings.iter().cloned());
+    reasons.extend(full_maps(status).chain(loose_ends(status)));
+    status.health = match (starting, reasons.is_empty()) {
+        (true, _) => "starting",
+        (false, true) => "healthy",
+        (false, false) => "degraded",
+    }
+    .to_owned();
+    status.reasons = reasons;
+}
+
+fn full_maps(status: &Status) -> impl Iterator<Item = String> {
+    status.maps.iter().filter_map(|map| {
+        let percent = map.percent().filter(|percent| *percent >= NEARLY_FULL)?;
+        Some(format!("map {} is {percent} % full", map.name))
+    })
+}
+
+fn loose_ends(status: &Status) -> impl Iterator<Item = String> {
+    let loose = status.interfaces.iter().filter(|interface| !interface.attached);
+    loose.map(|i| format!("the program of {} ({}) is detached", i.interface, i.direction))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::answer::{Conflict, Dirty, Interface, MapFill, Rejected};
+    use super::*;
+
+    fn judged(mut status: Status) -> Status {
+        judge(&mut status);
+        status
+    }
+
+    fn healthy() -> Status {
+        let flow4 =
+            MapFill { name: "flow4".into(), entries: Some(79), max_entries: 100, ..MapFill::default() };
+        let eth0 = Interface { interface: "eth0".into(), attached: true, ..Interface::default() };
+        Status { health: "healthy".into(), maps: vec![flow4], interfaces: vec![eth0], ..Status::default() }
+    }
+
+    fn rejected(object: &str, effect: &str) -> Rejected {
+        Rejected { object: Some(object.into()), effect: effect.into(), ..Rejected::default() }
+    }
+
+    #[test]
+    fn everything_in_force_is_healthy() {
+        let status = judged(healthy());
+        assert_eq!((status.health.as_str(), status.reasons.len()), ("healthy", 0));
+    }
+
+    #[test]
+    fn each_thing_that_is_not_as_desired_makes_a_node_degraded_and_is_named() {
+        let cases: [(&str, Status); 7] = [
+            ("not in force", Status { dirty: vec![Dirty::default()], ..healthy() }),
+            ("rejected", Status { rejected: vec![rejected("Service a/b", "keepsLast")], ..healthy() }),
+            (
+                "rejected",
+                Status { rejected: vec![rejected("GlobalNetworkPolicy x", "notEnforced")], ..healthy() },
+            ),
+            ("more than one", Status { conflicts: vec![Conflict::default()], ..healthy() }),
+            ("unreadable", Status { bad_records: vec!["x".into()], ..healthy() }),
+            ("80 % full", {
+                let mut status = healthy();
+                status.maps[0].entries = Some(80);
+                status
+            }),
+            ("detached", {
+                let mut status = healthy();
+                status.interfaces[0].attached = false;
+                status
+            }),
+        ];
+        for (word, status) in cases {
+            let status = judged(status);
+            assert_eq!(status.health, "degraded", "{word}");
+            assert!(
+                status.reasons.iter().any(|reason| reason.contains(word)),
+                "{word}: {:?}",
+                status.reasons
+            );
+        }
+    }
+
+    #[test]
+    fn a_setting_that_this_version_does_not_know_is_a_note() {
+        let status = judged(Status {
+            rejected: vec![rejected("FelixConfiguration default", "notEnforced")],
+            ..healthy()
+        });
+        assert_eq!(status.health, "healthy");
+    }
+
+    #[test]
+    fn an_agent_that_starts_is_not_healthy_yet() {
+        assert_eq!(judged(Status { health: "starting".into(), ..healthy() }).health, "starting");
+    }
+
+    #[test]
+    fn an_agent_that_says_less_or_more_is_understood() {
+        let status: Status =
+            serde_json::from_value(json!({"ok": true, "node": "n", "brandNew": {"x": 1}})).unwrap();
+        assert_eq!(status.node, "n");
+    }
+}
