@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 pub mod calc;
+pub mod datapath;
 pub mod resources;
 pub mod selector;
 pub mod wire;
@@ -15,10 +16,11 @@ pub use tortie_policy::testing::fuzz as policy;
 pub type Check = fn(&[u8]);
 
 /// Every target by name, which is also the name of its corpus and of its file in `targets/`.
-pub const TARGETS: [(&str, Check); 5] = [
+pub const TARGETS: [(&str, Check); 6] = [
     ("wire", wire::check),
     ("policy", policy),
     ("calc", calc::check),
+    ("datapath", datapath::check),
     ("resources", resources::check),
     ("selector", selector::check),
 ];

@@ -88,12 +88,14 @@ fn one_family<F: HasTables>(node: &Node, hook: Hook, slot: u32, packet: Packet) 
         Hook::FromHostDevice | Hook::ToHostDevice => hook::from_host_device(&k, &mut s),
     };
     let verdict = loop {
+        if let Some(verdict) = s.verdict(next) {
+            break verdict;
+        }
         next = match next {
-            Next::Verdict(verdict) => break verdict,
-            Next::Policy(slot) if ask(node, slot) => hook::resume(&k, &mut s),
-            Next::Policy(_) => break Verdict::Drop(DropReason::PolicyNotReady),
             Next::Reply => hook::reply(&k, &mut s),
             Next::Related => hook::related(&k, &mut s),
+            _ if ask(node, s.output) => hook::resume(&k, &mut s),
+            _ => break Verdict::Drop(DropReason::PolicyNotReady),
         };
     };
     let reason = match verdict {
@@ -160,6 +162,7 @@ fn poisoned<F: HasTables>() -> State<F> {
         target: Target(word),
         reply_target: Target(word),
         now: Tick(word),
+        output: word,
         rule: word,
         mtu_bytes: word,
         answer_source: address,
@@ -184,6 +187,16 @@ fn poison<T: FromBytes + IntoBytes>() -> T {
 
 /// What a sweep would do with one entry now.
 pub fn fate<F: HasTables>(node: &Node, table: Table, key: &F::FlowKey, entry: &F::Flow) -> Fate {
+    examine::<F>(node, table, key, entry).0
+}
+
+/// As [`fate`], with the key of the other direction's entry.
+pub fn examine<F: HasTables>(
+    node: &Node,
+    table: Table,
+    key: &F::FlowKey,
+    entry: &F::Flow,
+) -> (Fate, F::FlowKey) {
     let k = Context { node, frame: RefCell::new(Packet::new(Vec::new(), 0)) };
-    hook::sweep::examine::<F, _>(&k, table, key, entry, node.now()).0
+    hook::sweep::examine::<F, _>(&k, table, key, entry, node.now())
 }
