@@ -17,7 +17,7 @@ use tortie_observe::{counters, endpoints};
 use crate::args::Global;
 use crate::ask;
 use crate::exit::{Answer, Failure, Outcome};
-use crate::inspect::{counters_table, names, read};
+use crate::inspect::{self, counters_table, names, read};
 use crate::output::{self, Colour, Format, columns, paint};
 
 /// Flags of `tortie drops`.
@@ -174,8 +174,7 @@ impl Answered {
         if self.counters.is_empty() && self.items.is_empty() {
             return "nothing was dropped\n".to_owned();
         }
-        let mut text = counters_table(&self.counters, wide).to_string();
-        text.push('\n');
+        let mut text = inspect::text(&counters_table(&self.counters, wide));
         if self.lost_events > 0 {
             let _ = writeln!(text, "{} of these came too fast to be told one by one", self.lost_events);
         }
@@ -203,7 +202,7 @@ fn meanings(answer: &Answered) -> String {
 fn latest_table(rows: &[Dropped]) -> String {
     let row = |row: &Dropped| {
         let (protocol, from, to) = ends(row);
-        let rule = row.rule.clone().unwrap_or_default();
+        let rule = rule(row).unwrap_or_default();
         vec![clock(row.time), row.interface.clone(), row.reason.clone(), protocol, from, to, rule]
     };
     let rows: Vec<Vec<String>> = rows.iter().map(row).collect();
@@ -212,9 +211,19 @@ fn latest_table(rows: &[Dropped]) -> String {
 
 fn one_line(row: &Dropped) -> String {
     let (protocol, from, to) = ends(row);
-    let rule = row.rule.as_ref().map(|rule| format!("  [{rule}]")).unwrap_or_default();
+    let rule = rule(row).map(|rule| format!("  [{rule}]")).unwrap_or_default();
     let reason = paint(Colour::Red, &row.reason);
     format!("{}  {}  {reason}  {protocol} {from} → {to}{rule}", clock(row.time), row.interface)
+}
+
+/// What decided. A list that allows something and does not name a packet denies it without any rule.
+fn rule(row: &Dropped) -> Option<String> {
+    let by_default = || {
+        ["policy-egress", "policy-ingress"]
+            .contains(&row.reason.as_str())
+            .then(|| "no rule allows it".to_owned())
+    };
+    row.rule.clone().or_else(by_default)
 }
 
 fn ends(row: &Dropped) -> (String, String, String) {
@@ -307,6 +316,14 @@ mod tests {
             "23:59:59.500  cali1  policy-ingress  TCP shop/front (10.0.0.1:40000) → [fd00::2]:80  \
              [NetworkPolicy shop/deny ingress rule 0]"
         );
+    }
+
+    #[test]
+    fn a_denial_by_the_end_of_a_list_says_so_and_other_drops_have_no_rule() {
+        let without = |reason: &str| Dropped { reason: reason.into(), ..Dropped::default() };
+        assert_eq!(rule(&without("policy-egress")).as_deref(), Some("no rule allows it"));
+        assert_eq!(rule(&without("policy-not-ready")), None);
+        assert_eq!(rule(&without("no-flow")), None);
     }
 
     #[test]

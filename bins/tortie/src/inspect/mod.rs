@@ -90,7 +90,7 @@ fn load(global: &Global, flows: bool) -> Result<(Snapshot, Names), Failure> {
 
 fn finish<R: Serialize>(global: &Global, rows: Vec<R>, table: impl FnOnce(&[R], bool) -> Table) -> Outcome {
     let list = Items { items: rows };
-    output::print(global.output, &list, |wide| table(&list.items, wide).to_string())
+    output::print(global.output, &list, |wide| text(&table(&list.items, wide)))
         .map_err(|e| Failure::no(anyhow::Error::from(e)))?;
     Ok(Answer::Yes)
 }
@@ -109,6 +109,11 @@ fn finish_show<R: Serialize>(
         )));
     }
     finish(global, rows, |rows, _| table(rows, true))
+}
+
+/// Without blanks at the ends of lines.
+pub fn text(table: &Table) -> String {
+    table.lines().map(|line| line.trim_end().to_owned() + "\n").collect()
 }
 
 fn columns(headers: &[&str]) -> Table {

@@ -33,6 +33,7 @@ pub fn run(global: &Global) -> Outcome {
                 Failure::unreachable(anyhow::anyhow!("the agent's answer is not understood: {e}"))
             })?;
             name_pods(&mut status, global);
+            name_programs(&mut status);
             judge(&mut status);
             show(&status, global)?;
             Ok(if status.health == "healthy" { Answer::Yes } else { Answer::No })
@@ -78,6 +79,14 @@ fn name_pods(status: &mut Status, global: &Global) {
         if interface.kind.is_empty() {
             interface.kind = if pod.is_some() { "workload" } else { "data" }.to_owned();
         }
+    }
+}
+
+/// The kernel keeps 15 bytes of a program's name; the agent knows all of it.
+fn name_programs(status: &mut Status) {
+    for interface in &mut status.interfaces {
+        let program = status.programs.iter().find(|program| program.id == interface.program_id);
+        interface.program = program.map(|program| program.name.clone()).or(interface.program.take());
     }
 }
 

@@ -2,8 +2,8 @@
 //!
 //! Invariant: the namespace belongs to one thread and ends with it, with everything made in it.
 
-use super::Found;
 use super::kernel::empty_program;
+use super::{Found, is_refusal};
 use crate::bpf::{Attach, Link};
 use crate::clsact;
 use crate::links::Direction;
@@ -46,6 +46,7 @@ impl Trials {
                 Ok(()) => Ok(yes.to_owned()),
                 Err(error) => Err(again(error)),
             }),
+            Err(error) if is_refusal(error) => Found::Unknown("not permitted".to_owned()),
             Err(error) => Found::Unknown(format!("making a network namespace to try it in: {error}")),
         }
     }
