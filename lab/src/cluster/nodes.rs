@@ -32,7 +32,7 @@ pub fn reconcile(world: &mut World, plan: &Plan) {
             Object::make("projectcalico.org/v3", "IPPool", None, &name, json!({"spec": spec})),
         );
     }
-    let felix = json!({"spec": {"bpfEnabled": true}});
+    let felix = json!({"spec": {"defaultEndpointToHostAction": "Accept"}});
     default_object(world, Object::make("projectcalico.org/v3", "FelixConfiguration", None, "default", felix));
 }
 

@@ -1,0 +1,95 @@
+//! Agents die; traffic does not notice.
+
+use std::thread;
+use std::time::Duration;
+
+use tortie_lab::{Probe, UpOptions};
+use tortie_tests_e2e::{TestLab, briefly, endpoint};
+
+const PATIENCE: Duration = Duration::from_secs(30);
+
+const WORLD: &str = "
+apiVersion: v1
+kind: Pod
+metadata: {name: client}
+spec: {nodeName: node1, containers: [{name: c, image: any, ports: [{containerPort: 80}]}]}
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: server, labels: {app: server}}
+spec: {nodeName: node2, containers: [{name: c, image: any, ports: [{containerPort: 80}]}]}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: server}
+spec: {ipFamilyPolicy: PreferDualStack, selector: {app: server}, ports: [{port: 80}]}
+---
+apiVersion: networking.k8s.io/v1
+kind: NetworkPolicy
+metadata: {name: server}
+spec: {podSelector: {matchLabels: {app: server}}, ingress: [{from: [{podSelector: {}}]}]}
+";
+
+#[test]
+fn an_open_connection_through_a_service_survives_twenty_kills_of_the_agents() {
+    let mut test = TestLab::with(UpOptions {
+        dataplanes: UpOptions::default().dataplanes[..2].to_vec(),
+        ..UpOptions::default()
+    });
+    test.apply(WORLD);
+    let asking = Probe::new(endpoint("pod:default/client"), endpoint("svc:default/server"));
+    test.lab.stream_start("s", &asking, Duration::from_millis(1)).expect("starting");
+    for round in 0..20 {
+        let node = if round % 2 == 0 { "node1" } else { "node2" };
+        test.lab.kill_agent(node).expect("kill-agent");
+        assert!(
+            test.probe("pod:default/client", "svc:default/server", |_| {}).is_connected(),
+            "round {round}"
+        );
+        test.lab.start_agent(node).expect("start-agent");
+        test.lab.wait(PATIENCE).expect("wait");
+    }
+    thread::sleep(Duration::from_millis(200));
+    let report = test.lab.stream_stop("s").expect("stopping");
+    assert_eq!(
+        (report.lost, report.disordered, report.ended.as_deref()),
+        (0, 0, Some("stopped")),
+        "{report:?}"
+    );
+    assert!(report.longest_pause_micros < 500_000, "{report:?}");
+    assert!(report.silent_micros < 200_000, "{report:?}");
+}
+
+#[test]
+fn what_was_denied_stays_denied_while_the_agent_is_dead() {
+    let mut test = TestLab::with(UpOptions {
+        dataplanes: UpOptions::default().dataplanes[..2].to_vec(),
+        ..UpOptions::default()
+    });
+    test.apply(WORLD);
+    for node in ["node1", "node2"] {
+        test.lab.kill_agent(node).expect("kill-agent");
+    }
+    assert!(!test.probe("client:c1", "pod:default/server", briefly).is_connected());
+    assert!(test.probe("pod:default/client", "pod:default/server", |_| {}).is_connected());
+}
+
+#[test]
+fn a_change_made_while_the_agent_was_dead_is_in_force_when_it_is_back() {
+    let mut test = TestLab::with(UpOptions {
+        dataplanes: UpOptions::default().dataplanes[..2].to_vec(),
+        ..UpOptions::default()
+    });
+    test.apply(WORLD);
+    test.lab.kill_agent("node2").expect("kill-agent");
+    let closed = "
+apiVersion: networking.k8s.io/v1
+kind: NetworkPolicy
+metadata: {name: server}
+spec: {podSelector: {matchLabels: {app: server}}, ingress: []}
+";
+    test.lab.apply(tortie_lab::parse_objects(closed, "the test").expect("YAML")).expect("apply");
+    test.lab.start_agent("node2").expect("start-agent");
+    test.lab.wait(PATIENCE).expect("wait");
+    assert!(!test.probe("pod:default/client", "pod:default/server", briefly).is_connected());
+}

@@ -1,0 +1,62 @@
+//! A policy reaches connections that are already open.
+
+use std::thread;
+use std::time::{Duration, UNIX_EPOCH};
+
+use tortie_lab::{Key, Probe, UpOptions};
+use tortie_tests_e2e::{TestLab, endpoint};
+
+const WORLD: &str = "
+apiVersion: v1
+kind: Pod
+metadata: {name: client}
+spec: {nodeName: node1, containers: [{name: c, image: any}]}
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: near, labels: {app: server}}
+spec: {nodeName: node1, containers: [{name: c, image: any, ports: [{containerPort: 80}]}]}
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: far, labels: {app: server}}
+spec: {nodeName: node2, containers: [{name: c, image: any, ports: [{containerPort: 80}]}]}
+";
+
+const CLOSED: &str = "
+apiVersion: networking.k8s.io/v1
+kind: NetworkPolicy
+metadata: {name: server}
+spec: {podSelector: {matchLabels: {app: server}}, ingress: []}
+";
+
+#[test]
+fn a_policy_cuts_an_open_connection_within_50_ms_and_taking_it_back_lets_new_ones_in() {
+    let mut test = TestLab::with(UpOptions {
+        dataplanes: UpOptions::default().dataplanes[..2].to_vec(),
+        ..UpOptions::default()
+    });
+    test.apply(WORLD);
+    for server in ["near", "far"] {
+        let asking = Probe::new(endpoint("pod:default/client"), endpoint(&format!("pod:default/{server}")));
+        test.lab.stream_start("s", &asking, Duration::from_millis(1)).expect("starting");
+        thread::sleep(Duration::from_millis(200));
+        assert!(test.lab.stream_report("s").expect("report").received > 20);
+        test.apply(CLOSED);
+        let policy = Key {
+            group: "networking.k8s.io".into(),
+            ..Key::core("NetworkPolicy", Some("default"), "server")
+        };
+        let changed =
+            test.lab.stored_at(&policy).expect("the policy").duration_since(UNIX_EPOCH).expect("a time");
+        thread::sleep(Duration::from_millis(500));
+        let cut = test.lab.stream_stop("s").expect("stopping");
+        let late = Duration::from_micros(cut.last_record_unix_micros).saturating_sub(changed);
+        assert!(cut.silent_micros > 300_000, "{server}: it goes on: {cut:?}");
+        assert!(late <= Duration::from_millis(50), "{server}: cut after {late:?}");
+        assert!(!test.lab.probe(&asking).expect("probe").is_connected(), "{server}");
+        test.delete(CLOSED);
+        test.lab.wait(Duration::from_secs(30)).expect("wait");
+        assert!(test.lab.probe(&asking).expect("probe").is_connected(), "{server}");
+    }
+}
