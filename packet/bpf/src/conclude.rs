@@ -1,8 +1,8 @@
 //! From what the packet logic says to what the kernel does: the only place with return codes, tail calls,
 //! drop counters and events.
 
-use crate::map::ANY;
-use crate::maps::{COUNTER, EVENT, EVENT_LOST, POLICY, STAGE, Tables};
+use crate::map::{ANY, Programs};
+use crate::maps::{COUNTER, EVENT, EVENT_LOST, NEXT_HOP, POLICY, STAGE, Tables};
 use crate::skb::Tc;
 use aya_ebpf::bindings::{TC_ACT_SHOT, TC_ACT_UNSPEC, bpf_redir_neigh, bpf_redir_neigh__bindgen_ty_1};
 use aya_ebpf::helpers::bpf_redirect;
@@ -12,65 +12,66 @@ use tortie_abi::counter::{Counter, CounterKey};
 use tortie_abi::event::{Event, Kind};
 use tortie_datapath::kernel::Packet;
 use tortie_datapath::state::IP_OFFSET;
-use tortie_datapath::{Family, Next, State, Verdict};
+use tortie_datapath::{Family, Next, State};
 use tortie_wire::{Be16, Ip6};
 
 /// Does what comes next; the return code of the program.
 #[inline(always)]
-pub fn follow<F: Tables>(tc: &Tc, s: &State<F>, next: Next) -> i32 {
-    let verdict = match next {
-        Next::Verdict(verdict) => verdict,
-        Next::Policy(slot) => {
-            tail_call(tc, &POLICY, slot);
-            Verdict::Drop(DropReason::PolicyNotReady)
+pub fn follow<F: Tables>(tc: &Tc, s: &mut State<F>, next: Next) -> i32 {
+    match next {
+        Next::Policy => {
+            tail_call(tc, &POLICY, s.output);
+            s.reason = DropReason::PolicyNotReady as u16;
         }
         Next::Reply => {
             tail_call(tc, &STAGE, F::REPLY);
-            Verdict::Drop(DropReason::TailCall)
+            s.reason = DropReason::TailCall as u16;
         }
         Next::Related => {
             tail_call(tc, &STAGE, F::RELATED);
-            Verdict::Drop(DropReason::TailCall)
+            s.reason = DropReason::TailCall as u16;
         }
-    };
-    conclude(tc, s, verdict)
+        _ => {}
+    }
+    conclude(tc, s, next)
 }
 
 /// Returns only when the slot is empty.
 #[inline(always)]
-fn tail_call(tc: &Tc, programs: &crate::map::Programs, slot: u32) {
+fn tail_call(tc: &Tc, programs: &Programs, slot: u32) {
     // SAFETY: the context of this program.
     unsafe { programs.tail_call(tc.0.as_ptr(), slot) };
 }
 
 /// Ends the program.
 #[inline(always)]
-fn conclude<F: Tables>(tc: &Tc, s: &State<F>, verdict: Verdict) -> i32 {
+fn conclude<F: Tables>(tc: &Tc, s: &mut State<F>, end: Next) -> i32 {
     #[cfg(feature = "test-io")]
-    crate::test_io::record(&verdict);
-    match verdict {
+    crate::test_io::record(s, end);
+    if !matches!(end, Next::Pass | Next::Peer | Next::Interface | Next::Neighbour) {
+        count(tc, s);
+    }
+    match end {
         // Not "accept": other programs on the interface have their turn.
-        Verdict::Pass => TC_ACT_UNSPEC,
+        Next::Pass => TC_ACT_UNSPEC,
         // SAFETY: a helper without pointers.
-        Verdict::Peer { ifindex } => unsafe { bpf_redirect_peer(ifindex, 0) as i32 },
+        Next::Peer => unsafe { bpf_redirect_peer(s.output, 0) as i32 },
         // SAFETY: a helper without pointers.
-        Verdict::Interface { ifindex } => unsafe { bpf_redirect(ifindex, 0) as i32 },
-        Verdict::Neighbour { ifindex, address, .. } => neighbour::<F>(ifindex, address),
-        Verdict::Answer => {
-            count(tc, s, s.reason);
-            // SAFETY: a helper without pointers.
-            unsafe { bpf_redirect(tc.ifindex(), 0) as i32 }
-        }
-        Verdict::Drop(reason) => {
-            count(tc, s, reason as u16);
-            TC_ACT_SHOT
-        }
+        Next::Interface => unsafe { bpf_redirect(s.output, 0) as i32 },
+        Next::Neighbour => neighbour::<F>(s.output),
+        // SAFETY: a helper without pointers.
+        Next::Answer => unsafe { bpf_redirect(tc.ifindex(), 0) as i32 },
+        // The last three could not be followed.
+        Next::Drop | Next::Policy | Next::Reply | Next::Related => TC_ACT_SHOT,
     }
 }
 
 /// Out of the interface that leads to the next hop, with its link-layer address from the neighbour table.
 #[inline(always)]
-fn neighbour<F: Tables>(ifindex: u32, address: Ip6) -> i32 {
+fn neighbour<F: Tables>(slot: u32) -> i32 {
+    let found = NEXT_HOP.with(&slot, |n| (n.ifindex, F::widen(&F::next_hop_address(n))));
+    // The logic has read this record just before.
+    let Some((ifindex, address)) = found else { return TC_ACT_SHOT };
     let Ip6([w0, w1, w2, w3]) = address;
     let mut next_hop = bpf_redir_neigh {
         nh_family: F::ADDRESS_FAMILY,
@@ -84,7 +85,8 @@ fn neighbour<F: Tables>(ifindex: u32, address: Ip6) -> i32 {
 
 /// Counts a drop by interface, hook and reason, and tells user space about it.
 #[inline(always)]
-fn count<F: Family>(tc: &Tc, s: &State<F>, reason: u16) {
+fn count<F: Family>(tc: &Tc, s: &State<F>) {
+    let reason = s.reason;
     let understood = s.ip.total_bytes != 0;
     let length = if understood { s.ip.total_bytes } else { tc.length().saturating_sub(IP_OFFSET) };
     let key = CounterKey { ifindex: tc.ifindex(), hook: s.hook, reason };

@@ -6,9 +6,14 @@
 use crate::map::Map;
 use crate::maps::{SWEEP, Tables};
 use crate::tables::{Running, add};
-use aya_ebpf::helpers::{bpf_ktime_get_ns, bpf_seq_write};
+#[cfg(feature = "test-io")]
+use crate::test_io::now;
+#[cfg(not(feature = "test-io"))]
+use aya_ebpf::helpers::bpf_ktime_get_ns;
+use aya_ebpf::helpers::bpf_seq_write;
 use core::ffi::c_void;
 use core::ptr;
+#[cfg(not(feature = "test-io"))]
 use tortie_abi::Tick;
 use tortie_datapath::hook::sweep::{Fate, examine};
 use tortie_datapath::stage::flow::Table;
@@ -89,6 +94,7 @@ fn sweep<F: Tables>(element: &Element, table: Table) {
 }
 
 /// Iterators may not use the coarse clock.
+#[cfg(not(feature = "test-io"))]
 #[inline(always)]
 fn now() -> Tick {
     // SAFETY: a helper without arguments.

@@ -3,7 +3,7 @@
 use crate::map::Map;
 use tortie_abi::Tick;
 use tortie_abi::maps::{MapKind, MapSpec, Writer};
-use tortie_datapath::Verdict;
+use tortie_datapath::{Family, Next, State};
 
 /// Value of `test_io`; `tests/progrun` has the same layout.
 #[repr(C)]
@@ -12,7 +12,7 @@ pub struct TestIo {
     now_nanos: u64,
     /// In and out: state of the xorshift generator.
     random: u32,
-    /// Out: number of the verdict's variant, from 1.
+    /// Out: [`Next`] as its number.
     verdict: u32,
     /// Out: the verdict's value.
     argument: u32,
@@ -55,15 +55,14 @@ pub fn random() -> u32 {
 
 /// Tells the test.
 #[inline(always)]
-pub fn record(verdict: &Verdict) {
-    let (number, argument) = match *verdict {
-        Verdict::Pass => (1, 0),
-        Verdict::Peer { ifindex } => (2, ifindex),
-        Verdict::Interface { ifindex } => (3, ifindex),
-        Verdict::Neighbour { slot, .. } => (4, slot),
-        Verdict::Answer => (5, 0),
-        Verdict::Drop(reason) => (6, reason as u32),
+pub fn record<F: Family>(s: &State<F>, end: Next) {
+    let argument = match end {
+        Next::Peer | Next::Interface | Next::Neighbour => s.output,
+        Next::Pass | Next::Answer => 0,
+        _ => s.reason as u32,
     };
+    // What could not be followed is dropped.
+    let number = (end as u32).min(Next::Drop as u32);
     TEST_IO.with(&0, |io| {
         io.verdict = number;
         io.argument = argument;

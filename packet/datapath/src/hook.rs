@@ -18,13 +18,18 @@ pub use reply::reply;
 pub use resume::resume;
 pub use to_workload::to_workload;
 
+use crate::family::Family;
+use crate::state::State;
 use crate::verdict::{Next, Step};
 
 /// A refused step is a drop.
 #[inline(always)]
-fn finish(step: Step<Next>) -> Next {
+fn finish<F: Family>(s: &mut State<F>, step: Step<Next>) -> Next {
     match step {
         Ok(next) => next,
-        Err(reason) => Next::drop(reason),
+        Err(reason) => {
+            s.reason = reason as u16;
+            Next::Drop
+        }
     }
 }

@@ -117,6 +117,8 @@ pub struct State<F: Family> {
     pub reply_target: Target,
     /// Now.
     pub now: Tick,
+    /// Where to: an interface, a slot of `next_hop` or of `policy` ([`crate::verdict::Next`]).
+    pub output: u32,
     /// The rule that decided last.
     pub rule: u32,
     /// MTU to be reported by [`answer::TOO_BIG`], bytes.
@@ -127,7 +129,7 @@ pub struct State<F: Family> {
     pub flow_flags: u16,
     /// [`Hook`] as its number.
     pub hook: u16,
-    /// Reason to be counted with an answer ([`tortie_abi::DropReason`] as its number).
+    /// Why the packet is dropped or answered ([`tortie_abi::DropReason`] as its number).
     pub reason: u16,
     /// Port that a moved client port becomes.
     pub other_port: Be16,
@@ -182,6 +184,7 @@ impl<F: Family> State<F> {
         self.target = Target::HOST;
         self.reply_target = Target::HOST;
         self.now = now;
+        self.output = 0;
         self.rule = 0;
         self.mtu_bytes = 0;
         self.answer_source = F::UNSPECIFIED;

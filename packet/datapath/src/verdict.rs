@@ -1,66 +1,76 @@
 //! What happens to a packet.
 
+use crate::family::Family;
+use crate::state::State;
 use tortie_abi::DropReason;
-use tortie_wire::Ip6;
 
-/// The end of a packet's way through a hook.
+/// What comes next: the end of a packet's way through a hook, or another program.
+///
+/// The details are in the state ([`State::output`], [`State::reason`]) and not in here: the verifier refuses a
+/// register that holds something on some paths only.
+#[must_use]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Next {
+    /// On to whoever comes next on this interface, in the end the host's stack (or, at to-workload, the pod).
+    Pass = 1,
+    /// Into the network namespace behind the veth `output`, at once (`bpf_redirect_peer`).
+    Peer = 2,
+    /// Out of the veth's host side `output` the ordinary way (`bpf_redirect`): peer redirection is off.
+    Interface = 3,
+    /// To a neighbour of this node (`bpf_redirect_neigh`): `output` indexes `next_hop`.
+    Neighbour = 4,
+    /// Back out of the interface it came from: an answer that was made from the packet, for `reason`.
+    Answer = 5,
+    /// Dropped for `reason`.
+    Drop = 6,
+    /// Ask the policy program in slot `output`, then call [`crate::hook::resume`].
+    Policy = 7,
+    /// Build an answer: call [`crate::hook::reply`].
+    Reply = 8,
+    /// An ICMP error: call [`crate::hook::related`].
+    Related = 9,
+}
+
+/// The end of a packet's way through a hook, with its details.
 #[must_use]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// On to whoever comes next on this interface, in the end the host's stack (or, at
-    /// to-workload, the pod).
+    /// [`Next::Pass`].
     Pass,
-    /// Into the network namespace behind this veth, at once (`bpf_redirect_peer`).
+    /// [`Next::Peer`].
     Peer {
         /// Host side of the veth.
         ifindex: u32,
     },
-    /// Out of this veth's host side the ordinary way (`bpf_redirect`): peer redirection is switched off.
+    /// [`Next::Interface`].
     Interface {
         /// Host side of the veth.
         ifindex: u32,
     },
-    /// To a neighbour of this node (`bpf_redirect_neigh`).
+    /// [`Next::Neighbour`].
     Neighbour {
         /// Index into `next_hop`.
         slot: u32,
-        /// Interface that leads there.
-        ifindex: u32,
-        /// The neighbour's address; IPv4 in the first word, the rest 0.
-        address: Ip6,
     },
-    /// Back out of the interface it came from: an answer that was made from the packet.
+    /// [`Next::Answer`].
     Answer,
-    /// Dropped.
+    /// [`Next::Drop`].
     Drop(DropReason),
 }
 
-/// What comes next: the end, or another program.
-#[must_use]
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Next {
-    /// The end.
-    Verdict(Verdict),
-    /// Ask the policy program in this slot, then call [`crate::hook::resume`].
-    Policy(u32),
-    /// Build an answer: call [`crate::hook::reply`].
-    Reply,
-    /// An ICMP error: call [`crate::hook::related`].
-    Related,
-}
-
-impl From<Verdict> for Next {
-    #[inline(always)]
-    fn from(verdict: Verdict) -> Self {
-        Self::Verdict(verdict)
-    }
-}
-
-impl Next {
-    /// Drops for `reason`.
-    #[inline(always)]
-    pub const fn drop(reason: DropReason) -> Self {
-        Self::Verdict(Verdict::Drop(reason))
+impl<F: Family> State<F> {
+    /// The verdict that `next` is; `None`: the packet's way goes on.
+    pub fn verdict(&self, next: Next) -> Option<Verdict> {
+        Some(match next {
+            Next::Pass => Verdict::Pass,
+            Next::Peer => Verdict::Peer { ifindex: self.output },
+            Next::Interface => Verdict::Interface { ifindex: self.output },
+            Next::Neighbour => Verdict::Neighbour { slot: self.output },
+            Next::Answer => Verdict::Answer,
+            Next::Drop => Verdict::Drop(DropReason::from_word(self.reason).unwrap_or(DropReason::Internal)),
+            Next::Policy | Next::Reply | Next::Related => return None,
+        })
     }
 }
 

@@ -271,7 +271,7 @@ impl World {
             Verdict::Peer { ifindex } | Verdict::Interface { ifindex } => self.pod_behind(node, ifindex),
             Verdict::Answer if hook == Hook::FromWorkload => self.pod_behind(node, ifindex),
             Verdict::Answer => Landed::Outside(node),
-            Verdict::Neighbour { slot, .. } => return self.to_neighbour(node, slot, packet, steps),
+            Verdict::Neighbour { slot } => return self.to_neighbour(node, slot, packet, steps),
             Verdict::Pass if hook == Hook::ToWorkload => self.pod_behind(node, ifindex),
             Verdict::Pass => return self.host_stack(node, packet, steps, false),
         };

@@ -6,21 +6,22 @@ use crate::kernel::Kernel;
 use crate::stage::flow::Found;
 use crate::stage::{flow, parse, source};
 use crate::state::{State, phase};
-use crate::verdict::{Next, Step, Verdict};
+use crate::verdict::{Next, Step};
 use tortie_abi::route::{Kind, Route};
 use tortie_abi::{DropReason, Target};
 
 /// A packet arrives at a data interface.
 #[inline(always)]
 pub fn from_host_device<F: Family, K: Kernel<F>>(k: &K, s: &mut State<F>) -> Next {
-    finish(arriving(k, s))
+    let step = arriving(k, s);
+    finish(s, step)
 }
 
 #[inline(always)]
 fn arriving<F: Family, K: Kernel<F>>(k: &K, s: &mut State<F>) -> Step<Next> {
     // A tagged frame belongs to a VLAN device above.
     if k.has_vlan_tag() {
-        return Ok(Verdict::Pass.into());
+        return Ok(Next::Pass);
     }
     parse::ip(k, s)?;
     if let Err(reason) = parse::transport(k, s) {
@@ -28,7 +29,7 @@ fn arriving<F: Family, K: Kernel<F>>(k: &K, s: &mut State<F>) -> Step<Next> {
     }
     // Whoever asks for an address has none yet.
     if parse::is_link_control(s) || s.tuple.source == F::UNSPECIFIED {
-        return Ok(Verdict::Pass.into());
+        return Ok(Next::Pass);
     }
     parse::refuse_martians(s)?;
     if parse::is_icmp_error(s) {
@@ -48,7 +49,7 @@ fn arriving<F: Family, K: Kernel<F>>(k: &K, s: &mut State<F>) -> Step<Next> {
 /// Finds both ends of a new flow, or says what else becomes of the packet.
 #[inline(always)]
 fn opening<F: Family, K: Kernel<F>>(k: &K, s: &mut State<F>) -> Step<Option<Next>> {
-    let Some(route) = local_pod(k, s) else { return Ok(Some(Verdict::Pass.into())) };
+    let Some(route) = local_pod(k, s) else { return Ok(Some(Next::Pass)) };
     let source = k.route(&s.tuple.source);
     source::check_from_outside(source)?;
     if !parse::opens(s) {
@@ -67,7 +68,7 @@ fn opening<F: Family, K: Kernel<F>>(k: &K, s: &mut State<F>) -> Step<Option<Next
 fn not_for_us_or<F: Family, K: Kernel<F>>(k: &K, s: &State<F>, reason: DropReason) -> Step<Next> {
     match local_pod(k, s) {
         Some(_) => Err(reason),
-        None => Ok(Verdict::Pass.into()),
+        None => Ok(Next::Pass),
     }
 }
 

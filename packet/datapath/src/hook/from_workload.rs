@@ -7,7 +7,7 @@ use crate::stage::flow::Found;
 use crate::stage::service::Choice;
 use crate::stage::{flow, parse, route, service, source};
 use crate::state::{State, answer, phase};
-use crate::verdict::{Next, Step, Verdict};
+use crate::verdict::{Next, Step};
 use tortie_abi::DropReason;
 use tortie_abi::route::Kind;
 use tortie_wire::proto::IpProtocol;
@@ -15,7 +15,8 @@ use tortie_wire::proto::IpProtocol;
 /// A packet leaves a pod.
 #[inline(always)]
 pub fn from_workload<F: Family, K: Kernel<F>>(k: &K, s: &mut State<F>) -> Next {
-    finish(leaving(k, s))
+    let step = leaving(k, s);
+    finish(s, step)
 }
 
 #[inline(always)]
@@ -29,7 +30,7 @@ fn leaving<F: Family, K: Kernel<F>>(k: &K, s: &mut State<F>) -> Step<Next> {
         return Err(DropReason::RouterImpersonation);
     }
     if parse::is_link_control(s) && stays_on_link(k, s) {
-        return Ok(Verdict::Pass.into());
+        return Ok(Next::Pass);
     }
     parse::refuse_martians(s)?;
     source::check_not_spoofed(k, s)?;

@@ -25,14 +25,14 @@ pub fn recognise<F: Family, K: Kernel<F>>(k: &K, s: &mut State<F>) -> Step<()> {
 #[inline(always)]
 pub fn proceed<F: Family, K: Kernel<F>>(k: &K, s: &mut State<F>) -> Step<Next> {
     if s.phase == phase::NEW_EGRESS || s.phase == phase::AGAIN_EGRESS {
-        if let Ask::Program(slot) = policy::ask_client(k, s)? {
-            return Ok(Next::Policy(slot));
+        if policy::ask_client(k, s)? == Ask::Program {
+            return Ok(Next::Policy);
         }
         allowed(s);
     }
     if s.phase == phase::NEW_INGRESS || s.phase == phase::AGAIN_INGRESS {
-        if let Ask::Program(slot) = policy::ask_server(k, s)? {
-            return Ok(Next::Policy(slot));
+        if policy::ask_server(k, s)? == Ask::Program {
+            return Ok(Next::Policy);
         }
         allowed(s);
     }

@@ -6,7 +6,7 @@ use crate::kernel::{ChecksumKind, Kernel};
 use crate::stage::{exit, nat, policy};
 use crate::state::{IP_OFFSET, State};
 use crate::tuple::Tuple;
-use crate::verdict::{Next, Step, Verdict};
+use crate::verdict::{Next, Step};
 use tortie_abi::DropReason;
 use tortie_abi::Hook;
 use tortie_abi::flow::flags;
@@ -20,7 +20,8 @@ use tortie_wire::udp::UdpHeader;
 /// An ICMP error at any hook.
 #[inline(always)]
 pub fn related<F: Family, K: Kernel<F>>(k: &K, s: &mut State<F>) -> Next {
-    finish(translate(k, s))
+    let step = translate(k, s);
+    finish(s, step)
 }
 
 /// Where things are inside the error.
@@ -71,7 +72,7 @@ fn unrelated<F: Family, K: Kernel<F>>(k: &K, s: &State<F>) -> Step<Next> {
         Some(r) if r.kind == tortie_abi::route::Kind::LocalPod as u8
     );
     if s.is_at(Hook::FromHostDevice) && !local_pod {
-        return Ok(Verdict::Pass.into());
+        return Ok(Next::Pass);
     }
     Err(DropReason::IcmpUnrelated)
 }

@@ -5,7 +5,7 @@ use crate::family::Family;
 use crate::kernel::{Kernel, Packet};
 use crate::stage::exit;
 use crate::state::{IP_OFFSET, State, answer, fragment};
-use crate::verdict::{Next, Step, Verdict};
+use crate::verdict::{Next, Step};
 use tortie_abi::{DropReason, Hook};
 use tortie_wire::checksum::Sum;
 use tortie_wire::eth::EthHeader;
@@ -20,7 +20,8 @@ const MAX_QUOTE_BYTES: u32 = 96;
 /// Turns the packet into the answer that `s.answer` names, and sends it back.
 #[inline(always)]
 pub fn reply<F: Family, K: Kernel<F>>(k: &K, s: &mut State<F>) -> Next {
-    finish(answered(k, s))
+    let step = answered(k, s);
+    finish(s, step)
 }
 
 #[inline(always)]
@@ -41,7 +42,7 @@ fn answered<F: Family, K: Kernel<F>>(k: &K, s: &mut State<F>) -> Step<Next> {
     built.ok_or(DropReason::ReplyFailed)?;
     swap_macs(k).ok_or(DropReason::ReplyFailed)?;
     exit::mark_seen(k)?;
-    Ok(Verdict::Answer.into())
+    Ok(Next::Answer)
 }
 
 #[inline(always)]

@@ -11,7 +11,8 @@ use tortie_abi::DropReason;
 /// Goes on where [`Next::Policy`] left off.
 #[inline(always)]
 pub fn resume<F: Family, K: Kernel<F>>(k: &K, s: &mut State<F>) -> Next {
-    finish(resumed(k, s))
+    let step = resumed(k, s);
+    finish(s, step)
 }
 
 #[inline(always)]

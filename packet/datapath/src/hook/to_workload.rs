@@ -6,7 +6,7 @@ use crate::kernel::Kernel;
 use crate::stage::flow::Found;
 use crate::stage::{exit, flow, parse};
 use crate::state::{State, phase};
-use crate::verdict::{Next, Step, Verdict};
+use crate::verdict::{Next, Step};
 use tortie_abi::DropReason;
 use tortie_abi::flow::flags;
 use tortie_abi::route::Kind;
@@ -14,18 +14,19 @@ use tortie_abi::route::Kind;
 /// A packet enters a pod from the host's stack.
 #[inline(always)]
 pub fn to_workload<F: Family, K: Kernel<F>>(k: &K, s: &mut State<F>) -> Next {
-    finish(entering(k, s))
+    let step = entering(k, s);
+    finish(s, step)
 }
 
 #[inline(always)]
 fn entering<F: Family, K: Kernel<F>>(k: &K, s: &mut State<F>) -> Step<Next> {
     if exit::is_seen(k)? {
-        return Ok(Verdict::Pass.into());
+        return Ok(Next::Pass);
     }
     parse::ip(k, s)?;
     parse::transport(k, s)?;
     if parse::is_link_control(s) {
-        return Ok(Verdict::Pass.into());
+        return Ok(Next::Pass);
     }
     parse::refuse_martians(s)?;
     if parse::is_icmp_error(s) {

@@ -5,7 +5,7 @@ use crate::family::{Family, FlowEntry};
 use crate::kernel::{Packet, Topology};
 use crate::stage::nat;
 use crate::state::{IP_OFFSET, State, answer};
-use crate::verdict::{Next, Step, Verdict};
+use crate::verdict::{Next, Step};
 use tortie_abi::endpoint::endpoint_flags;
 use tortie_abi::settings::flags;
 use tortie_abi::target::TargetKind;
@@ -15,15 +15,15 @@ use tortie_wire::Mac;
 /// Rewrites the packet as its flow says and sends it on its way.
 #[inline(always)]
 pub fn leave<F: Family, K: Packet + Topology<F>>(k: &K, s: &mut State<F>) -> Step<Next> {
-    let verdict = match way(k, s)? {
-        Next::Verdict(verdict) => verdict,
-        other => return Ok(other),
-    };
+    let next = way(k, s)?;
+    if next == Next::Reply {
+        return Ok(next);
+    }
     nat::rewrite(k, s)?;
-    if verdict != Verdict::Pass {
+    if next != Next::Pass {
         F::decrement_ttl(k, IP_OFFSET).ok_or(DropReason::RewriteFailed)?;
     }
-    Ok(verdict.into())
+    Ok(next)
 }
 
 /// Which way out, before the rewrite.
@@ -31,10 +31,10 @@ pub fn leave<F: Family, K: Packet + Topology<F>>(k: &K, s: &mut State<F>) -> Ste
 fn way<F: Family, K: Packet + Topology<F>>(k: &K, s: &mut State<F>) -> Step<Next> {
     if s.is_at(Hook::ToWorkload) {
         check_own(k, s)?;
-        return Ok(Verdict::Pass.into());
+        return Ok(Next::Pass);
     }
     match s.flow.core().target.kind() {
-        TargetKind::Host => Ok(Verdict::Pass.into()),
+        TargetKind::Host => Ok(Next::Pass),
         TargetKind::Endpoint => to_endpoint(k, s),
         TargetKind::NextHop => to_next_hop(k, s),
         TargetKind::Unknown => Err(DropReason::Internal),
@@ -80,11 +80,12 @@ fn to_endpoint<F: Family, K: Packet + Topology<F>>(k: &K, s: &mut State<F>) -> S
         return ttl_exceeded(k, s);
     }
     store_macs(k, macs)?;
+    s.output = ifindex;
     if k.settings(|c| c.flags & flags::NO_REDIRECT_PEER != 0).ok_or(DropReason::Internal)? {
         mark_seen(k)?;
-        return Ok(Verdict::Interface { ifindex }.into());
+        return Ok(Next::Interface);
     }
-    Ok(Verdict::Peer { ifindex }.into())
+    Ok(Next::Peer)
 }
 
 #[inline(always)]
@@ -96,9 +97,7 @@ fn store_macs<K: Packet>(k: &K, macs: [Mac; 2]) -> Step<()> {
 fn to_next_hop<F: Family, K: Packet + Topology<F>>(k: &K, s: &mut State<F>) -> Step<Next> {
     let target = s.flow.core().target;
     let slot = target.slot();
-    let (id, mtu_bytes, ifindex, address) = k
-        .next_hop(slot, |n| (n.id, n.mtu_bytes, n.ifindex, F::widen(&F::next_hop_address(n))))
-        .ok_or(DropReason::Internal)?;
+    let (id, mtu_bytes) = k.next_hop(slot, |n| (n.id, n.mtu_bytes)).ok_or(DropReason::Internal)?;
     if id != target {
         return Err(DropReason::TargetGone);
     }
@@ -108,7 +107,8 @@ fn to_next_hop<F: Family, K: Packet + Topology<F>>(k: &K, s: &mut State<F>) -> S
     if s.ip.total_bytes > mtu_bytes && !k.is_aggregate() {
         return too_big(k, s, mtu_bytes);
     }
-    Ok(Verdict::Neighbour { slot, ifindex, address }.into())
+    s.output = slot;
+    Ok(Next::Neighbour)
 }
 
 /// A router would answer; so does the node.
@@ -124,7 +124,7 @@ fn ttl_exceeded<F: Family, K: Topology<F>>(k: &K, s: &mut State<F>) -> Step<Next
 #[inline(always)]
 fn too_big<F: Family, K: Packet + Topology<F>>(k: &K, s: &mut State<F>, mtu_bytes: u32) -> Step<Next> {
     if s.ip.dont_fragment == 0 {
-        return Ok(Verdict::Pass.into());
+        return Ok(Next::Pass);
     }
     s.reason = DropReason::TooBig as u16;
     s.answer = answer::TOO_BIG;

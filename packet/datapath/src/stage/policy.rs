@@ -27,8 +27,8 @@ enum End {
 pub enum Ask {
     /// No rules apply: allowed.
     Allowed,
-    /// Ask the program in this slot.
-    Program(u32),
+    /// Ask the program in the slot `s.output`.
+    Program,
 }
 
 /// Prepares the question to the client's egress rules.
@@ -69,7 +69,8 @@ fn ask<F: Family, K: Policies<F> + Topology<F>>(k: &K, s: &mut State<F>, end: En
     }
     let class = remote_class(k, s, end, remote_slot)?;
     fill(k, s, end, class)?;
-    Ok(Ask::Program(program))
+    s.output = program;
+    Ok(Ask::Program)
 }
 
 #[inline(always)]

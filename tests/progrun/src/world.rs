@@ -1,0 +1,407 @@
+//! What a node knows: a few pods, next hops, routes, Services and policies, crowded so that packets meet them.
+//!
+//! A world is made from a number alone: its bits switch settings. What a number means may not change, or the
+//! corpus means something else.
+
+use ipnet::IpNet;
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::Arc;
+use tortie_abi::endpoint::{Endpoint, NO_PROGRAM, NextHop, endpoint_flags};
+use tortie_abi::route::{Kind, Route, flags as route_flags};
+use tortie_abi::service::{Frontend, flags as service_flags};
+use tortie_abi::settings::{Settings, flags};
+use tortie_abi::{Hook, Target, Tick, v4, v6};
+use tortie_policy::classes::{ClassChange, ClassId, Classes};
+use tortie_policy::form::{
+    Action, Clause, Direction, Family, Icmp, List, Origin, PortRange, Protocol, Rule, SetId,
+};
+use tortie_wire::{Be16, Mac};
+use zerocopy::FromZeros;
+
+/// Entries of each main flow table: few, so that it is full now and then.
+pub const FLOW_ENTRIES: u32 = 32;
+/// Slots of pods that exist from the start.
+pub const PODS: [u32; 4] = [1, 2, 3, 4];
+/// A slot that nothing is in.
+pub const EMPTY_SLOT: u32 = 6;
+/// Slot of `policy` without a program.
+pub const EMPTY_PROGRAM: u32 = 9;
+/// Different worlds.
+pub const WORLDS: u32 = 64;
+
+/// The interface of a hook: a pod's, or the data interface.
+pub const fn ifindex_of(hook: Hook, slot: u32) -> u32 {
+    match hook {
+        Hook::FromWorkload | Hook::ToWorkload => 100 + slot,
+        Hook::FromHostDevice | Hook::ToHostDevice => 100,
+    }
+}
+
+/// A pod's address; `second`: the one that only routes know.
+pub fn pod(slot: u32, v6: bool, second: bool) -> IpAddr {
+    let last = slot + if second { 10 } else { 0 };
+    if v6 { v6_address(0, last) } else { IpAddr::V4(Ipv4Addr::new(10, 0, 0, last as u8)) }
+}
+
+fn v6_address(network: u16, last: u32) -> IpAddr {
+    IpAddr::V6(Ipv6Addr::new(0xfd00, 0, 0, network, 0, 0, 0, last as u16))
+}
+
+/// An address by its IPv4 form; IPv6 has the third byte as network and the last as host.
+pub fn address(of: [u8; 4], v6: bool) -> IpAddr {
+    let [a, b, c, d] = of;
+    if !v6 {
+        return IpAddr::V4(Ipv4Addr::from(of));
+    }
+    match a {
+        10 if b == 0 => v6_address(u16::from(c), u32::from(d)),
+        10 => v6_address(0x9600 + u16::from(c), u32::from(d)),
+        192 => v6_address(0x1920, u32::from(d)),
+        _ => IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, u16::from(c), u16::from(d))),
+    }
+}
+
+type Service<K, B> = (K, Frontend, Vec<B>);
+
+/// The part of one family.
+#[derive(Debug)]
+pub struct Part<P, K, B> {
+    /// Routes.
+    pub routes: Vec<(P, Route)>,
+    /// Services.
+    pub services: Vec<Service<K, B>>,
+}
+
+/// What a node knows.
+#[derive(Debug)]
+pub struct World {
+    /// The number it was made from.
+    pub number: u32,
+    /// Settings.
+    pub settings: Settings,
+    /// Endpoints by slot.
+    pub endpoints: BTreeMap<u32, Endpoint>,
+    /// Next hops by slot.
+    pub next_hops: BTreeMap<u32, NextHop>,
+    /// IPv4.
+    pub v4: Part<v4::PrefixKey, v4::FrontendKey, v4::Backend>,
+    /// IPv6.
+    pub v6: Part<v6::PrefixKey, v6::FrontendKey, v6::Backend>,
+    /// Classes of addresses.
+    pub class_addresses: BTreeMap<IpAddr, ClassId>,
+    /// Classes of prefixes.
+    pub class_prefixes: BTreeMap<IpNet, ClassId>,
+    /// The sets that each class stands for.
+    pub class_sets: BTreeMap<ClassId, Vec<SetId>>,
+    /// Policies by slot of `policy`.
+    pub lists: BTreeMap<u32, List>,
+    /// For the compiler.
+    pub classes: Classes,
+}
+
+impl World {
+    /// The world of a number.
+    pub fn new(number: u32) -> Self {
+        let bit = |n: u32| number >> n & 1 == 1;
+        let (classes, class_addresses, class_prefixes) = classes();
+        let class = |address: IpAddr| classes.class_of(address);
+        let endpoints = PODS.into_iter().map(|slot| (slot, endpoint(slot, 1, bit(2), &class))).collect();
+        Self {
+            number,
+            settings: settings(bit(0), bit(1), bit(4), bit(5)),
+            endpoints,
+            next_hops: [(1, next_hop(1, bit(3))), (2, next_hop(2, bit(3)))].into(),
+            v4: Part {
+                routes: routes(false).into_iter().map(|(net, route)| (prefix4(net), route)).collect(),
+                services: services(false).into_iter().map(service4).collect(),
+            },
+            v6: Part {
+                routes: routes(true).into_iter().map(|(net, route)| (prefix6(net), route)).collect(),
+                services: services(true).into_iter().map(service6).collect(),
+            },
+            class_addresses,
+            class_prefixes,
+            class_sets: classes.iter().map(|(class, sets)| (class, sets.to_vec())).collect(),
+            lists: lists(),
+            classes,
+        }
+    }
+
+    /// The counter of a rule.
+    pub fn rule_id(program: u32, rule: usize) -> u32 {
+        program * 100 + rule as u32 + 1
+    }
+
+    /// Another pod in the slot, with the same address.
+    pub fn replace(&mut self, slot: u32) {
+        let old = self.endpoints[&slot];
+        let incarnation = old.id.incarnation().wrapping_add(1).max(1);
+        let id = Target::endpoint(slot as u16, incarnation);
+        self.endpoints.insert(slot, Endpoint { id, ..old });
+    }
+}
+
+fn settings(no_peer: bool, drop_to_host: bool, one_port: bool, no_gateway: bool) -> Settings {
+    let mut settings = Settings::new_zeroed();
+    let seconds = |s: u64| Tick::ticks_of_millis(s * 1000);
+    settings.tcp_timeouts = [0, 20, 20, 3600, 30, 30, 10, 20].map(seconds);
+    settings.udp_unreplied = seconds(30);
+    settings.udp = seconds(180);
+    settings.icmp = seconds(5);
+    settings.other = seconds(60);
+    settings.mark_seen = 0x0100_0000;
+    settings.mark_mask = 0xff00_0000;
+    settings.flags = if no_peer { flags::NO_REDIRECT_PEER } else { 0 };
+    settings.flags |= if drop_to_host { flags::DROP_TO_HOST } else { 0 };
+    (settings.port_range_first, settings.port_range_last) =
+        if one_port { (2000, 2000) } else { (2000, 2999) };
+    settings.node_address4 = Ipv4Addr::new(192, 168, 0, 1).into();
+    if let IpAddr::V6(node) = address([192, 168, 0, 1], true) {
+        settings.node_address6 = node.into();
+    }
+    if !no_gateway {
+        settings.gateway4 = Ipv4Addr::new(169, 254, 1, 1).into();
+    }
+    settings
+}
+
+fn endpoint(slot: u32, incarnation: u16, policies: bool, class: &impl Fn(IpAddr) -> ClassId) -> Endpoint {
+    let (address4, address6) = match (pod(slot, false, false), pod(slot, true, false)) {
+        (IpAddr::V4(a), IpAddr::V6(b)) => (a, b),
+        _ => (Ipv4Addr::UNSPECIFIED, Ipv6Addr::UNSPECIFIED),
+    };
+    let (egress, ingress) = match slot {
+        1 if policies => (1, 4),
+        2 if policies => (NO_PROGRAM, 2),
+        3 if policies => (EMPTY_PROGRAM, 3),
+        _ => (NO_PROGRAM, NO_PROGRAM),
+    };
+    Endpoint {
+        id: Target::endpoint(slot as u16, incarnation),
+        ifindex: ifindex_of(Hook::ToWorkload, slot),
+        egress_generation: 10 * slot,
+        ingress_generation: if slot == 4 { 0 } else { 100 * slot },
+        egress_program: egress,
+        ingress_program: ingress,
+        class4: class(IpAddr::V4(address4)),
+        class6: class(IpAddr::V6(address6)),
+        flags: if slot == 4 { 0 } else { endpoint_flags::READY },
+        mac: Mac([2, 0, 0, 0, 1, slot as u8]),
+        host_mac: Mac([2, 0, 0, 0, 2, slot as u8]),
+        _zero: 0,
+        address4: address4.into(),
+        address6: address6.into(),
+    }
+}
+
+fn next_hop(slot: u32, small: bool) -> NextHop {
+    let mut hop = NextHop::new_zeroed();
+    hop.id = Target::next_hop(slot as u16, 1);
+    hop.ifindex = 7;
+    hop.mtu_bytes = if small { 600 } else { 1500 };
+    match address([192, 168, 0, 2], slot == 2) {
+        IpAddr::V4(a) => hop.address4 = a.into(),
+        IpAddr::V6(a) => hop.address6 = a.into(),
+    }
+    hop
+}
+
+fn routes(v6: bool) -> Vec<(IpNet, Route)> {
+    let route = |of: [u8; 4], length: u8, kind: Kind, target: Target, flags: u8| {
+        let length = if v6 { [64, 128][usize::from(length == 32)] } else { length };
+        let net = IpNet::new(address(of, v6), length).expect("a length of the family").trunc();
+        (net, Route { target, kind: kind as u8, flags, _zero: 0 })
+    };
+    let hop = Target::next_hop(if v6 { 2 } else { 1 }, 1);
+    let mut routes = vec![
+        route([10, 0, 0, 0], 24, Kind::Pool, Target::HOST, route_flags::IN_POOL),
+        route([10, 0, 1, 0], 24, Kind::RemotePod, hop, route_flags::IN_POOL),
+        route([10, 0, 2, 0], 24, Kind::RemotePod, Target::HOST, route_flags::IN_POOL),
+        route([10, 0, 9, 0], 24, Kind::Blackhole, Target::HOST, 0),
+        route([192, 168, 0, 1], 32, Kind::Host, Target::HOST, 0),
+        route([192, 168, 0, 2], 32, Kind::RemoteHost, hop, 0),
+    ];
+    for slot in PODS {
+        let target = Target::endpoint(slot as u16, 1);
+        routes.push(route([10, 0, 0, slot as u8], 32, Kind::LocalPod, target, route_flags::IN_POOL));
+        routes.push(route([10, 0, 0, slot as u8 + 10], 32, Kind::LocalPod, target, route_flags::IN_POOL));
+    }
+    routes
+}
+
+/// Front end (last byte of 10.96.0.x, port, protocol), its record, and its back ends in order.
+type Plan = ((IpAddr, u16, u8), Frontend, Vec<(IpAddr, u16)>);
+
+fn services(v6: bool) -> Vec<Plan> {
+    let at = |of: [u8; 4], port: u16| (address(of, v6), port);
+    let plan = |last: u8, port: u16, protocol: u8, flags: u32, local: u32, backends: Vec<(IpAddr, u16)>| {
+        let count = backends.len() as u32;
+        let frontend = Frontend { service: u32::from(last), backends: count, local_backends: local, flags };
+        ((address([10, 96, 0, last], v6), port, protocol), frontend, backends)
+    };
+    let (pod1, pod2) = (at([10, 0, 0, 1], 5353), at([10, 0, 0, 2], 8080));
+    let remote = at([10, 0, 1, 5], 8080);
+    let mut missing = plan(5, 80, 6, 0, 1, vec![pod2]);
+    missing.2.clear();
+    vec![
+        plan(1, 80, 6, 0, 1, vec![pod2, remote]),
+        plan(2, 53, 17, 0, 2, vec![pod1, at([10, 0, 0, 2], 5353)]),
+        plan(3, 80, 6, 0, 0, Vec::new()),
+        plan(3, 53, 17, 0, 0, Vec::new()),
+        plan(4, 80, 6, service_flags::INTERNAL_LOCAL, 0, vec![remote]),
+        missing,
+        plan(6, 80, 6, 0, 1, vec![at([10, 0, 0, 1], 8080)]),
+        plan(7, 132, 132, 0, 1, vec![at([10, 0, 0, 2], 132)]),
+        plan(8, 443, 6, 0, 0, vec![at([192, 168, 0, 1], 6443), at([203, 0, 113, 5], 443)]),
+        plan(9, 80, 6, 0, 1, vec![at([10, 0, 0, 4], 80)]),
+    ]
+}
+
+fn prefix4(net: IpNet) -> v4::PrefixKey {
+    match net {
+        IpNet::V4(net) => {
+            v4::PrefixKey { prefix_length: u32::from(net.prefix_len()), address: net.network().into() }
+        }
+        IpNet::V6(net) => panic!("{net} among IPv4 routes"),
+    }
+}
+
+fn prefix6(net: IpNet) -> v6::PrefixKey {
+    match net {
+        IpNet::V6(net) => {
+            v6::PrefixKey { prefix_length: u32::from(net.prefix_len()), address: net.network().into() }
+        }
+        IpNet::V4(net) => panic!("{net} among IPv6 routes"),
+    }
+}
+
+fn service4(((address, port, protocol), frontend, backends): Plan) -> Service<v4::FrontendKey, v4::Backend> {
+    let ip = |address: IpAddr| match address {
+        IpAddr::V4(address) => address.into(),
+        IpAddr::V6(address) => panic!("{address} in an IPv4 service"),
+    };
+    let key = v4::FrontendKey { address: ip(address), port: Be16::new(port), protocol, _zero: 0 };
+    let backend = |(address, port): (IpAddr, u16)| v4::Backend {
+        address: ip(address),
+        port: Be16::new(port),
+        _zero: 0,
+    };
+    (key, frontend, backends.into_iter().map(backend).collect())
+}
+
+fn service6(((address, port, protocol), frontend, backends): Plan) -> Service<v6::FrontendKey, v6::Backend> {
+    let ip = |address: IpAddr| match address {
+        IpAddr::V6(address) => address.into(),
+        IpAddr::V4(address) => panic!("{address} in an IPv6 service"),
+    };
+    let key = v6::FrontendKey { address: ip(address), port: Be16::new(port), protocol, _zero: 0 };
+    let backend = |(address, port): (IpAddr, u16)| v6::Backend {
+        address: ip(address),
+        port: Be16::new(port),
+        _zero: 0,
+    };
+    (key, frontend, backends.into_iter().map(backend).collect())
+}
+
+/// The pods of a set, and a prefix with a hole.
+const PODS_SET: SetId = SetId(1);
+const NET_SET: SetId = SetId(2);
+const HOLE_SET: SetId = SetId(3);
+
+fn classes() -> (Classes, BTreeMap<IpAddr, ClassId>, BTreeMap<IpNet, ClassId>) {
+    let mut classes = Classes::new();
+    let net = |of: [u8; 4], length: u8, v6: bool| {
+        let length = if v6 { [64, 128][usize::from(length == 32)] } else { length };
+        IpNet::new(address(of, v6), length).expect("a length of the family").trunc()
+    };
+    for (set, members) in [
+        (PODS_SET, vec![([10, 0, 0, 1], 32), ([10, 0, 0, 3], 32), ([10, 0, 1, 5], 32)]),
+        (NET_SET, vec![([203, 0, 113, 0], 24), ([10, 0, 1, 0], 24)]),
+        (HOLE_SET, vec![([203, 0, 113, 5], 32)]),
+    ] {
+        classes.create(set);
+        let members: Vec<IpNet> = members
+            .iter()
+            .flat_map(|(of, length)| [net(*of, *length, false), net(*of, *length, true)])
+            .collect();
+        classes.update(set, &members, &[]);
+    }
+    let (mut addresses, mut prefixes) = (BTreeMap::new(), BTreeMap::new());
+    for change in classes.take_changes().entries {
+        match change {
+            ClassChange::Address { address, class } => class.map(|class| addresses.insert(address, class)),
+            ClassChange::Prefix { net, class } => class.map(|class| prefixes.insert(net, class)),
+        };
+    }
+    (classes, addresses, prefixes)
+}
+
+fn lists() -> BTreeMap<u32, List> {
+    let ports = |ranges: &[(u16, u16)]| {
+        ranges.iter().map(|(first, last)| PortRange { first: *first, last: *last }).collect::<Vec<_>>()
+    };
+    let plain = rule(Action::Allow, Protocol::Any);
+    let tcp = || rule(Action::Allow, Protocol::Is(6));
+    let udp = || rule(Action::Allow, Protocol::Is(17));
+    let list = |direction, rules| List { direction, rules, default: Action::Deny };
+    BTreeMap::from([
+        (
+            1,
+            list(
+                Direction::Egress,
+                vec![
+                    Rule { destination_ports: ports(&[(80, 80), (8080, 8090)]), ..tcp() },
+                    Rule { remote: any_of(NET_SET, Some(HOLE_SET)), ..plain.clone() },
+                    Rule { destination_ports: ports(&[(5353, 5353)]), ..udp() },
+                    Rule {
+                        icmp: Some(Icmp { icmp_type: 8, code: None, negated: false }),
+                        ..rule(Action::Allow, Protocol::Is(1))
+                    },
+                ],
+            ),
+        ),
+        (
+            2,
+            list(
+                Direction::Ingress,
+                vec![
+                    Rule { source_ports: ports(&[(1003, 1003)]), ..rule(Action::Deny, Protocol::Is(6)) },
+                    Rule { remote: any_of(PODS_SET, None), ..tcp() },
+                    Rule { family: Some(Family::V4), ..udp() },
+                    Rule { remote: any_of(NET_SET, None), ..rule(Action::Allow, Protocol::Is(132)) },
+                    rule(Action::Allow, Protocol::Is(58)),
+                ],
+            ),
+        ),
+        (3, list(Direction::Ingress, Vec::new())),
+        (
+            4,
+            List {
+                default: Action::Allow,
+                ..list(Direction::Ingress, vec![rule(Action::Deny, Protocol::Is(132))])
+            },
+        ),
+    ])
+}
+
+fn any_of(set: SetId, except: Option<SetId>) -> Vec<Clause> {
+    let of = |set, negated| Clause { sets: vec![set], negated };
+    [of(set, false)].into_iter().chain(except.map(|set| of(set, true))).collect()
+}
+
+fn rule(action: Action, protocol: Protocol) -> Rule {
+    let origin = Arc::new(Origin { tier: "default".into(), policy: "NetworkPolicy test/p".into(), rule: 0 });
+    Rule {
+        action,
+        family: None,
+        protocol,
+        remote: Vec::new(),
+        destination_ports: Vec::new(),
+        not_destination_ports: Vec::new(),
+        source_ports: Vec::new(),
+        not_source_ports: Vec::new(),
+        icmp: None,
+        origin,
+    }
+}
