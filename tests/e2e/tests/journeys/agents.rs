@@ -93,3 +93,40 @@ spec: {podSelector: {matchLabels: {app: server}}, ingress: []}
     test.lab.wait(PATIENCE).expect("wait");
     assert!(!test.probe("pod:default/client", "pod:default/server", briefly).is_connected());
 }
+
+#[test]
+fn a_cluster_leaves_nothing_behind_whichever_of_its_processes_were_killed() {
+    let mut test = TestLab::with(UpOptions {
+        dataplanes: UpOptions::default().dataplanes[..2].to_vec(),
+        ..UpOptions::default()
+    });
+    test.apply(WORLD);
+    test.lab.kill_agent("node1").expect("kill-agent");
+    let record = std::fs::read_to_string(test.lab.paths.process("server-node1")).expect("a record");
+    let record: serde_json::Value = serde_json::from_str(&record).expect("JSON");
+    let kill = std::process::Command::new("kill").args(["-9", &record["pid"].to_string()]).status();
+    assert!(kill.expect("kill").success());
+    let name = test.lab.name.clone();
+    // The guard takes it down and looks for residue; here once more, to be sure that it looked.
+    assert!(!tortie_tests_e2e::residue(&name).is_empty());
+    drop(test);
+    assert_eq!(tortie_tests_e2e::residue(&name), Vec::<String>::new());
+}
+
+#[test]
+fn building_a_cluster_that_was_killed_at_any_moment_leaves_nothing() {
+    for step in 0..8 {
+        let name = tortie_tests_e2e::fresh_name();
+        let mut up = std::process::Command::new(tortie_tests_e2e::binary())
+            .args(["lab", "up", "--nodes", "2", "--name", &name.to_string()])
+            .stdout(std::process::Stdio::null())
+            .stderr(std::process::Stdio::null())
+            .spawn()
+            .expect("running tortie");
+        thread::sleep(Duration::from_millis(30 + 250 * step));
+        up.kill().expect("killing");
+        up.wait().expect("waiting");
+        tortie_lab::down(&name).expect("down");
+        assert_eq!(tortie_tests_e2e::residue(&name), Vec::<String>::new(), "step {step}");
+    }
+}
