@@ -100,6 +100,7 @@ fn open_store(agent: &Agent, global: &Global) -> Result<tortie_store::Store, Fai
     let options = tortie_store::dir::Options {
         node: agent.node.clone(),
         config_file: agent.config.clone(),
+        last_good: Some(global.run_dir.join("store")),
         environment: std::env::vars().collect(),
     };
     tortie_store::dir::open(root, options).map_err(Failure::unreachable)

@@ -30,6 +30,13 @@ pub struct Content {
     pub rejections: Vec<Arc<Rejection>>,
 }
 
+impl Content {
+    /// Whether everything in the file is in force, or at least kept.
+    pub fn is_good(&self) -> bool {
+        self.rejections.iter().all(|rejection| rejection.effect == Effect::NotEnforced)
+    }
+}
+
 struct Reader<'a> {
     path: &'a Path,
     previous: &'a Content,

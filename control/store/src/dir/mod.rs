@@ -8,6 +8,7 @@ pub mod content;
 mod driver;
 mod edit;
 mod files;
+mod last_good;
 mod tree;
 mod watch;
 
@@ -32,6 +33,8 @@ pub struct Options {
     pub node: String,
     /// Further settings, in the form of Calico's `felix.cfg`; they win over the datastore.
     pub config_file: Option<PathBuf>,
+    /// Where copies of good files are kept, so that what a broken file held stays in force over a restart.
+    pub last_good: Option<PathBuf>,
     /// Settings that win over everything: variables called `FELIX_…`; others are ignored.
     pub environment: Vec<(String, String)>,
 }
@@ -76,7 +79,7 @@ pub fn open(root: &Path, options: Options) -> Result<Store, OpenError> {
         wake,
         ends,
         state,
-        tree: tree::Tree::default(),
+        tree: tree::Tree::new(last_good::LastGood::new(options.last_good.as_deref())),
         pending: watch::Seen::default(),
         root: root.clone(),
         config_file: options.config_file,

@@ -4,6 +4,7 @@
 //! Invariant: an object in several files is taken from the one that had it first; the others are reported.
 
 use super::content::{self, Content};
+use super::last_good::LastGood;
 use crate::rejection::{Effect, Origin, Rejection};
 use crate::resource::Key;
 use crate::state::State;
@@ -29,6 +30,7 @@ pub struct Tree {
     faulty: BTreeSet<PathBuf>,
     /// Objects to look at when the batch is closed.
     touched: BTreeSet<Key>,
+    last_good: LastGood,
 }
 
 #[derive(Debug)]
@@ -78,16 +80,41 @@ impl Tree {
         self.files.keys().filter(|path| !found.contains(*path)).cloned().collect()
     }
 
+    /// An empty tree that remembers what was good before.
+    pub fn new(last_good: LastGood) -> Self {
+        Self { last_good, ..Self::default() }
+    }
+
     /// A file is as it was read; one that was not there is gone.
     pub fn apply(&mut self, path: &Path, read: io::Result<Option<Read>>) {
         let empty = Content::default();
-        let previous = self.files.get(path).map_or(&empty, |file| &file.content);
+        let previous = self.files.get(path).map(|file| &file.content);
         let (stamp, content) = match read {
-            Ok(Some(Read { stamp, bytes })) => (stamp, content::read(path, &bytes, previous)),
+            Ok(Some(Read { stamp, modified, bytes })) => {
+                let content = content::read(path, &bytes, previous.unwrap_or(&empty));
+                let content = match previous {
+                    None if !content.is_good() => content::read(path, &bytes, &self.recalled(path)),
+                    _ => content,
+                };
+                if content.is_good() {
+                    self.last_good.keep(path, &bytes, modified);
+                }
+                (stamp, content)
+            }
             Ok(None) => return self.remove(path),
-            Err(error) => (None, content::unreadable(path, &error, previous)),
+            Err(error) => {
+                let recalled = previous.is_none().then(|| self.recalled(path));
+                let previous = previous.or(recalled.as_ref()).unwrap_or(&empty);
+                (None, content::unreadable(path, &error, previous))
+            }
         };
         self.put(path, File { stamp, content });
+    }
+
+    /// What a file gave before this process began.
+    fn recalled(&self, path: &Path) -> Content {
+        let bytes = self.last_good.recall(path);
+        bytes.map(|bytes| content::read(path, &bytes, &Content::default())).unwrap_or_default()
     }
 
     fn put(&mut self, path: &Path, file: File) {
@@ -110,6 +137,7 @@ impl Tree {
     }
 
     fn remove(&mut self, path: &Path) {
+        self.last_good.forget(path);
         let Some(file) = self.files.remove(path) else { return };
         self.faulty.remove(path);
         for key in file.content.entries.into_keys() {
@@ -174,6 +202,7 @@ fn withdraw(claims: &mut BTreeMap<Key, Vec<PathBuf>>, key: &Key, path: &Path) {
 pub struct Read {
     /// `None`: cannot be relied on.
     pub stamp: Option<Stamp>,
+    modified: SystemTime,
     /// Its bytes.
     pub bytes: Vec<u8>,
 }
@@ -189,7 +218,7 @@ pub fn read(path: &Path) -> io::Result<Option<Read>> {
     let stamp = Stamp::of(&metadata);
     let stamp = (!stamp.is_racy()).then_some(stamp);
     match fs::read(path) {
-        Ok(bytes) => Ok(Some(Read { stamp, bytes })),
+        Ok(bytes) => Ok(Some(Read { stamp, modified: metadata.modified()?, bytes })),
         Err(error) if is_absence(&error) => Ok(None),
         Err(error) => Err(error),
     }

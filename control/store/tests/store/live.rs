@@ -236,6 +236,32 @@ fn a_broken_file_that_is_deleted_takes_its_objects_with_it() {
 }
 
 #[test]
+fn what_a_broken_file_held_stays_in_force_over_a_restart() {
+    let (root, memory) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let last_good = Some(memory.path().join("store"));
+    let start = || {
+        let options = dir::Options { last_good: last_good.clone(), ..dir::Options::default() };
+        let mut listener = Listener::new(dir::open(root.path(), options).unwrap());
+        let events = listener.catch_up();
+        (listener, events)
+    };
+    let file = root.path().join("a.yaml");
+    fs::write(&file, format!("{}---\n{}", labelled("a", "one"), labelled("b", "one"))).unwrap();
+    drop(start());
+    fs::write(&file, format!("{}---\nkind: [", labelled("a", "two"))).unwrap();
+    let (mut listener, events) = start();
+    assert_eq!(names(&events)[1..], [is("a"), is("b")]);
+    assert_eq!(rejected(&events)[0].effect, Effect::KeepsLast);
+    let Object::Namespace(a) = changed(&events)[1] else { panic!("{events:?}") };
+    assert_eq!(a.value.as_ref().unwrap().labels["l"], "two", "what can be read is what is there now");
+    fs::remove_file(&file).unwrap();
+    assert_eq!(names(&listener.catch_up()), [gone("a"), gone("b")]);
+    drop(listener);
+    fs::write(&file, "kind: [").unwrap();
+    assert_eq!(names(&start().1).len(), 1, "only the settings: what was deleted is forgotten");
+}
+
+#[test]
 fn a_directory_that_vanishes_leaves_everything_in_force() {
     let mut world = World::new(&[("a.yaml", &namespace("a"))]);
     let aside = world.directory.path().with_extension("aside");
