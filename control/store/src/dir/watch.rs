@@ -198,3 +198,32 @@ pub fn counts(name: &OsStr) -> bool {
         extension.is_some_and(|ext| ["yaml", "yml", "json"].iter().any(|k| ext.eq_ignore_ascii_case(k)));
     known && !is_hidden(name)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn events_that_were_lost_make_everything_suspect() {
+        let root = tempfile::tempdir().unwrap();
+        let mut watcher = Watcher::new(root.path()).unwrap();
+        watcher.walk().unwrap();
+        fs::write(root.path().join("a.yaml"), "").unwrap();
+        let mut event = watcher.inotify.read_events().unwrap().remove(0);
+        event.mask = AddWatchFlags::IN_Q_OVERFLOW;
+        event.name = None;
+        let mut seen = Seen::default();
+        watcher.note(&event, &mut seen);
+        assert!(seen.everything);
+    }
+
+    #[test]
+    fn names_of_editors_copies_do_not_count() {
+        for name in ["a.yaml", "a.yml", "a.json", "A.YAML"] {
+            assert!(counts(OsStr::new(name)), "{name}");
+        }
+        for name in [".a.yaml", "a.yaml~", "a", "yaml", "a.yaml.swp", "#a.yaml#", "a.txt"] {
+            assert!(!counts(OsStr::new(name)), "{name}");
+        }
+    }
+}
