@@ -250,7 +250,6 @@ impl Endpoints {
             (!same).then(|| id.clone())
         };
         for id in self.states.iter().filter_map(gone).collect::<Vec<_>>() {
-            // The slot is free for others only when its record is gone.
             self.states.remove(&id);
         }
         for (id, wanted) in &self.wanted {
@@ -276,6 +275,19 @@ impl Endpoints {
         self.generations.reserve(self.states.len().saturating_mul(4).saturating_add(64));
     }
 
+    /// Records of workloads that are gone are no longer READY before their interfaces carry another's
+    /// programs. A slot is free for others only when the record is gone.
+    fn retire(&mut self) {
+        let used: BTreeSet<u32> = self.states.values().map(|state| u32::from(state.used.slot)).collect();
+        let ready = |(slot, record): (&u32, &Endpoint)| {
+            let retired = Endpoint { flags: record.flags & !endpoint_flags::READY, ..*record };
+            (!used.contains(slot) && retired != *record).then_some((*slot, retired))
+        };
+        for (slot, record) in self.records.actual_entries().filter_map(ready).collect::<Vec<_>>() {
+            self.records.want(slot, Some(record));
+        }
+    }
+
     /// What was in force before the agent started goes on where it fits. Once, after [`Policies::adopt`].
     pub fn adopt(&mut self, kernel: &mut Kernel, policies: &Policies) -> Result<(), TableError> {
         self.read(kernel)?;
@@ -297,6 +309,7 @@ impl Endpoints {
 
     /// Works out what the records should be, from what is in force by now, and writes them.
     pub fn write(&mut self, kernel: &mut Kernel, policies: &Policies, now: Now) -> Written {
+        self.retire();
         for state in self.states.values_mut() {
             state.egress.advance(state.wanted.egress, policies, &mut self.generations);
             state.ingress.advance(state.wanted.ingress, policies, &mut self.generations);
@@ -316,7 +329,11 @@ impl Endpoints {
             };
             let name = &state.wanted.interface;
             let there = state.hooked.as_ref().is_some_and(|(n, i)| n == name && *i == ifindex);
-            if there || state.retry.as_ref().is_some_and(|retry| retry.at > now) {
+            let slot = u32::from(state.used.slot);
+            if there
+                || others_ready(&self.records, ifindex, slot)
+                || state.retry.as_ref().is_some_and(|retry| retry.at > now)
+            {
                 continue;
             }
             match kernel.hooks.attach(name, ifindex, u32::from(state.used.slot)) {
@@ -348,7 +365,10 @@ impl Endpoints {
             self.states.values().map(|state| state.wanted.interface.as_str()).collect();
         for (name, ifindex) in &self.interfaces {
             let ours = name.starts_with(&self.prefix) && !owned.contains(name.as_str());
-            if !ours || self.guarded.get(name) == Some(ifindex) {
+            if !ours
+                || self.guarded.get(name) == Some(ifindex)
+                || others_ready(&self.records, *ifindex, GUARD_SLOT)
+            {
                 continue;
             }
             let before = self.guard_errors.get(name).cloned();
@@ -503,6 +523,13 @@ impl Endpoints {
         saved.free_endpoints = self.slots.free_slots().map(|used| (used.slot, used.incarnation)).collect();
         saved.generation_ceiling = self.generations.ceiling();
     }
+}
+
+/// A record of another slot that is READY, in the kernel, on this interface.
+fn others_ready(records: &DeltaTracker<u32, Endpoint>, ifindex: u32, slot: u32) -> bool {
+    records.actual_entries().any(|(other, record)| {
+        *other != slot && record.ifindex == ifindex && record.flags & endpoint_flags::READY != 0
+    })
 }
 
 fn target(used: Use) -> Target {

@@ -68,6 +68,8 @@ pub struct Policies {
     /// Slots with programs that nothing wants any more.
     leftover: BTreeSet<u32>,
     retired: Vec<ClassId>,
+    /// A program that could not be taken away.
+    clean_retry: Option<Retry>,
     versions: u64,
 }
 
@@ -84,6 +86,7 @@ impl Policies {
             taken: BTreeSet::new(),
             leftover: BTreeSet::new(),
             retired: Vec::new(),
+            clean_retry: None,
             versions: 0,
         }
     }
@@ -403,6 +406,17 @@ impl Policies {
                 self.leftover.insert(installed.slot);
             }
         }
+        if self.clean_retry.as_ref().is_none_or(|retry| retry.at <= now) {
+            written += self.clear_leftover(kernel, named, now);
+        }
+        self.rules.collect();
+        self.recycle(kernel, now);
+        written
+    }
+
+    fn clear_leftover(&mut self, kernel: &mut Kernel, named: &BTreeSet<u32>, now: Now) -> Written {
+        let mut written = Written::default();
+        let mut failure = None;
         for slot in self.leftover.clone().difference(named) {
             match kernel.programs.clear(*slot) {
                 Ok(()) => {
@@ -411,13 +425,13 @@ impl Policies {
                     self.taken.remove(slot);
                 }
                 Err(error) => {
-                    tracing::warn!(slot, %error, "a policy program could not be removed");
                     written.failed += 1;
+                    failure = Some(format!("slot {slot}: {error}"));
                 }
             }
         }
-        self.rules.collect();
-        self.recycle(kernel, now);
+        let before = self.clean_retry.take();
+        self.clean_retry = failure.map(|error| Retry::after(before, error, now));
         written
     }
 
@@ -460,6 +474,7 @@ impl Policies {
                 dirty.push(Dirty::waiting(format!("policy {}", policy_names(wanted))));
             }
         }
+        dirty.extend(self.clean_retry.as_ref().map(|retry| Dirty::failed("unused policy program", retry)));
         dirty.extend(Dirty::of_tracker("class_addr4", &self.tables.addr4));
         dirty.extend(Dirty::of_tracker("class_addr6", &self.tables.addr6));
         dirty.extend(Dirty::of_tracker("class_net4", &self.tables.net4));
@@ -476,7 +491,8 @@ impl Policies {
             self.tables.net4.next_retry(),
             self.tables.net6.next_retry(),
         ];
-        lists.chain(tables.into_iter().flatten()).min()
+        let clean = self.clean_retry.as_ref().map(|retry| retry.at);
+        lists.chain(tables.into_iter().flatten()).chain(clean).min()
     }
 
     /// For the file.
