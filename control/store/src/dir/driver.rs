@@ -165,6 +165,7 @@ impl Driver {
 
     fn fault_below(&self, path: PathBuf, error: &io::Error) -> Rejection {
         let fix = match error.raw_os_error() {
+            None => "move it up; what is in it does not count",
             Some(code) if code == nix::errno::Errno::ENOSPC as i32 => {
                 "raise fs.inotify.max_user_watches; until then it is looked at once a second"
             }

@@ -5,7 +5,7 @@
 
 use super::edit::Edit;
 use super::tree::Stamp;
-use super::watch::counts;
+use super::watch::{MAX_DEPTH, counts};
 use crate::input::{self, DEFAULT_NAMESPACE, Item};
 use crate::rejection::{Effect, Rejection};
 use crate::resource::{Key, Resource};
@@ -100,7 +100,7 @@ impl Directory {
     /// Everything in it now.
     pub fn snapshot(&self) -> Result<Snapshot, DirectoryError> {
         let mut paths = Vec::new();
-        list(&self.root, &mut paths)?;
+        list(&self.root, 0, &mut paths)?;
         let mut snapshot = Snapshot::default();
         let mut cache = self.cache.lock().unwrap_or_else(PoisonError::into_inner);
         let mut fresh = BTreeMap::new();
@@ -156,7 +156,7 @@ impl Snapshot {
     }
 }
 
-fn list(directory: &Path, paths: &mut Vec<PathBuf>) -> Result<(), DirectoryError> {
+fn list(directory: &Path, depth: usize, paths: &mut Vec<PathBuf>) -> Result<(), DirectoryError> {
     let read = |cause| DirectoryError::Read { path: directory.to_owned(), cause };
     let mut entries: Vec<_> =
         fs::read_dir(directory).and_then(|entries| entries.collect::<io::Result<_>>()).map_err(read)?;
@@ -165,7 +165,9 @@ fn list(directory: &Path, paths: &mut Vec<PathBuf>) -> Result<(), DirectoryError
         let name = entry.file_name();
         let is_directory = entry.file_type().map_err(read)?.is_dir();
         if is_directory && !name.as_encoded_bytes().starts_with(b".") {
-            list(&entry.path(), paths)?;
+            if depth < MAX_DEPTH {
+                list(&entry.path(), depth + 1, paths)?;
+            }
         } else if !is_directory && counts(&name) {
             paths.push(entry.path());
         }

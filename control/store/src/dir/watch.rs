@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 /// A file that is written but not closed is read when nothing has happened to it for this long.
 const SETTLE: Duration = Duration::from_secs(1);
 /// Directories nested deeper than this are not looked into.
-const MAX_DEPTH: usize = 32;
+pub(super) const MAX_DEPTH: usize = 32;
 
 /// Watches a directory and everything below.
 pub struct Watcher {
@@ -153,7 +153,9 @@ impl Watcher {
             }
             let (name, path) = (entry.file_name(), entry.path());
             let is_directory = entry.file_type()?.is_dir();
-            if is_directory && depth < MAX_DEPTH {
+            if is_directory && depth >= MAX_DEPTH {
+                found.faults.push((path, io::Error::other("directories are nested too deep")));
+            } else if is_directory {
                 if let Err(error) = self.directory(&path, depth + 1, found, current)
                     && error.kind() != io::ErrorKind::NotFound
                 {

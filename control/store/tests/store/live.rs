@@ -276,6 +276,20 @@ fn a_directory_that_vanishes_leaves_everything_in_force() {
 }
 
 #[test]
+fn directories_that_are_nested_too_deep_are_reported() {
+    let mut world = World::new(&[]);
+    let deep = world.path(&vec!["d"; 33].join("/"));
+    fs::create_dir_all(&deep).unwrap();
+    fs::write(deep.join("a.yaml"), namespace("a")).unwrap();
+    let events = world.listener.catch_up();
+    let expected = format!(
+        "{}: cannot be read or watched: directories are nested too deep; move it up; what is in it does not count",
+        deep.display()
+    );
+    assert_eq!((names(&events), rejected(&events)[0].to_string()), (vec![], expected));
+}
+
+#[test]
 fn lists_are_taken_apart() {
     let mut world = World::new(&[]);
     let item = |name| format!("- {{apiVersion: v1, kind: Namespace, metadata: {{name: {name}}}}}\n");
