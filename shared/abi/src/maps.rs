@@ -105,8 +105,8 @@ maps! {
     BACKEND6 = "backend6", Hash, service::BackendKey => v6::Backend, 262_144, NO_PREALLOC, v 1, Agent;
     FRAGMENT4 = "fragment4", LruHash, v4::FragmentKey => [u8; 4], 4096, 0, v 1, Kernel;
     FRAGMENT6 = "fragment6", LruHash, v6::FragmentKey => [u8; 4], 4096, 0, v 1, Kernel;
-    CLASS_ADDR4 = "class_addr4", Hash, v4::AddressKey => u32, 262_144, NO_PREALLOC, v 1, Agent;
-    CLASS_ADDR6 = "class_addr6", Hash, v6::AddressKey => u32, 262_144, NO_PREALLOC, v 1, Agent;
+    CLASS_ADDR4 = "class_addr4", Hash, v4::AddressKey => u32, 131_072, NO_PREALLOC, v 1, Agent;
+    CLASS_ADDR6 = "class_addr6", Hash, v6::AddressKey => u32, 131_072, NO_PREALLOC, v 1, Agent;
     CLASS_NET4 = "class_net4", LpmTrie, v4::PrefixKey => u32, 65_536, NO_PREALLOC, v 1, Agent;
     CLASS_NET6 = "class_net6", LpmTrie, v6::PrefixKey => u32, 65_536, NO_PREALLOC, v 1, Agent;
     ENDPOINT = "endpoint", Array, u32 => endpoint::Endpoint, ENDPOINT_SLOTS, 0, v 1, Agent;
