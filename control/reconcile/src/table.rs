@@ -4,7 +4,7 @@ use std::fmt;
 
 /// A table that user space fills: a BPF map, or a stand-in with the same manners.
 ///
-/// The contract, checked by [`crate::table_contract`] against every implementation:
+/// The contract, checked by the test kit against every implementation:
 /// - an upsert creates or replaces; a delete of a missing key succeeds;
 /// - one element that fails does not stop its siblings; the failures come back by index;
 /// - a full table refuses new keys with [`TableError::Full`] and still replaces existing ones;
