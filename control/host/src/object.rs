@@ -15,6 +15,7 @@ use aya_obj::{EbpfSectionKind, Function, ProgramSection};
 use std::collections::{BTreeMap, HashSet};
 use std::io;
 use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
+use std::sync::{Mutex, PoisonError};
 
 #[repr(C, align(16))]
 struct Aligned<T: ?Sized>(T);
@@ -258,11 +259,26 @@ impl Prepared {
         Some(self.programs.get(name)?.insns.len() / 8)
     }
 
-    /// Loads every program.
+    /// Loads every program, on every CPU: the verifier takes most of a start's time.
     pub fn load_all(&self) -> Result<BTreeMap<String, Program>, VerifierError> {
-        let load = |(name, program): (&String, &Loadable)| {
-            Ok((name.clone(), Program::load(&self.definition(program))?))
+        let queue: Mutex<Vec<&Loadable>> = Mutex::new(self.programs.values().collect());
+        let work = || {
+            let mut loaded = Vec::new();
+            loop {
+                let next = queue.lock().unwrap_or_else(PoisonError::into_inner).pop();
+                let Some(program) = next else { return loaded };
+                loaded.push((program.name.clone(), Program::load(&self.definition(program))));
+            }
         };
-        self.programs.iter().map(load).collect()
+        let workers = std::thread::available_parallelism().map_or(1, usize::from).min(4);
+        let loaded = std::thread::scope(|scope| {
+            let others: Vec<_> = (1..workers).map(|_| scope.spawn(work)).collect();
+            let mut loaded = work();
+            for other in others {
+                loaded.extend(other.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
+            }
+            loaded
+        });
+        loaded.into_iter().map(|(name, program)| Ok((name, program?))).collect()
     }
 }

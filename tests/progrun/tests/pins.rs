@@ -1,0 +1,318 @@
+//! Links, maps and programs as they outlive the process that made them. Needs root.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering};
+use tortie_abi::maps::{ALL, FLOW4, ROUTE4};
+use tortie_host::bpf::{self, Map, MapDef, Program, ProgramDef, ProgramKind, Run, Update};
+use tortie_host::datapath::{Datapath, STAGES};
+use tortie_host::links::{Attached, Direction, LinkError, Links, Mechanism};
+use tortie_host::maps::{Maps, MapsError, Sizes, pin_name};
+use tortie_host::{bpffs, sweep};
+use tortie_testkit::netns::Netns;
+
+static NEXT: AtomicU32 = AtomicU32::new(0);
+
+/// A directory of a BPF file system that goes when the test ends, also by a panic.
+struct Pins(PathBuf);
+
+impl Pins {
+    fn new() -> Self {
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let dir = PathBuf::from(format!("/sys/fs/bpf/tt-pins-{}-{number}", std::process::id()));
+        bpffs::ensure(&dir).expect("a BPF file system; this needs root");
+        Self(dir)
+    }
+}
+
+impl Drop for Pins {
+    fn drop(&mut self) {
+        std::fs::remove_dir_all(&self.0).expect("pins can be removed");
+    }
+}
+
+/// `r0 = -1; exit`: passes on to the next program. `name` tells programs apart.
+fn passing(name: &str) -> Program {
+    let insns = [[0xb7, 0, 0, 0, 0xff, 0xff, 0xff, 0xff], [0x95, 0, 0, 0, 0, 0, 0, 0]].concat();
+    Program::load(&ProgramDef::new(name, ProgramKind::SchedCls, &insns)).expect("load; this needs root")
+}
+
+fn id(program: &Program) -> u32 {
+    program.info().expect("info").id
+}
+
+fn ifindex(name: &str) -> u32 {
+    nix::net::if_::if_nametoindex(name).expect("the interface")
+}
+
+fn ip(arguments: &str) {
+    let status = Command::new("ip").args(arguments.split(' ')).status().expect("ip");
+    assert!(status.success(), "ip {arguments}");
+}
+
+fn a_link_is_made_kept_replaced_and_removed(mechanism: Mechanism) {
+    let (pins, netns) = (Pins::new(), Netns::new());
+    netns.run(|| {
+        ip("link add tt0 type veth peer name tt1");
+        let links = Links::open(&pins.0, mechanism).expect("links");
+        let index = ifindex("tt0");
+        let (one, two) = (passing("one"), passing("two"));
+        for direction in Direction::ALL {
+            let attach = |program| links.attach("tt0", index, direction, program).expect("attach");
+            let current = || links.current("tt0", index, direction).expect("current");
+            assert_eq!(current(), None);
+            assert_eq!(attach(&one), Attached::Created);
+            assert_eq!(current(), Some(id(&one)));
+            assert_eq!(attach(&one), Attached::Unchanged);
+            assert_eq!(attach(&two), Attached::Replaced);
+            assert_eq!(current(), Some(id(&two)));
+            // Another process, later.
+            let again = Links::open(&pins.0, mechanism).expect("links");
+            assert_eq!(again.attach("tt0", index, direction, &two).expect("attach"), Attached::Unchanged);
+            links.detach("tt0", index, direction).expect("detach");
+            assert_eq!(current(), None);
+            links.detach("tt0", index, direction).expect("twice is no error");
+        }
+    });
+}
+
+#[test]
+fn tcx_links_are_made_kept_replaced_and_removed() {
+    a_link_is_made_kept_replaced_and_removed(Mechanism::Tcx);
+}
+
+#[test]
+fn clsact_filters_are_made_kept_replaced_and_removed() {
+    a_link_is_made_kept_replaced_and_removed(Mechanism::Clsact);
+}
+
+#[test]
+fn a_filter_of_somebody_else_is_left_alone() {
+    let (pins, netns) = (Pins::new(), Netns::new());
+    netns.run(|| {
+        ip("link add tt0 type veth peer name tt1");
+        let theirs = pins.0.join("theirs");
+        bpf::pin(&passing("theirs"), &theirs).expect("pin");
+        let add = format!("filter add dev tt0 ingress prio 7 bpf da object-pinned {}", theirs.display());
+        for arguments in ["qdisc add dev tt0 clsact", &add] {
+            assert!(Command::new("tc").args(arguments.split(' ')).status().expect("tc").success());
+        }
+        let links = Links::open(&pins.0, Mechanism::Clsact).expect("links");
+        let program = passing("ours");
+        links.attach("tt0", ifindex("tt0"), Direction::Ingress, &program).expect("attach");
+        links.detach("tt0", ifindex("tt0"), Direction::Ingress).expect("detach");
+        let shown =
+            Command::new("tc").args(["filter", "show", "dev", "tt0", "ingress"]).output().expect("tc");
+        let shown = String::from_utf8_lossy(&shown.stdout).into_owned();
+        assert!(shown.contains("pref 7") && !shown.contains("tortie"), "{shown}");
+    });
+}
+
+#[test]
+fn links_of_vanished_interfaces_are_found_and_removed() {
+    let (pins, netns) = (Pins::new(), Netns::new());
+    netns.run(|| {
+        ip("link add tt.0 type veth peer name tt1");
+        let links = Links::open(&pins.0, Mechanism::Tcx).expect("links");
+        let (program, index) = (passing("gone"), ifindex("tt.0"));
+        links.attach("tt.0", index, Direction::Egress, &program).expect("attach");
+        assert_eq!(links.list().expect("list")[0].interface, "tt.0");
+        ip("link del tt.0");
+        let error = links.attach("tt.0", index, Direction::Ingress, &program).expect_err("it is gone");
+        assert!(matches!(error, LinkError::Gone(_)), "{error}");
+        assert_eq!(links.list().expect("list")[0].ifindex, 0);
+        assert_eq!(links.remove_stale().expect("remove"), ["tt.0"]);
+        assert!(links.list().expect("list").is_empty());
+        // The name comes back with another interface.
+        ip("link add tt.0 type veth peer name tt1");
+        let attached = links.attach("tt.0", ifindex("tt.0"), Direction::Egress, &program).expect("attach");
+        assert_eq!(attached, Attached::Created);
+    });
+}
+
+#[test]
+fn a_link_that_somebody_took_off_is_put_back() {
+    let (pins, netns) = (Pins::new(), Netns::new());
+    netns.run(|| {
+        ip("link add tt0 type veth peer name tt1");
+        let links = Links::open(&pins.0, Mechanism::Tcx).expect("links");
+        let (program, index) = (passing("ours"), ifindex("tt0"));
+        links.attach("tt0", index, Direction::Ingress, &program).expect("attach");
+        bpf::get_link(&pins.0.join("links/tt0-ingress")).expect("pin").detach().expect("detach");
+        assert_eq!(links.current("tt0", index, Direction::Ingress).expect("current"), None);
+        let attached = links.attach("tt0", index, Direction::Ingress, &program).expect("attach");
+        assert_eq!(attached, Attached::Created);
+        assert_eq!(bpf::tcx_programs(index, bpf::Attach::Ingress).expect("query"), [id(&program)]);
+    });
+}
+
+fn small() -> Sizes {
+    ALL.iter()
+        .filter(|spec| spec.max_entries > 4096 && !["policy", "rule_counter", "event"].contains(&spec.name))
+        .map(|spec| (spec.name, 4096))
+        .collect()
+}
+
+#[test]
+fn maps_are_used_again_when_they_fit() {
+    let pins = Pins::new();
+    let first = Maps::open(&pins.0, &small()).expect("maps");
+    assert_eq!(first.created().len(), ALL.len());
+    let second = Maps::open(&pins.0, &small()).expect("maps");
+    assert!(second.created().is_empty());
+    for spec in ALL {
+        let ids = [&first, &second].map(|maps| maps.get(spec.name).expect("map").info().id);
+        assert_eq!(ids[0], ids[1], "{}", spec.name);
+    }
+}
+
+#[test]
+fn a_resized_map_keeps_its_content_and_one_that_is_too_full_keeps_its_size() {
+    let pins = Pins::new();
+    let maps = Maps::open(&pins.0, &small()).expect("maps");
+    let flows = maps.get("flow4").expect("map");
+    let (key_bytes, value_bytes) = (FLOW4.key_bytes as usize, FLOW4.value_bytes as usize);
+    for number in 0..100u8 {
+        flows.update(&vec![number; key_bytes], &vec![number; value_bytes], Update::Any).expect("update");
+    }
+    let mut larger = small();
+    larger.insert("flow4", 8192);
+    let maps = Maps::open(&pins.0, &larger).expect("maps");
+    assert_eq!(maps.created(), ["flow4"]);
+    let flows = maps.get("flow4").expect("map");
+    assert_eq!(flows.info().max_entries, 8192);
+    let mut value = vec![0; value_bytes];
+    for number in 0..100u8 {
+        assert!(flows.lookup(&vec![number; key_bytes], &mut value).expect("lookup"));
+        assert_eq!(value[0], number);
+    }
+    larger.insert("flow4", 50);
+    let maps = Maps::open(&pins.0, &larger).expect("maps");
+    assert_eq!(maps.kept_size(), [("flow4", 8192)]);
+    assert!(maps.created().is_empty());
+}
+
+#[test]
+fn a_pin_that_is_something_else_is_named_and_not_touched() {
+    let pins = Pins::new();
+    let path = pins.0.join("maps").join(pin_name(&ROUTE4));
+    std::fs::create_dir_all(path.parent().expect("a directory")).expect("directory");
+    let def = MapDef { name: "other", kind: 1, key_bytes: 4, value_bytes: 4, max_entries: 1, flags: 0 };
+    let other = Map::create(&def).expect("map");
+    bpf::pin(&other, &path).expect("pin");
+    let error = Maps::open(&pins.0, &small()).expect_err("another definition");
+    assert!(matches!(error, MapsError::OtherDefinition { .. }), "{error}");
+    assert!(error.to_string().contains(&path.display().to_string()), "{error}");
+    assert_eq!(bpf::get_map(&path).expect("still there").info().id, other.info().id);
+    // A program under a map's name, too.
+    std::fs::remove_file(&path).expect("remove");
+    bpf::pin(&passing("odd"), &path).expect("pin");
+    let error = Maps::open(&pins.0, &small()).expect_err("no map");
+    assert!(matches!(error, MapsError::OtherDefinition { .. }), "{error}");
+}
+
+#[test]
+fn maps_of_other_versions_go_and_strangers_stay() {
+    let pins = Pins::new();
+    Maps::open(&pins.0, &small()).expect("maps");
+    let def = MapDef { name: "old", kind: 1, key_bytes: 4, value_bytes: 4, max_entries: 1, flags: 0 };
+    let old = Map::create(&def).expect("map");
+    for name in ["flow4_v0", "stranger"] {
+        bpf::pin(&old, &pins.0.join("maps").join(name)).expect("pin");
+    }
+    assert_eq!(Maps::remove_outdated(&pins.0).expect("remove"), ["flow4_v0"]);
+    assert!(pins.0.join("maps/stranger").exists() && pins.0.join("maps/flow4_v1").exists());
+}
+
+#[test]
+fn a_directory_elsewhere_is_refused_with_what_to_do() {
+    let error = bpffs::ensure(Path::new("/tmp/not-a-bpf-file-system")).expect_err("not a BPF file system");
+    assert!(error.to_string().contains("mount -t bpf"), "{error}");
+}
+
+#[test]
+fn programs_are_loaded_once_and_found_again() {
+    let pins = Pins::new();
+    let logs = std::env::temp_dir();
+    let maps = Maps::open(&pins.0, &small()).expect("maps");
+    let first = Datapath::open(&pins.0, &maps, &logs).unwrap_or_else(|error| panic!("{error}"));
+    assert!(!first.adopted);
+    let second = Datapath::open(&pins.0, &maps, &logs).expect("again");
+    assert!(second.adopted);
+    assert_eq!(second.fill_stage(&maps).expect("stage"), 0, "nothing is written again");
+    for (name, slot) in STAGES {
+        let mut found = [0; 4];
+        assert!(maps.get("stage").expect("map").lookup(&slot.to_ne_bytes(), &mut found).expect("lookup"));
+        assert_eq!(u32::from_ne_bytes(found), id(first.program(name).expect("program")), "{name}");
+    }
+    // A half-made directory is not taken for a whole one.
+    let dir =
+        std::fs::read_dir(pins.0.join("programs")).expect("dir").next().expect("one").expect("entry").path();
+    std::fs::remove_file(dir.join("complete")).expect("remove");
+    let third = Datapath::open(&pins.0, &maps, &logs).expect("again");
+    assert!(!third.adopted);
+    // Other maps need other programs.
+    std::fs::remove_file(pins.0.join("maps").join(pin_name(&ROUTE4))).expect("remove");
+    let maps = Maps::open(&pins.0, &small()).expect("maps");
+    assert_eq!(maps.created(), ["route4"]);
+    assert!(!Datapath::open(&pins.0, &maps, &logs).expect("again").adopted);
+    assert_eq!(
+        std::fs::read_dir(pins.0.join("programs")).expect("dir").count(),
+        1,
+        "old programs are removed"
+    );
+}
+
+#[test]
+fn a_sweep_walks_every_table() {
+    let pins = Pins::new();
+    let maps = Maps::open(&pins.0, &small()).expect("maps");
+    let datapath = Datapath::open(&pins.0, &maps, &std::env::temp_dir()).expect("programs");
+    let flows = maps.get("flow4").expect("map");
+    for number in 0..200u8 {
+        let (key, value) = (vec![number; FLOW4.key_bytes as usize], vec![0; FLOW4.value_bytes as usize]);
+        flows.update(&key, &value, Update::Any).expect("update");
+    }
+    let report = sweep::once(&datapath, &maps).expect("sweep");
+    assert_eq!(report.families[0].seen, 200);
+    assert_eq!(report.families[1].seen, 0);
+    let gone = report.families[0];
+    assert!(gone.expired + gone.stale + gone.orphaned > 0, "entries of zeroes belong to nobody: {gone:?}");
+}
+
+#[test]
+fn programs_of_both_directions_share_a_program_array() {
+    let (pins, netns) = (Pins::new(), Netns::new());
+    netns.run(|| {
+        ip("link add tt0 type veth peer name tt1");
+        let def = MapDef { name: "stages", kind: 3, key_bytes: 4, value_bytes: 4, max_entries: 1, flags: 0 };
+        let array = Map::create(&def).expect("array");
+        let target = passing("target");
+        array.set_fd(0, std::os::fd::AsFd::as_fd(&target)).expect("slot");
+        let links = Links::open(&pins.0, Mechanism::Tcx).expect("links");
+        for direction in Direction::ALL {
+            let caller = calling(&array);
+            links.attach("tt0", ifindex("tt0"), direction, &caller).expect("attach");
+            let mut out = [0; 64];
+            let result = caller.run(&mut Run::once(&[0; 64], &mut out)).expect("run");
+            assert_eq!(result.code, u32::MAX, "the tail call was taken");
+        }
+    });
+}
+
+/// `r2 = array; r3 = 0; call tail_call; r0 = 2; exit`
+fn calling(array: &Map) -> Program {
+    let fd = std::os::fd::AsRawFd::as_raw_fd(&std::os::fd::AsFd::as_fd(array));
+    let mut load = [0x18, 0x12, 0, 0, 0, 0, 0, 0];
+    load[4..].copy_from_slice(&fd.to_le_bytes());
+    let insns = [
+        load,
+        [0; 8],
+        [0xb7, 3, 0, 0, 0, 0, 0, 0],
+        [0x85, 0, 0, 0, 12, 0, 0, 0],
+        [0xb7, 0, 0, 0, 2, 0, 0, 0],
+        [0x95, 0, 0, 0, 0, 0, 0, 0],
+    ]
+    .concat();
+    Program::load(&ProgramDef::new("caller", ProgramKind::SchedCls, &insns)).expect("load")
+}
