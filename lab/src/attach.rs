@@ -12,6 +12,7 @@ use std::io::Write as _;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::process::Stdio;
+use std::time::Instant;
 
 use anyhow::Context as _;
 use ipnet::IpNet;
@@ -76,6 +77,7 @@ impl Lab {
             uid,
             addresses: Vec::new(),
             host_network,
+            add_micros: None,
         };
         let file = self.attachment_file(namespace, name);
         files::write_json(&file, &attachment)?;
@@ -86,7 +88,12 @@ impl Lab {
             plain::sandbox(&attachment.netns)?;
             match node.dataplane {
                 Dataplane::Plain => plain::attach(self, node, &attachment)?,
-                Dataplane::Bpf => addresses(&self.cni("ADD", node, &attachment)?)?,
+                Dataplane::Bpf => {
+                    let started = Instant::now();
+                    let result = self.cni("ADD", node, &attachment)?;
+                    attachment.add_micros = u64::try_from(started.elapsed().as_micros()).ok();
+                    addresses(&result)?
+                }
             }
         };
         files::write_json(&file, &attachment)?;

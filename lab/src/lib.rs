@@ -33,6 +33,7 @@ mod underlay;
 mod world;
 
 pub use apply::{Applied, Change};
+pub use cluster::rfc3339;
 pub use endpoint::Endpoint;
 pub use error::{Error, Result};
 pub use lab::{Lab, UpOptions, Where};

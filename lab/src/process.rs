@@ -23,7 +23,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Result, silent};
 use crate::files;
-use crate::netns::on_thread;
+use crate::netns::{on_thread, run_in};
 
 /// Where a command runs.
 #[derive(Debug, Clone)]
@@ -49,6 +49,11 @@ pub struct Record {
 }
 
 impl Place {
+    /// Runs `work` in this network namespace, on a thread of its own: a socket made there stays there.
+    pub fn run<T: Send>(&self, work: impl FnOnce() -> anyhow::Result<T> + Send) -> Result<T> {
+        run_in(&self.netns, work)
+    }
+
     /// Starts `argv` here. /sys shows this network namespace, as a real machine's would.
     pub fn spawn(&self, argv: &[OsString], stdio: [Stdio; 3]) -> Result<Child> {
         let namespace =

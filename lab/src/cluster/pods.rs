@@ -39,6 +39,9 @@ pub struct Attachment {
     pub addresses: Vec<IpAddr>,
     /// Whether it shares the node's network.
     pub host_network: bool,
+    /// How long the plugin took to attach it, from starting it to its end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub add_micros: Option<u64>,
 }
 
 /// Puts a pod on a node. `turn` counts the pods that had no preference.
@@ -211,6 +214,7 @@ mod tests {
             container_id: "c".into(),
             addresses: vec!["10.244.2.2".parse().unwrap()],
             host_network: false,
+            add_micros: None,
         };
         let ready = |pod: &Object, attached: &[Attachment]| {
             let mut world = World::default();
