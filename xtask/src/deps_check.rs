@@ -23,7 +23,7 @@ const ROOMS: [(&str, Uses); 21] = [
     ("tortie-intent", Uses::Only(&["tortie-model", "tortie-policy"])),
     ("tortie-calc", Uses::Only(&["tortie-model", "tortie-policy", "tortie-intent"])),
     ("tortie-reconcile", Uses::Only(&["tortie-intent", "tortie-policy", "tortie-abi"])),
-    ("tortie-host", Uses::Only(&["tortie-reconcile", "tortie-policy", "tortie-abi"])),
+    ("tortie-host", Uses::Only(&["tortie-reconcile", "tortie-policy", "tortie-abi", "tortie-wire"])),
     ("tortie-observe", Uses::Only(&["tortie-abi"])),
     ("tortie-testkit", Uses::Only(&["tortie-wire", "tortie-abi", "tortie-model", "tortie-reconcile"])),
     (

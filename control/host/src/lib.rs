@@ -18,6 +18,7 @@ pub mod lock;
 pub mod maps;
 pub mod netlink;
 pub mod object;
+pub mod packet_bench;
 pub mod policy;
 pub mod policy_bench;
 pub mod programs;

@@ -101,8 +101,8 @@ maps! {
     ROUTE6 = "route6", LpmTrie, v6::PrefixKey => route::Route, 262_144, NO_PREALLOC, v 1, Agent;
     FRONTEND4 = "frontend4", Hash, v4::FrontendKey => service::Frontend, 65_536, NO_PREALLOC, v 1, Agent;
     FRONTEND6 = "frontend6", Hash, v6::FrontendKey => service::Frontend, 65_536, NO_PREALLOC, v 1, Agent;
-    BACKEND4 = "backend4", Hash, service::BackendKey => v4::Backend, 262_144, NO_PREALLOC, v 1, Agent;
-    BACKEND6 = "backend6", Hash, service::BackendKey => v6::Backend, 262_144, NO_PREALLOC, v 1, Agent;
+    BACKEND4 = "backend4", Hash, service::BackendKey => v4::Backend, 131_072, NO_PREALLOC, v 1, Agent;
+    BACKEND6 = "backend6", Hash, service::BackendKey => v6::Backend, 131_072, NO_PREALLOC, v 1, Agent;
     FRAGMENT4 = "fragment4", LruHash, v4::FragmentKey => [u8; 4], 4096, 0, v 1, Kernel;
     FRAGMENT6 = "fragment6", LruHash, v6::FragmentKey => [u8; 4], 4096, 0, v 1, Kernel;
     CLASS_ADDR4 = "class_addr4", Hash, v4::AddressKey => u32, 131_072, NO_PREALLOC, v 1, Agent;
