@@ -101,7 +101,11 @@ pub fn run(drops: Drops, global: &Global) -> Outcome {
     let answer = Answered { items, counters: counted, lost_events };
     match (drops.follow, global.output) {
         // Lines of one form only: what comes afterwards is one object a line.
-        (true, Format::Json | Format::Yaml) => {}
+        (true, Format::Json | Format::Yaml) => {
+            for row in &answer.items {
+                output::write(&line(row, global.output)?)?;
+            }
+        }
         _ => output::print(global.output, &answer, |wide| answer.text(wide, told.is_ok()))?,
     }
     if let Err(error) = told {
@@ -151,22 +155,26 @@ fn follow(drops: &Drops, global: &Global, since: u64, pods: &Pods) -> Outcome {
     let question = json!({"verb": "drops", "follow": true, "since": since});
     let lost =
         |error: &io::Error| Failure::unreachable(anyhow::anyhow!(ask::unreachable(&global.run_dir, error)));
-    for line in ask::stream(&global.run_dir, &question).map_err(|e| lost(&e))? {
-        let Some(row) = dropped(&line.map_err(|e| lost(&e))?, pods) else { continue };
+    for told in ask::stream(&global.run_dir, &question).map_err(|e| lost(&e))? {
+        let Some(row) = dropped(&told.map_err(|e| lost(&e))?, pods) else { continue };
         if !drops.wants(&row.interface, &row.reason) {
             continue;
         }
-        let text = match global.output {
-            Format::Table | Format::Wide => one_line(&row),
-            Format::Json => serde_json::to_string(&row).map_err(anyhow::Error::from)?,
-            Format::Yaml => format!("---\n{}", serde_saphyr::to_string(&row).map_err(anyhow::Error::from)?),
-        };
-        match writeln!(io::stdout().lock(), "{}", text.trim_end()) {
+        match writeln!(io::stdout().lock(), "{}", line(&row, global.output)?) {
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(Answer::Yes),
             other => other?,
         }
     }
     Err(Failure::unreachable(anyhow::anyhow!("the agent has ended; the data plane works on")))
+}
+
+/// One drop in a stream of them.
+fn line(row: &Dropped, format: Format) -> anyhow::Result<String> {
+    Ok(match format {
+        Format::Table | Format::Wide => one_line(row),
+        Format::Json => serde_json::to_string(row)?,
+        Format::Yaml => format!("---\n{}", serde_saphyr::to_string(row)?.trim_end()),
+    })
 }
 
 impl Answered {

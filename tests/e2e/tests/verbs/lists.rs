@@ -1,0 +1,80 @@
+//! Lists of what is in the kernel: with names, and without the agent.
+
+use serde_json::Value;
+use tortie_tests_e2e::TestLab;
+
+use crate::{answer, denied, items, verb, world};
+
+fn with<'v>(rows: &'v [Value], field: &str, value: &str) -> Vec<&'v Value> {
+    rows.iter().filter(|row| row[field] == value).collect()
+}
+
+fn pod_address(test: &TestLab, name: &str) -> String {
+    let (pod, _) = answer(test, &["get", "pod", name]);
+    pod["status"]["podIP"].as_str().expect("an address").to_owned()
+}
+
+#[test]
+fn lists_show_what_is_in_force_by_name_also_when_the_agent_is_dead() {
+    let test = world();
+    let far = pod_address(&test, "far");
+    for _ in 0..8 {
+        assert!(
+            test.probe("pod:default/client", "svc:default/server", |p| p.port = Some(8000)).is_connected()
+        );
+    }
+    denied(&test);
+    test.lab.kill_agent("node1").expect("kill-agent");
+
+    let endpoints = items(&test, &["endpoints", "list"]);
+    let near = with(&endpoints, "name", "near")[0];
+    assert_eq!(
+        (endpoints.len(), &near["node"], &near["ready"]),
+        (2, &"node1".into(), &true.into()),
+        "{near}"
+    );
+    assert_eq!(near["addresses"].as_array().expect("addresses").len(), 2, "{near}");
+    assert!(near["programs"]["toWorkload"]["id"].is_number(), "{near}");
+
+    let routes = items(&test, &["routes", "list", "--kind", "remote-pod"]);
+    assert!(!routes.is_empty() && routes.iter().all(|route| route["node"] == "node2"), "{routes:?}");
+
+    let services = items(&test, &["services", "show", "default/server"]);
+    let backends = services[0]["endpoints"].as_array().expect("endpoints");
+    assert_eq!((&services[0]["port"], &services[0]["type"]), (&"web".into(), &"ClusterIP".into()));
+    let there = backends.iter().find(|backend| backend["address"] == far.as_str()).expect("far");
+    assert_eq!(
+        (&there["port"], &there["node"], &there["local"]),
+        (&80.into(), &"node2".into(), &false.into())
+    );
+
+    let policy = items(&test, &["policy", "list", "--endpoint", "default/near", "--direction", "ingress"]);
+    assert_eq!(policy[0]["policy"], "NetworkPolicy default/server", "{policy:?}");
+    assert!(policy[0]["packets"].as_u64().expect("packets") > 0, "{policy:?}");
+
+    let flows = items(&test, &["conntrack", "list", "--service", "default/server"]);
+    let flow = flows.first().expect("a flow through the Service");
+    assert_eq!((&flow["protocol"], &flow["server"]["port"]), (&"TCP".into(), &8000.into()), "{flow}");
+    assert_eq!(flow["backend"]["port"], 80, "{flow}");
+
+    let counters = items(&test, &["counters", "list", "--reason", "policy-ingress"]);
+    assert!(counters[0]["packets"].as_u64().expect("packets") > 0, "{counters:?}");
+    assert!(!counters[0]["interface"].as_str().expect("interface").is_empty(), "{counters:?}");
+}
+
+#[test]
+fn what_is_not_there_is_a_no_and_says_where_to_look() {
+    let test = world();
+    for list in ["endpoints", "routes", "services", "policy", "conntrack", "counters"] {
+        let output = verb(&test, &[list, "show", "default/nobody"]);
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{list}: {said}");
+        assert!(said.contains(&format!("tortie {list} list")), "{said}");
+        let output = verb(&test, &["--bpffs", "/sys/fs/bpf/nowhere", list, "list"]);
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(3), "{list}: {said}");
+        assert!(said.contains("tortie agent"), "{said}");
+    }
+    let (list, code) = answer(&test, &["endpoints", "list", "-n", "elsewhere"]);
+    assert_eq!((list["items"].as_array().map(Vec::len), code), (Some(0), 0));
+}
