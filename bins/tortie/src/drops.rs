@@ -281,7 +281,7 @@ pub fn total(bpffs: &Path) -> Option<Total> {
 impl Total {
     fn of(by_reason: BTreeMap<String, u64>) -> Self {
         let mut reasons: Vec<_> = by_reason.into_iter().filter(|(_, packets)| *packets > 0).collect();
-        reasons.sort_by(|a, b| b.1.cmp(&a.1));
+        reasons.sort_by_key(|(_, packets)| std::cmp::Reverse(*packets));
         Self { packets: reasons.iter().map(|(_, packets)| packets).sum(), reasons }
     }
 

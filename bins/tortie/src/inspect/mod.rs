@@ -135,7 +135,7 @@ pub fn conntrack(query: Query<ConntrackFilter>, global: &Global) -> Outcome {
             finish(global, rows, conntrack_table)
         }
         Query::Show { name } => {
-            rows.retain(|r| r.service.as_deref() == Some(&name) || ends_of(r).iter().any(|e| *e == name));
+            rows.retain(|r| r.service.as_deref() == Some(&name) || ends_of(r).contains(&name));
             finish_show(global, "conntrack", &name, rows, conntrack_table)
         }
     }

@@ -10,6 +10,9 @@ use tortie_host::maps::pin_name;
 use tortie_observe::Snapshot;
 use zerocopy::FromBytes;
 
+/// Key and value, as the kernel has them.
+type Element = (Vec<u8>, Vec<u8>);
+
 /// Elements read with one system call.
 const BATCH: usize = 4096;
 
@@ -68,7 +71,7 @@ impl Reader<'_> {
         })
     }
 
-    fn raw(&self, spec: &MapSpec) -> Result<Vec<(Vec<u8>, Vec<u8>)>, Failure> {
+    fn raw(&self, spec: &MapSpec) -> Result<Vec<Element>, Failure> {
         let map = self.open(spec)?;
         entries(&map).map_err(|e| Failure::not_allowed(anyhow::anyhow!("reading map {}: {e}", spec.name)))
     }
@@ -108,7 +111,7 @@ pub fn count(map: &Map) -> io::Result<usize> {
 }
 
 /// Every element of a map, batch by batch.
-fn entries(map: &Map) -> io::Result<Vec<(Vec<u8>, Vec<u8>)>> {
+fn entries(map: &Map) -> io::Result<Vec<Element>> {
     let (key, value) = (map.info().key_bytes as usize, map.value_stride());
     let mut batch = BATCH.min(map.info().max_entries as usize).max(1);
     let mut found = Vec::new();
