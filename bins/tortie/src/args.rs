@@ -98,18 +98,24 @@ fn as_verb(argv: Vec<OsString>, called_by_runtime: bool) -> Vec<OsString> {
 
 /// Logs go to stderr; an agent's journal is its stderr too.
 pub fn start_logging(global: &Global) {
-    let default = match global.verbose {
-        0 => "warn,tortie=info",
-        1 => "info,tortie=debug",
-        _ => "debug",
-    };
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default));
+    let filter =
+        EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default_filter(global.verbose)));
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal())
         .with_target(false)
         .init();
+}
+
+/// What is logged when RUST_LOG says nothing. A kernel newer than the netlink crate tells it more about every
+/// interface than it knows, which it warns of each time and which changes nothing.
+fn default_filter(verbose: u8) -> &'static str {
+    match verbose {
+        0 => "warn,netlink_packet_route=error,tortie=info",
+        1 => "info,netlink_packet_route=error,tortie=debug",
+        _ => "debug",
+    }
 }
 
 #[cfg(test)]

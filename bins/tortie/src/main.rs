@@ -9,6 +9,7 @@
 mod agent;
 mod args;
 mod ask;
+mod bench;
 mod check;
 mod drops;
 mod exit;

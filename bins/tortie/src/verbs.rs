@@ -8,6 +8,7 @@ use clap::Subcommand;
 
 use crate::agent;
 use crate::args::Global;
+use crate::bench;
 use crate::check;
 use crate::drops;
 use crate::exit::{Answer, Outcome};
@@ -47,6 +48,9 @@ pub enum Verb {
     Drops(drops::Drops),
     /// Is this kernel and node fit? Every feature: needed by what, found or not, what happens without.
     Check,
+    /// The measurements, each figure beside its target.
+    #[command(subcommand)]
+    Bench(bench::Bench),
     #[command(flatten)]
     Resources(Resources),
     /// The CNI plugin: called by container runtimes, with the environment and standard input of CNI.
@@ -67,6 +71,7 @@ pub fn run(verb: Verb, global: &Global) -> Outcome {
         Verb::Status => status::run(global),
         Verb::Drops(drops) => drops::run(drops, global),
         Verb::Check => check::run(global),
+        Verb::Bench(bench) => bench::run(bench, global),
         Verb::Resources(verb) => resources::run(verb, global),
         // It has answered on stdout already, errors too.
         Verb::Cni => Ok(if tortie::cni::main() { Answer::Yes } else { Answer::No }),

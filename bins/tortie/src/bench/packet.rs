@@ -34,7 +34,9 @@ pub fn items() -> Result<Vec<Item>, Failure> {
     }
     items.push(item(&figures.start_millis, "ms", Some(START_MILLIS)));
     items.push(exact("idle-kernel-memory", None, "bytes", figures.idle_bytes as f64, IDLE_BYTES));
-    for ((family, bytes), target) in ["ipv4", "ipv6"].into_iter().zip(figures.flow_pair_bytes).zip(FLOW_PAIR_BYTES) {
+    for ((family, bytes), target) in
+        ["ipv4", "ipv6"].into_iter().zip(figures.flow_pair_bytes).zip(FLOW_PAIR_BYTES)
+    {
         items.push(exact("flow-pair-bytes", Some(family), "bytes", bytes as f64, target));
     }
     Ok(items)
@@ -47,7 +49,13 @@ fn item(figure: &Figure, unit: &'static str, target: Option<f64>) -> Item {
 }
 
 /// A figure that does not vary.
-fn exact(name: &'static str, family: Option<&'static str>, unit: &'static str, value: f64, target: f64) -> Item {
+fn exact(
+    name: &'static str,
+    family: Option<&'static str>,
+    unit: &'static str,
+    value: f64,
+    target: f64,
+) -> Item {
     Item {
         name,
         family,

@@ -1,0 +1,148 @@
+//! `bench`: the measurements, each beside its target.
+//!
+//! Owns: which measurements there are and how figures are shown. Does not: measure.
+//! Invariant: what was measured is printed, whether it meets its target or not; the exit code says which.
+
+mod laboratory;
+mod machine;
+mod packet;
+mod stream;
+
+use crate::args::Global;
+use crate::exit::{Answer, Failure, Outcome};
+use crate::output;
+use anyhow::anyhow;
+use clap::{Args, Subcommand};
+use machine::Machine;
+use serde::Serialize;
+use std::fmt::Write as _;
+use std::io::IsTerminal as _;
+use std::time::SystemTime;
+
+/// What is measured.
+#[derive(Debug, Subcommand)]
+pub enum Bench {
+    /// What packets, changes and memory cost: the programs by themselves, and agents in a laboratory.
+    ///
+    /// A figure is the median of its measurements, with the fastest and the slowest as low and high. Where the
+    /// target is a 99th percentile (policy-change, cni-add), the figure is that, low is the median and high the
+    /// slowest. Of several agents' memory the figure is the largest.
+    Packet(Packet),
+}
+
+/// Flags of `bench packet`.
+#[derive(Debug, Args)]
+pub struct Packet {
+    /// Only these figures: names as they are printed, or beginnings of them.
+    #[arg(long, value_delimiter = ',', value_name = "NAME")]
+    only: Vec<String>,
+    /// How often the policy is changed in the laboratory.
+    #[arg(long, default_value_t = 200, value_name = "N", value_parser = clap::value_parser!(u32).range(2..))]
+    changes: u32,
+    /// How many pods are attached in the laboratory.
+    #[arg(long, default_value_t = 50, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=200))]
+    adds: u32,
+}
+
+impl Packet {
+    /// Whether a figure is asked for.
+    fn wants(&self, name: &str) -> bool {
+        self.only.is_empty() || self.only.iter().any(|wanted| name.starts_with(wanted.as_str()))
+    }
+
+    /// Measures what is asked for.
+    fn items(&self) -> Result<Vec<Item>, Failure> {
+        let mut items = Vec::new();
+        // What the programs cost is measured together.
+        if self.only.is_empty() || self.only.iter().any(|wanted| !laboratory::is_asked_for_by(wanted)) {
+            items.extend(packet::items()?);
+        }
+        if laboratory::NAMES.iter().any(|name| self.wants(name)) {
+            items.extend(laboratory::items(self)?);
+        }
+        items.retain(|item| self.wants(item.name));
+        if items.is_empty() {
+            return Err(Failure::bad_input(anyhow!(
+                "--only {}: there is no such figure",
+                self.only.join(",")
+            )));
+        }
+        Ok(items)
+    }
+}
+
+/// One figure.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Item {
+    name: &'static str,
+    /// `ipv4`, `ipv6`; absent: both.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    family: Option<&'static str>,
+    unit: &'static str,
+    value: f64,
+    low: f64,
+    high: f64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    target: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    floor: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    met: Option<bool>,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Report {
+    items: Vec<Item>,
+    machine: Machine,
+    date: String,
+    command: &'static str,
+}
+
+/// Runs a measurement and prints it. The answer is no when a target is missed.
+pub fn run(bench: Bench, global: &Global) -> Outcome {
+    let (items, command) = match bench {
+        Bench::Packet(packet) => (packet.items()?, "tortie bench packet"),
+    };
+    let report =
+        Report { items, machine: Machine::read(), date: tortie_lab::rfc3339(SystemTime::now()), command };
+    output::print(global.output, &report, |_| table(&report))?;
+    let missed = report.items.iter().any(|item| item.met == Some(false));
+    Ok(if missed { Answer::No } else { Answer::Yes })
+}
+
+/// What is happening now, for who watches.
+fn progress(what: &str) {
+    if std::io::stderr().is_terminal() {
+        eprintln!("{what} …");
+    }
+}
+
+fn table(report: &Report) -> String {
+    let mut text = format!(
+        "{:<28}{:<6}{:>12}{:>24}{:>12}{:>10}\n",
+        "WHAT", "", "FIGURE", "LOW - HIGH", "AT MOST", "FLOOR"
+    );
+    for item in &report.items {
+        let value = format!("{} {}", number(item.value), item.unit);
+        let range = format!("{} - {}", number(item.low), number(item.high));
+        let target = item.target.map(number).unwrap_or_default();
+        let floor = item.floor.map(number).unwrap_or_default();
+        let met = match item.met {
+            Some(true) => "  met",
+            Some(false) => "  MISSED",
+            None => "",
+        };
+        let family = item.family.unwrap_or_default();
+        // Writing into a string does not fail.
+        let _ =
+            writeln!(text, "{:<28}{family:<6}{value:>12}{range:>24}{target:>12}{floor:>10}{met}", item.name);
+    }
+    let _ = write!(text, "\n{}", report.machine);
+    text
+}
+
+fn number(value: f64) -> String {
+    if value.abs() < 10.0 && value.fract() != 0.0 { format!("{value:.1}") } else { format!("{value:.0}") }
+}
