@@ -142,7 +142,7 @@ impl Lab {
     fn attempt(&self, machine: &str, attempts: Vec<Attempt>) -> Result<Vec<ProbeResult>> {
         let slowest = attempts.iter().map(|attempt| attempt.timeout_millis).max().unwrap_or_default();
         // Attempts beyond what a server makes at once wait for others.
-        let rounds = 1 + attempts.len() as u64 / 512;
+        let rounds = 1 + attempts.len() as u64 / 256;
         let patience = Duration::from_millis(slowest.saturating_mul(rounds)) + Duration::from_secs(10);
         Ok(self.ask_server(machine, &Request::Probe { attempts }, patience)?.results)
     }

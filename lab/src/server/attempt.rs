@@ -21,15 +21,19 @@ use super::sctp;
 use super::talk::{Opening, exchange, line, pattern, read_greeting};
 use crate::proto::{Attempt, Greeting, ProbeResult, Protocol, Verdict};
 
-/// Makes the attempt.
+/// Makes the attempt. The time-out begins when its socket is there: many attempts wait for theirs.
 pub async fn make(factory: &Factory, attempt: &Attempt) -> ProbeResult {
     let limit = Duration::from_millis(attempt.timeout_millis);
+    let socket = match open(factory, attempt).await {
+        Ok(socket) => socket,
+        Err(error) => return failed(&error),
+    };
     let work = async {
         match attempt.protocol {
-            Protocol::Tcp => tcp(factory, attempt).await,
-            Protocol::Udp => udp(factory, attempt).await,
-            Protocol::Icmp => icmp(factory, attempt).await,
-            Protocol::Sctp => sctp::ask(factory, attempt).await,
+            Protocol::Tcp => tcp(socket, attempt).await,
+            Protocol::Udp => udp(socket, attempt).await,
+            Protocol::Icmp => icmp(socket, attempt).await,
+            Protocol::Sctp => sctp::ask(socket, attempt).await,
         }
     };
     match timeout(limit, work).await {
@@ -39,9 +43,26 @@ pub async fn make(factory: &Factory, attempt: &Attempt) -> ProbeResult {
     }
 }
 
-/// A socket in the attempt's namespace, bound to its source port if it names one.
-async fn socket(factory: &Factory, attempt: &Attempt, kind: Type, wire: Option<Wire>) -> Result<Socket> {
-    let (to, source) = (attempt.to, attempt.source_port);
+async fn open(factory: &Factory, attempt: &Attempt) -> Result<Socket> {
+    let icmp = if attempt.to.is_ipv4() { Wire::ICMPV4 } else { Wire::ICMPV6 };
+    let (kind, wire, bound) = match attempt.protocol {
+        Protocol::Tcp => (Type::STREAM, None, true),
+        Protocol::Udp => (Type::DGRAM, None, true),
+        Protocol::Icmp => (Type::DGRAM, Some(icmp), false),
+        Protocol::Sctp => (Type::from(nix::libc::SOCK_RAW), Some(Wire::from(nix::libc::IPPROTO_SCTP)), false),
+    };
+    socket(factory, attempt, kind, wire, bound).await
+}
+
+/// A socket in the attempt's namespace, bound to its source port if it names one and has ports.
+async fn socket(
+    factory: &Factory,
+    attempt: &Attempt,
+    kind: Type,
+    wire: Option<Wire>,
+    has_ports: bool,
+) -> Result<Socket> {
+    let (to, source) = (attempt.to, attempt.source_port.filter(|_| has_ports));
     let make = move || {
         let socket =
             Socket::new(Domain::for_address(SocketAddr::new(to, 0)), kind.nonblocking().cloexec(), wire)?;
@@ -67,7 +88,10 @@ fn told_of_errors(socket: Socket, attempt: &Attempt) -> Result<UdpSocket> {
 
 /// Opens the connection of an attempt.
 pub async fn connect(factory: &Factory, attempt: &Attempt) -> Result<TcpStream> {
-    let socket = socket(factory, attempt, Type::STREAM, None).await?;
+    start(open(factory, attempt).await?, attempt).await
+}
+
+async fn start(socket: Socket, attempt: &Attempt) -> Result<TcpStream> {
     let watched = socket.try_clone()?;
     let connecting = TcpSocket::from_std_stream(socket.into()).connect(peer(attempt));
     tokio::pin!(connecting);
@@ -89,9 +113,9 @@ pub async fn connect(factory: &Factory, attempt: &Attempt) -> Result<TcpStream> 
 /// kernel is still in `connect` is noted on the socket but wakes nobody up.
 const SOFT_ERRORS: Duration = Duration::from_millis(50);
 
-async fn tcp(factory: &Factory, attempt: &Attempt) -> Result<ProbeResult> {
+async fn tcp(socket: Socket, attempt: &Attempt) -> Result<ProbeResult> {
     let started = Instant::now();
-    let mut stream = connect(factory, attempt).await?;
+    let mut stream = start(socket, attempt).await?;
     let connected = started.elapsed();
     let server_address = stream.peer_addr()?;
     let (reader, mut writer) = stream.split();
@@ -102,9 +126,9 @@ async fn tcp(factory: &Factory, attempt: &Attempt) -> Result<ProbeResult> {
     Ok(answered(greeting, server_address, connected))
 }
 
-async fn udp(factory: &Factory, attempt: &Attempt) -> Result<ProbeResult> {
+async fn udp(socket: Socket, attempt: &Attempt) -> Result<ProbeResult> {
     let started = Instant::now();
-    let socket = told_of_errors(socket(factory, attempt, Type::DGRAM, None).await?, attempt)?;
+    let socket = told_of_errors(socket, attempt)?;
     socket.connect(peer(attempt)).await?;
     let server_address = socket.peer_addr()?;
     let mut question = line(&Opening::Probe { bytes: attempt.bytes })?;
@@ -123,12 +147,10 @@ async fn udp(factory: &Factory, attempt: &Attempt) -> Result<ProbeResult> {
 }
 
 /// An echo through the kernel's own ICMP sockets: it fills in identifier and checksum.
-async fn icmp(factory: &Factory, attempt: &Attempt) -> Result<ProbeResult> {
-    let (wire, request, reply) =
-        if attempt.to.is_ipv4() { (Wire::ICMPV4, 8, 0) } else { (Wire::ICMPV6, 128, 129) };
-    let unbound = Attempt { source_port: None, ..attempt.clone() };
+async fn icmp(socket: Socket, attempt: &Attempt) -> Result<ProbeResult> {
+    let (request, reply) = if attempt.to.is_ipv4() { (8, 0) } else { (128, 129) };
     let started = Instant::now();
-    let socket = told_of_errors(socket(factory, &unbound, Type::DGRAM, Some(wire)).await?, attempt)?;
+    let socket = told_of_errors(socket, attempt)?;
     socket.connect(SocketAddr::new(attempt.to, 0)).await?;
     let mut echo = vec![request, 0, 0, 0, 0, 0, 0, 1];
     echo.extend(pattern(0, attempt.bytes.clamp(32, 65_000)));

@@ -29,8 +29,9 @@ use self::serve::Serving;
 use self::stream::Streams;
 use crate::proto::{Answer, Request};
 
-/// More attempts than this wait for others to end; each holds a few descriptors.
-const ATTEMPTS_AT_ONCE: usize = 1024;
+/// More attempts than this wait for others to end, so that their time-outs measure the network and not this
+/// process.
+const ATTEMPTS_AT_ONCE: usize = 256;
 
 #[derive(Debug)]
 struct Server {

@@ -69,11 +69,10 @@ async fn answer(socket: UdpSocket, who: Arc<Served>, port: u16) {
     }
 }
 
-/// Sends INIT and waits for the answer.
-pub async fn ask(factory: &Factory, attempt: &Attempt) -> Result<ProbeResult> {
+/// Sends INIT over a raw socket and waits for the answer.
+pub async fn ask(socket: Socket, attempt: &Attempt) -> Result<ProbeResult> {
     let started = Instant::now();
-    let domain = if attempt.to.is_ipv4() { Domain::IPV4 } else { Domain::IPV6 };
-    let socket = UdpSocket::from_std(factory.make(&attempt.netns, move || raw(domain)).await?)?;
+    let socket = UdpSocket::from_std(socket.into())?;
     socket.connect(SocketAddr::new(attempt.to, 0)).await?;
     let random =
         std::hash::BuildHasher::hash_one(&std::collections::hash_map::RandomState::new(), attempt.port);

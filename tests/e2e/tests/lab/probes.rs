@@ -102,7 +102,11 @@ fn refusal_silence_and_a_missing_way_are_told_apart() {
 #[test]
 fn a_thousand_probes_that_all_time_out_take_less_than_ten_seconds() {
     let test = world();
-    let probe = Probe { port: Some(80), ..Probe::new(endpoint("pod:default/a"), endpoint("10.240.0.77")) };
+    let silent =
+        ["exec", "--node", "node1", "--", "ip", "-n", &test.lab.name.machine("router"), "route", "add"];
+    let silent = [&silent[..], &["blackhole", "198.18.0.0/15"]].concat();
+    assert!(tortie_lab(&test.lab.name, &silent).status.success());
+    let probe = Probe { port: Some(80), ..Probe::new(endpoint("pod:default/a"), endpoint("198.18.0.1")) };
     let started = Instant::now();
     let results = test.lab.matrix(&vec![probe; 1000]).expect("matrix");
     let took = started.elapsed();
@@ -174,4 +178,23 @@ fn a_conversation_reports_what_it_lost_and_how_long_it_was_silent() {
     let after = test.lab.stream_stop("s").expect("stop");
     assert_eq!((after.lost, after.disordered, after.ended.as_deref()), (0, 0, Some("stopped")), "{after:?}");
     assert!(after.received > silent.received && after.longest_pause_micros > 300_000, "{after:?}");
+}
+
+#[test]
+fn what_a_person_types_at_a_pod_is_answered() {
+    let test = world();
+    let ask = |line: &str| {
+        let script = format!("exec 3<>/dev/tcp/10.244.2.2/80; printf '{line}' >&3; timeout 2 cat <&3");
+        let output = tortie_lab(&test.lab.name, &["exec", "--client", "c1", "--", "bash", "-c", &script]);
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    };
+    let page = ask("GET / HTTP/1.1\\r\\nHost: pod\\r\\n\\r\\n");
+    assert!(page.starts_with("HTTP/1.1 200 OK\r\n") && page.contains("\"server\":\"default/b\""), "{page}");
+    for line in ["", "hello\\n"] {
+        let text = ask(line);
+        assert!(
+            text.contains("\"server\":\"default/b\"") && text.contains("\"clientSeen\":\"192.0.2.10:"),
+            "{text}"
+        );
+    }
 }
