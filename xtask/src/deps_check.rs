@@ -22,9 +22,12 @@ const ROOMS: [(&str, Uses); 21] = [
     ("tortie-store", Uses::Only(&["tortie-model"])),
     ("tortie-intent", Uses::Only(&["tortie-model", "tortie-policy"])),
     ("tortie-calc", Uses::Only(&["tortie-model", "tortie-policy", "tortie-intent"])),
-    ("tortie-reconcile", Uses::Only(&["tortie-intent", "tortie-policy", "tortie-abi"])),
+    (
+        "tortie-reconcile",
+        Uses::Only(&["tortie-intent", "tortie-policy", "tortie-abi", "tortie-model", "tortie-wire"]),
+    ),
     ("tortie-host", Uses::Only(&["tortie-reconcile", "tortie-policy", "tortie-abi", "tortie-wire"])),
-    ("tortie-observe", Uses::Only(&["tortie-abi"])),
+    ("tortie-observe", Uses::Only(&["tortie-abi", "tortie-wire", "tortie-datapath"])),
     ("tortie-testkit", Uses::Only(&["tortie-wire", "tortie-abi", "tortie-model", "tortie-reconcile"])),
     (
         "tortie-lab",
