@@ -11,6 +11,7 @@
 pub mod family;
 pub mod hook;
 pub mod kernel;
+mod seeded;
 pub mod stage;
 pub mod state;
 pub mod tuple;

@@ -4,6 +4,7 @@
 //! field, and tests poison it first. Only integers and wire values, so that any bytes are a valid value.
 
 use crate::family::{Family, FlowEntry};
+use crate::seeded;
 use crate::tuple::Tuple;
 use tortie_abi::flow::FlowCore;
 use tortie_abi::{Hook, Target, Tick};
@@ -62,7 +63,7 @@ pub mod answer {
 }
 
 /// Where a flow stands while both ends' policies are asked, one after the other. Each is followed by the
-/// number after it ([`crate::hook::known`]).
+/// number after it (`hook/known.rs`).
 pub mod phase {
     /// A known flow that policy need not be asked about.
     pub const CURRENT: u8 = 0;
@@ -188,7 +189,9 @@ impl<F: Family> State<F> {
         self.rule = 0;
         self.mtu_bytes = 0;
         self.answer_source = F::UNSPECIFIED;
-        self.flow_flags = 0;
+        if !seeded::STALE_FIELD {
+            self.flow_flags = 0;
+        }
         self.hook = hook as u16;
         self.reason = 0;
         self.other_port = Be16::ZERO;

@@ -20,7 +20,7 @@ use tortie_wire::{Be16, Mac};
 use zerocopy::FromZeros;
 
 /// Entries of each main flow table: few, so that it is full now and then.
-pub const FLOW_ENTRIES: u32 = 32;
+pub const FLOW_ENTRIES: u32 = 8;
 /// Slots of pods that exist from the start.
 pub const PODS: [u32; 4] = [1, 2, 3, 4];
 /// A slot that nothing is in.

@@ -18,7 +18,7 @@ const SESSION: usize = 80;
 const PACKETS: u64 = 20_000;
 /// A seeded bug has to show within so many packets.
 const PACKETS_FOR_A_BUG: u64 = 100_000;
-/// The features `seed-bug-N` of the packet logic.
+/// Bugs of `packet/datapath/src/seeded.rs`.
 const BUGS: u32 = 9;
 
 fn number(variable: &str, default: u64) -> u64 {
@@ -145,7 +145,7 @@ fn native_and_kernel_agree_on_the_corpus_and_on_generated_packets() {
 fn every_seeded_bug_is_found() {
     namespace().run(|| {
         for bug in 1..=BUGS {
-            let mut kernel = load(&format!("test-io,seed-bug-{bug}"));
+            let mut kernel = load(&format!("seed-bug-{bug}"));
             let report = generated(&mut kernel, PACKETS_FOR_A_BUG, 1)
                 .unwrap_or_else(|error| panic!("bug {bug}: {error}"));
             let (script, difference) = report

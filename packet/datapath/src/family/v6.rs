@@ -2,6 +2,7 @@
 
 use super::{Family, FlowEntry, V6};
 use crate::kernel::Packet;
+use crate::seeded;
 use crate::state::{Parsed, fragment};
 use crate::tuple::Tuple;
 use crate::verdict::Step;
@@ -224,7 +225,8 @@ impl Family for V6 {
     fn decrement_ttl<K: Packet>(k: &K, offset: u32) -> Option<()> {
         let at = offset.wrapping_add(Ip6Header::HOP_LIMIT_OFFSET as u32);
         let hops: u8 = k.load(at)?;
-        k.store(at, hops.wrapping_sub(1))
+        let less = if seeded::HOP_LIMIT_KEPT { 0 } else { 1 };
+        k.store(at, hops.wrapping_sub(less))
     }
 
     #[inline(always)]

@@ -2,6 +2,7 @@
 
 use crate::family::{Family, FlowEntry};
 use crate::kernel::{Flows, Topology};
+use crate::seeded;
 use crate::stage::flow::{self, Table};
 use crate::stage::nat;
 use tortie_abi::Tick;
@@ -65,6 +66,7 @@ fn judge<F: Family, K: Flows<F> + Topology<F>>(
     };
     match partner_seen {
         Some(seen) if now.since(seen) > limit => Fate::Expired,
+        Some(_) if seeded::SWEPT_EARLY => Fate::Expired,
         Some(_) => Fate::Keep,
         None if now.since(core.created) > ORPHAN_TICKS => Fate::Orphaned,
         None => Fate::Keep,

