@@ -98,11 +98,20 @@ fn generated(kernel: &mut Kernel, packets: u64, first_seed: u64) -> Result<Repor
     Ok(report)
 }
 
+/// Keeps a script where `TORTIE_DIFF_SAVE` says, ready for the corpus.
+fn save(name: &str, script: &Script) {
+    if let Some(dir) = env::var_os("TORTIE_DIFF_SAVE") {
+        let path = Path::new(&dir).join(format!("{name}.txt"));
+        fs::write(&path, script.to_string()).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    }
+}
+
 /// The shortest form of a difference, ready for the corpus.
 fn tell(kernel: &mut Kernel, script: &Script, difference: &Difference) -> String {
     let shortest = shrink(kernel, script, difference).unwrap_or_else(|error| panic!("shrinking: {error}"));
     let again = run(kernel, &shortest).unwrap_or_else(|error| panic!("{error}"));
     let difference = again.unwrap_or_else(|| difference.clone());
+    save("difference", &shortest);
     format!("{difference}\n\nsave this below tests/progrun/corpus to keep it:\n{shortest}")
 }
 
@@ -153,6 +162,7 @@ fn every_seeded_bug_is_found() {
                 .unwrap_or_else(|| panic!("bug {bug}: not found in {} packets", report.packets));
             let shortest =
                 shrink(&mut kernel, &script, &difference).unwrap_or_else(|error| panic!("{error}"));
+            save(&format!("seeded-bug-{bug}"), &shortest);
             println!(
                 "bug {bug}: found after {} packets ({}), shown by {} steps",
                 report.packets,
