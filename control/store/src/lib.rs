@@ -16,6 +16,7 @@ pub mod label_selector;
 pub mod rejection;
 pub mod resource;
 pub mod settings;
+mod spelling;
 mod state;
 pub mod stream;
 pub mod strict;

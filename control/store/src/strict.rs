@@ -4,6 +4,7 @@
 //! Invariant: every unknown field of the value is reported, wherever it is.
 
 use crate::fault::{Fault, Wrong};
+pub use crate::spelling::closest;
 use serde::de::value::StrDeserializer;
 use serde::de::{
     DeserializeOwned, DeserializeSeed, Deserializer, Error as _, MapAccess, SeqAccess, Unexpected, Visitor,
@@ -114,9 +115,13 @@ fn in_words(expected: &str) -> String {
         "a boolean" => "true or false".into(),
         "i8" | "i16" | "i32" | "i64" | "u8" | "u16" | "u32" | "u64" | "usize" => "a whole number".into(),
         "a sequence" => "a list".into(),
-        "IntOrString" => "a number or text".into(),
+        "IntOrString" | "Quantity" => "a number or text".into(),
+        "Time" | "MicroTime" => "a time such as 2026-01-31T12:00:00Z".into(),
         "a map" => "fields, each as name: value".into(),
-        other if other.starts_with("struct ") => "fields, each as name: value".into(),
+        // The names of types.
+        other if other.starts_with("struct ") || other.starts_with(|c: char| c.is_ascii_uppercase()) => {
+            "fields, each as name: value".into()
+        }
         other => other.into(),
     }
 }
@@ -240,53 +245,5 @@ impl<'de> MapAccess<'de> for Entries<'_, 'de> {
             None => Path::Key(&self.at.path, name),
         };
         seed.deserialize(Reader { value, path, unknown: self.at.unknown })
-    }
-}
-
-/// The word that looks most like `name`, if one does.
-pub fn closest<'w>(name: &str, words: &[&'w str]) -> Option<&'w str> {
-    let limit = 1 + name.chars().count() / 4;
-    let scored = words.iter().map(|word| (distance(name, word), *word));
-    scored.filter(|(d, _)| *d <= limit).min_by_key(|(d, _)| *d).map(|(_, word)| word)
-}
-
-/// Edits between two words, two neighbours that changed places counting as one; a different case is half an
-/// edit, rounded down.
-fn distance(a: &str, b: &str) -> usize {
-    let (a, b): (Vec<char>, Vec<char>) = (a.chars().collect(), b.chars().collect());
-    let get = |row: &[usize], at: usize| row.get(at).copied().unwrap_or(usize::MAX / 2);
-    let mut before_last: Vec<usize> = Vec::new();
-    let mut last: Vec<usize> = (0..=b.len()).map(|n| 2 * n).collect();
-    for (i, x) in a.iter().enumerate() {
-        let mut row = vec![2 * (i + 1)];
-        for (j, y) in b.iter().enumerate() {
-            let change = match () {
-                () if x == y => 0,
-                () if x.eq_ignore_ascii_case(y) => 1,
-                () => 2,
-            };
-            let mut best = (get(&last, j) + change).min(get(&last, j + 1) + 2).min(get(&row, j) + 2);
-            let before = (i.checked_sub(1).and_then(|n| a.get(n)), j.checked_sub(1).and_then(|n| b.get(n)));
-            if before == (Some(y), Some(x)) {
-                best = best.min(get(&before_last, j.wrapping_sub(1)) + 2);
-            }
-            row.push(best);
-        }
-        before_last = std::mem::replace(&mut last, row);
-    }
-    last.last().copied().unwrap_or_default() / 2
-}
-
-#[cfg(test)]
-mod tests {
-    use super::closest;
-
-    #[test]
-    fn the_closest_word_is_one_that_somebody_could_have_meant() {
-        let words = ["pods", "pros", "podSelector", "namespaceSelector", "ports"];
-        assert_eq!(closest("pdos", &words), Some("pods"));
-        assert_eq!(closest("podselector", &words), Some("podSelector"));
-        assert_eq!(closest("prts", &words), Some("pros"), "the first of two that are as close");
-        assert_eq!(closest("zebra", &words), None);
     }
 }

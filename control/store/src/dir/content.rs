@@ -41,11 +41,13 @@ struct Reader<'a> {
     path: &'a Path,
     previous: &'a Content,
     content: Content,
+    /// Objects met so far, refused ones too, and their lines.
+    met: BTreeMap<Key, u64>,
 }
 
 /// Reads a file's bytes, after `previous`. Reading the same bytes again changes nothing.
 pub fn read(path: &Path, bytes: &[u8], previous: &Content) -> Content {
-    let mut reader = Reader { path, previous, content: Content::default() };
+    let mut reader = Reader::new(path, previous);
     let mut unnamed = Vec::new();
     for Item { line, document: _, member: _, resource } in input::read(bytes, DEFAULT_NAMESPACE) {
         match resource {
@@ -61,16 +63,21 @@ pub fn unreadable(path: &Path, error: &std::io::Error, previous: &Content) -> Co
     let problem = format!("cannot be read: {error}");
     let fix = "let the agent's user read it, or remove it".into();
     let fault = Fault { field: String::new(), problem, fix };
-    Reader { path, previous, content: Content::default() }.finish(vec![(0, fault)])
+    Reader::new(path, previous).finish(vec![(0, fault)])
 }
 
-impl Reader<'_> {
+impl<'a> Reader<'a> {
+    fn new(path: &'a Path, previous: &'a Content) -> Self {
+        Self { path, previous, content: Content::default(), met: BTreeMap::new() }
+    }
+
     fn resource(&mut self, line: u64, resource: &Resource) {
-        if let Some(first) = self.content.entries.get(&resource.key) {
-            let problem = format!("is already in this file, at line {}", first.line);
+        if let Some(first) = self.met.get(&resource.key) {
+            let problem = format!("is already in this file, at line {first}");
             let fault = Fault { field: String::new(), problem, fix: "keep one of them".into() };
             return self.reject(line, Some(resource), fault, Effect::KeepsLast);
         }
+        self.met.insert(resource.key.clone(), line);
         match wire::read(resource) {
             Ok(reading) => {
                 for note in reading.notes {

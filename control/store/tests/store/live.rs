@@ -212,6 +212,15 @@ fn an_object_twice_in_one_file_is_the_first() {
 }
 
 #[test]
+fn the_first_of_two_in_one_file_counts_even_if_it_is_refused() {
+    let text = format!("{}---\n{}", labelled("x", "{}"), labelled("x", "second"));
+    let mut world = World::new(&[]);
+    world.write("a.yaml", &text);
+    let events = world.listener.catch_up();
+    assert_eq!((names(&events), rejected(&events).len()), (vec![], 2));
+}
+
+#[test]
 fn a_broken_document_disturbs_no_other() {
     let two = format!("{}---\n{}", labelled("a", "one"), labelled("b", "one"));
     let mut world = World::new(&[("two.yaml", &two)]);

@@ -226,6 +226,10 @@ fn network_policies() {
                 "spec.ingress[0].ports[0].port: found a list, expected a number or text; write a number or text",
             ),
             (
+                "ingress: [{from: [{podSelector: web}]}]",
+                "spec.ingress[0].from[0].podSelector: found text \"web\", expected fields, each as name: value; write fields, each as name: value",
+            ),
+            (
                 "ingress: {}",
                 "spec.ingress: found fields, expected a list; write a list, each item after '- '",
             ),
