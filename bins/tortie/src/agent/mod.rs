@@ -66,7 +66,10 @@ pub fn run(agent: Agent, global: &Global) -> Outcome {
         sweep: Duration::from_secs(agent.sweep_seconds.max(1)),
     };
     std::fs::create_dir_all(&options.run_dir).map_err(|e| {
-        Failure::not_allowed(anyhow::anyhow!("run directory {}: {e}", options.run_dir.display()))
+        Failure::not_allowed(anyhow::anyhow!(
+            "run directory {}: {e}; run the agent as root, or give another directory with --run-dir",
+            options.run_dir.display()
+        ))
     })?;
     tortie_host::bpffs::ensure(&options.bpffs).map_err(Failure::not_allowed)?;
     let _lock =
