@@ -1,0 +1,11 @@
+//! A whole cluster against what is wrong: packets, files, processes, moments. Needs root.
+
+mod faults;
+mod frames;
+mod half_open;
+mod malformed;
+mod matrix;
+mod pods;
+mod refusals;
+mod revocation;
+mod verbs;

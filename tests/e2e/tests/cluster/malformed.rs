@@ -1,0 +1,126 @@
+//! Packets that no honest pod sends: each is dropped, and counted under its own reason.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use tortie_lab::Lab;
+use tortie_testkit::packet::{Extension, PacketBuilder, SRC_MAC, router_advertisement};
+use tortie_wire::tcp::TcpFlags;
+
+use crate::frames;
+use crate::verbs::{cluster, items, status};
+
+const WORLD: &str = "
+apiVersion: v1
+kind: Pod
+metadata: {name: rogue}
+spec: {nodeName: node1, containers: [{name: c, image: any}]}
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: server}
+spec: {nodeName: node2, containers: [{name: c, image: any, ports: [{containerPort: 80}]}]}
+";
+
+struct Ends {
+    own4: Ipv4Addr,
+    own6: Ipv6Addr,
+    to4: Ipv4Addr,
+    to6: Ipv6Addr,
+}
+
+fn ends(lab: &Lab) -> Ends {
+    let both = |pod: &str| {
+        let all = lab.attachment("default", pod).expect("attached").addresses;
+        match all.as_slice() {
+            [IpAddr::V4(four), IpAddr::V6(six)] | [IpAddr::V6(six), IpAddr::V4(four)] => (*four, *six),
+            other => panic!("{pod}: {other:?}"),
+        }
+    };
+    let ((own4, own6), (to4, to6)) = (both("rogue"), both("server"));
+    Ends { own4, own6, to4, to6 }
+}
+
+/// The reason, and a frame that must be dropped for it.
+fn wrong_frames(ends: &Ends) -> Vec<(&'static str, Vec<u8>)> {
+    let four = || PacketBuilder::ipv4(ends.own4, ends.to4);
+    let six = || PacketBuilder::ipv6(ends.own6, ends.to6);
+    let syn = |packet: PacketBuilder| packet.tcp(4000, 80).flags(TcpFlags::SYN);
+    let ethertype = |mut frame: Vec<u8>, kind: [u8; 2]| {
+        frame[12..14].copy_from_slice(&kind);
+        frame
+    };
+    let foreign4 = Ipv4Addr::new(10, 244, 1, 77);
+    let foreign6: Ipv6Addr = "fd00:244:1::77".parse().expect("an address");
+    vec![
+        ("unknown-ethertype", ethertype(syn(four()).build(), [0x12, 0x34])),
+        ("vlan-tag", syn(four().vlan(7)).build()),
+        ("ip-truncated", syn(four()).patch_ip(2, &[0x05, 0xdc]).build()),
+        ("ip-truncated", syn(six()).patch_ip(4, &[0x05, 0xdc]).build()),
+        ("ip-version", syn(four()).patch_ip(0, &[0x65]).build()),
+        ("ip-version", syn(six()).patch_ip(0, &[0x40]).build()),
+        ("ip-header-length", syn(four()).patch_ip(0, &[0x44]).build()),
+        (
+            "extension-headers",
+            (0..40).fold(six(), |packet, _| packet.extension(Extension::Destination(0))).tcp(1, 2).build(),
+        ),
+        ("transport-truncated", four().udp(4000, 53).patch_transport(4, &[0, 4]).build()),
+        ("transport-truncated", six().udp(4000, 53).patch_transport(4, &[0, 4]).build()),
+        ("transport-truncated", syn(four()).patch_transport(12, &[0xf0]).build()),
+        ("tcp-flags", four().tcp(4000, 80).flags(TcpFlags(0x03)).build()),
+        ("tcp-flags", six().tcp(4000, 80).flags(TcpFlags(0x00)).build()),
+        ("martian", syn(PacketBuilder::ipv4(Ipv4Addr::LOCALHOST, ends.to4)).build()),
+        ("martian", syn(PacketBuilder::ipv4(Ipv4Addr::new(224, 0, 0, 9), ends.to4)).build()),
+        ("martian", syn(PacketBuilder::ipv6(Ipv6Addr::LOCALHOST, ends.to6)).build()),
+        ("fragment-without-first", four().udp(4000, 53).payload(&[0; 64]).fragment(512, false).id(9).build()),
+        ("source-spoofed", syn(PacketBuilder::ipv4(foreign4, ends.to4)).build()),
+        ("source-spoofed", syn(PacketBuilder::ipv4(ends.to4, ends.own4)).build()),
+        ("source-spoofed", syn(PacketBuilder::ipv6(foreign6, ends.to6)).build()),
+        ("source-spoofed", syn(PacketBuilder::ipv6(ends.to6, ends.own6)).build()),
+        ("router-impersonation", router_advertisement(SRC_MAC, "fe80::1".parse().expect("an address"))),
+        ("no-flow", four().tcp(4001, 80).flags(TcpFlags::ACK).build()),
+        ("no-flow", six().tcp(4001, 80).flags(TcpFlags::ACK).build()),
+        (
+            "icmp-unrelated",
+            four().port_unreachable(&PacketBuilder::ipv4(ends.to4, ends.own4).udp(7, 8).build_ip()).build(),
+        ),
+        ("ttl-exceeded", syn(four().ttl(1)).build()),
+        ("ttl-exceeded", syn(six().ttl(1)).build()),
+    ]
+}
+
+/// Packets dropped at the rogue pod's interface, by reason.
+fn counted(lab: &Lab) -> BTreeMap<String, u64> {
+    let mut found = BTreeMap::new();
+    for item in items(lab, "node1", &["counters", "list"]) {
+        if item["hook"] == "from-workload" {
+            let reason = item["reason"].as_str().expect("a reason").to_owned();
+            *found.entry(reason).or_default() += item["packets"].as_u64().expect("packets");
+        }
+    }
+    found
+}
+
+#[test]
+fn every_malformed_or_spoofed_packet_of_a_pod_is_counted_under_its_own_reason() {
+    let test = cluster(2, WORLD);
+    let ends = ends(&test.lab);
+    let mut wrong = Vec::new();
+    for (number, (reason, frame)) in wrong_frames(&ends).into_iter().enumerate() {
+        let before = counted(&test.lab);
+        frames::send(&test.lab, ("default", "rogue"), &vec![frame; 5]);
+        let after = counted(&test.lab);
+        let more: BTreeMap<&str, u64> = after
+            .iter()
+            .map(|(name, count)| (name.as_str(), count - before.get(name).unwrap_or(&0)))
+            .filter(|(_, count)| *count > 0)
+            .collect();
+        if more != BTreeMap::from([(reason, 5)]) {
+            wrong.push(format!("frame {number} should give 5 × {reason}: {more:?}"));
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+    let reached = test.probe("pod:default/rogue", "pod:default/server", |_| {});
+    assert!(reached.is_connected(), "what is right still passes: {reached:?}");
+    assert_eq!(status(&test.lab, "node1").0, Some(0));
+}
