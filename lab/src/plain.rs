@@ -75,7 +75,9 @@ pub fn attach(lab: &Lab, node: &Node, pod: &Attachment) -> Result<Vec<IpAddr>> {
             }
         }
     }
-    host.run(&lab.name.machine(&node.name))?;
+    let machine = lab.name.machine(&node.name);
+    // The `ip` of a command that was killed may have been at work until now: what it left is in the way once.
+    host.run(&machine).or_else(|_| detach(lab, node, pod).and_then(|()| host.run(&machine)))?;
     inside.run(&pod.netns)?;
     Ok(addresses)
 }
