@@ -54,6 +54,11 @@ impl Driver {
             }
             let Some(asked) = self.asked() else { return };
             self.look(!asked.is_empty());
+            if !asked.is_empty()
+                && let Err(error) = self.settle()
+            {
+                tracing::error!(%error, "waiting for changes of the store");
+            }
             if !self.say() {
                 return;
             }
@@ -62,6 +67,16 @@ impl Driver {
                 let _ = answer.send(self.state.revision());
             }
         }
+    }
+
+    /// Whoever asked is answered when nothing seen so far is left to be read: loading one file may have
+    /// shown that another was closed meanwhile.
+    fn settle(&mut self) -> io::Result<()> {
+        while self.pending != Seen::default() {
+            self.wait()?;
+            self.look(false);
+        }
+        Ok(())
     }
 
     fn wait(&mut self) -> io::Result<()> {
