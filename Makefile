@@ -1,6 +1,6 @@
 # `make` alone prints what there is. Everything installs what is missing first (scripts/bootstrap.sh).
 .DEFAULT_GOAL := help
-.PHONY: help bootstrap build demo test lint bench fuzz clean
+.PHONY: help bootstrap kubernetes build demo test lint bench fuzz clean
 
 CARGO ?= cargo
 XTASK = $(CARGO) run --profile checked --package xtask --
@@ -14,10 +14,14 @@ help:
 	@echo 'make bench      packet costs beside their targets (root)'
 	@echo 'make fuzz       every fuzz target for a minute; FUZZ_SECONDS=N for longer'
 	@echo 'make bootstrap  only install what is missing'
+	@echo 'make kubernetes API server, controller manager, kubectl and etcd, built from their Go modules if missing'
 	@echo 'make clean      remove what was built here; tools in ~/.cache/tortie stay'
 
 bootstrap:
 	@scripts/bootstrap.sh
+
+kubernetes:
+	@scripts/kubernetes.sh
 
 build: bootstrap
 	$(CARGO) build --release --package tortie

@@ -10,16 +10,10 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 # shellcheck source=scripts/tools.env
 . scripts/tools.env
 
-cache=${TORTIE_CACHE:-${XDG_CACHE_HOME:-${HOME:?set HOME, XDG_CACHE_HOME or TORTIE_CACHE: tools need a place}/.cache}/tortie}
-minimum_rust=$(sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml)
+# shellcheck source=scripts/install.bash
+. scripts/install.bash
 
-say() { printf 'bootstrap: %s\n' "$*" >&2; }
-fail() {
-    say "$1"
-    shift
-    for line in "$@"; do printf '    %s\n' "$line" >&2; done
-    exit 4
-}
+minimum_rust=$(sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml)
 
 # --- The Rust toolchain: ours to check, not to install ---------------------------------------------------
 
@@ -67,28 +61,9 @@ missing_packages() {
     [ -x /usr/lib/cni/host-local ] || [ -x /opt/cni/bin/host-local ] || echo containernetworking-plugins
 }
 
-install_packages() {
-    local packages=("$@") as_root=()
-    command -v apt-get >/dev/null || fail "these Debian packages, or what your system calls them, are missing:" \
-        "${packages[*]}" "There is no apt here: install them, then run this again."
-    if [ "$(id -u)" != 0 ]; then
-        sudo -n true 2>/dev/null || fail "may not install packages without root. Run this, then try again:" \
-            "sudo apt-get update && sudo apt-get install ${packages[*]}"
-        as_root=(sudo -n)
-    fi
-    as_root+=(env DEBIAN_FRONTEND=noninteractive)
-    say "installing ${packages[*]}"
-    "${as_root[@]}" apt-get -q -o Acquire::Retries=3 update >&2 ||
-        say "apt-get update had errors; going on with the package lists there are"
-    for package in "${packages[@]}"; do
-        apt-cache show "$package" >/dev/null 2>&1 || fail "apt knows no package $package." \
-            "On Debian 12 it comes from the security suite; the line in /etc/apt/sources.list is" \
-            "deb http://deb.debian.org/debian-security bookworm-security main" \
-            "Elsewhere: rustup component add rust-src, and LLVM $LLVM_VERSION with its headers."
-    done
-    "${as_root[@]}" apt-get -q -y -o DPkg::Lock::Timeout=300 install --no-install-recommends "${packages[@]}" \
-        </dev/null >&2 || fail "apt-get could not install ${packages[*]}; its message is above."
-}
+package_advice=("On Debian 12 it comes from the security suite; the line in /etc/apt/sources.list is"
+    "deb http://deb.debian.org/debian-security bookworm-security main"
+    "Elsewhere: rustup component add rust-src, and LLVM $LLVM_VERSION with its headers.")
 
 # --- Tools we build --------------------------------------------------------------------------------------
 

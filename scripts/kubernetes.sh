@@ -1,0 +1,119 @@
+#!/usr/bin/env bash
+# Finds or builds the components of a real Kubernetes, and prints where each of them is, one path a line.
+#
+#   scripts/kubernetes.sh [COMPONENT …]        default: what `tortie lab up --store kube` uses
+#   scripts/kubernetes.sh --list               every component it can build
+#
+# A component is looked for in KUBEBUILDER_ASSETS, then on the path, and else built, once, from the Go modules
+# in tests/kubernetes/components into ${TORTIE_CACHE:-${XDG_CACHE_HOME:-~/.cache}/tortie}/kubernetes-VERSION/bin.
+# With TORTIE_KUBERNETES=pinned only what was built here counts. Four components cold: five minutes on two cores.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+# shellcheck source=scripts/tools.env
+. scripts/tools.env
+# shellcheck source=scripts/install.bash
+. scripts/install.bash
+
+modules=$PWD/tests/kubernetes/components
+bin=$cache/kubernetes-$KUBERNETES_VERSION/bin
+default=(etcd kube-apiserver kube-controller-manager kubectl)
+
+# --- What there is to build: NAME MODULE HOW, where HOW is how go makes $work/NAME ------------------------
+
+# Without these the components call themselves v0.0.0-master, and specs that depend on a version misjudge it.
+version=k8s.io/component-base/version
+stamp="-s -w -X $version.gitVersion=v$KUBERNETES_VERSION -X $version.gitMajor=${KUBERNETES_VERSION%%.*}"
+stamp+=" -X $version.gitMinor=$(cut -d. -f2 <<<"$KUBERNETES_VERSION") -X $version.gitTreeState=clean"
+
+# Prints the module of a component, and nothing for one that is not known.
+module_of() {
+    case $1 in
+    kube-apiserver | kube-controller-manager | kube-scheduler | kube-proxy | kubelet | kubectl) echo kubernetes ;;
+    etcd) echo etcd ;;
+    esac
+}
+
+components=("${default[@]}" kube-scheduler kube-proxy kubelet)
+
+# compile COMPONENT OUTPUT: in the module's directory.
+compile() {
+    case $1 in
+    etcd) go build -trimpath -ldflags "-s -w" -o "$2" go.etcd.io/etcd/server/v3 ;;
+    *) go build -trimpath -ldflags "$stamp" -o "$2" "k8s.io/kubernetes/cmd/$1" ;;
+    esac
+}
+
+# --- The Go toolchain ------------------------------------------------------------------------------------
+
+go_version() { go env GOVERSION 2>/dev/null | sed 's/^go\([0-9]*\.[0-9]*\).*/\1/'; }
+at_least() { [ "$(printf '%s\n%s\n' "$1" "$2" | sort -V | head -n1)" = "$1" ]; }
+
+# Go 1.21 and later fetch a newer toolchain by themselves, as a module, when they are allowed to.
+check_go() {
+    local found
+    package_advice=("See https://go.dev/doc/install")
+    command -v go >/dev/null || install_packages golang-go
+    found=$(go_version)
+    at_least "$GO_VERSION" "${found:-0}" && return
+    at_least 1.21 "${found:-0}" || fail "needs Go $GO_VERSION or newer to build Kubernetes; found: ${found:-none}." \
+        "On Debian 12: apt-get install -t bookworm-backports golang-go; else see https://go.dev/doc/install." \
+        "Or point KUBEBUILDER_ASSETS at a directory with ${default[*]}."
+    say "Go $found fetches Go $GO_VERSION for itself"
+    export GOTOOLCHAIN=go$GO_VERSION.0+auto
+}
+
+# --- Finding and building --------------------------------------------------------------------------------
+
+# A component is built again when its pinned modules, its version or the way it is made change.
+key_of() {
+    { cat "$modules/$(module_of "$1")"/go.{mod,sum}; echo "$stamp"; declare -f compile; } | sha256sum | cut -d' ' -f1
+}
+
+is_built() { [ -x "$bin/$1" ] && [ "$(cat "$bin/.$1.key" 2>/dev/null)" = "$(key_of "$1")" ]; }
+
+# Prints where a component is; fails when it has to be built.
+find_component() {
+    if [ "${TORTIE_KUBERNETES:-}" != pinned ]; then
+        if [ -n "${KUBEBUILDER_ASSETS:-}" ] && [ -x "$KUBEBUILDER_ASSETS/$1" ]; then
+            echo "$KUBEBUILDER_ASSETS/$1" && return
+        fi
+        command -v "$1" && return
+    fi
+    is_built "$1" && echo "$bin/$1"
+}
+
+# In a place of its own first: a build that was killed leaves nothing that looks whole.
+build() {
+    local started=$SECONDS
+    say "building $1 into $bin (once; ${2:-a minute or so} when nothing of it is compiled yet)"
+    mkdir -p "$work"
+    (cd "$modules/$(module_of "$1")" && compile "$1" "$work/$1") >&2 ||
+        fail "building $1 failed; go's message is above."
+    mv "$work/$1" "$bin/$1"
+    key_of "$1" >"$bin/.$1.key"
+    say "built $1 in $((SECONDS - started)) s"
+}
+
+if [ "${1:-}" = --list ]; then
+    printf '%s\n' "${components[@]}"
+    exit
+fi
+[ $# -gt 0 ] || set -- "${default[@]}"
+missing=()
+for component in "$@"; do
+    [ -n "$(module_of "$component")" ] || fail "no component is called $component." "There are: ${components[*]}"
+    find_component "$component" >/dev/null || missing+=("$component")
+done
+if [ "${#missing[@]}" != 0 ]; then
+    check_go
+    mkdir -p "$bin"
+    exec 9>"$bin/.lock"
+    flock -n 9 || { say "another build is at work; waiting for it" && flock 9; }
+    work=$(mktemp -d "$bin/.work-XXXXXX")
+    trap 'rm -rf "$work"' EXIT
+    export GOFLAGS="-mod=readonly -buildvcs=false" CGO_ENABLED=0
+    for component in "${missing[@]}"; do
+        is_built "$component" || build "$component" "$([ "$component" = kube-apiserver ] && echo 'three minutes')"
+    done
+fi
+for component in "$@"; do find_component "$component"; done
