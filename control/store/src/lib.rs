@@ -12,6 +12,7 @@ pub mod event;
 pub mod fault;
 pub mod input;
 pub mod kind;
+pub mod kube;
 pub mod label_selector;
 pub mod rejection;
 pub mod resource;

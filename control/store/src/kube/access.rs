@@ -1,0 +1,120 @@
+//! Where the API servers are, and who we are to them.
+//!
+//! Owns: the rules by which a configuration is found, and the list of addresses. Does not: connect.
+//! Invariant: reading it again gives what is true now: rotated certificates, tokens and addresses.
+
+use super::error::ClusterError;
+use kube::Config;
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+
+/// Names several API servers, separated by commas: `10.0.0.1:6443,[fd00::1]:6443,https://api.example:443`.
+/// They take the place of the address in the kubeconfig or of `KUBERNETES_SERVICE_HOST`.
+pub const SERVERS_VARIABLE: &str = "TORTIE_API_SERVERS";
+
+/// The port of an API server when none is given.
+const DEFAULT_PORT: u16 = 6443;
+
+/// How to reach a cluster.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Access {
+    /// This file, else the usual rules: `KUBECONFIG`, `~/.kube/config`, then a pod's service account with
+    /// `KUBERNETES_SERVICE_HOST` and `KUBERNETES_SERVICE_PORT`.
+    pub kubeconfig: Option<PathBuf>,
+    /// Addresses of API servers, tried in turn; none: the one of the configuration.
+    pub servers: Vec<String>,
+}
+
+impl Access {
+    /// As the environment says.
+    pub fn new(kubeconfig: Option<PathBuf>) -> Self {
+        let servers = std::env::var(SERVERS_VARIABLE).unwrap_or_default();
+        let servers = servers.split(',').map(str::trim).filter(|it| !it.is_empty()).map(str::to_owned);
+        Self { kubeconfig, servers: servers.collect() }
+    }
+
+    /// A configuration for each server, read from the files as they are now.
+    pub(super) async fn configs(&self) -> Result<Vec<Config>, ClusterError> {
+        let base = self.base().await?;
+        if self.servers.is_empty() {
+            return Ok(vec![base]);
+        }
+        let url = |server: &String| {
+            let wrong = |cause: String| ClusterError::Configuration {
+                source_of: format!("{SERVERS_VARIABLE}, {server:?}"),
+                cause,
+            };
+            let mut config = base.clone();
+            config.cluster_url = url(server).parse().map_err(|error| wrong(format!("{error}")))?;
+            Ok(config)
+        };
+        self.servers.iter().map(url).collect()
+    }
+
+    async fn base(&self) -> Result<Config, ClusterError> {
+        let options = KubeConfigOptions::default();
+        if let Some(path) = &self.kubeconfig {
+            let wrong = |cause: String| ClusterError::Configuration {
+                source_of: format!("kubeconfig {}", path.display()),
+                cause,
+            };
+            let kubeconfig = Kubeconfig::read_from(path).map_err(|error| wrong(chain(&error)))?;
+            let config = Config::from_custom_kubeconfig(kubeconfig, &options).await;
+            return config.map_err(|error| wrong(chain(&error)));
+        }
+        let in_cluster = || match self.servers.is_empty() {
+            true => Config::incluster_env(),
+            false => Config::incluster_dns(),
+        };
+        let kubeconfig = match Config::from_kubeconfig(&options).await {
+            Ok(config) => return Ok(config),
+            Err(error) => error,
+        };
+        in_cluster().map_err(|pod| ClusterError::Configuration {
+            source_of: "no configuration for the API server".into(),
+            cause: format!("kubeconfig: {}; in a pod: {}", chain(&kubeconfig), chain(&pod)),
+        })
+    }
+}
+
+/// `host`, `host:port`, `[v6]:port`, a bare v6 address or a whole URL, as a URL.
+fn url(server: &str) -> String {
+    if server.contains("://") {
+        return server.to_owned();
+    }
+    match (server.parse::<IpAddr>(), server.rsplit_once(':')) {
+        (Ok(address), _) => format!("https://{}", SocketAddr::new(address, DEFAULT_PORT)),
+        (Err(_), Some((_, port))) if port.parse::<u16>().is_ok() => format!("https://{server}"),
+        _ => format!("https://{server}:{DEFAULT_PORT}"),
+    }
+}
+
+/// An error with its causes, each said once.
+pub(super) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let more = error.to_string();
+        if !text.contains(&more) {
+            text = format!("{text}: {more}");
+        }
+        cause = error.source();
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::url;
+
+    #[test]
+    fn a_server_is_a_host_an_address_or_a_url() {
+        assert_eq!(url("10.0.0.1"), "https://10.0.0.1:6443");
+        assert_eq!(url("10.0.0.1:443"), "https://10.0.0.1:443");
+        assert_eq!(url("fd00::1"), "https://[fd00::1]:6443");
+        assert_eq!(url("[fd00::1]:443"), "https://[fd00::1]:443");
+        assert_eq!(url("api.example"), "https://api.example:6443");
+        assert_eq!(url("http://127.0.0.1:1"), "http://127.0.0.1:1");
+    }
+}

@@ -1,0 +1,55 @@
+//! How long to wait before asking again.
+//!
+//! Owns: the growing, jittered delay. Does not: wait.
+//! Invariant: many agents that lost their server at one moment do not come back at one moment.
+
+use std::hash::{BuildHasher as _, Hasher as _, RandomState};
+use std::time::Duration;
+
+const FIRST: Duration = Duration::from_millis(200);
+const LONGEST: Duration = Duration::from_secs(30);
+
+/// A delay that doubles with each failure in a row.
+#[derive(Debug)]
+pub(super) struct Backoff {
+    next: Duration,
+}
+
+impl Backoff {
+    pub fn new() -> Self {
+        Self { next: FIRST }
+    }
+
+    /// Between half of the delay and all of it.
+    pub fn next(&mut self) -> Duration {
+        let most = self.next;
+        self.next = (most * 2).min(LONGEST);
+        let half = most / 2;
+        half + Duration::from_millis(random(u64::try_from(half.as_millis()).unwrap_or(u64::MAX)))
+    }
+
+    /// It works again.
+    pub fn reset(&mut self) {
+        self.next = FIRST;
+    }
+}
+
+/// Below `limit`, or 0. Good enough to spread load.
+pub(super) fn random(limit: u64) -> u64 {
+    RandomState::new().build_hasher().finish().checked_rem(limit).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_delay_grows_to_half_a_minute_and_starts_anew_after_success() {
+        let mut backoff = Backoff::new();
+        let delays: Vec<_> = (0..12).map(|_| backoff.next()).collect();
+        assert!(delays[0] >= FIRST / 2 && delays[0] <= FIRST, "{delays:?}");
+        assert!(delays[11] >= LONGEST / 2 && delays[11] <= LONGEST, "{delays:?}");
+        backoff.reset();
+        assert!(backoff.next() <= FIRST);
+    }
+}

@@ -1,0 +1,300 @@
+//! The API server for programs that wait for its answers: verbs, the laboratory, tests.
+//!
+//! Owns: [`Cluster`], a blocking front with a thread of its own. Does not: keep objects or judge them.
+//! Invariant: may be called from any thread, inside a runtime or outside; a call ends after half a minute at most.
+
+use super::access::Access;
+use super::connection::{Ask, Connection, Standing, path_of};
+use super::error::ClusterError;
+use super::follow::{Follower, Orders, Subject};
+use super::served::{Api, Served, encoded};
+use super::watching::Watch;
+use crate::kind::Kind;
+use crate::resource::Resource;
+use http::Method;
+use serde_json::{Value, json};
+use std::sync::{Arc, mpsc};
+use tokio::runtime::Runtime;
+
+/// Who we are to server-side apply, unless told otherwise.
+pub const FIELD_MANAGER: &str = "tortie";
+
+/// A cluster, over its API server. Dropping it ends its thread and its watches.
+pub struct Cluster {
+    runtime: Option<Runtime>,
+    connection: Connection,
+    served: Served,
+    manager: String,
+}
+
+/// Which objects of a kind.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Query {
+    /// Only in this namespace; empty: everywhere.
+    pub namespace: String,
+    /// As kubectl's `-l`: `app=web,tier!=db`.
+    pub labels: String,
+    /// As kubectl's `--field-selector`: `metadata.name=x`.
+    pub fields: String,
+}
+
+/// A change to parts of an object.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Patch {
+    /// RFC 7386.
+    Merge(Value),
+    /// RFC 6902.
+    Json(Value),
+    /// Kubernetes' own: lists are merged by their keys. Not for custom resources.
+    Strategic(Value),
+}
+
+/// How to delete.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Delete {
+    /// Time to end; `None`: as the object says; 0: at once.
+    pub grace_seconds: Option<u32>,
+    /// `Background`, `Foreground`, `Orphan`; `None`: as the kind does.
+    pub propagation: Option<&'static str>,
+}
+
+impl Cluster {
+    /// With that configuration file, or by the usual rules. Nothing is asked yet.
+    pub fn connect(access: Access) -> Result<Self, ClusterError> {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .thread_name("cluster")
+            .enable_all()
+            .build()
+            .map_err(|error| ClusterError::Configuration {
+                source_of: "a thread for the API server".into(),
+                cause: error.to_string(),
+            })?;
+        let connection = Connection::new(access);
+        let manager = FIELD_MANAGER.to_owned();
+        Ok(Self { runtime: Some(runtime), connection, served: Served::default(), manager })
+    }
+
+    /// The same, under another name for server-side apply and `managedFields`.
+    #[must_use]
+    pub fn with_field_manager(mut self, manager: &str) -> Self {
+        manager.clone_into(&mut self.manager);
+        self
+    }
+
+    /// How the connection stands; `None`: nothing has been asked yet.
+    pub fn standing(&self) -> Option<Standing> {
+        self.connection.standing()
+    }
+
+    /// How the server serves a kind: `apiVersion`, path, whether it has namespaces.
+    pub fn api(&self, kind: &'static Kind) -> Result<Api, ClusterError> {
+        let (connection, served) = self.ends();
+        self.wait(async move { served.find(&connection, kind).await })
+    }
+
+    /// All objects that are meant, page by page, in the order of the server.
+    pub fn list(&self, kind: &'static Kind, query: &Query) -> Result<Vec<Resource>, ClusterError> {
+        let api = self.api(kind)?;
+        let mut path = format!("{}?limit=500", api.collection(&query.namespace));
+        for (name, value) in [("labelSelector", &query.labels), ("fieldSelector", &query.fields)] {
+            if !value.is_empty() {
+                path.push_str(&format!("&{name}={}", encoded(value)));
+            }
+        }
+        let (mut all, mut next) = (Vec::new(), String::new());
+        loop {
+            let mut list = self.raw(&Method::GET, &format!("{path}{next}"), None)?;
+            if let Some(Value::Array(items)) = list.get_mut("items").map(Value::take) {
+                for mut item in items {
+                    if let Some(map) = item.as_object_mut() {
+                        map.entry("apiVersion").or_insert_with(|| api.api_version.clone().into());
+                        map.entry("kind").or_insert_with(|| api.kind.clone().into());
+                    }
+                    all.push(resource(item, &path)?);
+                }
+            }
+            match list.pointer("/metadata/continue").and_then(Value::as_str) {
+                Some(token) if !token.is_empty() => next = format!("&continue={}", encoded(token)),
+                _ => return Ok(all),
+            }
+        }
+    }
+
+    /// One object; an error with [`ClusterError::is_not_found`] when there is none.
+    pub fn get(&self, kind: &'static Kind, namespace: &str, name: &str) -> Result<Resource, ClusterError> {
+        let path = self.api(kind)?.object(namespace, name, None);
+        resource(self.raw(&Method::GET, &path, None)?, &path)
+    }
+
+    /// Makes a new object; as the server has it then.
+    pub fn create(&self, object: &Resource) -> Result<Resource, ClusterError> {
+        let api = self.api_of(object)?;
+        let path =
+            format!("{}?fieldManager={}", api.collection(&object.key.namespace), encoded(&self.manager));
+        self.write(Method::POST, path, JSON, &with_api(object, &api))
+    }
+
+    /// Server-side apply: the fields given become ours, others stay. `force` takes fields from other managers;
+    /// without it that is a conflict. `subresource` is such as `status`.
+    pub fn apply(
+        &self,
+        object: &Resource,
+        subresource: Option<&str>,
+        force: bool,
+    ) -> Result<Resource, ClusterError> {
+        let api = self.api_of(object)?;
+        let object_path = api.object(&object.key.namespace, &object.key.name, subresource);
+        let path = format!("{object_path}?fieldManager={}&force={force}", encoded(&self.manager));
+        self.write(Method::PATCH, path, "application/apply-patch+yaml", &with_api(object, &api))
+    }
+
+    /// Writes the whole object; with a `resourceVersion` in it only if it is still that version.
+    pub fn replace(&self, object: &Resource, subresource: Option<&str>) -> Result<Resource, ClusterError> {
+        let api = self.api_of(object)?;
+        let object_path = api.object(&object.key.namespace, &object.key.name, subresource);
+        let path = format!("{object_path}?fieldManager={}", encoded(&self.manager));
+        self.write(Method::PUT, path, JSON, &with_api(object, &api))
+    }
+
+    /// Changes parts of an object, or of a part of it such as `status`.
+    pub fn patch(
+        &self,
+        kind: &'static Kind,
+        namespace: &str,
+        name: &str,
+        subresource: Option<&str>,
+        patch: &Patch,
+    ) -> Result<Resource, ClusterError> {
+        let object_path = self.api(kind)?.object(namespace, name, subresource);
+        let path = format!("{object_path}?fieldManager={}", encoded(&self.manager));
+        let (content, body) = match patch {
+            Patch::Merge(body) => ("application/merge-patch+json", body),
+            Patch::Json(body) => ("application/json-patch+json", body),
+            Patch::Strategic(body) => ("application/strategic-merge-patch+json", body),
+        };
+        self.write(Method::PATCH, path, content, body)
+    }
+
+    /// Deletes an object, or asks it to end; an object with a grace period is there until it has ended.
+    pub fn delete(
+        &self,
+        kind: &'static Kind,
+        namespace: &str,
+        name: &str,
+        how: &Delete,
+    ) -> Result<(), ClusterError> {
+        let path = self.api(kind)?.object(namespace, name, None);
+        let mut options = json!({"apiVersion": "v1", "kind": "DeleteOptions"});
+        if let Some(map) = options.as_object_mut() {
+            map.extend(how.grace_seconds.map(|seconds| ("gracePeriodSeconds".into(), seconds.into())));
+            map.extend(how.propagation.map(|policy| ("propagationPolicy".into(), policy.into())));
+        }
+        self.raw(&Method::DELETE, &path, Some((JSON, &options))).map(drop)
+    }
+
+    /// Any path, such as `/version`, `/readyz` answers no JSON and is [`Cluster::text`].
+    pub fn raw(
+        &self,
+        method: &Method,
+        path: &str,
+        body: Option<(&'static str, &Value)>,
+    ) -> Result<Value, ClusterError> {
+        let ask = match body {
+            Some((content, body)) => Ask::with_body(method.clone(), path.to_owned(), content, body),
+            None => Ask { method: method.clone(), ..Ask::get(path) },
+        };
+        let (connection, _) = self.ends();
+        self.wait(async move { connection.json(&ask).await })
+    }
+
+    /// A path whose answer is text, such as `/readyz`.
+    pub fn text(&self, path: &str) -> Result<String, ClusterError> {
+        let (connection, _) = self.ends();
+        let ask = Ask::get(path);
+        let bytes = self.wait(async move { connection.bytes(&ask).await })?;
+        Ok(String::from_utf8_lossy(&bytes).into_owned())
+    }
+
+    /// Everything of these kinds, and then what changes.
+    pub fn watch(&self, kinds: &[&'static Kind]) -> Result<Watch, ClusterError> {
+        self.watch_subjects(kinds.iter().map(|kind| Subject::all(kind)).collect())
+    }
+
+    /// The same for parts of kinds.
+    pub fn watch_subjects(&self, subjects: Vec<Subject>) -> Result<Watch, ClusterError> {
+        let runtime = self.runtime.as_ref().ok_or(ClusterError::Closed)?;
+        let (changes, watch) = Watch::pair();
+        for subject in subjects {
+            // Few at a time: whoever listens slowly slows the server down, not our memory.
+            let (say, said) = tokio::sync::mpsc::channel(64);
+            let kind = subject.kind;
+            let (connection, served) = self.ends();
+            let orders = Arc::new(Orders::default());
+            runtime.spawn(Follower { connection, served, subject, orders, say }.run());
+            runtime.spawn(super::watching::relay(kind, said, changes.clone()));
+        }
+        Ok(watch)
+    }
+
+    fn api_of(&self, object: &Resource) -> Result<Api, ClusterError> {
+        let (connection, served) = self.ends();
+        let object = object.clone();
+        self.wait(async move { served.find_for(&connection, &object).await })
+    }
+
+    fn write(
+        &self,
+        method: Method,
+        path: String,
+        content: &'static str,
+        body: &Value,
+    ) -> Result<Resource, ClusterError> {
+        let answer = self.raw(&method, &path, Some((content, body)))?;
+        resource(answer, &path)
+    }
+
+    fn ends(&self) -> (Connection, Served) {
+        (self.connection.clone(), self.served.clone())
+    }
+
+    /// Runs it on our thread, so that a caller inside a runtime of its own may wait as well.
+    fn wait<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = Result<T, ClusterError>> + Send + 'static,
+    ) -> Result<T, ClusterError> {
+        let runtime = self.runtime.as_ref().ok_or(ClusterError::Closed)?;
+        let (reply, answer) = mpsc::sync_channel(1);
+        runtime.spawn(async move {
+            // Whoever asked may have gone away.
+            let _ = reply.send(work.await);
+        });
+        answer.recv().map_err(|_| ClusterError::Closed)?
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+const JSON: &str = "application/json";
+
+/// An object of Calico goes to the server in the group form that it serves.
+fn with_api(object: &Resource, api: &Api) -> Value {
+    let mut value = object.value.clone();
+    if let Some(map) = value.as_object_mut() {
+        map.insert("apiVersion".into(), api.api_version.clone().into());
+    }
+    value
+}
+
+fn resource(value: Value, path: &str) -> Result<Resource, ClusterError> {
+    Resource::new(value, "").map_err(|error| ClusterError::Malformed {
+        what: format!("an object at {}", path_of(path)),
+        cause: error.to_string(),
+    })
+}

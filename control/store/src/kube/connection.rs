@@ -1,0 +1,280 @@
+//! Requests to whichever API server answers.
+//!
+//! Owns: the clients, fail-over between servers, reading credentials again, time-outs.
+//! Does not: know what the requests mean.
+//! Invariant: a request that may have changed something is never sent twice.
+
+use super::access::{Access, chain};
+use super::client;
+use super::error::{ClusterError, Refusal};
+use http::{Method, Response};
+use kube::Client;
+use kube::client::Body;
+use serde_json::Value;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+/// No answer to a request comes later than this.
+pub(super) const ANSWER_WITHIN: Duration = Duration::from_secs(30);
+/// Credentials are not read again more often.
+const RELOAD_AT_MOST: Duration = Duration::from_secs(2);
+
+/// A request, apart from the server it goes to.
+#[derive(Clone, Debug)]
+pub(super) struct Ask {
+    pub method: Method,
+    /// With its query.
+    pub path: String,
+    pub body: Option<(&'static str, Vec<u8>)>,
+    pub accept: &'static str,
+}
+
+impl Ask {
+    pub fn get(path: impl Into<String>) -> Self {
+        Self { method: Method::GET, path: path.into(), body: None, accept: "application/json" }
+    }
+
+    pub fn with_body(method: Method, path: String, content: &'static str, body: &Value) -> Self {
+        Self {
+            method,
+            path,
+            body: Some((content, body.to_string().into_bytes())),
+            accept: "application/json",
+        }
+    }
+
+    fn request(&self) -> Result<http::Request<Body>, ClusterError> {
+        let mut builder = http::Request::builder()
+            .method(self.method.clone())
+            .uri(&self.path)
+            .header("accept", self.accept);
+        let mut bytes = Vec::new();
+        if let Some((content, body)) = &self.body {
+            builder = builder.header("content-type", *content);
+            bytes.clone_from(body);
+        }
+        let malformed = |error: http::Error| ClusterError::Malformed {
+            what: self.path.clone(),
+            cause: error.to_string(),
+        };
+        builder.body(Body::from(bytes)).map_err(malformed)
+    }
+}
+
+/// One server.
+#[derive(Clone)]
+struct Server {
+    url: String,
+    client: Client,
+}
+
+struct Servers {
+    all: Vec<Server>,
+    current: usize,
+    read: Instant,
+}
+
+/// What is known of the connection as a whole.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Standing {
+    /// The server asked last.
+    pub server: String,
+    /// `None`: it answers. Else why not.
+    pub trouble: Option<String>,
+    /// Since when that is so.
+    pub since: std::time::SystemTime,
+}
+
+/// The way to the cluster; clones share it.
+#[derive(Clone)]
+pub(super) struct Connection {
+    access: Access,
+    servers: Arc<Mutex<Option<Servers>>>,
+    standing: Arc<Mutex<Option<Standing>>>,
+}
+
+impl Connection {
+    /// Reads no file yet.
+    pub fn new(access: Access) -> Self {
+        Self { access, servers: Arc::default(), standing: Arc::default() }
+    }
+
+    /// How it stands; `None`: nothing has been asked yet.
+    pub fn standing(&self) -> Option<Standing> {
+        self.standing.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Asks, and reads the answer's body as JSON.
+    pub async fn json(&self, ask: &Ask) -> Result<Value, ClusterError> {
+        let bytes = self.bytes(ask).await?;
+        serde_json::from_slice(&bytes).map_err(|error| ClusterError::Malformed {
+            what: format!("the answer to {} {}", ask.method, path_of(&ask.path)),
+            cause: error.to_string(),
+        })
+    }
+
+    /// Asks, and reads the answer's body.
+    pub async fn bytes(&self, ask: &Ask) -> Result<Vec<u8>, ClusterError> {
+        let whole = async {
+            let (server, response) = self.send(ask).await?;
+            match response.into_body().collect_bytes().await {
+                Ok(bytes) => Ok(bytes.to_vec()),
+                Err(error) => Err(self.lost(&server, &chain(&error))),
+            }
+        };
+        match tokio::time::timeout(ANSWER_WITHIN, whole).await {
+            Ok(result) => result,
+            Err(_) => Err(self.silent()),
+        }
+    }
+
+    /// Asks, and gives the answer as it comes; for watches. Gives the server that answers.
+    pub async fn stream(&self, ask: &Ask) -> Result<(String, Response<Body>), ClusterError> {
+        match tokio::time::timeout(ANSWER_WITHIN, self.send(ask)).await {
+            Ok(result) => result,
+            Err(_) => Err(self.silent()),
+        }
+    }
+
+    /// A stream has ended in a way that says something about its server.
+    pub fn lost(&self, server: &str, cause: &str) -> ClusterError {
+        self.next_after(server);
+        self.note(server, Some(cause.to_owned()));
+        ClusterError::Unreachable { server: server.to_owned(), cause: cause.to_owned() }
+    }
+
+    fn silent(&self) -> ClusterError {
+        let servers = self.servers.lock().unwrap_or_else(PoisonError::into_inner);
+        let server = servers.as_ref().and_then(|servers| servers.all.get(servers.current));
+        let server = server.map(|server| server.url.clone()).unwrap_or_default();
+        drop(servers);
+        self.lost(&server, &format!("no answer within {} s", ANSWER_WITHIN.as_secs()))
+    }
+
+    /// Tries each server once, beginning with the one that answered last.
+    async fn send(&self, ask: &Ask) -> Result<(String, Response<Body>), ClusterError> {
+        let mut reloaded = false;
+        let mut tries = 0;
+        loop {
+            let (server, count) = self.current().await?;
+            tries += 1;
+            let error = match server.client.send(ask.request()?).await {
+                Ok(response) if response.status().is_success() => {
+                    self.note(&server.url, None);
+                    return Ok((server.url, response));
+                }
+                Ok(response) => {
+                    self.note(&server.url, None);
+                    let refusal = refusal(response).await;
+                    if refusal.code == 401 && !reloaded && self.reload().await {
+                        reloaded = true;
+                        continue;
+                    }
+                    return Err(ClusterError::Refused(refusal));
+                }
+                Err(error) => error,
+            };
+            let not_sent = client::was_not_sent(&error);
+            let lost = self.lost(&server.url, &chain(&error));
+            let may_repeat = not_sent || ask.method == Method::GET;
+            if tries >= count || !may_repeat {
+                // A certificate that has been replaced shows as a failed handshake.
+                self.reload().await;
+                return Err(lost);
+            }
+        }
+    }
+
+    async fn current(&self) -> Result<(Server, usize), ClusterError> {
+        if let Some(found) = self.picked() {
+            return Ok(found);
+        }
+        let fresh = self.read().await?;
+        *self.servers.lock().unwrap_or_else(PoisonError::into_inner) = Some(fresh);
+        self.picked().ok_or(ClusterError::Closed)
+    }
+
+    fn picked(&self) -> Option<(Server, usize)> {
+        let servers = self.servers.lock().unwrap_or_else(PoisonError::into_inner);
+        let servers = servers.as_ref()?;
+        servers.all.get(servers.current).map(|server| (server.clone(), servers.all.len()))
+    }
+
+    async fn read(&self) -> Result<Servers, ClusterError> {
+        let configs = self.access.configs().await?;
+        let all = configs.into_iter().map(|config| {
+            let url = config.cluster_url.to_string();
+            let url = url.trim_end_matches('/').to_owned();
+            let failed = |error: kube::Error| ClusterError::Configuration {
+                source_of: format!("credentials for {url}"),
+                cause: chain(&error),
+            };
+            Ok(Server { client: client::build(config).map_err(failed)?, url })
+        });
+        Ok(Servers { all: all.collect::<Result<_, ClusterError>>()?, current: 0, read: Instant::now() })
+    }
+
+    /// Reads files again; `true`: they have been read.
+    async fn reload(&self) -> bool {
+        {
+            let mut servers = self.servers.lock().unwrap_or_else(PoisonError::into_inner);
+            match servers.as_mut() {
+                Some(servers) if servers.read.elapsed() < RELOAD_AT_MOST => return false,
+                Some(servers) => servers.read = Instant::now(),
+                None => {}
+            }
+        }
+        match self.read().await {
+            Ok(mut fresh) => {
+                let mut servers = self.servers.lock().unwrap_or_else(PoisonError::into_inner);
+                let current = servers.as_ref().map(|servers| servers.current).unwrap_or_default();
+                fresh.current = if current < fresh.all.len() { current } else { 0 };
+                *servers = Some(fresh);
+                true
+            }
+            Err(error) => {
+                tracing::warn!(%error, "credentials cannot be read again; the old ones stay");
+                false
+            }
+        }
+    }
+
+    fn next_after(&self, server: &str) {
+        let mut servers = self.servers.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(servers) = servers.as_mut()
+            && servers.all.get(servers.current).is_some_and(|current| current.url == server)
+        {
+            servers.current = (servers.current + 1).checked_rem(servers.all.len()).unwrap_or_default();
+        }
+    }
+
+    fn note(&self, server: &str, trouble: Option<String>) {
+        let mut standing = self.standing.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = standing.as_ref();
+        let same = before.is_some_and(|it| it.trouble.is_some() == trouble.is_some());
+        let since = match before {
+            Some(it) if same => it.since,
+            _ => std::time::SystemTime::now(),
+        };
+        match (same, &trouble) {
+            (false, Some(cause)) => {
+                tracing::warn!(server, cause, "API server is away; what is in force stays")
+            }
+            (false, None) => tracing::info!(server, "API server answers"),
+            _ => {}
+        }
+        *standing = Some(Standing { server: server.to_owned(), trouble, since });
+    }
+}
+
+async fn refusal(response: Response<Body>) -> Refusal {
+    let code = response.status().as_u16();
+    let after = response.headers().get("retry-after").and_then(|value| value.to_str().ok()?.parse().ok());
+    let body = response.into_body().collect_bytes().await.unwrap_or_default();
+    Refusal::read(code, &body, after.map(Duration::from_secs))
+}
+
+/// Without the query, for messages.
+pub(super) fn path_of(path: &str) -> &str {
+    path.split('?').next().unwrap_or(path)
+}

@@ -1,0 +1,317 @@
+//! List and watch: everything of one kind, and then what changes, for as long as somebody listens.
+//!
+//! Owns: paging, resumption, when to list again, back-off. Does not: keep objects.
+//! Invariant: between two `Listed` nothing is left out: a watch goes on where the list or the last event was,
+//! and where that cannot be, everything is listed again.
+
+use super::backoff::Backoff;
+use super::connection::{Ask, Connection};
+use super::error::ClusterError;
+use super::lines::{Heard, Lines, version};
+use super::served::{Api, Served, encoded};
+use crate::kind::Kind;
+use serde_json::Value;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{Notify, mpsc};
+
+/// Objects of one page of a list.
+const PAGE: usize = 500;
+/// A page that has expired means that the list begins again; so often, then we wait.
+const QUIET: Duration = Duration::from_secs(100);
+/// A watch that is refused or garbled so often in a row begins with a new list.
+const GIVE_UP_AFTER: u32 = 3;
+/// How often we look whether a kind is served by now, beside being told.
+const LOOK_AGAIN: Duration = Duration::from_secs(300);
+
+/// What is followed.
+#[derive(Clone, Debug)]
+pub struct Subject {
+    /// Kind.
+    pub kind: &'static Kind,
+    /// Only in this namespace; empty: everywhere.
+    pub namespace: String,
+    /// As kubectl's `--field-selector`; empty: all.
+    pub fields: String,
+    /// As kubectl's `-l`; empty: all.
+    pub labels: String,
+}
+
+impl Subject {
+    /// All objects of a kind.
+    pub fn all(kind: &'static Kind) -> Self {
+        Self { kind, namespace: String::new(), fields: String::new(), labels: String::new() }
+    }
+
+    fn query(&self) -> String {
+        let mut query = String::new();
+        for (name, value) in [("fieldSelector", &self.fields), ("labelSelector", &self.labels)] {
+            if !value.is_empty() {
+                query.push_str(&format!("&{name}={}", encoded(value)));
+            }
+        }
+        query
+    }
+}
+
+/// What the follower says.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Signal {
+    /// A list begins; objects that are not said again before `Listed` are gone.
+    Listing,
+    /// As it is now.
+    Is(Value),
+    /// Deleted; its last state.
+    Gone(Value),
+    /// The list is complete.
+    Listed {
+        /// Of how many orders to list again it is the answer.
+        orders: u64,
+    },
+    /// The server has no such kind now.
+    NotServed {
+        /// As with `Listed`.
+        orders: u64,
+    },
+    /// It does not go on for the moment.
+    Trouble(ClusterError),
+}
+
+/// Tells followers from outside what to do.
+#[derive(Debug, Default)]
+pub(super) struct Orders {
+    /// So many times everything was to be listed again.
+    count: std::sync::atomic::AtomicU64,
+    woken: Notify,
+}
+
+impl Orders {
+    fn count(&self) -> u64 {
+        self.count.load(std::sync::atomic::Ordering::SeqCst)
+    }
+}
+
+/// Follows one subject until nobody listens.
+pub(super) struct Follower {
+    pub connection: Connection,
+    pub served: Served,
+    pub subject: Subject,
+    pub orders: Arc<Orders>,
+    pub say: mpsc::Sender<Signal>,
+}
+
+/// Why a watch is over.
+enum Ended {
+    /// In the ordinary way, or the connection was lost: go on from the version reached.
+    Resume,
+    /// List again.
+    ListAgain,
+    /// Nobody listens.
+    Closed,
+}
+
+impl Follower {
+    /// Runs until the listener is gone.
+    pub async fn run(self) {
+        let mut backoff = Backoff::new();
+        loop {
+            let orders = self.orders.count();
+            let api = match self.served.find(&self.connection, self.subject.kind).await {
+                Ok(api) => api,
+                Err(ClusterError::NotServed { .. }) => {
+                    if !self.said(Signal::NotServed { orders }).await {
+                        return;
+                    }
+                    self.rest(LOOK_AGAIN, orders).await;
+                    continue;
+                }
+                Err(error) => {
+                    if !self.trouble(error, &mut backoff, orders).await {
+                        return;
+                    }
+                    continue;
+                }
+            };
+            match self.list(&api, orders).await {
+                Ok(Some(reached)) => {
+                    backoff.reset();
+                    if matches!(self.watch(&api, reached, orders, &mut backoff).await, Ended::Closed) {
+                        return;
+                    }
+                }
+                Ok(None) => return,
+                Err(error) => {
+                    if error.is_not_found() {
+                        self.served.forget();
+                    }
+                    if error.is_expired() {
+                        continue;
+                    }
+                    if !self.trouble(error, &mut backoff, orders).await {
+                        return;
+                    }
+                }
+            }
+        }
+    }
+
+    async fn said(&self, signal: Signal) -> bool {
+        self.say.send(signal).await.is_ok()
+    }
+
+    /// Says what is wrong and waits; `false`: nobody listens.
+    async fn trouble(&self, error: ClusterError, backoff: &mut Backoff, orders: u64) -> bool {
+        let after = match &error {
+            ClusterError::Refused(refusal) => refusal.retry_after,
+            _ => None,
+        };
+        let wait = backoff.next().max(after.unwrap_or_default());
+        if !self.said(Signal::Trouble(error)).await {
+            return false;
+        }
+        self.rest(wait, orders).await;
+        !self.say.is_closed()
+    }
+
+    /// Waits, but not when there is an order or nobody listens any more.
+    async fn rest(&self, wait: Duration, orders: u64) {
+        let ordered = async {
+            while self.orders.count() == orders {
+                self.orders.woken.notified().await;
+            }
+        };
+        tokio::select! {
+            () = tokio::time::sleep(wait) => {}
+            () = ordered => {}
+            () = self.say.closed() => {}
+        }
+    }
+
+    /// Lists everything; gives the version the list is of. `None`: nobody listens.
+    async fn list(&self, api: &Api, orders: u64) -> Result<Option<String>, ClusterError> {
+        let path = api.collection(&self.subject.namespace);
+        let mut next = String::new();
+        let mut begun = false;
+        loop {
+            let page = format!("{path}?limit={PAGE}{}{next}", self.subject.query());
+            let mut list = self.connection.json(&Ask::get(page)).await?;
+            if !std::mem::replace(&mut begun, true) && !self.said(Signal::Listing).await {
+                return Ok(None);
+            }
+            let items = match list.get_mut("items").map(Value::take) {
+                Some(Value::Array(items)) => items,
+                // The API gives `null` for none in some versions.
+                Some(Value::Null) if list.get("kind").is_some() => Vec::new(),
+                _ => return Err(self.malformed("it has no items")),
+            };
+            let reached = version(&list).map(str::to_owned);
+            for mut item in items {
+                // Items of a list do not say what they are.
+                if let Some(map) = item.as_object_mut() {
+                    map.entry("apiVersion").or_insert_with(|| api.api_version.clone().into());
+                    map.entry("kind").or_insert_with(|| api.kind.clone().into());
+                }
+                if !self.said(Signal::Is(item)).await {
+                    return Ok(None);
+                }
+            }
+            match list.pointer("/metadata/continue").and_then(Value::as_str) {
+                Some(token) if !token.is_empty() => next = format!("&continue={}", encoded(token)),
+                _ => {
+                    let reached = reached.ok_or_else(|| self.malformed("it has no resourceVersion"))?;
+                    return Ok(self.said(Signal::Listed { orders }).await.then_some(reached));
+                }
+            }
+        }
+    }
+
+    async fn watch(&self, api: &Api, mut reached: String, orders: u64, backoff: &mut Backoff) -> Ended {
+        let mut failures = 0;
+        loop {
+            let before = reached.clone();
+            let result = tokio::select! {
+                result = self.watch_once(api, &mut reached) => result,
+                () = self.ordered(orders) => return Ended::ListAgain,
+                () = self.say.closed() => return Ended::Closed,
+            };
+            if reached != before {
+                backoff.reset();
+                failures = 0;
+            }
+            let error = match result {
+                Ok(Ended::Resume) => {
+                    // A server that ends every watch at once is not asked in a circle.
+                    if reached == before {
+                        self.rest(backoff.next(), orders).await;
+                    }
+                    continue;
+                }
+                Ok(other) => return other,
+                Err(error) => error,
+            };
+            if error.is_expired() {
+                return Ended::ListAgain;
+            }
+            if error.is_not_found() {
+                self.served.forget();
+                return Ended::ListAgain;
+            }
+            if !error.is_unreachable() && !error.is_unauthorized() && !error.is_forbidden() {
+                failures += 1;
+            }
+            if !self.trouble(error, backoff, orders).await {
+                return Ended::Closed;
+            }
+            if failures >= GIVE_UP_AFTER {
+                return Ended::ListAgain;
+            }
+        }
+    }
+
+    async fn ordered(&self, orders: u64) {
+        while self.orders.count() == orders {
+            self.orders.woken.notified().await;
+        }
+    }
+
+    async fn watch_once(&self, api: &Api, reached: &mut String) -> Result<Ended, ClusterError> {
+        let path = api.collection(&self.subject.namespace);
+        let until = 290 + super::backoff::random(300);
+        let ask = format!(
+            "{path}?watch=true&allowWatchBookmarks=true&timeoutSeconds={until}&resourceVersion={}{}",
+            encoded(reached),
+            self.subject.query()
+        );
+        let mut lines = Lines::open(&self.connection, &Ask::get(ask), QUIET).await?;
+        while let Some(heard) = lines.next().await? {
+            let (signal, at) = match heard {
+                Heard::Bookmark(at) => (None, Some(at)),
+                Heard::Is(object) => {
+                    let at = version(&object).map(str::to_owned);
+                    (Some(Signal::Is(object)), at)
+                }
+                Heard::Gone(object) => {
+                    let at = version(&object).map(str::to_owned);
+                    (Some(Signal::Gone(object)), at)
+                }
+            };
+            if let Some(signal) = signal
+                && !self.said(signal).await
+            {
+                return Ok(Ended::Closed);
+            }
+            // Only what has been said has been reached.
+            if let Some(at) = at {
+                *reached = at;
+            }
+        }
+        Ok(Ended::Resume)
+    }
+
+    fn malformed(&self, cause: &str) -> ClusterError {
+        ClusterError::Malformed {
+            what: format!("a list of {}", self.subject.kind.plural),
+            cause: cause.into(),
+        }
+    }
+}

@@ -1,0 +1,142 @@
+//! What the API server serves, and under which path.
+//!
+//! Owns: discovery, and the choice between Calico's two group forms. Does not: read objects.
+//! Invariant: a kind that is served is found under the form the server prefers: `projectcalico.org/v3` where it
+//! is, else `crd.projectcalico.org/v1`.
+
+use super::connection::{Ask, Connection};
+use super::error::ClusterError;
+use crate::kind::Kind;
+use crate::resource::Resource;
+use serde_json::Value;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// A kind as the server has it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Api {
+    /// `v1`, `networking.k8s.io/v1`.
+    pub api_version: String,
+    /// `NetworkPolicy`.
+    pub kind: String,
+    /// `networkpolicies`, as the path has it.
+    pub plural: String,
+    /// Lives in a namespace.
+    pub namespaced: bool,
+}
+
+impl Api {
+    /// The path of its objects; an empty namespace means all of them.
+    pub(super) fn collection(&self, namespace: &str) -> String {
+        let root = if self.api_version.contains('/') { "/apis" } else { "/api" };
+        match namespace {
+            namespace if self.namespaced && !namespace.is_empty() => {
+                format!("{root}/{}/namespaces/{}/{}", self.api_version, encoded(namespace), self.plural)
+            }
+            _ => format!("{root}/{}/{}", self.api_version, self.plural),
+        }
+    }
+
+    /// The path of one object, or of a part of it such as `status`.
+    pub(super) fn object(&self, namespace: &str, name: &str, subresource: Option<&str>) -> String {
+        let object = format!("{}/{}", self.collection(namespace), encoded(name));
+        match subresource {
+            Some(part) => format!("{object}/{part}"),
+            None => object,
+        }
+    }
+}
+
+/// What is known of what is served; clones share it.
+#[derive(Clone, Default)]
+pub(super) struct Served {
+    groups: Arc<Mutex<BTreeMap<String, Vec<Api>>>>,
+}
+
+impl Served {
+    /// Where a kind is served, from what was found before.
+    pub async fn find(&self, connection: &Connection, kind: &Kind) -> Result<Api, ClusterError> {
+        for group_version in candidates(kind) {
+            if let Some(api) = self.find_in(connection, &group_version, kind.kind).await? {
+                return Ok(api);
+            }
+        }
+        Err(not_served(kind.kind, kind.group))
+    }
+
+    /// Where an object belongs: kinds we do not know are looked up under what they say themselves.
+    pub async fn find_for(&self, connection: &Connection, resource: &Resource) -> Result<Api, ClusterError> {
+        if let Some(kind) = resource.kind {
+            return self.find(connection, kind).await;
+        }
+        let api_version = resource.value.get("apiVersion").and_then(Value::as_str).unwrap_or_default();
+        let found = self.find_in(connection, api_version, &resource.key.kind).await?;
+        found.ok_or_else(|| not_served(&resource.key.kind, &resource.key.group))
+    }
+
+    /// Everything is to be asked again.
+    pub fn forget(&self) {
+        self.groups.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+
+    async fn find_in(
+        &self,
+        connection: &Connection,
+        group_version: &str,
+        kind: &str,
+    ) -> Result<Option<Api>, ClusterError> {
+        let of = |apis: &Vec<Api>| apis.iter().find(|api| api.kind == kind).cloned();
+        let known =
+            self.groups.lock().unwrap_or_else(PoisonError::into_inner).get(group_version).and_then(of);
+        if known.is_some() {
+            return Ok(known);
+        }
+        let root = if group_version.contains('/') { "/apis" } else { "/api" };
+        let apis = match connection.json(&Ask::get(format!("{root}/{group_version}"))).await {
+            Ok(list) => read(group_version, &list),
+            Err(error) if error.is_not_found() => Vec::new(),
+            Err(error) => return Err(error),
+        };
+        let found = of(&apis);
+        self.groups.lock().unwrap_or_else(PoisonError::into_inner).insert(group_version.to_owned(), apis);
+        Ok(found)
+    }
+}
+
+fn candidates(kind: &Kind) -> Vec<String> {
+    match kind.group {
+        "" => kind.versions.iter().map(|version| (*version).to_owned()).collect(),
+        group @ "projectcalico.org" => vec![format!("{group}/v3"), "crd.projectcalico.org/v1".into()],
+        group => kind.versions.iter().map(|version| format!("{group}/{version}")).collect(),
+    }
+}
+
+fn read(group_version: &str, list: &Value) -> Vec<Api> {
+    let one = |it: &Value| {
+        let plural = it.get("name")?.as_str().filter(|name| !name.contains('/'))?;
+        Some(Api {
+            api_version: group_version.to_owned(),
+            kind: it.get("kind")?.as_str()?.to_owned(),
+            plural: plural.to_owned(),
+            namespaced: it.get("namespaced").and_then(Value::as_bool).unwrap_or(false),
+        })
+    };
+    list.get("resources").and_then(Value::as_array).into_iter().flatten().filter_map(one).collect()
+}
+
+fn not_served(kind: &str, group: &str) -> ClusterError {
+    let kind = if group.is_empty() { kind.to_owned() } else { format!("{kind}.{group}") };
+    ClusterError::NotServed { kind }
+}
+
+/// A part of a path or query; everything but unreserved characters is escaped.
+pub(super) fn encoded(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => out.push(byte.into()),
+            _ => out.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    out
+}
