@@ -89,9 +89,8 @@ pub fn effective_argv() -> Vec<OsString> {
 fn as_verb(argv: Vec<OsString>, called_by_runtime: bool) -> Vec<OsString> {
     let named_cni =
         argv.first().and_then(|name| Path::new(name).file_name()).is_some_and(|name| name == "tortie-cni");
-    if named_cni || (called_by_runtime && argv.len() <= 1) {
-        let rest = argv.into_iter().skip(1);
-        return ["tortie", "cni"].into_iter().map(OsString::from).chain(rest).collect();
+    if (named_cni || called_by_runtime) && argv.len() <= 1 {
+        return ["tortie", "cni"].into_iter().map(OsString::from).collect();
     }
     argv
 }
@@ -135,6 +134,12 @@ mod tests {
     #[test]
     fn a_person_in_an_environment_with_cni_command_still_gets_the_verb_they_typed() {
         assert_eq!(as_verb(argv(&["tortie", "status"]), true), argv(&["tortie", "status"]));
+    }
+
+    #[test]
+    fn the_program_on_a_node_has_every_verb_under_the_plugins_name_too() {
+        let words = argv(&["/opt/cni/bin/tortie-cni", "status", "-o", "yaml"]);
+        assert_eq!(as_verb(words.clone(), false), words);
     }
 
     #[test]

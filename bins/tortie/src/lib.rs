@@ -6,3 +6,4 @@
 
 pub mod agent_api;
 pub mod cni;
+pub mod pod_cidrs;

@@ -14,6 +14,7 @@ mod check;
 mod drops;
 mod exit;
 mod inspect;
+mod install;
 mod lab;
 mod output;
 mod resources;

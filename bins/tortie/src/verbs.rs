@@ -13,6 +13,7 @@ use crate::check;
 use crate::drops;
 use crate::exit::{Answer, Outcome};
 use crate::inspect::{self, Query};
+use crate::install;
 use crate::lab;
 use crate::resources::{self, Resources};
 use crate::status;
@@ -53,6 +54,11 @@ pub enum Verb {
     Bench(bench::Bench),
     #[command(flatten)]
     Resources(Resources),
+    /// Put on this node what it needs besides the agent: CNI plugin, conflist, BPF file system, sysctls.
+    #[command(subcommand)]
+    Install(install::Install),
+    /// Take the CNI plugin and its conflist off this node again, and the data plane when asked to.
+    Uninstall(install::Uninstall),
     /// The CNI plugin: called by container runtimes, with the environment and standard input of CNI.
     Cni,
 }
@@ -73,6 +79,8 @@ pub fn run(verb: Verb, global: &Global) -> Outcome {
         Verb::Check => check::run(global),
         Verb::Bench(bench) => bench::run(bench, global),
         Verb::Resources(verb) => resources::run(verb, global),
+        Verb::Install(what) => install::install(what, global),
+        Verb::Uninstall(flags) => install::uninstall(&flags, global),
         // It has answered on stdout already, errors too.
         Verb::Cni => Ok(if tortie::cni::main() { Answer::Yes } else { Answer::No }),
     }

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
+use tortie::pod_cidrs::PodCidrs;
 use tortie_calc::Calc;
 use tortie_host::netlink::{Netlink, NetworkEvent};
 use tortie_host::{clock, sysctl};
@@ -89,6 +90,8 @@ pub fn take_in(
                     names.set(&change.key, &found);
                     if change.key == options.node {
                         addresses = Some(found);
+                        let prefixes = change.value.iter().flat_map(|node| &node.pod_cidrs).copied();
+                        publish_pod_cidrs(options, &prefixes.collect::<Vec<_>>());
                     }
                 }
                 calc.apply(&object);
@@ -108,6 +111,13 @@ pub fn take_in(
         calc.in_sync();
     }
     (in_sync, addresses)
+}
+
+/// The CNI plugin reads them there.
+fn publish_pod_cidrs(options: &Options, prefixes: &[ipnet::IpNet]) {
+    if let Err(error) = PodCidrs::publish(&options.run_dir, prefixes) {
+        tracing::error!(%error, "pod-cidrs.json cannot be written; new pods get no addresses by usePodCidr");
+    }
 }
 
 impl Node {

@@ -99,6 +99,17 @@ pub enum CniError {
         /// What the agent said last, or why it could not be asked.
         reason: String,
     },
+    /// The prefixes of this node's pods are not known.
+    #[error(
+        "this node's pod {lacking} is not known: {} has none; is the agent running, and does the Node have spec.podCIDRs?",
+        file.display()
+    )]
+    NoPodCidr {
+        /// What is missing.
+        lacking: &'static str,
+        /// Where the agent writes it.
+        file: PathBuf,
+    },
     /// The agent says no.
     #[error("pod {pod}: the agent refuses it ({code:?}): {reason}")]
     AgentRefused {
@@ -169,7 +180,7 @@ impl CniError {
             Self::Io { .. } | Self::Netlink { .. } => 5,
             Self::Decode { .. } => 6,
             Self::Config { .. } => 7,
-            Self::NotProtected { .. } => 11,
+            Self::NotProtected { .. } | Self::NoPodCidr { .. } => 11,
             Self::NotAvailable { .. } => 50,
             Self::Delegate { code, .. } => *code,
             Self::AgentRefused { .. } => AGENT_REFUSED,

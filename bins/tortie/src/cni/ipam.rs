@@ -13,9 +13,9 @@ use serde_json::{Map, Value};
 use super::config::Config;
 use super::env::{Command, Env};
 use super::error::CniError;
-use super::records;
 use super::result::{self, Addresses};
 use super::version::{self, Version};
+use super::{pod_cidr, records};
 
 /// The address plugin of a configuration.
 pub struct Ipam<'a> {
@@ -80,6 +80,12 @@ impl<'a> Ipam<'a> {
         self.version >= Version::V1_1_0
     }
 
+    /// Is it known which addresses may be given out?
+    pub fn knows_where(&self) -> Result<(), CniError> {
+        let mut ipam = self.config.raw.get("ipam").cloned().unwrap_or_default();
+        pod_cidr::resolve(self.config, Command::Status, &mut ipam)
+    }
+
     /// Gets addresses.
     pub fn add(&self, env: &Env) -> Result<Addresses, CniError> {
         let answer = self.call(env, Command::Add)?;
@@ -111,6 +117,9 @@ impl<'a> Ipam<'a> {
 
     fn call(&self, env: &Env, command: Command) -> Result<Vec<u8>, CniError> {
         let mut config = self.config.raw.clone();
+        if let Some(ipam) = config.get_mut("ipam") {
+            pod_cidr::resolve(self.config, command, ipam)?;
+        }
         if self.version != self.config.version {
             config.insert("cniVersion".to_owned(), self.version.as_str().into());
             result::downgrade_prev_result(&mut config, self.version);

@@ -12,6 +12,7 @@ mod error;
 mod ipam;
 mod netlink;
 mod netns;
+mod pod_cidr;
 mod records;
 mod result;
 mod sysctl;

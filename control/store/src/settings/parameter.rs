@@ -12,6 +12,8 @@ use tortie_model::settings::{EndpointToHost, Settings, Timeout, Timeouts};
 /// A parameter with its value.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Setting {
+    /// `bpfEnabled`: there is nothing else that could be on.
+    BpfEnabled,
     /// `interfacePrefix`.
     InterfacePrefix(String),
     /// `bpfDataIfacePattern`.
@@ -91,6 +93,7 @@ const TIMEOUT_NAMES: [&str; 8] = [
 /// Reads the value of the parameter called `name`; `None`: this version does not act on it.
 pub fn read(name: &str, given: &Value) -> Result<Option<Setting>, InvalidSetting> {
     let setting = match name {
+        "bpfEnabled" => bpf_enabled(given)?,
         "interfacePrefix" => Setting::InterfacePrefix(prefix(given)?),
         "bpfDataIfacePattern" => Setting::DataInterfacePattern(pattern(given)?),
         "bpfConntrackTimeouts" => Setting::Timeouts(timeouts(given)?),
@@ -111,6 +114,18 @@ pub fn read(name: &str, given: &Value) -> Result<Option<Setting>, InvalidSetting
         _ => return Ok(None),
     };
     Ok(Some(setting))
+}
+
+/// Nothing else enforces yet what these programs enforce, so that they are not switched off by a setting.
+fn bpf_enabled(given: &Value) -> Result<Setting, Wrong> {
+    if value::switch(given)? {
+        return Ok(Setting::BpfEnabled);
+    }
+    let why = "this version has no other data plane than eBPF, so that what runs goes on";
+    Err(Wrong::Conflict {
+        why,
+        fix: "set it to true, or leave it out; uninstall to take Tortie off the node",
+    })
 }
 
 fn prefix(given: &Value) -> Result<String, Wrong> {
@@ -197,6 +212,7 @@ impl Setting {
     /// Puts it in force.
     pub fn apply(&self, settings: &mut Settings) {
         match self {
+            Self::BpfEnabled => {}
             Self::InterfacePrefix(prefix) => settings.interface_prefix.clone_from(prefix),
             Self::DataInterfacePattern(pattern) => settings.data_interface_pattern.clone_from(pattern),
             Self::Timeouts(given) => {

@@ -46,6 +46,20 @@ pub fn word<T: Copy>(value: &Value, words: &'static [&'static str], meanings: &[
     check::word(exact, words, meanings).map_err(|_| Wrong::NotOneOf { value: given.into(), allowed: words })
 }
 
+/// True or false; as text in any spelling that Calico takes.
+pub fn switch(value: &Value) -> Result<bool, Wrong> {
+    let said = match value {
+        Value::Bool(on) => Some(*on),
+        Value::String(text) => match text.trim().to_ascii_lowercase().as_str() {
+            "true" | "1" | "yes" | "y" | "t" => Some(true),
+            "false" | "0" | "no" | "n" | "f" => Some(false),
+            _ => None,
+        },
+        _ => None,
+    };
+    said.ok_or_else(|| wrong_type(value, "true or false"))
+}
+
 /// `20000:29999`, or one port.
 pub fn port_range(value: &Value) -> Result<(u16, u16), Wrong> {
     if value.is_number() {

@@ -155,11 +155,32 @@ fn values_that_are_wrong_are_refused_with_the_way_out() {
             "bpfConntrackTimeouts: {udpTimout: 5s}",
             "spec.bpfConntrackTimeouts.udpTimout: unknown field; did you mean udpTimeout?",
         ),
+        (
+            "bpfEnabled: false",
+            "spec.bpfEnabled: this version has no other data plane than eBPF, so that what runs goes on; set it to true, or leave it out; uninstall to take Tortie off the node",
+        ),
+        (
+            "bpfEnabled: maybe",
+            "spec.bpfEnabled: found text \"maybe\", expected true or false; write true or false without quotes",
+        ),
         ("interfaceprefix: a", "spec.interfaceprefix: unknown field; did you mean interfacePrefix?"),
     ] {
         let said: Vec<_> = felix(spec).rejections.iter().map(|it| it.to_string()).collect();
         assert_eq!(said, [format!("f.yaml:1: FelixConfiguration default: {expected}")], "{spec}");
     }
+}
+
+#[test]
+fn switching_on_what_is_on_is_accepted_in_every_form() {
+    assert_eq!(merged("bpfEnabled: true"), Settings::default());
+    assert_eq!(merged("bpfEnabled: 'true'"), Settings::default());
+    let (_, said) = environment(&[("FELIX_BPFENABLED", "true")]);
+    assert!(said.is_empty(), "{said:?}");
+    let (_, said) = environment(&[("FELIX_BPFENABLED", "false")]);
+    assert!(
+        said[0].starts_with("FELIX_BPFENABLED: bpfEnabled: this version has no other data plane"),
+        "{said:?}"
+    );
 }
 
 #[test]

@@ -1,0 +1,260 @@
+//! `tortie install` and `tortie uninstall`: what a node needs besides the agent.
+//!
+//! Owns: the flags, and which file goes where: the CNI plugin, its conflist, the BPF file system.
+//! Does not: start the agent, nor wait for it; the plugin does, pod by pod.
+//! Invariant: a runtime finds the old files or the new ones, whole, at every moment; the conflist comes after the
+//! program it names and goes before it.
+
+mod files;
+mod node;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, anyhow};
+use clap::{Args, Subcommand};
+use serde_json::Value;
+
+use crate::args::Global;
+use crate::exit::{Answer, Failure, Outcome};
+use crate::output;
+
+/// The program's name in the runtime's directory of plugins, which is the type in the conflist.
+const PROGRAM: &str = "tortie-cni";
+/// The conflist of a node that is told nothing else.
+const CONFLIST: &str = include_str!("10-tortie.conflist");
+
+/// What is put on the node.
+#[derive(Debug, Subcommand)]
+pub enum Install {
+    /// The CNI plugin and the conflist that names it.
+    Cni(Cni),
+    /// What the agent may not do itself unless it is privileged: the BPF file system that pins live in (--bpffs), and
+    /// the sysctls of forwarding.
+    Node,
+}
+
+/// Flags of `install cni`.
+#[derive(Debug, Args)]
+pub struct Cni {
+    #[command(flatten)]
+    places: Places,
+    /// The conflist as JSON, in place of the one that comes with this version.
+    #[arg(long, env = "TORTIE_CNI_CONFIG", value_name = "JSON")]
+    config: Option<String>,
+}
+
+/// Flags of `uninstall`.
+#[derive(Debug, Args)]
+pub struct Uninstall {
+    #[command(flatten)]
+    places: Places,
+    /// Take the data plane off as well: what is pinned below --bpffs, and --run-dir. Pods of this node lose their
+    /// policy and their Services.
+    #[arg(long)]
+    data_plane: bool,
+}
+
+/// Where the runtime looks.
+#[derive(Debug, Args)]
+struct Places {
+    /// The runtime's directory of plugins.
+    #[arg(long, env = "TORTIE_CNI_BIN_DIR", default_value = "/opt/cni/bin", value_name = "DIR")]
+    bin_dir: PathBuf,
+    /// The runtime's directory of network configurations.
+    #[arg(long, env = "TORTIE_CNI_CONF_DIR", default_value = "/etc/cni/net.d", value_name = "DIR")]
+    conf_dir: PathBuf,
+    /// The conflist's name; runtimes take the first in alphabetical order.
+    #[arg(long, env = "TORTIE_CNI_CONF_NAME", default_value = "10-tortie.conflist", value_name = "NAME")]
+    conf_name: String,
+}
+
+/// Runs `install`.
+pub fn install(what: Install, global: &Global) -> Outcome {
+    match what {
+        Install::Cni(cni) => install_cni(&cni, &own_program()?),
+        Install::Node => node::prepare(global),
+    }
+}
+
+/// This very program, also when its file has been replaced since it was started.
+fn own_program() -> anyhow::Result<Vec<u8>> {
+    fs::read("/proc/self/exe").context("reading this program from /proc/self/exe")
+}
+
+fn install_cni(cni: &Cni, program: &[u8]) -> Outcome {
+    let places = &cni.places;
+    let conflist = cni.config.as_deref().unwrap_or(CONFLIST);
+    let plugins = plugins_of(conflist).map_err(Failure::bad_input)?;
+    let said = |path: &Path, what: files::Put| match what {
+        files::Put::AsItWas => format!("{} is as it should be", path.display()),
+        files::Put::Written => format!("{} written", path.display()),
+    };
+    let path = places.bin_dir.join(PROGRAM);
+    let put = files::put(&path, program, 0o755)?;
+    output::write(&said(&path, put))?;
+    for missing in plugins.iter().filter(|name| !places.bin_dir.join(name).is_file()) {
+        tracing::warn!(
+            "the conflist names the plugin {missing}, which is not in {}; install it (containernetworking-plugins)",
+            places.bin_dir.display()
+        );
+    }
+    let path = places.conf_dir.join(&places.conf_name);
+    let put = files::put(&path, format!("{}\n", conflist.trim_end()).as_bytes(), 0o644)?;
+    output::write(&said(&path, put))?;
+    if let Some(first) = files::first_configuration(&places.conf_dir)?
+        && first != places.conf_name
+    {
+        tracing::warn!(
+            "runtimes take {} first, so that its plugin wires pods and not Tortie; move it away when you are ready",
+            places.conf_dir.join(first).display()
+        );
+    }
+    Ok(Answer::Yes)
+}
+
+/// The programs that a conflist names. One that Tortie's plugin could not serve is refused before it is installed.
+fn plugins_of(conflist: &str) -> anyhow::Result<Vec<String>> {
+    let parsed: Value = serde_json::from_str(conflist).context("the conflist (--config) is no JSON")?;
+    let plugins = parsed.get("plugins").and_then(Value::as_array);
+    let plugins = plugins.ok_or_else(|| anyhow!("the conflist has no list called plugins"))?;
+    for field in ["cniVersion", "name"] {
+        if parsed.get(field).and_then(Value::as_str).is_none_or(str::is_empty) {
+            return Err(anyhow!("the conflist has no {field}"));
+        }
+    }
+    let name_in = |value: &Value| value.get("type").and_then(Value::as_str).map(str::to_owned);
+    let types: Option<Vec<String>> = plugins.iter().map(name_in).collect();
+    let mut types = types.ok_or_else(|| anyhow!("the conflist has a plugin without a type"))?;
+    if types.first().map(String::as_str) != Some(PROGRAM) {
+        return Err(anyhow!(
+            "the first plugin of the conflist is not {PROGRAM}, which makes the pod's interface"
+        ));
+    }
+    let ipam = plugins.first().and_then(|plugin| name_in(plugin.get("ipam")?));
+    types.push(ipam.ok_or_else(|| anyhow!("the conflist's {PROGRAM} has no ipam.type, such as host-local"))?);
+    Ok(types)
+}
+
+/// Runs `uninstall`.
+pub fn uninstall(flags: &Uninstall, global: &Global) -> Outcome {
+    let places = &flags.places;
+    // The runtime must not find a conflist whose program is gone.
+    for path in [places.conf_dir.join(&places.conf_name), places.bin_dir.join(PROGRAM)] {
+        let removed = files::remove(&path)?;
+        output::write(&format!("{} {}", path.display(), if removed { "removed" } else { "is not there" }))?;
+    }
+    if flags.data_plane {
+        take_off(global)?;
+    }
+    Ok(Answer::Yes)
+}
+
+/// Links that lose their pins detach; nothing else refers to programs and maps.
+fn take_off(global: &Global) -> Result<(), Failure> {
+    let lock = tortie_host::lock::NodeLock::take(&global.run_dir, &global.bpffs);
+    if let Err(error @ tortie_host::lock::LockError::Taken { .. }) = &lock {
+        return Err(Failure::no(anyhow!("the data plane stays: {error}; stop the agent first")));
+    }
+    for dir in [&global.bpffs, &global.run_dir] {
+        match fs::remove_dir_all(dir) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                return Err(anyhow::Error::from(error).context(format!("removing {}", dir.display())).into());
+            }
+            _ => output::write(&format!("{} removed", dir.display()))?,
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn places(dir: &Path) -> Places {
+        Places {
+            bin_dir: dir.join("bin"),
+            conf_dir: dir.join("net.d"),
+            conf_name: "10-tortie.conflist".to_owned(),
+        }
+    }
+
+    fn install_in(dir: &Path, program: &[u8], config: Option<&str>) -> Result<(), Failure> {
+        install_cni(&Cni { places: places(dir), config: config.map(str::to_owned) }, program).map(drop)
+    }
+
+    #[test]
+    fn an_installation_is_complete_and_a_second_one_replaces_it() {
+        let dir = tempfile::tempdir().unwrap();
+        install_in(dir.path(), b"one", None).unwrap();
+        let program = dir.path().join("bin/tortie-cni");
+        let running = fs::File::open(&program).unwrap();
+        install_in(dir.path(), b"two!", None).unwrap();
+        assert_eq!(fs::read(&program).unwrap(), b"two!");
+        // Who runs the old one goes on running it: it was replaced and not written into.
+        assert_eq!(running.metadata().unwrap().len(), 3);
+        let names = |sub: &str| {
+            let entries = fs::read_dir(dir.path().join(sub)).unwrap();
+            entries.map(|e| e.unwrap().file_name().into_string().unwrap()).collect::<Vec<_>>()
+        };
+        assert_eq!(
+            (names("bin"), names("net.d")),
+            (vec!["tortie-cni".into()], vec!["10-tortie.conflist".into()])
+        );
+    }
+
+    #[test]
+    fn the_conflist_is_the_same_for_every_node_and_names_what_is_installed() {
+        assert_eq!(plugins_of(CONFLIST).unwrap(), ["tortie-cni", "portmap", "host-local"]);
+        let parsed: Value = serde_json::from_str(CONFLIST).unwrap();
+        assert_eq!(parsed["plugins"][0]["ipam"]["subnet"], "usePodCidr");
+    }
+
+    #[test]
+    fn a_conflist_that_the_plugin_could_not_serve_is_refused_and_the_old_one_stays() {
+        let dir = tempfile::tempdir().unwrap();
+        install_in(dir.path(), b"one", None).unwrap();
+        for (wrong, said) in [
+            ("{", "no JSON"),
+            ("{}", "plugins"),
+            (r#"{"plugins":[]}"#, "cniVersion"),
+            (r#"{"cniVersion":"1.0.0","plugins":[]}"#, "name"),
+            (r#"{"cniVersion":"1.0.0","name":"n","plugins":[]}"#, "first plugin"),
+            (r#"{"cniVersion":"1.0.0","name":"n","plugins":[{"type":"bridge"}]}"#, "first plugin"),
+            (r#"{"cniVersion":"1.0.0","name":"n","plugins":[{"type":"tortie-cni"}]}"#, "ipam.type"),
+            (
+                r#"{"cniVersion":"1.0.0","name":"n","plugins":[{"type":"tortie-cni","ipam":{"type":"x"}},{}]}"#,
+                "type",
+            ),
+        ] {
+            let error = install_in(dir.path(), b"two", Some(wrong)).unwrap_err();
+            assert!(
+                matches!(error, Failure::BadInput(_)) && error.to_string().contains(said),
+                "{wrong}: {error}"
+            );
+        }
+        assert_eq!(fs::read(dir.path().join("bin/tortie-cni")).unwrap(), b"one");
+        assert_eq!(fs::read_to_string(dir.path().join("net.d/10-tortie.conflist")).unwrap(), CONFLIST);
+    }
+
+    #[test]
+    fn what_was_installed_can_be_taken_away_twice() {
+        let dir = tempfile::tempdir().unwrap();
+        install_in(dir.path(), b"one", None).unwrap();
+        let global = Global {
+            output: output::Format::Table,
+            store: None,
+            run_dir: dir.path().join("run"),
+            bpffs: dir.path().join("bpf"),
+            cgroup: None,
+            verbose: 0,
+        };
+        for _ in 0..2 {
+            uninstall(&Uninstall { places: places(dir.path()), data_plane: false }, &global)
+                .map(drop)
+                .unwrap();
+        }
+        assert_eq!(fs::read_dir(dir.path().join("bin")).unwrap().count(), 0);
+        assert_eq!(fs::read_dir(dir.path().join("net.d")).unwrap().count(), 0);
+    }
+}
