@@ -29,15 +29,41 @@ stamp+=" -X $version.gitMinor=$(cut -d. -f2 <<<"$KUBERNETES_VERSION") -X $versio
 module_of() {
     case $1 in
     kube-apiserver | kube-controller-manager | kube-scheduler | kube-proxy | kubelet | kubectl) echo kubernetes ;;
+    e2e.test | ginkgo | agnhost | regression-issue-74839) echo kubernetes ;;
     etcd) echo etcd ;;
+    coredns) echo coredns ;;
+    bridge | loopback | host-local | portmap) echo cni ;;
+    containerd | containerd-shim-runc-v2 | ctr) echo containerd ;;
+    runc | helm) echo "$1" ;;
     esac
 }
 
-components=("${default[@]}" kube-scheduler kube-proxy kubelet)
+# The laboratory uses the default ones; tests/kubernetes/cluster uses all.
+components=("${default[@]}" kube-scheduler kube-proxy kubelet containerd containerd-shim-runc-v2 ctr runc coredns
+    bridge loopback host-local portmap e2e.test ginkgo agnhost regression-issue-74839 helm)
 
-# compile COMPONENT OUTPUT: in the module's directory.
+# compile COMPONENT OUTPUT: in the module's directory, where there is one. containerd, runc and helm are built as modules
+# of their own, with what their authors have pinned: their version is in tools.env.
 compile() {
+    local plugins=github.com/containernetworking/plugins/plugins
     case $1 in
+    containerd | containerd-shim-runc-v2 | ctr)
+        GOBIN=$(dirname "$2") go install -trimpath -ldflags "-s -w" -tags no_btrfs \
+            "github.com/containerd/containerd/v2/cmd/$1@v$CONTAINERD_VERSION"
+        ;;
+    runc)
+        GOBIN=$(dirname "$2") CGO_ENABLED=1 go install -trimpath -ldflags "-s -w" -tags seccomp \
+            "github.com/opencontainers/runc@v$RUNC_VERSION"
+        ;;
+    helm) GOBIN=$(dirname "$2") go install -trimpath -ldflags "-s -w" "helm.sh/helm/v3/cmd/helm@v$HELM_VERSION" ;;
+    bridge | loopback) go build -trimpath -ldflags "-s -w" -o "$2" "$plugins/main/$1" ;;
+    host-local) go build -trimpath -ldflags "-s -w" -o "$2" "$plugins/ipam/$1" ;;
+    portmap) go build -trimpath -ldflags "-s -w" -o "$2" "$plugins/meta/$1" ;;
+    coredns) go build -trimpath -ldflags "-s -w" -o "$2" github.com/coredns/coredns ;;
+    agnhost | regression-issue-74839) go build -trimpath -ldflags "$stamp" -o "$2" "k8s.io/kubernetes/test/images/$1" ;;
+    e2e.test) go test -c -trimpath -ldflags "$stamp" -o "$2" k8s.io/kubernetes/test/e2e ;;
+    # Of the version that e2e.test has compiled in.
+    ginkgo) go build -trimpath -o "$2" github.com/onsi/ginkgo/v2/ginkgo ;;
     etcd) go build -trimpath -ldflags "-s -w" -o "$2" go.etcd.io/etcd/server/v3 ;;
     *) go build -trimpath -ldflags "$stamp" -o "$2" "k8s.io/kubernetes/cmd/$1" ;;
     esac
@@ -66,7 +92,11 @@ check_go() {
 
 # A component is built again when its pinned modules, its version or the way it is made change.
 key_of() {
-    { cat "$modules/$(module_of "$1")"/go.{mod,sum}; echo "$stamp"; declare -f compile; } | sha256sum | cut -d' ' -f1
+    {
+        cat "$modules/$(module_of "$1")"/go.{mod,sum} 2>/dev/null || echo "$CONTAINERD_VERSION $RUNC_VERSION $HELM_VERSION"
+        echo "$stamp"
+        declare -f compile
+    } | sha256sum | cut -d' ' -f1
 }
 
 is_built() { [ -x "$bin/$1" ] && [ "$(cat "$bin/.$1.key" 2>/dev/null)" = "$(key_of "$1")" ]; }
@@ -87,7 +117,9 @@ build() {
     local started=$SECONDS
     say "building $1 into $bin (once; ${2:-a minute or so} when nothing of it is compiled yet)"
     mkdir -p "$work"
-    (cd "$modules/$(module_of "$1")" && compile "$1" "$work/$1") >&2 ||
+    # runc is linked against it.
+    [ "$1" != runc ] || [ -e /usr/include/seccomp.h ] || install_packages libseccomp-dev
+    (cd "$modules/$(module_of "$1")" 2>/dev/null || cd / && compile "$1" "$work/$1") >&2 ||
         fail "building $1 failed; go's message is above."
     mv "$work/$1" "$bin/$1"
     key_of "$1" >"$bin/.$1.key"
