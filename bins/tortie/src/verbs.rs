@@ -50,8 +50,7 @@ pub enum Verb {
     /// Is this kernel and node fit? Every feature: needed by what, found or not, what happens without.
     Check,
     /// The measurements, each figure beside its target.
-    #[command(subcommand)]
-    Bench(bench::Bench),
+    Bench(bench::Measurement),
     #[command(flatten)]
     Resources(Resources),
     /// Put on this node what it needs besides the agent: CNI plugin, conflist, BPF file system, sysctls.

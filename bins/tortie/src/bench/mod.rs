@@ -6,6 +6,7 @@
 mod laboratory;
 mod machine;
 mod packet;
+mod plot;
 mod stream;
 
 use crate::args::Global;
@@ -17,7 +18,18 @@ use machine::Machine;
 use serde::Serialize;
 use std::fmt::Write as _;
 use std::io::IsTerminal as _;
+use std::path::PathBuf;
 use std::time::SystemTime;
+
+/// A measurement, and where its picture goes.
+#[derive(Debug, Args)]
+pub struct Measurement {
+    /// Draw the figures beside their targets, too.
+    #[arg(long, global = true, value_name = "FILE.svg")]
+    plot: Option<PathBuf>,
+    #[command(subcommand)]
+    bench: Bench,
+}
 
 /// What is measured.
 #[derive(Debug, Subcommand)]
@@ -101,13 +113,19 @@ struct Report {
 }
 
 /// Runs a measurement and prints it. The answer is no when a target is missed.
-pub fn run(bench: Bench, global: &Global) -> Outcome {
+pub fn run(measurement: Measurement, global: &Global) -> Outcome {
+    let Measurement { plot, bench } = measurement;
+    // Not after minutes of measuring.
+    plot.iter().try_for_each(|file| plot::check(file))?;
     let (items, command) = match bench {
         Bench::Packet(packet) => (packet.items()?, "tortie bench packet"),
     };
     let report =
         Report { items, machine: Machine::read(), date: tortie_lab::rfc3339(SystemTime::now()), command };
     output::print(global.output, &report, |_| table(&report))?;
+    if let Some(file) = &plot {
+        plot::write(&report, file)?;
+    }
     let missed = report.items.iter().any(|item| item.met == Some(false));
     Ok(if missed { Answer::No } else { Answer::Yes })
 }
