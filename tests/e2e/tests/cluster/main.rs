@@ -2,6 +2,7 @@
 
 mod faults;
 mod frames;
+mod full_disk;
 mod half_open;
 mod malformed;
 mod matrix;

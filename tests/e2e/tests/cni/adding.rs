@@ -428,3 +428,38 @@ fn pods_added_at_the_same_time_do_not_disturb_each_other() {
     });
     world.assert_nothing_left();
 }
+
+#[test]
+fn a_pod_gets_nothing_when_its_record_finds_no_room() {
+    let mut world = World::new();
+    let addresses = tempfile::tempdir().unwrap();
+    let ranges = json!([[{"subnet": "10.65.0.0/24"}], [{"subnet": "fd00:65::/112"}]]);
+    let ipam = json!({"type": "host-local", "dataDir": addresses.path(), "ranges": ranges});
+    world.changes.insert("ipam".into(), ipam);
+    let mount = |arguments: &[&str]| {
+        let done =
+            std::process::Command::new(arguments[0]).args(&arguments[1..]).arg(world.run_dir()).status();
+        assert!(done.unwrap().success(), "{arguments:?}");
+    };
+    mount(&["mount", "-t", "tmpfs", "-o", "size=64k,mode=755", "none"]);
+    let _agent = world.willing_agent();
+    let pod = Pod::new("front");
+    // The directories are there, and a file has a name; only its content finds no room.
+    let first = Pod::new("first");
+    world.add(&first).unwrap();
+    world.del(&first).unwrap();
+    let fill = fs::File::create(world.run_dir().join("fill")).unwrap();
+    while std::io::Write::write_all(&mut &fill, &[0; 4096]).is_ok() {}
+    let refused = world.add(&pod).unwrap_err();
+    fs::remove_file(world.run_dir().join("fill")).unwrap();
+    let left = (world.interfaces(), world.records().len());
+    let given: Vec<_> = fs::read_dir(addresses.path().join("lab")).unwrap().flatten().collect();
+    let given = given.iter().filter(|it| it.file_name().to_string_lossy().contains("10.65")).count();
+    let added = world.add(&pod);
+    let deleted = world.del(&pod);
+    mount(&["umount", "-l"]);
+    assert_eq!(refused["code"], 5, "{refused}");
+    assert!(refused.to_string().contains("No space left on device"), "{refused}");
+    assert_eq!((left.0.len(), left.1, given), (0, 0, 0), "{left:?}");
+    assert!(added.is_ok() && deleted.is_ok(), "{added:?} {deleted:?}");
+}
