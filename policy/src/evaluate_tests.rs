@@ -15,7 +15,12 @@ fn any(action: Action) -> Rule {
         source_ports: Vec::new(),
         not_source_ports: Vec::new(),
         icmp: None,
-        origin: Arc::new(Origin { tier: "default".into(), policy: "test".into(), rule: 0 }),
+        origin: Arc::new(Origin {
+            tier: "default".into(),
+            policy: "test".into(),
+            rule: 0,
+            ..Origin::default()
+        }),
     }
 }
 

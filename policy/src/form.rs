@@ -77,8 +77,17 @@ pub enum Family {
     V6,
 }
 
+/// What a rule asks for, in the words of its policy; for people only, nothing is decided by it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Matches {
+    /// One of these on the other side; empty: everybody.
+    pub peers: Vec<String>,
+    /// One of these ports; empty: every protocol and port.
+    pub ports: Vec<String>,
+}
+
 /// Where a rule came from: what people see in `drops`, `policy list` and `why`.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Origin {
     /// Tier, `default` for Kubernetes policies.
     pub tier: String,
@@ -86,6 +95,8 @@ pub struct Origin {
     pub policy: String,
     /// Which rule of it, from 0, in the order the user wrote them.
     pub rule: u32,
+    /// What it asks for.
+    pub matches: Matches,
 }
 
 /// One rule: all conditions hold → `action`.

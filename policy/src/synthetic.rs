@@ -110,6 +110,7 @@ fn rule(shape: Shape, index: u32) -> Rule {
             tier: "default".into(),
             policy: "NetworkPolicy bench/synthetic".into(),
             rule: index,
+            ..Origin::default()
         }),
     }
 }

@@ -8,7 +8,7 @@ use std::fmt;
 use std::net::IpAddr;
 use tortie_intent::Frontend;
 use tortie_model::workload::Transport;
-use tortie_model::{ObjectId, ServiceId};
+use tortie_model::{ObjectId, ServiceId, WorkloadId};
 
 /// What is contested.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -19,12 +19,16 @@ pub enum Contested {
     Frontend(Frontend, Transport),
     /// An address that no back end may have: loopback, link-local, multicast or unspecified.
     Backend(ServiceId, IpAddr),
+    /// A Service that EndpointSlices name and that does not exist.
+    NoService(ServiceId),
+    /// An address of a pod of this node outside every pool of its family.
+    NoPool(WorkloadId, IpAddr),
 }
 
 /// Who wanted it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Conflict {
-    /// Who has it; `None`: nobody may.
+    /// Who has it; `None`: nobody may, or there is no such thing.
     pub winner: Option<ObjectId>,
     /// Who does not, sorted.
     pub losers: Vec<ObjectId>,
@@ -44,16 +48,30 @@ impl fmt::Display for Contested {
                 write!(f, "front end {} port {}/{}", frontend.address, frontend.port, transport.name())
             }
             Self::Backend(service, address) => write!(f, "back end {address} of Service {service}"),
+            Self::NoService(service) => write!(f, "Service {service}"),
+            Self::NoPool(pod, address) => write!(f, "address {address} of Pod {pod}"),
         }
     }
 }
 
-impl fmt::Display for Conflict {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let losers: Vec<String> = self.losers.iter().map(name).collect();
-        match &self.winner {
-            Some(winner) => write!(f, "held by {}, also claimed by {}", name(winner), losers.join(", ")),
-            None => write!(f, "refused: no pod can have this address; named by {}", losers.join(", ")),
+impl Contested {
+    /// What is wrong, and what to do.
+    pub fn explain(&self, conflict: &Conflict) -> String {
+        let losers: Vec<String> = conflict.losers.iter().map(name).collect();
+        let losers = losers.join(", ");
+        match (self, &conflict.winner) {
+            (Self::NoService(_), _) => {
+                format!(
+                    "does not exist, but {losers} would serve it; create the Service, or remove the slice"
+                )
+            }
+            (Self::NoPool(..), _) => {
+                "is outside every IPPool; extend a pool to it, or give the pod an address \
+                                      of a pool (addresses outside the pools count as outside the cluster)"
+                    .into()
+            }
+            (_, Some(winner)) => format!("held by {}, also claimed by {losers}", name(winner)),
+            (_, None) => format!("refused: no pod can have this address; named by {losers}"),
         }
     }
 }

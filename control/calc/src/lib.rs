@@ -14,6 +14,7 @@ mod lists;
 mod outbox;
 mod pods;
 mod policies;
+mod pools;
 mod query;
 mod routes;
 mod rules;
@@ -21,12 +22,14 @@ mod services;
 mod sets;
 
 pub use conflicts::{Conflict, Conflicts, Contested};
+pub use services::KnownEndpoint;
 
 use endpoints::{Endpoints, Sources};
 use lists::Lists;
 use outbox::{Outbox, Phase};
 use pods::Pods;
 use policies::Policies;
+use pools::Pools;
 use routes::Routes;
 use services::Services;
 use sets::{Facts, Sets};
@@ -60,6 +63,7 @@ pub struct Calc {
     lists: Lists,
     endpoints: Endpoints,
     routes: Routes,
+    pools: Pools,
     services: Services,
     conflicts: Conflicts,
 }
@@ -85,6 +89,7 @@ impl Calc {
             lists: Lists::default(),
             endpoints: Endpoints::default(),
             routes: Routes::new(node.clone()),
+            pools: Pools::default(),
             services: Services::new(node.clone()),
             conflicts: Conflicts::new(),
             here: node,
@@ -122,6 +127,7 @@ impl Calc {
         self.lists.finish(&mut outbox);
         self.sets.finish(&mut outbox);
         self.routes.finish(&mut outbox, &mut self.conflicts);
+        self.pools.finish(&self.pods, &self.here, &mut self.conflicts);
         self.services.finish(&mut outbox, &mut self.conflicts);
         if self.sync == Sync::Unsaid {
             self.sync = Sync::Said;
@@ -133,6 +139,11 @@ impl Calc {
     /// What cannot all be true, as of the last flush.
     pub fn conflicts(&self) -> &Conflicts {
         &self.conflicts
+    }
+
+    /// Every endpoint of every Service port, used or not.
+    pub fn known_endpoints(&self) -> Vec<KnownEndpoint> {
+        self.services.known()
     }
 
     /// What the flushes so far have cost.
@@ -153,7 +164,10 @@ impl Calc {
             Object::Service(change) => self.services.set_service(change.key, change.value),
             Object::Slice(change) => self.services.set_slice(change.key, change.value),
             Object::NetworkPolicy(change) => self.policies.set(change.key, change.value, &mut self.sets),
-            Object::Pool(change) => self.routes.set_pool(change.key, change.value),
+            Object::Pool(change) => {
+                self.pools.set(&change.key, change.value.as_ref());
+                self.routes.set_pool(change.key, change.value);
+            }
             Object::Settings(settings) => {
                 if self.settings.as_ref() != Some(&settings) {
                     outbox.push(Phase::Settings, Intent::Settings(settings.clone()));
@@ -175,6 +189,7 @@ impl Calc {
         self.sets.update_pod(id, member);
         self.policies.set_endpoint(id, attached);
         self.routes.set_pod(id, pod);
+        self.pools.touch(id);
     }
 
     fn finish_endpoints(&mut self, dirty: BTreeSet<WorkloadId>, outbox: &mut Outbox) {

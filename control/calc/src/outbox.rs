@@ -19,7 +19,9 @@ pub(crate) enum Phase {
     /// is never in neither.
     MemberAdd,
     /// Revocation: before lists and endpoints, because making those can fail and this must not wait.
-    /// Every clause over a set of pods allows, so a member that leaves early only denies early.
+    /// Every clause over a set of pods allows and is not negated (`rules` makes no other), so a member that leaves
+    /// early only denies early. A set in a clause that denies or is negated must lose its members after the lists
+    /// instead: whoever lets `rules` make one has to give such sets a phase of their own behind [`Phase::List`].
     MemberRemove,
     /// Before the endpoints that name them.
     List,

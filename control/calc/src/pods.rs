@@ -30,6 +30,12 @@ impl Pod {
         self.networked().filter(|workload| workload.node.as_ref().is_none_or(|its| its == node))
     }
 
+    /// Whether it is this node's: attached here, or said to be here.
+    pub(crate) fn is_of(&self, node: &NodeName) -> bool {
+        let said = self.networked().is_some_and(|workload| workload.node.as_ref() == Some(node));
+        self.attachment.is_some() || said
+    }
+
     /// The addresses by which others know it: the attachment's before the Pod status'.
     pub(crate) fn addresses(&self, node: &NodeName) -> &[IpAddr] {
         match (self.attached_workload(node), &self.attachment, self.networked()) {
@@ -73,6 +79,11 @@ impl Pods {
     /// What is known of a pod.
     pub(crate) fn get(&self, id: &WorkloadId) -> Option<&Pod> {
         self.pods.get(id)
+    }
+
+    /// Every pod.
+    pub(crate) fn ids(&self) -> impl Iterator<Item = &WorkloadId> {
+        self.pods.keys()
     }
 
     /// The pods that changed, each once; a pod of which nothing is left is forgotten.

@@ -6,7 +6,7 @@
 
 use crate::index::{Index, QueryId};
 use crate::query::Query;
-use crate::rules::{self, Compiled};
+use crate::rules::{self, Compiled, words};
 use crate::sets::{Need, PortName, Sets};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -185,7 +185,8 @@ fn in_use(id: &PolicyId, policy: &NetworkPolicy, sets: &mut Sets) -> InUse {
         numbered
             .map(|(number, rule)| {
                 let policy = format!("NetworkPolicy {id}");
-                let origin = Arc::new(Origin { tier: "default".into(), policy, rule: number });
+                let matches = words::matches(rule);
+                let origin = Arc::new(Origin { tier: "default".into(), policy, rule: number, matches });
                 rules::compile(rule, direction, &id.namespace, origin, sets, &mut needs)
             })
             .collect()

@@ -5,6 +5,7 @@
 //! input gives equal rules in equal order.
 
 mod ports;
+pub(crate) mod words;
 
 use crate::index::QueryId;
 use crate::query::Query;

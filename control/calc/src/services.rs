@@ -4,6 +4,9 @@
 //! Invariant: a front end belongs to one Service port at any moment; the cost of a change is that of its Service.
 
 mod backends;
+mod known;
+
+pub use known::KnownEndpoint;
 
 use crate::claims::Claims;
 use crate::conflicts::{Conflict, Conflicts, Contested};
@@ -140,6 +143,7 @@ impl Services {
             None => BTreeMap::new(),
         };
         backends.report(service, conflicts);
+        self.report_orphans(service, conflicts);
         let old: Vec<ServicePortId> = self.ports_of(service).cloned().collect();
         for id in old.into_iter().filter(|id| !made.contains_key(id)) {
             contested.extend(self.claims.set(&id, BTreeMap::new()));
@@ -151,6 +155,18 @@ impl Services {
             contested.extend(self.claims.set(&id, keys));
             self.wanted.insert(id.clone(), port);
             ports.insert(id);
+        }
+    }
+
+    /// Slices may come before their Service: said while it lasts.
+    fn report_orphans(&self, service: &ServiceId, conflicts: &mut Conflicts) {
+        let key = Contested::NoService(service.clone());
+        match self.slices.get(service) {
+            Some(slices) if !self.services.contains_key(service) => {
+                let losers = slices.keys().cloned().map(ObjectId::Slice).collect();
+                conflicts.insert(key, Conflict { winner: None, losers });
+            }
+            _ => _ = conflicts.remove(&key),
         }
     }
 

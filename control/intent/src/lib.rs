@@ -11,7 +11,8 @@
 //! 5. a [`Route::LocalPod`] comes after its endpoint and goes before it;
 //! 6. a front end belongs to at most one [`ServicePortId`];
 //! 7. members leave a set before new lists and endpoints of the same batch: what can fail does not delay a
-//!    revocation.
+//!    revocation. This holds because no clause over a set of pods is negated or denies; of such a set the members
+//!    would have to leave after the lists.
 #![forbid(unsafe_code)]
 
 use ipnet::IpNet;

@@ -14,7 +14,7 @@ pub enum TrafficPolicy {
     Local,
 }
 
-/// `spec.type`; ExternalName Services have no address and are no `Service`.
+/// `spec.type`; ExternalName Services have no address: [`Service::default`] stands for them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ServiceType {
     /// Cluster addresses only.
@@ -39,12 +39,14 @@ pub struct ServicePort {
     pub node_port: u16,
 }
 
-/// A Service with addresses that this data plane serves (not headless, not another proxy's).
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// A Service. One that this data plane does not serve (headless, another proxy's, a name of another host, without
+/// an address yet) has no address and no port: [`Service::default`]. It is known all the same, so that its
+/// EndpointSlices are not taken for orphans.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Service {
     /// `spec.type`.
     pub service_type: ServiceType,
-    /// Cluster addresses, one or two.
+    /// Cluster addresses, at most two.
     pub cluster_ips: Vec<IpAddr>,
     /// External addresses.
     pub external_ips: Vec<IpAddr>,

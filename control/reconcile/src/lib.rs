@@ -29,6 +29,6 @@ pub use endpoints::{GUARD_SLOT, Readiness};
 pub use kernel::{Dyn, HookError, Hooks, Kernel, Programs};
 pub use reconciler::Reconciler;
 pub use routes::Way;
-pub use saved::{Saved, SavedEndpoint, SavedNextHop, SavedProgram, SavedRule, SavedService};
+pub use saved::{Saved, SavedEndpoint, SavedMatches, SavedNextHop, SavedProgram, SavedRule, SavedService};
 pub use settings::KernelTimeouts;
 pub use table::{KernelError, Table, TableError};

@@ -3,12 +3,13 @@
 //! Invariant: an id names one rule while any list uses it, and after a restart still the same one; a freed
 //! id is given out again as late as possible, with its counter at zero.
 
-use crate::saved::SavedRule;
+use crate::saved::{SavedMatches, SavedRule};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use tortie_abi::maps::RULE_SLOTS;
-use tortie_policy::form::{Action, Direction, List, Origin, Rule};
+use tortie_policy::form::{Action, Direction, List, Matches, Origin, Rule};
 
+/// The origin without its words: a rule whose words change is still the same rule and keeps its counter.
 type Key = (Direction, Arc<Origin>, Action);
 
 /// Rules and their ids.
@@ -16,6 +17,8 @@ type Key = (Direction, Arc<Origin>, Action);
 pub struct RuleIds {
     by_rule: BTreeMap<Key, (u32, usize)>,
     by_id: BTreeMap<u32, Key>,
+    /// What the latest list that uses the rule says it asks for.
+    words: BTreeMap<u32, Matches>,
     last: u32,
     /// Given out since the last time: their counters have to be set to zero.
     new: BTreeSet<u32>,
@@ -29,11 +32,12 @@ impl RuleIds {
             let (Some(direction), Some(action)) = (direction(&rule.direction), action(&rule.action)) else {
                 continue;
             };
-            let origin = Origin { tier: rule.tier.clone(), policy: rule.policy.clone(), rule: rule.rule };
-            let key = (direction, Arc::new(origin), action);
+            let key = key(direction, &rule.tier, &rule.policy, rule.rule, action);
+            let SavedMatches { peers, ports } = rule.matches.clone();
             if !ids.by_id.contains_key(&rule.id) && !ids.by_rule.contains_key(&key) {
                 ids.by_rule.insert(key.clone(), (rule.id, 0));
                 ids.by_id.insert(rule.id, key);
+                ids.words.insert(rule.id, Matches { peers, ports });
             }
         }
         ids
@@ -45,12 +49,17 @@ impl RuleIds {
     }
 
     fn acquire_one(&mut self, direction: Direction, rule: &Rule) -> u32 {
-        let key = (direction, rule.origin.clone(), rule.action);
+        let Origin { tier, policy, rule: number, matches } = &*rule.origin;
+        let key = key(direction, tier, policy, *number, rule.action);
         if let Some((id, users)) = self.by_rule.get_mut(&key) {
             *users += 1;
+            if self.words.get(id) != Some(matches) {
+                self.words.insert(*id, matches.clone());
+            }
             return *id;
         }
         let Some(id) = self.free_id() else { return tortie_abi::policy::NO_RULE };
+        self.words.insert(id, matches.clone());
         self.last = id;
         self.new.insert(id);
         self.by_id.insert(id, key.clone());
@@ -77,6 +86,7 @@ impl RuleIds {
         let unused: Vec<u32> =
             self.by_rule.values().filter(|(_, users)| *users == 0).map(|(id, _)| *id).collect();
         for id in unused {
+            self.words.remove(&id);
             if let Some(key) = self.by_id.remove(&id) {
                 self.by_rule.remove(&key);
             }
@@ -97,9 +107,19 @@ impl RuleIds {
             policy: origin.policy.clone(),
             rule: origin.rule,
             action: action_name(*action).to_owned(),
+            matches: self.words.get(id).cloned().map(saved_words).unwrap_or_default(),
         };
         (self.by_id.iter().map(rule).collect(), self.last)
     }
+}
+
+fn key(direction: Direction, tier: &str, policy: &str, rule: u32, action: Action) -> Key {
+    let (tier, policy) = (tier.to_owned(), policy.to_owned());
+    (direction, Arc::new(Origin { tier, policy, rule, matches: Matches::default() }), action)
+}
+
+fn saved_words(Matches { peers, ports }: Matches) -> SavedMatches {
+    SavedMatches { peers, ports }
 }
 
 /// `ingress`, `egress`.

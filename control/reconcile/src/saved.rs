@@ -94,6 +94,21 @@ pub struct SavedRule {
     pub rule: u32,
     /// `allow`, `deny`.
     pub action: String,
+    /// What it asks for; a file of an older version does not say.
+    #[serde(default)]
+    pub matches: SavedMatches,
+}
+
+/// What a rule asks for, in words.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct SavedMatches {
+    /// One of these on the other side; empty: everybody.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub peers: Vec<String>,
+    /// One of these ports; empty: every protocol and port.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub ports: Vec<String>,
 }
 
 /// A policy program.

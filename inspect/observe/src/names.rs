@@ -1,5 +1,6 @@
 //! The names behind the numbers in maps.
 
+use serde::Serialize;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
@@ -25,6 +26,17 @@ pub struct ServiceName {
     pub port: String,
 }
 
+/// What a rule asks for, in words.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Matches {
+    /// One of these on the other side; absent: everybody.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub peers: Vec<String>,
+    /// One of these ports; absent: every protocol and port.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub ports: Vec<String>,
+}
+
 /// A policy rule.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RuleName {
@@ -38,6 +50,8 @@ pub struct RuleName {
     pub direction: String,
     /// `allow` or `deny`.
     pub action: String,
+    /// What it asks for.
+    pub matches: Matches,
 }
 
 /// The rules of a policy program.

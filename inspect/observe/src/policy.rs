@@ -1,6 +1,6 @@
 //! `policy list`: the rules in force for each endpoint and direction, in order, with their hits.
 
-use crate::names::RuleName;
+use crate::names::{Matches, RuleName};
 use crate::{Names, Snapshot};
 use serde::Serialize;
 use tortie_abi::counter::Counter;
@@ -23,6 +23,9 @@ pub struct Row {
     pub rule: Option<u32>,
     /// `allow` or `deny`.
     pub action: String,
+    /// What it asks for; absent where there is no rule of a policy.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub matches: Option<Matches>,
     /// New flows that it decided, over all endpoints that share the rule.
     pub packets: u64,
     /// Their first packets' bytes.
@@ -65,6 +68,7 @@ fn direction(
         policy: policy.to_owned(),
         rule,
         action: action.to_owned(),
+        matches: None,
         packets: counter.packets,
         bytes: counter.bytes,
         generation,
@@ -84,8 +88,9 @@ fn direction(
     // Several compiled rules may stand for one that the user wrote.
     for id in list.rules.iter().filter(|id| std::mem::replace(&mut last, **id) != **id) {
         match names.rules.get(id) {
-            Some(RuleName { tier, policy, rule, action, .. }) => {
-                rows.push(row(tier, policy, Some(*rule), action, counter(id)));
+            Some(RuleName { tier, policy, rule, action, matches, .. }) => {
+                let matches = Some(matches.clone());
+                rows.push(Row { matches, ..row(tier, policy, Some(*rule), action, counter(id)) });
             }
             None => rows.push(row("", "unknown rule", None, "", counter(id))),
         }

@@ -1,4 +1,8 @@
-//! `services list`: front ends and the back ends in use.
+//! `services list`: front ends, the back ends in use, and what the agent knows of the others.
+
+mod known;
+
+pub use known::{Known, join};
 
 use crate::{AddressPort, Names, Snapshot, protocol_name};
 use serde::Serialize;
@@ -18,7 +22,7 @@ pub struct FrontendRow {
     pub scope: &'static str,
 }
 
-/// A back end in use.
+/// A back end; those that are not in use are known only where the agent was asked.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub struct BackendRow {
     /// Address.
@@ -30,6 +34,25 @@ pub struct BackendRow {
     pub node: Option<String>,
     /// On this node.
     pub local: bool,
+    /// In the kernel: connections go there.
+    pub used: bool,
+    /// What its EndpointSlice says; absent when the agent was not asked.
+    #[serde(flatten)]
+    pub conditions: Option<Conditions>,
+    /// Why it is not in use.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<&'static str>,
+}
+
+/// The conditions of an endpoint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub struct Conditions {
+    /// Takes new connections.
+    pub ready: bool,
+    /// Can still serve.
+    pub serving: bool,
+    /// Is being shut down.
+    pub terminating: bool,
 }
 
 /// One port of a Service.
@@ -114,7 +137,7 @@ fn backends(snapshot: &Snapshot, names: &Names, frontend: &Frontend, v6: bool) -
     ends.into_iter()
         .map(|AddressPort { address, port }| {
             let (node, local) = place(snapshot, names, address);
-            BackendRow { address, port, node, local }
+            BackendRow { address, port, node, local, used: true, conditions: None, reason: None }
         })
         .collect()
 }

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use tortie_abi::counter::{Counter, CounterKey};
 use tortie_abi::{DropReason, Hook, v4, v6};
-use tortie_observe::names::{EndpointName, Names, ProgramName, RuleName, ServiceName};
+use tortie_observe::names::{EndpointName, Matches, Names, ProgramName, RuleName, ServiceName};
 use tortie_observe::{Snapshot, conntrack, counters, endpoints, explain, policy, routes, services};
 use tortie_sim::Node;
 use tortie_sim::world::World;
@@ -61,6 +61,7 @@ fn names() -> Names {
                 rule: 0,
                 direction: "ingress".into(),
                 action: "allow".into(),
+                matches: Matches { peers: vec!["pods app=front".into()], ports: vec!["TCP/80".into()] },
             },
         )]
         .into(),
@@ -128,6 +129,9 @@ fn policy_lists_rules_in_order_with_hits_and_says_what_ends_the_list() {
     assert_eq!(of_b.len(), 2);
     assert_eq!((of_b[0].policy.as_str(), of_b[0].packets), ("NetworkPolicy shop/web", 1));
     assert_eq!((of_b[1].policy.as_str(), of_b[1].action.as_str()), ("end of the list", "deny"));
+    let json = serde_json::to_value(of_b[0]).unwrap();
+    assert_eq!(json["matches"], serde_json::json!({"peers": ["pods app=front"], "ports": ["TCP/80"]}));
+    assert_eq!(of_b[1].matches, None, "no rule of a policy");
     assert!(rows.iter().any(|r| r.endpoint == "shop/a" && r.policy == "no policy selects it"));
     let listed = endpoints::rows(&snapshot(&world.nodes[0]), &names());
     assert_eq!(listed[1].programs.to_workload.id, Some(0));
@@ -167,4 +171,47 @@ fn services_show_front_ends_and_back_ends_by_name() {
     );
     assert_eq!(rows[0].endpoints[0].address, IpAddr::V4(b.v4));
     assert!(routes::rows(&Snapshot::default(), &names()).is_empty());
+}
+
+#[test]
+fn endpoints_that_are_not_in_use_are_listed_with_the_reason_when_the_agent_knows_them() {
+    let mut world = World::new(1);
+    let b = world.add_pod("b", 0);
+    world.add_service("10.96.0.1".parse().unwrap(), 80, 6, &[(b.v4.into(), 8080)]);
+    let mut rows = services::rows(&snapshot(&world.nodes[0]), &names());
+    let json = serde_json::to_value(&rows[0]).unwrap();
+    assert_eq!((&json["endpoints"][0]["used"], json["endpoints"][0].get("ready")), (&true.into(), None));
+    let known = |address: &str, states: [bool; 3]| services::Known {
+        namespace: "shop".into(),
+        name: "web".into(),
+        service_port: "http".into(),
+        protocol: rows[0].protocol.clone(),
+        address: address.parse().unwrap(),
+        port: 8080,
+        node: Some("node2".into()),
+        ready: states[0],
+        serving: states[1],
+        terminating: states[2],
+        local: false,
+        refused: address == "127.0.0.1",
+    };
+    let mut all = vec![
+        known(&b.v4.to_string(), [true, true, false]),
+        known("10.9.9.1", [false, false, false]),
+        known("10.9.9.2", [false, true, true]),
+        known("fd00::9", [true, true, false]),
+        known("127.0.0.1", [true, true, false]),
+    ];
+    all.push(services::Known { name: "other".into(), ..all[1].clone() });
+    services::join(&mut rows, &all);
+    let told = |address: &str| {
+        let found = rows[0].endpoints.iter().find(|e| e.address.to_string() == address).unwrap();
+        (found.used, found.conditions.map(|c| c.ready), found.reason)
+    };
+    assert_eq!(told(&b.v4.to_string()), (true, Some(true), None));
+    assert_eq!(told("10.9.9.1"), (false, Some(false), Some("not ready")));
+    assert_eq!(told("10.9.9.2"), (false, Some(false), Some("terminating, and others are ready")));
+    assert_eq!(told("fd00::9"), (false, Some(true), Some("the Service has no address of this family")));
+    assert_eq!(told("127.0.0.1"), (false, Some(true), Some("no back end may have this address")));
+    assert_eq!(rows[0].endpoints.len(), 5);
 }

@@ -21,7 +21,12 @@ fn rule(policy: &str, sets: &[u32], port: u16) -> Rule {
         source_ports: Vec::new(),
         not_source_ports: Vec::new(),
         icmp: None,
-        origin: Arc::new(Origin { tier: "default".into(), policy: policy.into(), rule: 0 }),
+        origin: Arc::new(Origin {
+            tier: "default".into(),
+            policy: policy.into(),
+            rule: 0,
+            ..Origin::default()
+        }),
     }
 }
 

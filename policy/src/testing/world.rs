@@ -140,6 +140,7 @@ fn rule(source: &mut Source<'_>, index: u32) -> Rule {
             tier: "default".into(),
             policy: "NetworkPolicy test/random".into(),
             rule: index,
+            ..Origin::default()
         }),
     }
 }

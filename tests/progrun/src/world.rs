@@ -391,7 +391,12 @@ fn any_of(set: SetId, except: Option<SetId>) -> Vec<Clause> {
 }
 
 fn rule(action: Action, protocol: Protocol) -> Rule {
-    let origin = Arc::new(Origin { tier: "default".into(), policy: "NetworkPolicy test/p".into(), rule: 0 });
+    let origin = Arc::new(Origin {
+        tier: "default".into(),
+        policy: "NetworkPolicy test/p".into(),
+        rule: 0,
+        ..Origin::default()
+    });
     Rule {
         action,
         family: None,

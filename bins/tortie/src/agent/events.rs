@@ -231,6 +231,7 @@ impl Loop {
                 json!({"ok": true})
             }
             Ask::Status => status::status(node),
+            Ask::Services => status::services(node),
             Ask::Drops(since) => {
                 self.drops.rows(since, &from_saved(node.saved.clone(), &node.names, node.devices.names()))
             }

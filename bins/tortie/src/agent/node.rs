@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use tortie::pod_cidrs::PodCidrs;
-use tortie_calc::Calc;
+use tortie_calc::{Calc, Conflicts};
 use tortie_host::netlink::{Netlink, NetworkEvent};
 use tortie_host::{clock, sysctl};
 use tortie_model::{Object, WorkloadId};
@@ -49,6 +49,10 @@ pub struct Node {
     netlink: Netlink,
     ways: Ways,
     retry_at: Option<Instant>,
+    /// When to write state.json again, after it could not be written.
+    save_again: Option<Instant>,
+    /// Contradictions that have been logged.
+    logged: Conflicts,
 }
 
 /// What is known before the kernel's parts are opened.
@@ -148,6 +152,8 @@ impl Node {
             netlink,
             ways: Ways::new(),
             retry_at: None,
+            save_again: None,
+            logged: Conflicts::new(),
         };
         node.reconciler.set_kernel_timeouts(sysctl::kernel_timeouts());
         if let Some(addresses) = beginning.node_addresses {
@@ -239,6 +245,7 @@ impl Node {
     pub async fn settle(&mut self) {
         let reconciler = &mut self.reconciler;
         self.calc.flush(&mut |intent| reconciler.receive(intent));
+        self.log_conflicts();
         self.devices.set_pattern(&self.reconciler.settings().data_interface_pattern);
         let wanted = self.reconciler.destinations();
         for (node, way) in self.ways.refresh(wanted, &self.netlink, &self.devices).await {
@@ -266,6 +273,21 @@ impl Node {
         }
     }
 
+    /// Each contradiction once when it appears and once when it is gone.
+    fn log_conflicts(&mut self) {
+        let now = self.calc.conflicts();
+        if self.logged == *now {
+            return;
+        }
+        for (contested, conflict) in now.iter().filter(|(key, value)| self.logged.get(*key) != Some(*value)) {
+            tracing::warn!("{contested}: {}", contested.explain(conflict));
+        }
+        for contested in self.logged.keys().filter(|key| !now.contains_key(*key)) {
+            tracing::info!("{contested}: no contradiction any more");
+        }
+        self.logged = now.clone();
+    }
+
     /// Prefix and gateway: the neighbour on the way to the node.
     fn host_routes(&self) -> std::collections::BTreeMap<ipnet::IpNet, IpAddr> {
         let of = |(net, node): (ipnet::IpNet, IpAddr)| Some((net, self.ways.get(&node)?.neighbour));
@@ -276,12 +298,22 @@ impl Node {
         if let Err(error) = self.names.save(&self.options.run_dir) {
             tracing::warn!(%error, "nodes.json cannot be written; lists show nodes by address");
         }
-        let Some(saved) = self.reconciler.saved() else { return };
-        self.saved = saved.clone();
+        match self.reconciler.saved() {
+            Some(saved) => self.saved = saved.clone(),
+            // Nothing is new; what could not be written may fit by now.
+            None if self.save_again.is_some_and(|at| at <= Instant::now()) => {}
+            None => return,
+        }
         self.warnings.retain(|warning| !warning.starts_with("state.json"));
+        self.save_again = None;
         if let Err(error) = state_file::write(&self.options.run_dir, &self.saved) {
-            tracing::error!(%error, "state.json cannot be written; names may be lost when the agent restarts");
-            self.warnings.push(format!("state.json: {error}"));
+            let path = self.options.run_dir.join("state.json");
+            tracing::error!(path = %path.display(), %error, "cannot be written; names may be lost when the agent restarts");
+            self.warnings.push(format!(
+                "state.json: {error}; make room in {} (names may be lost when the agent restarts)",
+                self.options.run_dir.display()
+            ));
+            self.save_again = Some(Instant::now() + RETRY);
         }
     }
 
@@ -309,7 +341,10 @@ impl Node {
     pub fn next_retry(&self) -> Option<Instant> {
         let now = clock::monotonic();
         let table = self.reconciler.next_retry().map(|at| Instant::now() + at.saturating_sub(now));
-        [table, self.retry_at, self.routes.retry_at(), self.ways.due()].into_iter().flatten().min()
+        [table, self.retry_at, self.save_again, self.routes.retry_at(), self.ways.due()]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     /// What is not as desired.

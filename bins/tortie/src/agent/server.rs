@@ -29,6 +29,8 @@ pub enum Ask {
     EndpointGone(WorkloadId, String),
     /// How are things?
     Status,
+    /// Endpoints of all Services, used or not.
+    Services,
     /// Drops after this number.
     Drops(u64),
     /// Compare kernel and desired state now.
@@ -49,6 +51,7 @@ enum Request {
         timeout_millis: u64,
     },
     Status,
+    Services,
     Drops {
         #[serde(default)]
         since: u64,
@@ -131,6 +134,7 @@ impl Server {
                 }
             }
             Ok(Request::Status) => self.ask(Ask::Status).await,
+            Ok(Request::Services) => self.ask(Ask::Services).await,
             Ok(Request::Drops { since, .. }) => self.ask(Ask::Drops(since)).await,
             Ok(Request::Resync) => self.ask(Ask::Resync).await,
             Err(_) => match serde_json::from_str(line) {
@@ -152,7 +156,7 @@ impl Server {
                 Err(error) => refused(
                     "badRequest",
                     format!(
-                        "{error}; verbs: waitEnforced, status, drops, resync, endpointReady, endpointGone, ping"
+                        "{error}; verbs: waitEnforced, status, services, drops, resync, endpointReady, endpointGone, ping"
                     ),
                 ),
             },

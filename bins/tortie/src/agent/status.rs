@@ -4,9 +4,10 @@
 
 use serde_json::{Map, Value, json};
 use tortie_abi::maps::MapKind;
-use tortie_calc::{Conflict, Contested};
+use tortie_calc::{Conflict, Contested, KnownEndpoint};
 use tortie_host::bpf::{self, Cursor, Program};
 use tortie_host::links::Mechanism;
+use tortie_observe::services::Known;
 use tortie_store::{Effect, Origin, Rejection};
 
 use super::node::{Node, dirty_rows};
@@ -74,8 +75,28 @@ fn rejected(rejection: &Rejection) -> Value {
     row
 }
 
+/// Every endpoint of every Service port, used or not.
+pub fn services(node: &Node) -> Value {
+    let row = |it: KnownEndpoint| Known {
+        namespace: it.id.service.namespace.to_string(),
+        name: it.id.service.name.to_string(),
+        service_port: it.id.port,
+        protocol: it.id.transport.name().to_owned(),
+        address: it.address,
+        port: it.port,
+        node: it.node.map(|node| node.to_string()),
+        ready: it.ready,
+        serving: it.serving,
+        terminating: it.terminating,
+        local: it.local,
+        refused: it.refused,
+    };
+    let items: Vec<Known> = node.calc.known_endpoints().into_iter().map(row).collect();
+    json!({"ok": true, "items": items})
+}
+
 fn conflicts(node: &Node) -> Value {
-    let row = |(contested, conflict): (&Contested, &Conflict)| json!({"contested": contested.to_string(), "detail": conflict.to_string()});
+    let row = |(contested, conflict): (&Contested, &Conflict)| json!({"contested": contested.to_string(), "detail": contested.explain(conflict)});
     Value::Array(node.calc.conflicts().iter().map(row).collect())
 }
 

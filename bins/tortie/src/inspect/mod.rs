@@ -7,11 +7,13 @@ pub(crate) mod names;
 pub(crate) mod read;
 
 use crate::args::Global;
+use crate::ask;
 use crate::exit::{Answer, Failure, Outcome};
 use crate::output::{self, Items};
 use clap::{Args, Subcommand};
 use comfy_table::{Table, presets};
 use serde::Serialize;
+use tortie_observe::names::Matches;
 use tortie_observe::{Names, Snapshot, conntrack, counters, endpoints, policy, routes, services};
 
 /// `list` and `show`.
@@ -196,6 +198,7 @@ fn conntrack_table(rows: &[conntrack::Row], wide: bool) -> Table {
 pub fn services(query: Query<EndpointFilter>, global: &Global) -> Outcome {
     let (snapshot, names) = load(global, false)?;
     let mut rows = services::rows(&snapshot, &names);
+    services::join(&mut rows, &known_endpoints(global));
     match query {
         Query::List(filter) => {
             rows.retain(|r| filter.namespace.as_ref().is_none_or(|n| *n == r.namespace));
@@ -208,6 +211,13 @@ pub fn services(query: Query<EndpointFilter>, global: &Global) -> Outcome {
     }
 }
 
+/// Endpoints that are not in use are in no map: the agent knows them. Without it there are those in use.
+fn known_endpoints(global: &Global) -> Vec<services::Known> {
+    let answer = ask::agent(&global.run_dir, &serde_json::json!({"verb": "services"}));
+    let items = answer.ok().and_then(|mut answer| Some(answer.get_mut("items")?.take()));
+    items.and_then(|items| serde_json::from_value(items).ok()).unwrap_or_default()
+}
+
 fn services_table(rows: &[services::Row], wide: bool) -> Table {
     let mut table = columns(&["NAMESPACE", "NAME", "PORT", "PROTOCOL", "TYPE", "FRONTENDS", "ENDPOINTS"]);
     for r in rows {
@@ -216,11 +226,14 @@ fn services_table(rows: &[services::Row], wide: bool) -> Table {
         let endpoints: Vec<String> = r
             .endpoints
             .iter()
-            .map(|b| match &b.node {
-                Some(node) if wide => format!("{} ({node})", end(b.address, b.port)),
-                _ => end(b.address, b.port),
+            .map(|b| {
+                let node = b.node.as_ref().filter(|_| wide).map(|node| format!(" ({node})"));
+                let unused = b.reason.map(|reason| format!(" not used: {reason}"));
+                end(b.address, b.port) + &node.unwrap_or_default() + &unused.unwrap_or_default()
             })
             .collect();
+        let refused = (!r.endpoints.iter().any(|b| b.used)).then(|| "none: clients are refused".to_owned());
+        let endpoints: Vec<String> = refused.into_iter().chain(endpoints).collect();
         table.add_row([
             r.namespace.clone(),
             r.name.clone(),
@@ -228,7 +241,7 @@ fn services_table(rows: &[services::Row], wide: bool) -> Table {
             r.protocol.clone(),
             r.service_type.to_owned(),
             frontends.join("\n"),
-            if endpoints.is_empty() { "none: clients are refused".to_owned() } else { endpoints.join("\n") },
+            endpoints.join("\n"),
         ]);
     }
     table
@@ -298,8 +311,18 @@ pub fn policy(query: Query<PolicyFilter>, global: &Global) -> Outcome {
 }
 
 fn policy_table(rows: &[policy::Row], _wide: bool) -> Table {
-    let headers =
-        ["ENDPOINT", "DIRECTION", "TIER", "POLICY", "RULE", "ACTION", "HITS", "BYTES", "GENERATION"];
+    let headers = [
+        "ENDPOINT",
+        "DIRECTION",
+        "TIER",
+        "POLICY",
+        "RULE",
+        "ACTION",
+        "MATCHES",
+        "HITS",
+        "BYTES",
+        "GENERATION",
+    ];
     let mut table = columns(&headers);
     for r in rows {
         table.add_row([
@@ -309,12 +332,26 @@ fn policy_table(rows: &[policy::Row], _wide: bool) -> Table {
             r.policy.clone(),
             r.rule.map(|n| n.to_string()).unwrap_or_default(),
             r.action.clone(),
+            r.matches.as_ref().map(|it| asked(it, r.direction)).unwrap_or_default(),
             r.packets.to_string(),
             r.bytes.to_string(),
             r.generation.to_string(),
         ]);
     }
     table
+}
+
+/// What a rule asks for, in one cell.
+fn asked(matches: &Matches, direction: &str) -> String {
+    let way = if direction == "ingress" { "from" } else { "to" };
+    let peers = match matches.peers.as_slice() {
+        [] => format!("{way} anywhere"),
+        some => format!("{way} {}", some.join(" or ")),
+    };
+    match matches.ports.as_slice() {
+        [] => peers,
+        some => format!("{peers}; {}", some.join(", ")),
+    }
 }
 
 /// `routes`.

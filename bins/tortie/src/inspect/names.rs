@@ -4,8 +4,10 @@ use crate::agent::node_names::NodeNames;
 use std::collections::BTreeMap;
 use std::path::Path;
 use tortie_observe::Snapshot;
-use tortie_observe::names::{EndpointName, Names, ProgramName, RuleName, ServiceName};
-use tortie_reconcile::{Saved, SavedEndpoint, SavedNextHop, SavedProgram, SavedRule, SavedService};
+use tortie_observe::names::{EndpointName, Matches, Names, ProgramName, RuleName, ServiceName};
+use tortie_reconcile::{
+    Saved, SavedEndpoint, SavedMatches, SavedNextHop, SavedProgram, SavedRule, SavedService,
+};
 
 /// Reads what is known; what is not stays a number.
 pub fn load(run_dir: &Path, snapshot: &Snapshot) -> Names {
@@ -42,8 +44,9 @@ pub(crate) fn from_saved(saved: Saved, nodes: &NodeNames, interfaces: BTreeMap<u
     let next_hop = |SavedNextHop { slot, address, .. }| (u32::from(slot), address);
     let service =
         |SavedService { id, namespace, name, port, .. }| (id, ServiceName { namespace, name, port });
-    let rule = |SavedRule { id, direction, tier, policy, rule, action }| {
-        (id, RuleName { tier, policy, rule, direction, action })
+    let rule = |SavedRule { id, direction, tier, policy, rule, action, matches }| {
+        let SavedMatches { peers, ports } = matches;
+        (id, RuleName { tier, policy, rule, direction, action, matches: Matches { peers, ports } })
     };
     let program = |SavedProgram { slot, rules, default, .. }| (slot, ProgramName { rules, default });
     Names {

@@ -4,6 +4,7 @@
 //! Does not: interpret objects.
 //! Invariant: an error names the file or the flag.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
@@ -12,10 +13,11 @@ use std::time::Duration;
 use anyhow::{Context as _, anyhow};
 use tortie_lab::{Object, Where, parse_objects};
 use tortie_store::input::{DEFAULT_NAMESPACE, Item};
-use tortie_store::resource::Resource;
+use tortie_store::resource::{Key, Resource};
 use tortie_store::{Effect, wire};
 
 use crate::exit::Failure;
+use crate::resources::given_twice;
 
 /// `250ms`, `30s`, `2m`; a bare number is seconds.
 pub fn duration(text: &str) -> Result<Duration, String> {
@@ -37,8 +39,9 @@ pub fn duration(text: &str) -> Result<Duration, String> {
 pub fn objects(paths: &[PathBuf]) -> Result<Vec<Object>, Failure> {
     let texts = texts(paths)?;
     let mut refused = Vec::new();
+    let mut first = BTreeMap::new();
     for (path, text) in &texts {
-        check(path, text, &mut refused);
+        check(path, text, &mut first, &mut refused);
     }
     if !refused.is_empty() {
         return Err(Failure::BadInput(anyhow!(refused.join("\ntortie: "))));
@@ -59,7 +62,8 @@ fn parse(texts: &[(PathBuf, String)]) -> Result<Vec<Object>, Failure> {
     Ok(objects)
 }
 
-fn check(path: &Path, text: &str, refused: &mut Vec<String>) {
+/// `first`: where each object was found first.
+fn check(path: &Path, text: &str, first: &mut BTreeMap<Key, String>, refused: &mut Vec<String>) {
     for Item { line, resource, .. } in tortie_store::input::read(text.as_bytes(), DEFAULT_NAMESPACE) {
         let mut say = |resource: Option<&Resource>, fault, effect| {
             let text = tortie_store::input::rejection(path, line, resource, fault, effect).to_string();
@@ -67,12 +71,18 @@ fn check(path: &Path, text: &str, refused: &mut Vec<String>) {
         };
         match resource {
             Err(fault) => say(None, fault, Effect::Absent),
-            Ok(resource) => match wire::read(&resource) {
-                Ok(read) => {
-                    read.notes.into_iter().for_each(|it| say(Some(&resource), it, Effect::NotEnforced))
+            Ok(resource) => {
+                let place = format!("{}:{line}", path.display());
+                if let Some(other) = first.insert(resource.key.clone(), place) {
+                    say(Some(&resource), given_twice(&other), Effect::Absent);
                 }
-                Err(faults) => faults.into_iter().for_each(|it| say(Some(&resource), it, Effect::Absent)),
-            },
+                match wire::read(&resource) {
+                    Ok(read) => {
+                        read.notes.into_iter().for_each(|it| say(Some(&resource), it, Effect::NotEnforced))
+                    }
+                    Err(faults) => faults.into_iter().for_each(|it| say(Some(&resource), it, Effect::Absent)),
+                }
+            }
         }
     }
 }
@@ -165,13 +175,24 @@ mod tests {
         };
         let refused = |text: &str| {
             let mut refused = Vec::new();
-            check(Path::new("world.yaml"), text, &mut refused);
+            check(Path::new("world.yaml"), text, &mut BTreeMap::new(), &mut refused);
             refused.join("\n")
         };
         assert_eq!(refused(&policy("10.0.0.0/8")), "");
         let text = refused(&policy("10.0.0.0/99"));
         assert!(text.contains("world.yaml") && text.contains("default/p") && text.contains("cidr"), "{text}");
         assert!(!refused("kind: [").is_empty());
+    }
+
+    #[test]
+    fn an_object_that_is_given_twice_is_refused_with_both_places() {
+        let pod =
+            "apiVersion: v1\nkind: Pod\nmetadata: {name: p}\nspec: {containers: [{name: c, image: i}]}\n";
+        let (mut first, mut refused) = (BTreeMap::new(), Vec::new());
+        check(Path::new("a.yaml"), pod, &mut first, &mut refused);
+        assert!(refused.is_empty(), "{refused:?}");
+        check(Path::new("b.yaml"), &format!("# again\n---\n{pod}"), &mut first, &mut refused);
+        assert_eq!(refused, ["b.yaml:3: Pod default/p: is also given in a.yaml:1; give it once"]);
     }
 
     #[test]

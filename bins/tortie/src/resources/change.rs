@@ -5,10 +5,12 @@
 
 use anyhow::anyhow;
 use clap::Args;
+use ipnet::IpNet;
 use serde_json::Value;
 use tortie_store::dir::{Edit, Outcome as Edited};
-use tortie_store::resource::Resource;
+use tortie_store::resource::{Key, Resource};
 
+use super::dangling;
 use super::input::{self, Given};
 use super::{DryRun, Files, Scope, called, directory, not_found, printer, unusable};
 use crate::args::Global;
@@ -53,6 +55,7 @@ pub fn run(change: Change, mode: Mode, global: &Global) -> Outcome {
     check_presence(&edit, mode, &given)?;
     let mut lines = Vec::new();
     let mut values = Vec::new();
+    let places: Vec<String> = given.iter().map(|it| format!("{}:{}", it.path.display(), it.line)).collect();
     for Given { resource, .. } in given {
         let (name, kind) = (called(resource.kind, &resource.key), resource.kind);
         let resource = keeping_status(&edit, resource);
@@ -64,6 +67,11 @@ pub fn run(change: Change, mode: Mode, global: &Global) -> Outcome {
             (Edited::Unchanged, _) => "unchanged",
         };
         lines.push(format!("{name} {said}{}", change.dry_run.suffix()));
+    }
+    for (place, resource) in places.iter().zip(&values) {
+        for warning in dangling::warnings(resource, &edit) {
+            eprintln!("warning: {place}: {warning}");
+        }
     }
     if !change.dry_run.is_on() {
         edit.commit().map_err(unusable)?;
@@ -101,6 +109,18 @@ fn check_presence(edit: &Edit<'_>, mode: Mode, given: &[Given]) -> Result<(), Fa
         false => Err(Failure::no(anyhow!("{}; nothing has been changed", messages.join("\ntortie: ")))),
     }
     .map(|_| ())
+}
+
+impl dangling::World for Edit<'_> {
+    fn has(&self, key: &Key) -> bool {
+        self.get(key).is_some()
+    }
+
+    fn pools(&self) -> Vec<IpNet> {
+        let known = self.snapshot().objects.keys().chain(self.wanted());
+        let pools = known.filter(|key| key.kind == "IPPool").filter_map(|key| self.get(key));
+        pools.filter_map(dangling::range).collect()
+    }
 }
 
 /// What a cluster says of an object stays when a file is silent about it.

@@ -87,17 +87,17 @@ fn read_all(files: &Files, scope: &Scope) -> Result<(Vec<Given>, Vec<Rejection>)
             }
             let place = format!("{}:{line}", path.display());
             if let Some(other) = first.insert(resource.key.clone(), place) {
-                let fault = Fault {
-                    field: String::new(),
-                    problem: format!("is also given in {other}"),
-                    fix: "give it once".into(),
-                };
-                reject(Some(&resource), fault, Effect::Absent);
+                reject(Some(&resource), given_twice(&other), Effect::Absent);
             }
             given.push(Given { resource: with_namespace(resource), path: path.clone(), line });
         }
     }
     Ok((given, rejections))
+}
+
+/// One object, two places.
+pub fn given_twice(other: &str) -> Fault {
+    Fault { field: String::new(), problem: format!("is also given in {other}"), fix: "give it once".into() }
 }
 
 /// An agent keeps a kind it does not know and says so; nobody should write one by mistake.

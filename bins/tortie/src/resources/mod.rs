@@ -5,11 +5,14 @@
 
 mod change;
 mod columns;
+pub(crate) mod dangling;
 mod delete;
 mod get;
 mod input;
 mod modify;
 mod printer;
+
+pub use input::given_twice;
 
 use clap::{Args, Subcommand};
 use std::path::PathBuf;

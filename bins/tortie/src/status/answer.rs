@@ -180,13 +180,13 @@ impl Rejected {
     }
 }
 
-/// Something that cannot all be true.
+/// Objects that do not fit together.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Conflict {
-    /// What is claimed twice.
+    /// What is claimed twice, or missing.
     pub contested: String,
-    /// By whom, and who has it.
+    /// By whom, who has it, and what to do.
     pub detail: String,
 }
 

@@ -107,8 +107,8 @@ fn judge(status: &mut Status) {
     reasons.extend(many(rejected, "object is rejected", "objects are rejected"));
     reasons.extend(many(
         status.conflicts.len(),
-        "thing is claimed by more than one object",
-        "things are claimed by more than one object",
+        "contradiction between objects",
+        "contradictions between objects",
     ));
     reasons.extend(many(
         status.bad_records.len(),
@@ -174,7 +174,7 @@ mod tests {
                 "rejected",
                 Status { rejected: vec![rejected("GlobalNetworkPolicy x", "notEnforced")], ..healthy() },
             ),
-            ("more than one", Status { conflicts: vec![Conflict::default()], ..healthy() }),
+            ("contradiction", Status { conflicts: vec![Conflict::default()], ..healthy() }),
             ("unreadable", Status { bad_records: vec!["x".into()], ..healthy() }),
             ("80 % full", {
                 let mut status = healthy();

@@ -9,6 +9,9 @@ use super::{NEARLY_FULL, NO_AGENT};
 use crate::drops::Total;
 use crate::output::{Colour, columns, paint};
 
+/// More contradictions than this do not help a person on one screen.
+const MANY: usize = 20;
+
 /// Everything, for a person.
 pub fn screen(status: &Status, drops: Option<&Total>, wide: bool) -> String {
     let mut text = health(status);
@@ -128,9 +131,12 @@ fn subject(rejected: &Rejected) -> String {
 }
 
 fn conflicts(status: &Status) -> String {
-    let mut text = heading("CLAIMED BY MORE THAN ONE", status.conflicts.is_empty());
-    for conflict in &status.conflicts {
+    let mut text = heading("DO NOT FIT TOGETHER", status.conflicts.is_empty());
+    for conflict in status.conflicts.iter().take(MANY) {
         let _ = writeln!(text, "  {}: {}", conflict.contested, conflict.detail);
+    }
+    if let Some(more) = status.conflicts.len().checked_sub(MANY).filter(|more| *more > 0) {
+        let _ = writeln!(text, "  and {more} more: `tortie status -o json` lists them");
     }
     text
 }

@@ -83,7 +83,7 @@ fn preference(backend: &Backend) -> (BackendState, bool, Option<&NodeName>) {
 
 /// Addresses that lead to the node itself or to nobody: whoever can write slices could reach the node's own
 /// services through them.
-fn unfit(address: IpAddr) -> bool {
+pub(super) fn unfit(address: IpAddr) -> bool {
     match address.to_canonical() {
         IpAddr::V4(a) => {
             a.octets()[0] == 0 || a.is_loopback() || a.is_link_local() || a.is_multicast() || a.is_broadcast()

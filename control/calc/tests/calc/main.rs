@@ -5,6 +5,7 @@ mod endpoints;
 mod matrix;
 mod named_ports;
 mod order;
+mod pools;
 mod random;
 mod recipes;
 mod routes;

@@ -117,7 +117,8 @@ fn two_pods_with_one_address_have_one_winner_and_a_report_until_it_ends() {
     assert_eq!(route(&state, "10.0.1.5"), Some(&Route::LocalPod(pod_id("shop/a"))));
     let (winner, losers) = conflict(&state, "10.0.1.5").expect("reported");
     assert!(winner.contains("Attachment") && losers.len() == 1, "{winner} {losers:?}");
-    let shown: Vec<String> = state.conflicts.iter().map(|(what, who)| format!("{what}: {who}")).collect();
+    let shown: Vec<String> =
+        state.conflicts.iter().map(|(what, who)| format!("{what}: {}", what.explain(who))).collect();
     assert_eq!(shown, ["address 10.0.1.5: held by attached Pod shop/a, also claimed by attached Pod shop/b"]);
 
     let mut driver = Driver::with("n1", &objects);

@@ -136,7 +136,7 @@ fn addresses_that_lead_to_the_node_or_to_nobody_are_refused_and_reported() {
     assert_eq!(state.conflicts.len(), 10);
     let (what, who) = state.conflicts.first_key_value().expect("reported");
     assert_eq!(
-        format!("{what}: {who}"),
+        format!("{what}: {}", what.explain(who)),
         "back end 0.0.0.0 of Service shop/web: refused: no pod can have this address; named by EndpointSlice shop/w"
     );
 }
@@ -185,4 +185,38 @@ fn a_change_of_one_slice_says_one_service_port() {
     let mut driver = Driver::with("n1", &[web(), only_http(vec![endpoint("10.0.1.1", "rs")])]);
     let said = driver.step(&[only_http(vec![endpoint("10.0.1.1", "rs"), endpoint("10.0.1.2", "rs")])]);
     assert!(matches!(said.as_slice(), [Intent::Service(of, Some(_))] if of.port == "http"), "{said:?}");
+}
+
+#[test]
+fn slices_of_a_service_that_is_not_there_are_reported_until_it_comes() {
+    let slices = [
+        slice_of_web("shop/w1", vec![endpoint("10.0.1.1", "rs")]),
+        slice_of_web("shop/w2", vec![endpoint("10.0.1.2", "rs")]),
+    ];
+    let state = expand(&slices);
+    let (what, who) = state.conflicts.first_key_value().expect("reported");
+    assert_eq!(
+        format!("{what}: {}", what.explain(who)),
+        "Service shop/web: does not exist, but EndpointSlice shop/w1, EndpointSlice shop/w2 would serve it; \
+         create the Service, or remove the slice"
+    );
+    assert_eq!(state.conflicts.len(), 1);
+
+    let mut driver = Driver::with("n1", &slices);
+    driver.step(&[web()]);
+    assert!(driver.state().conflicts.is_empty());
+    driver.step(&[gone(&web()).expect("an object")]);
+    assert_eq!(driver.state().conflicts.len(), 1);
+    slices.iter().for_each(|slice| _ = driver.step(&[gone(slice).expect("an object")]));
+    assert!(driver.state().conflicts.is_empty());
+}
+
+#[test]
+fn slices_of_a_service_that_serves_nothing_here_are_no_orphans() {
+    let headless = Object::Service(tortie_model::Change {
+        key: service_id("shop/web"),
+        value: Some(tortie_model::service::Service::default()),
+    });
+    let state = expand(&[headless, slice_of_web("shop/w", vec![endpoint("10.0.1.1", "rs")])]);
+    assert!(state.conflicts.is_empty() && state.services.is_empty(), "{state:?}");
 }

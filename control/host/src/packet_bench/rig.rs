@@ -336,7 +336,8 @@ fn classes() -> Classes {
 
 /// Ten rules of which only the last matches.
 fn list(direction: Direction, remote: SetId) -> List {
-    let origin = Arc::new(Origin { tier: "default".into(), policy: "bench".into(), rule: 0 });
+    let origin =
+        Arc::new(Origin { tier: "default".into(), policy: "bench".into(), rule: 0, ..Origin::default() });
     let rule = |port: u16| Rule {
         action: Action::Allow,
         family: None,

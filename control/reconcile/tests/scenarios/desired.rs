@@ -49,6 +49,7 @@ fn list(set: SetId, port: u16) -> List {
                 tier: "default".into(),
                 policy: format!("NetworkPolicy shop/{port}"),
                 rule: 0,
+                ..Origin::default()
             }),
         }],
         default: Action::Deny,

@@ -55,6 +55,11 @@ impl<'d> Edit<'d> {
         }
     }
 
+    /// The objects that this edit has touched so far.
+    pub fn wanted(&self) -> impl Iterator<Item = &Key> {
+        self.wanted.keys()
+    }
+
     /// Makes an object what is given.
     pub fn put(&mut self, resource: Resource) -> Outcome {
         let outcome = match self.get(&resource.key) {

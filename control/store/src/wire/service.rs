@@ -1,7 +1,7 @@
 //! Services.
 //!
 //! Owns: their conversion and checks, and which are not ours to serve. Does not: know endpoints.
-//! Invariant: a Service of the model has one or two cluster addresses, of different families.
+//! Invariant: a Service of the model has one or two cluster addresses, of different families, or serves nothing.
 
 use super::policy::transport;
 use super::{Reading, metadata_of, object};
@@ -54,12 +54,13 @@ invalid! {
     }
 }
 
-/// Reads a Service. Headless ones, names of other hosts, and those of another proxy are no Service of ours.
+/// Reads a Service. Headless ones, names of other hosts, and those of another proxy serve nothing here.
 pub fn read(resource: &Resource, service: wire::Service) -> Result<Reading, Fault> {
     let wire::Service { metadata, spec, status: _ } = service;
     let labels = metadata_of(resource, metadata, check::service_name)?;
     let spec = spec.ok_or(InvalidService::Spec { wrong: Wrong::Missing { expected: "ports" } })?;
-    let value = read_spec(spec)?.filter(|_| !is_foreign(&labels));
+    let ours = read_spec(spec)?.filter(|_| !is_foreign(&labels));
+    let value = Some(ours.unwrap_or_default());
     let key = ServiceId::new(resource.key.namespace.as_str(), resource.key.name.as_str());
     Ok(object(Object::Service(Change { key, value })))
 }

@@ -168,7 +168,7 @@ fn until(lab: &Lab, good: impl Fn(Option<i32>) -> bool) -> (Option<i32>, serde_j
 }
 
 #[test]
-fn slices_without_a_service_and_pods_outside_every_pool_leave_the_rest_alone() {
+fn slices_without_a_service_and_pods_outside_every_pool_are_named_and_leave_the_rest_alone() {
     let mut test = cluster(2, WORLD);
     let stray = "
 apiVersion: discovery.k8s.io/v1
@@ -180,7 +180,19 @@ endpoints: [{addresses: [10.244.2.2], conditions: {ready: true}}]
 ";
     test.apply(stray);
     assert_unchanged(&test, "a slice without a Service");
+    let (code, answer) = until(&test.lab, |code| code == Some(1));
+    let told = answer["conflicts"].to_string();
+    assert!(
+        code == Some(1) && told.contains("default/nothere") && told.contains("default/lonely"),
+        "{answer}"
+    );
     let directory = tempfile::tempdir().expect("a directory");
+    let service = "{apiVersion: v1, kind: Service, metadata: {name: nothere}, spec: {clusterIP: 10.96.0.99, ports: [{port: 80}]}}";
+    let file = written(directory.path(), "service.yaml", service);
+    let applied = on_node(&test.lab, "node1", &["apply", "-f", file.to_str().expect("a path")]);
+    assert!(applied.status.success(), "{}", said(&applied));
+    let (code, answer) = until(&test.lab, |code| code == Some(0));
+    assert_eq!(code, Some(0), "taken back when the Service comes: {answer}");
     // Straight into the store, as an API server that knows no pools would have it.
     let outside = "
 apiVersion: v1
@@ -192,8 +204,16 @@ status: {phase: Running, podIP: 172.31.0.9, podIPs: [{ip: 172.31.0.9}]}
     let file = written(directory.path(), "outside.yaml", outside);
     let applied = on_node(&test.lab, "node1", &["apply", "-f", file.to_str().expect("a path")]);
     assert!(applied.status.success(), "{}", said(&applied));
+    let warned = String::from_utf8_lossy(&applied.stderr).into_owned();
+    for word in ["outside.yaml", "Pod default/outside", "status.podIPs[0].ip", "172.31.0.9", "IPPool"] {
+        assert!(warned.contains(word), "{word:?} is not in: {warned}");
+    }
     test.lab.wait(Duration::from_secs(30)).expect("wait");
     assert_unchanged(&test, "a pod outside every pool");
+    let output = on_node(&test.lab, "node2", &["status", "-o", "json"]);
+    assert_eq!(output.status.code(), Some(1), "{}", said(&output));
+    let told = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(told.contains("address 172.31.0.9 of Pod default/outside"), "{told}");
 }
 
 #[test]

@@ -24,6 +24,11 @@ fn lists_show_what_is_in_force_by_name_also_when_the_agent_is_dead() {
         );
     }
     denied(&test);
+    let services = items(&test, &["services", "show", "default/server"]);
+    for endpoint in services[0]["endpoints"].as_array().expect("endpoints") {
+        let conditions = ["used", "ready", "serving", "terminating"].map(|name| endpoint[name].as_bool());
+        assert_eq!(conditions, [Some(true), Some(true), Some(true), Some(false)], "{endpoint}");
+    }
     test.lab.kill_agent("node1").expect("kill-agent");
 
     let endpoints = items(&test, &["endpoints", "list"]);
@@ -51,6 +56,7 @@ fn lists_show_what_is_in_force_by_name_also_when_the_agent_is_dead() {
     let policy = items(&test, &["policy", "list", "--endpoint", "default/near", "--direction", "ingress"]);
     assert_eq!(policy[0]["policy"], "NetworkPolicy default/server", "{policy:?}");
     assert!(policy[0]["packets"].as_u64().expect("packets") > 0, "{policy:?}");
+    assert_eq!(policy[0]["matches"]["peers"][0], "pods app=client", "{policy:?}");
 
     let flows = items(&test, &["conntrack", "list", "--service", "default/server"]);
     let flow = flows.first().expect("a flow through the Service");
@@ -77,4 +83,23 @@ fn what_is_not_there_is_a_no_and_says_where_to_look() {
     }
     let (list, code) = answer(&test, &["endpoints", "list", "-n", "elsewhere"]);
     assert_eq!((list["items"].as_array().map(Vec::len), code), (Some(0), 0));
+}
+
+#[test]
+fn an_endpoint_that_is_not_ready_is_listed_with_the_reason() {
+    let mut test = world();
+    let pod = "apiVersion: v1\nkind: Pod\nmetadata: {name: ill, labels: {app: server}, annotations: {tortie.dev/ready: 'false'}}\n\
+               spec: {nodeName: node2, containers: [{name: c, image: any, ports: [{containerPort: 80}]}]}\n";
+    test.apply(pod);
+    let ill = pod_address(&test, "ill");
+    let services = items(&test, &["services", "list"]);
+    let backends = with(&services, "name", "server")[0]["endpoints"].as_array().expect("endpoints").clone();
+    let found = backends.iter().find(|backend| backend["address"] == ill.as_str()).expect("listed");
+    assert_eq!(
+        (&found["used"], &found["ready"], &found["reason"]),
+        (&false.into(), &false.into(), &"not ready".into()),
+        "{found}"
+    );
+    let table = String::from_utf8_lossy(&verb(&test, &["services", "list"]).stdout).into_owned();
+    assert!(table.contains(&format!("{ill}:80 not used: not ready")), "{table}");
 }

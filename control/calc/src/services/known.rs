@@ -1,0 +1,76 @@
+//! Every endpoint of every Service port, used or not, for people.
+//!
+//! Owns: listing them. Does not: choose. Invariant: what the slices say is passed on as it is.
+
+use super::Services;
+use super::backends::unfit;
+use std::net::IpAddr;
+use tortie_intent::ServicePortId;
+use tortie_model::service::{Endpoint, Service, ServicePort, SlicePort};
+use tortie_model::{NodeName, ServiceId};
+
+/// One endpoint of one Service port.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KnownEndpoint {
+    /// Of which Service port.
+    pub id: ServicePortId,
+    /// Address.
+    pub address: IpAddr,
+    /// Port.
+    pub port: u16,
+    /// Its node, where its slice says so.
+    pub node: Option<NodeName>,
+    /// Takes new connections; also where the Service publishes addresses that are not ready.
+    pub ready: bool,
+    /// Can still serve.
+    pub serving: bool,
+    /// Is being shut down.
+    pub terminating: bool,
+    /// On this node.
+    pub local: bool,
+    /// It has an address that no back end may have.
+    pub refused: bool,
+}
+
+impl Services {
+    /// The endpoints of all Services.
+    pub(crate) fn known(&self) -> Vec<KnownEndpoint> {
+        self.services.iter().flat_map(|(id, service)| self.known_of(id, service)).collect()
+    }
+
+    fn known_of(&self, id: &ServiceId, service: &Service) -> Vec<KnownEndpoint> {
+        let mut known = Vec::new();
+        for slice in self.slices.get(id).into_iter().flatten().map(|(_, slice)| slice) {
+            for port in &service.ports {
+                let fits = |it: &&SlicePort| it.name == port.name && it.transport == port.transport;
+                for number in slice.ports.iter().filter(fits) {
+                    let of = |endpoint| self.endpoint(id, service, port, number.port, endpoint);
+                    known.extend(slice.endpoints.iter().map(of));
+                }
+            }
+        }
+        known
+    }
+
+    fn endpoint(
+        &self,
+        service: &ServiceId,
+        of: &Service,
+        port: &ServicePort,
+        number: u16,
+        endpoint: &Endpoint,
+    ) -> KnownEndpoint {
+        let (service, name) = (service.clone(), port.name.clone());
+        KnownEndpoint {
+            id: ServicePortId { service, port: name, transport: port.transport },
+            address: endpoint.address,
+            port: number,
+            node: endpoint.node.clone(),
+            ready: endpoint.ready || of.publish_not_ready,
+            serving: endpoint.serving,
+            terminating: endpoint.terminating,
+            local: endpoint.node.as_ref() == Some(&self.here),
+            refused: unfit(endpoint.address),
+        }
+    }
+}
