@@ -150,6 +150,11 @@ impl Kind {
         }
     }
 
+    /// A cluster may do without it: its definition is installed, or not.
+    pub fn is_optional(&self) -> bool {
+        self.group == CALICO || self.group.starts_with("policy.")
+    }
+
     /// What kubectl calls it in its answers: `networkpolicy.networking.k8s.io`, `pod`.
     pub fn resource(&self) -> String {
         let singular = self.kind.to_lowercase();

@@ -26,4 +26,4 @@ pub mod wire;
 
 pub use event::{Batch, Event, Revision};
 pub use rejection::{Effect, ObjectName, Origin, Rejection};
-pub use stream::{Gone, Handle, Store};
+pub use stream::{Gone, Handle, NodeState, Standing, Store};

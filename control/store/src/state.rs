@@ -6,9 +6,10 @@
 use crate::event::{Batch, Event, Revision};
 use crate::rejection::Rejection;
 use crate::resource::Key;
-use crate::settings::{Layer, Layers};
+use crate::settings::{Layer, Layers, local};
 use crate::wire::Noun;
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 use std::sync::Arc;
 use tortie_model::settings::Settings;
 use tortie_model::{Change, Object};
@@ -27,7 +28,7 @@ pub(crate) struct State {
 
 impl State {
     /// Nothing said; the local layers never change.
-    pub fn new(node: &str, file: Layer, environment: Layer) -> Self {
+    fn new(node: &str, file: Layer, environment: Layer) -> Self {
         Self {
             node_settings: format!("node.{node}"),
             objects: BTreeMap::new(),
@@ -40,16 +41,33 @@ impl State {
         }
     }
 
+    /// Nothing said, with the local layers of a node: a file and variables, and what is wrong with them.
+    pub fn start(
+        node: &str,
+        config_file: Option<&Path>,
+        environment: &[(String, String)],
+    ) -> (Self, Vec<Rejection>) {
+        let (environment, mut rejections) = local::environment(environment);
+        let mut file = Layer::default();
+        if let Some(path) = config_file
+            && let Ok(text) = std::fs::read_to_string(path)
+        {
+            let (layer, more) = local::file(path, &text);
+            file = layer;
+            rejections.extend(more);
+        }
+        (Self::new(node, file, environment), rejections)
+    }
+
     /// Revision of the last batch.
     pub fn revision(&self) -> Revision {
         self.revision
     }
 
-    /// What an object is from now on; `None`: it is gone.
-    pub fn set(&mut self, key: &Key, noun: Option<&Noun>) {
+    /// What an object is from now on; `None`: it is gone. Gives whether that is new.
+    pub fn set(&mut self, key: &Key, noun: Option<&Noun>) -> bool {
         if key.kind == "FelixConfiguration" {
-            self.set_layer(key, noun);
-            return;
+            return self.set_layer(key, noun);
         }
         let object = match noun {
             Some(Noun::Object(object)) if has_value(object) => Some(object),
@@ -59,22 +77,31 @@ impl State {
             Some(object) if self.objects.get(key) != Some(object) => {
                 self.objects.insert(key.clone(), object.clone());
                 self.pending.push(object.clone());
+                true
             }
-            Some(_) => {}
-            None => self.pending.extend(self.objects.remove(key).map(gone)),
+            Some(_) => false,
+            None => {
+                let gone = self.objects.remove(key).map(gone);
+                let is_new = gone.is_some();
+                self.pending.extend(gone);
+                is_new
+            }
         }
     }
 
-    fn set_layer(&mut self, key: &Key, noun: Option<&Noun>) {
+    fn set_layer(&mut self, key: &Key, noun: Option<&Noun>) -> bool {
         let layer = match noun {
             Some(Noun::Settings(layer)) => Some(layer.clone()),
             _ => None,
         };
-        match key.name.as_str() {
-            "default" => self.layers.default = layer,
-            name if name == self.node_settings => self.layers.node = layer,
-            _ => {}
-        }
+        let place = match key.name.as_str() {
+            "default" => &mut self.layers.default,
+            name if name == self.node_settings => &mut self.layers.node,
+            _ => return false,
+        };
+        let is_new = *place != layer;
+        *place = layer;
+        is_new
     }
 
     /// The file's layer, read again.
@@ -82,8 +109,23 @@ impl State {
         self.layers.file = layer;
     }
 
+    /// Closes a batch, the reports being as they were. `None`: nothing to say.
+    pub fn commit_changes(&mut self) -> Option<Batch> {
+        let rejections = std::mem::take(&mut self.rejections);
+        self.close(None, rejections)
+    }
+
     /// Closes a batch. `None`: nothing to say.
     pub fn commit(&mut self, rejections: BTreeSet<Arc<Rejection>>) -> Option<Batch> {
+        let before = std::mem::take(&mut self.rejections);
+        self.close(Some(before), rejections)
+    }
+
+    fn close(
+        &mut self,
+        before: Option<BTreeSet<Arc<Rejection>>>,
+        rejections: BTreeSet<Arc<Rejection>>,
+    ) -> Option<Batch> {
         let settings = self.layers.merge();
         if self.settings.as_ref() != Some(&settings) {
             self.settings = Some(settings.clone());
@@ -92,10 +134,10 @@ impl State {
         let mut changes = std::mem::take(&mut self.pending);
         changes.sort_by_key(place);
         let mut events: Vec<Event> = changes.into_iter().map(Event::Changed).collect();
-        let resolved = self.rejections.difference(&rejections).cloned().map(Event::Resolved);
-        events.extend(resolved);
-        let rejected = rejections.difference(&self.rejections).cloned().map(Event::Rejected);
-        events.extend(rejected);
+        if let Some(before) = before {
+            events.extend(before.difference(&rejections).cloned().map(Event::Resolved));
+            events.extend(rejections.difference(&before).cloned().map(Event::Rejected));
+        }
         self.rejections = rejections;
         if !std::mem::replace(&mut self.in_sync, true) {
             events.push(Event::InSync);

@@ -4,7 +4,9 @@
 //! Invariant: a rescan is answered only after the batches it speaks of are in the channel.
 
 use crate::event::{Batch, Revision};
+use ipnet::IpNet;
 use std::sync::Arc;
+use std::time::SystemTime;
 use thiserror::Error;
 use tokio::sync::{mpsc, oneshot};
 
@@ -19,6 +21,32 @@ pub struct Store {
 pub struct Handle {
     requests: mpsc::UnboundedSender<Rescan>,
     wake: Arc<dyn Fn() + Send + Sync>,
+    standing: Arc<dyn Fn() -> Option<Standing> + Send + Sync>,
+    node: Arc<dyn Fn(NodeState) + Send + Sync>,
+}
+
+/// What a store may be told of the agent's own node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NodeState {
+    /// Everything is in force: pods may come.
+    pub ready: bool,
+    /// The node's own addresses with the prefixes they are in; the first of each family counts.
+    pub addresses: Vec<IpNet>,
+}
+
+/// How a store that is somewhere else can be reached.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Standing {
+    /// The server that was asked last.
+    pub server: String,
+    /// `None`: it answers. Else why not.
+    pub trouble: Option<String>,
+    /// Since when that is so.
+    pub since: SystemTime,
+    /// What is in force is what was known before the agent began: the server has not said everything yet.
+    pub from_cache: bool,
+    /// Kinds that have not been read yet.
+    pub waiting_for: Vec<String>,
 }
 
 /// The store has been closed or its driver has ended.
@@ -38,7 +66,7 @@ pub(crate) struct Driver {
 pub(crate) fn pair(wake: impl Fn() + Send + Sync + 'static) -> (Store, Driver) {
     let (batches_in, batches) = mpsc::unbounded_channel();
     let (requests, requests_out) = mpsc::unbounded_channel();
-    let handle = Handle { requests, wake: Arc::new(wake) };
+    let handle = Handle { requests, wake: Arc::new(wake), standing: Arc::new(|| None), node: Arc::new(drop) };
     (Store { batches, handle }, Driver { batches: batches_in, requests: requests_out })
 }
 
@@ -56,6 +84,21 @@ impl Store {
     /// The next batch if there is one now.
     pub fn try_next(&mut self) -> Option<Batch> {
         self.batches.try_recv().ok()
+    }
+
+    /// Says how it can be reached.
+    pub(crate) fn with_standing(
+        mut self,
+        standing: impl Fn() -> Option<Standing> + Send + Sync + 'static,
+    ) -> Self {
+        self.handle.standing = Arc::new(standing);
+        self
+    }
+
+    /// Passes on what the agent says of its node.
+    pub(crate) fn with_node(mut self, node: impl Fn(NodeState) + Send + Sync + 'static) -> Self {
+        self.handle.node = Arc::new(node);
+        self
     }
 
     /// For questions.
@@ -81,6 +124,16 @@ impl Handle {
     /// The same, for a thread without a runtime.
     pub fn blocking_rescan(&self) -> Result<Revision, Gone> {
         self.ask()?.blocking_recv().map_err(|_| Gone)
+    }
+
+    /// How the store can be reached; `None`: it is here.
+    pub fn standing(&self) -> Option<Standing> {
+        (self.standing)()
+    }
+
+    /// Tells the store how this node is, where it wants to know; never waits.
+    pub fn set_node(&self, state: NodeState) {
+        (self.node)(state);
     }
 
     fn ask(&self) -> Result<oneshot::Receiver<Revision>, Gone> {

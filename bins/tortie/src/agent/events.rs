@@ -24,7 +24,7 @@ use super::drops::Drops;
 use super::node::{Beginning, Node, take_in};
 use super::parts::Parts;
 use super::server::{Ask, Question, Server, listen};
-use super::waiters::{Goal, Waiter, Waiters};
+use super::waiters::{Goal, Waiter, Waiters, refused};
 use super::{state_file, status};
 use crate::inspect::names::from_saved;
 
@@ -56,16 +56,16 @@ pub async fn run(options: Options, mut store: Store) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate()).context("SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("SIGINT")?;
     let listener = listen(&options.run_dir).context("the agent's socket")?;
-    let (questions_in, questions) = mpsc::channel(64);
+    let (questions_in, mut questions) = mpsc::channel(64);
     let (drop_count, drops_seen) = watch::channel(0);
     let server = Server { questions: questions_in, store: store.handle(), drops: drops_seen };
     tokio::task::spawn_local(server.serve(listener));
     let (netlink, network) = Netlink::open()?;
     let records = watch_records(&options)?;
 
-    let mut beginning = Beginning::new(&options);
+    let mut beginning = Beginning::new(&options, store.handle());
     tokio::select! {
-        begun = begin(&mut store, &options, &mut beginning) => begun?,
+        begun = begin(&mut store, &mut questions, &options, &mut beginning) => begun?,
         _ = terminate.recv() => return Ok(()),
         _ = interrupt.recv() => return Ok(()),
     }
@@ -103,9 +103,26 @@ pub async fn run(options: Options, mut store: Store) -> anyhow::Result<()> {
 }
 
 /// Reads until the store has said everything it held at the start.
-async fn begin(store: &mut Store, options: &Options, beginning: &mut Beginning) -> anyhow::Result<()> {
+async fn begin(
+    store: &mut Store,
+    questions: &mut mpsc::Receiver<Question>,
+    options: &Options,
+    beginning: &mut Beginning,
+) -> anyhow::Result<()> {
+    let begun = Instant::now();
     loop {
-        let batch = store.next().await.context("the store is closed; see its error above")?;
+        let batch = tokio::select! {
+            batch = store.next() => batch.context("the store is closed; see its error above")?,
+            Some((ask, reply)) = questions.recv() => {
+                let answer = match ask {
+                    Ask::Status => status::starting(options, begun, beginning),
+                    _ => refused("notReady", "the agent has not heard everything from the store yet; see tortie status"),
+                };
+                // Who has hung up needs no answer.
+                let _ = reply.send(answer);
+                continue;
+            }
+        };
         beginning.revision = batch.revision;
         let (in_sync, addresses) =
             take_in(batch, options, &mut beginning.calc, &mut beginning.rejections, &mut beginning.names);

@@ -37,6 +37,10 @@ pub struct Agent {
     /// Further settings, in the form of Calico's felix.cfg; they win over the datastore.
     #[arg(long, env = "TORTIE_CONFIG", value_name = "FILE")]
     config: Option<PathBuf>,
+    /// Where what is in force is remembered, for a start with a broken file or without an API server; on a disk that
+    /// outlives a reboot if pods are to have their network before the API server is back. Default: RUN_DIR/store.
+    #[arg(long, env = "TORTIE_CACHE", value_name = "DIR")]
+    cache: Option<PathBuf>,
     /// Compare kernel and desired state this often.
     #[arg(long, default_value_t = 30, value_name = "SECONDS")]
     resync_seconds: u64,
@@ -87,24 +91,30 @@ pub fn run(agent: Agent, global: &Global) -> Outcome {
 }
 
 fn open_store(agent: &Agent, global: &Global) -> Result<tortie_store::Store, Failure> {
-    let root = match &global.store {
-        Some(StoreAddress::Dir(root)) => root,
-        Some(StoreAddress::Kube(_)) => {
-            return Err(Failure::bad_input(anyhow::anyhow!(
-                "--store kube: this version reads a directory; use --store dir:PATH"
-            )));
+    let cache = Some(agent.cache.clone().unwrap_or_else(|| global.run_dir.join("store")));
+    match &global.store {
+        Some(StoreAddress::Dir(root)) => {
+            let options = tortie_store::dir::Options {
+                node: agent.node.clone(),
+                config_file: agent.config.clone(),
+                last_good: cache,
+                environment: std::env::vars().collect(),
+            };
+            tortie_store::dir::open(root, options).map_err(Failure::unreachable)
         }
-        None => {
-            return Err(Failure::bad_input(anyhow::anyhow!(
-                "no store; use --store dir:PATH or TORTIE_STORE"
-            )));
+        Some(StoreAddress::Kube(kubeconfig)) => {
+            let options = tortie_store::kube::Options {
+                access: tortie_store::kube::Access::new(kubeconfig.clone()),
+                node: agent.node.clone(),
+                config_file: agent.config.clone(),
+                environment: std::env::vars().collect(),
+                cache,
+                writes: true,
+            };
+            tortie_store::kube::open(options).map_err(Failure::unreachable)
         }
-    };
-    let options = tortie_store::dir::Options {
-        node: agent.node.clone(),
-        config_file: agent.config.clone(),
-        last_good: Some(global.run_dir.join("store")),
-        environment: std::env::vars().collect(),
-    };
-    tortie_store::dir::open(root, options).map_err(Failure::unreachable)
+        None => Err(Failure::bad_input(anyhow::anyhow!(
+            "no store; use --store dir:PATH, --store kube[:KUBECONFIG] or TORTIE_STORE"
+        ))),
+    }
 }

@@ -9,6 +9,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use ipnet::IpNet;
 use serde_json::{Value, json};
 use tortie::pod_cidrs::PodCidrs;
 use tortie_calc::{Calc, Conflicts};
@@ -16,7 +17,7 @@ use tortie_host::netlink::{Netlink, NetworkEvent};
 use tortie_host::{clock, sysctl};
 use tortie_model::{Object, WorkloadId};
 use tortie_reconcile::{Dirty, Readiness, Reconciler, Saved};
-use tortie_store::{Batch, Event, Rejection, Revision};
+use tortie_store::{Batch, Event, Handle, NodeState, Rejection, Revision};
 
 use super::Options;
 use super::attachments::Attachments;
@@ -46,6 +47,9 @@ pub struct Node {
     pub saved: Saved,
     pub warnings: Vec<String>,
     pub started: Instant,
+    pub store: Handle,
+    own_addresses: Vec<IpAddr>,
+    told: Option<NodeState>,
     netlink: Netlink,
     ways: Ways,
     retry_at: Option<Instant>,
@@ -62,17 +66,19 @@ pub struct Beginning {
     pub names: NodeNames,
     pub revision: Revision,
     pub node_addresses: Option<Vec<IpAddr>>,
+    pub store: Handle,
 }
 
 impl Beginning {
     /// Nothing.
-    pub fn new(options: &Options) -> Self {
+    pub fn new(options: &Options, store: Handle) -> Self {
         Self {
             calc: Calc::new(options.node.clone()),
             rejections: BTreeSet::new(),
             names: NodeNames::new(&options.node),
             revision: Revision::default(),
             node_addresses: None,
+            store,
         }
     }
 }
@@ -149,6 +155,9 @@ impl Node {
             saved,
             warnings: Vec::new(),
             started: Instant::now(),
+            store: beginning.store,
+            own_addresses: beginning.node_addresses.clone().unwrap_or_default(),
+            told: None,
             netlink,
             ways: Ways::new(),
             retry_at: None,
@@ -174,6 +183,7 @@ impl Node {
         let (_, addresses) =
             take_in(batch, &self.options, &mut self.calc, &mut self.rejections, &mut self.names);
         if let Some(addresses) = addresses {
+            self.own_addresses.clone_from(&addresses);
             self.reconciler.set_node_addresses(addresses);
         }
     }
@@ -270,6 +280,19 @@ impl Node {
             self.devices.attach(&self.parts);
             let desired = self.host_routes();
             self.routes.apply(&desired, &self.netlink).await;
+            self.tell_store();
+        }
+    }
+
+    /// Where the store wants to know: this node has a network, and which addresses.
+    fn tell_store(&mut self) {
+        let was_ready = self.told.as_ref().is_some_and(|told| told.ready);
+        let ready = was_ready || self.dirty().is_empty();
+        let addresses = self.own_addresses.iter().map(|address| own_prefix(*address)).collect();
+        let state = NodeState { ready, addresses };
+        if self.told.as_ref() != Some(&state) {
+            self.store.set_node(state.clone());
+            self.told = Some(state);
         }
     }
 
@@ -409,6 +432,19 @@ impl Node {
             Readiness::Waiting(reason) => Standing::NotYet(refused("kernel", format!("pod {id}: {reason}"))),
         }
     }
+}
+
+/// The prefix that an address of this node is in, as its interface says.
+fn own_prefix(address: IpAddr) -> IpNet {
+    let alone = IpNet::from(address);
+    let Ok(interfaces) = nix::ifaddrs::getifaddrs() else { return alone };
+    let ip = |storage: Option<nix::sys::socket::SockaddrStorage>| {
+        let storage = storage?;
+        let v4 = storage.as_sockaddr_in().map(|it| IpAddr::from(it.ip()));
+        v4.or_else(|| storage.as_sockaddr_in6().map(|it| IpAddr::from(it.ip())))
+    };
+    let mut masks = interfaces.filter(|it| ip(it.address) == Some(address)).filter_map(|it| ip(it.netmask));
+    masks.next().and_then(|mask| IpNet::with_netmask(address, mask).ok()).unwrap_or(alone)
 }
 
 /// Rows of what is dirty, for JSON.

@@ -128,9 +128,10 @@ impl Server {
         match serde_json::from_str(line) {
             Ok(Request::WaitEnforced { timeout_millis }) => {
                 let deadline = until(timeout_millis);
-                match self.store.rescan().await {
-                    Ok(revision) => self.ask(Ask::Enforced(revision, deadline)).await,
-                    Err(error) => refused("notReady", error.to_string()),
+                match tokio::time::timeout_at(deadline.into(), self.store.rescan()).await {
+                    Ok(Ok(revision)) => self.ask(Ask::Enforced(revision, deadline)).await,
+                    Ok(Err(error)) => refused("notReady", error.to_string()),
+                    Err(_) => refused("timeout", self.unread()),
                 }
             }
             Ok(Request::Status) => self.ask(Ask::Status).await,
@@ -161,6 +162,13 @@ impl Server {
                 ),
             },
         }
+    }
+
+    /// Why the store's newest state is not known.
+    fn unread(&self) -> String {
+        let trouble = self.store.standing().and_then(|standing| standing.trouble);
+        let why = trouble.map(|trouble| format!(": {trouble}")).unwrap_or_default();
+        format!("the store's newest state has not been read within the time given{why}")
     }
 
     async fn ask(&self, ask: Ask) -> Value {

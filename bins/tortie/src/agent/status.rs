@@ -2,15 +2,18 @@
 //!
 //! Invariant: numbers come with names; what could not be asked is absent, not zero.
 
+use std::time::Instant;
+
 use serde_json::{Map, Value, json};
 use tortie_abi::maps::MapKind;
 use tortie_calc::{Conflict, Contested, KnownEndpoint};
 use tortie_host::bpf::{self, Cursor, Program};
 use tortie_host::links::Mechanism;
 use tortie_observe::services::Known;
-use tortie_store::{Effect, Origin, Rejection};
+use tortie_store::{Effect, Handle, Origin, Rejection, Standing};
 
-use super::node::{Node, dirty_rows};
+use super::Options;
+use super::node::{Beginning, Node, dirty_rows};
 
 /// Everything, as JSON.
 pub fn status(node: &Node) -> Value {
@@ -47,7 +50,38 @@ pub fn status(node: &Node) -> Value {
         "badRecords": node.attachments.bad().values().collect::<Vec<_>>(),
         "sweep": sweep(node),
         "rssBytes": rss_bytes(),
+        "store": store(&node.store),
     })
+}
+
+/// While the store has not said everything yet.
+pub fn starting(options: &Options, begun: Instant, beginning: &Beginning) -> Value {
+    json!({
+        "ok": true,
+        "node": options.node.as_str(),
+        "health": "starting",
+        "inSync": false,
+        "uptimeSeconds": begun.elapsed().as_secs(),
+        "version": env!("CARGO_PKG_VERSION"),
+        "kernel": tortie_host::sysctl::get("kernel/osrelease").ok(),
+        "bpffs": options.bpffs,
+        "store": store(&beginning.store),
+        "rejected": beginning.rejections.iter().map(|rejection| rejected(rejection)).collect::<Vec<_>>(),
+        "rssBytes": rss_bytes(),
+    })
+}
+
+/// How the store can be reached, where it is somewhere else.
+fn store(handle: &Handle) -> Option<Value> {
+    let Standing { server, trouble, since, from_cache, waiting_for } = handle.standing()?;
+    Some(json!({
+        "server": server,
+        "connected": trouble.is_none(),
+        "trouble": trouble,
+        "sinceSeconds": since.elapsed().map(|since| since.as_secs()).ok(),
+        "fromCache": from_cache,
+        "waitingFor": waiting_for,
+    }))
 }
 
 /// What somebody wrote that is not in force: where, what, why, and what to do.

@@ -54,11 +54,35 @@ pub struct Status {
     pub rejected: Vec<Rejected>,
     /// What cannot all be true.
     pub conflicts: Vec<Conflict>,
+    /// How the store can be reached, where it is somewhere else.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub store: Option<Store>,
     /// Files of the CNI plugin that cannot be read.
     pub bad_records: Vec<String>,
     /// The last sweep of the flow tables.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sweep: Option<Sweep>,
+}
+
+/// A store that is somewhere else: the API server.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Store {
+    /// Its address.
+    pub server: String,
+    /// It answers.
+    pub connected: bool,
+    /// Why not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub trouble: Option<String>,
+    /// Since when it answers, or does not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub since_seconds: Option<u64>,
+    /// What is in force is what was known before the agent began.
+    pub from_cache: bool,
+    /// Kinds that have not been read yet.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub waiting_for: Vec<String>,
 }
 
 /// A program on an interface.

@@ -103,6 +103,7 @@ fn judge(status: &mut Status) {
         1 => Some(format!("1 {one}")),
         n => Some(format!("{n} {more}")),
     };
+    reasons.extend(status.store.as_ref().and_then(away));
     reasons.extend(many(status.dirty.len(), "thing is not in force yet", "things are not in force yet"));
     reasons.extend(many(rejected, "object is rejected", "objects are rejected"));
     reasons.extend(many(
@@ -124,6 +125,19 @@ fn judge(status: &mut Status) {
     }
     .to_owned();
     status.reasons = reasons;
+}
+
+/// Why the store's newest state is not known.
+fn away(store: &answer::Store) -> Option<String> {
+    let known = if store.from_cache { ", what was known before the agent began is in force" } else { "" };
+    let since = store.since_seconds.map(|s| format!(" for {}", text::duration(s))).unwrap_or_default();
+    match &store.trouble {
+        Some(trouble) => Some(format!("API server {} is away{since}: {trouble}{known}", store.server)),
+        None if !store.waiting_for.is_empty() => {
+            Some(format!("the API server has not listed yet: {}{known}", store.waiting_for.join(", ")))
+        }
+        None => None,
+    }
 }
 
 fn full_maps(status: &Status) -> impl Iterator<Item = String> {

@@ -74,6 +74,7 @@ fn facts(status: &Status, drops: Option<&Total>) -> String {
         ("kernel", kernel),
         ("pins", status.bpffs.clone().unwrap_or_default()),
         ("state", state),
+        ("store", status.store.as_ref().map(store).unwrap_or_default()),
         ("sweep", status.sweep.as_ref().map(sweep).unwrap_or_default()),
         ("drops", drops.map(Total::sentence).unwrap_or_default()),
     ];
@@ -82,6 +83,12 @@ fn facts(status: &Status, drops: Option<&Total>) -> String {
         let _ = writeln!(text, "{name:<8}{line}");
     }
     text
+}
+
+fn store(store: &super::answer::Store) -> String {
+    let word = if store.connected { "connected" } else { "away" };
+    let since = store.since_seconds.map(|s| format!(" for {}", duration(s))).unwrap_or_default();
+    format!("API server {}, {word}{since}", store.server)
 }
 
 fn sweep(sweep: &super::answer::Sweep) -> String {
@@ -230,7 +237,7 @@ fn programs(status: &Status) -> String {
     format!("\n{}", columns(&["PROGRAM", "ID", "TAG", "INSTRUCTIONS", "VERIFIED", "MEMORY"], &rows))
 }
 
-fn duration(seconds: u64) -> String {
+pub(super) fn duration(seconds: u64) -> String {
     match seconds {
         0..120 => format!("{seconds} s"),
         120..7200 => format!("{} min", seconds / 60),

@@ -16,8 +16,6 @@ pub use edit::{Edit, Outcome};
 pub use files::{Directory, DirectoryError, Place, Snapshot, Stored};
 pub use watch::counts;
 
-use crate::rejection::Rejection;
-use crate::settings::{Layer, local};
 use crate::state::State;
 use crate::stream::{self, Store};
 use nix::sys::eventfd::{EfdFlags, EventFd};
@@ -70,7 +68,7 @@ pub fn open(root: &Path, options: Options) -> Result<Store, OpenError> {
     let watcher = watch::Watcher::new(&root).map_err(watch_error)?;
     let wake = EventFd::from_flags(EfdFlags::EFD_NONBLOCK | EfdFlags::EFD_CLOEXEC);
     let wake = Arc::new(wake.map_err(|errno| watch_error(errno.into()))?);
-    let (state, local) = start(&options);
+    let (state, local) = State::start(&options.node, options.config_file.as_deref(), &options.environment);
     let waker = Arc::clone(&wake);
     // Fails only when it is full: then the driver is awake anyway.
     let (store, ends) = stream::pair(move || _ = waker.write(1));
@@ -88,17 +86,4 @@ pub fn open(root: &Path, options: Options) -> Result<Store, OpenError> {
     };
     thread::Builder::new().name("store".into()).spawn(move || driver.run()).map_err(watch_error)?;
     Ok(store)
-}
-
-fn start(options: &Options) -> (State, Vec<Rejection>) {
-    let (environment, mut rejections) = local::environment(&options.environment);
-    let mut file = Layer::default();
-    if let Some(path) = &options.config_file
-        && let Ok(text) = fs::read_to_string(path)
-    {
-        let (layer, more) = local::file(path, &text);
-        file = layer;
-        rejections.extend(more);
-    }
-    (State::new(&options.node, file, environment), rejections)
 }

@@ -8,6 +8,7 @@ use kube::Config;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// Names several API servers, separated by commas: `10.0.0.1:6443,[fd00::1]:6443,https://api.example:443`.
 /// They take the place of the address in the kubeconfig or of `KUBERNETES_SERVICE_HOST`.
@@ -15,6 +16,33 @@ pub const SERVERS_VARIABLE: &str = "TORTIE_API_SERVERS";
 
 /// The port of an API server when none is given.
 const DEFAULT_PORT: u16 = 6443;
+
+/// How long to wait for what.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Timing {
+    /// No answer to a request comes later.
+    pub answer: Duration,
+    /// A watch without even a bookmark for so long is not believed to be one; servers send one a minute.
+    pub quiet: Duration,
+    /// The first pause after a failure.
+    pub first_pause: Duration,
+    /// The longest.
+    pub longest_pause: Duration,
+    /// A server that says nothing new for so long at the start is away.
+    pub patience: Duration,
+}
+
+impl Default for Timing {
+    fn default() -> Self {
+        Self {
+            answer: Duration::from_secs(30),
+            quiet: Duration::from_secs(100),
+            first_pause: Duration::from_millis(200),
+            longest_pause: Duration::from_secs(30),
+            patience: Duration::from_secs(5),
+        }
+    }
+}
 
 /// How to reach a cluster.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -24,6 +52,8 @@ pub struct Access {
     pub kubeconfig: Option<PathBuf>,
     /// Addresses of API servers, tried in turn; none: the one of the configuration.
     pub servers: Vec<String>,
+    /// How long to wait for what.
+    pub timing: Timing,
 }
 
 impl Access {
@@ -31,16 +61,15 @@ impl Access {
     pub fn new(kubeconfig: Option<PathBuf>) -> Self {
         let servers = std::env::var(SERVERS_VARIABLE).unwrap_or_default();
         let servers = servers.split(',').map(str::trim).filter(|it| !it.is_empty()).map(str::to_owned);
-        Self { kubeconfig, servers: servers.collect() }
+        Self { kubeconfig, servers: servers.collect(), timing: Timing::default() }
     }
 
-    /// A configuration for each server, read from the files as they are now.
-    pub(super) async fn configs(&self) -> Result<Vec<Config>, ClusterError> {
+    /// A configuration for each server, read from the files as they are now; those the cluster has `told` come
+    /// last.
+    pub(super) async fn configs(&self, told: &[String]) -> Result<Vec<Config>, ClusterError> {
         let base = self.base().await?;
-        if self.servers.is_empty() {
-            return Ok(vec![base]);
-        }
-        let url = |server: &String| {
+        let mut all = if self.servers.is_empty() { vec![base.clone()] } else { Vec::new() };
+        let of = |server: &String| {
             let wrong = |cause: String| ClusterError::Configuration {
                 source_of: format!("{SERVERS_VARIABLE}, {server:?}"),
                 cause,
@@ -49,7 +78,13 @@ impl Access {
             config.cluster_url = url(server).parse().map_err(|error| wrong(format!("{error}")))?;
             Ok(config)
         };
-        self.servers.iter().map(url).collect()
+        for server in self.servers.iter().chain(told) {
+            let config = of(server)?;
+            if !all.iter().any(|other: &Config| other.cluster_url == config.cluster_url) {
+                all.push(config);
+            }
+        }
+        Ok(all)
     }
 
     async fn base(&self) -> Result<Config, ClusterError> {

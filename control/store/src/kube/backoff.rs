@@ -6,31 +6,30 @@
 use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 use std::time::Duration;
 
-const FIRST: Duration = Duration::from_millis(200);
-const LONGEST: Duration = Duration::from_secs(30);
-
 /// A delay that doubles with each failure in a row.
 #[derive(Debug)]
 pub(super) struct Backoff {
+    first: Duration,
+    longest: Duration,
     next: Duration,
 }
 
 impl Backoff {
-    pub fn new() -> Self {
-        Self { next: FIRST }
+    pub fn new(first: Duration, longest: Duration) -> Self {
+        Self { first, longest, next: first }
     }
 
     /// Between half of the delay and all of it.
     pub fn next(&mut self) -> Duration {
         let most = self.next;
-        self.next = (most * 2).min(LONGEST);
+        self.next = (most * 2).min(self.longest);
         let half = most / 2;
         half + Duration::from_millis(random(u64::try_from(half.as_millis()).unwrap_or(u64::MAX)))
     }
 
     /// It works again.
     pub fn reset(&mut self) {
-        self.next = FIRST;
+        self.next = self.first;
     }
 }
 
@@ -45,7 +44,9 @@ mod tests {
 
     #[test]
     fn the_delay_grows_to_half_a_minute_and_starts_anew_after_success() {
-        let mut backoff = Backoff::new();
+        const FIRST: Duration = Duration::from_millis(200);
+        const LONGEST: Duration = Duration::from_secs(30);
+        let mut backoff = Backoff::new(FIRST, LONGEST);
         let delays: Vec<_> = (0..12).map(|_| backoff.next()).collect();
         assert!(delays[0] >= FIRST / 2 && delays[0] <= FIRST, "{delays:?}");
         assert!(delays[11] >= LONGEST / 2 && delays[11] <= LONGEST, "{delays:?}");

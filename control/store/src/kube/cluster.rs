@@ -4,13 +4,14 @@
 //! Invariant: may be called from any thread, inside a runtime or outside; a call ends after half a minute at most.
 
 use super::access::Access;
-use super::connection::{Ask, Connection, Standing, path_of};
+use super::connection::{Ask, Connection, path_of};
 use super::error::ClusterError;
 use super::follow::{Follower, Orders, Subject};
 use super::served::{Api, Served, encoded};
 use super::watching::Watch;
 use crate::kind::Kind;
 use crate::resource::Resource;
+use crate::stream::Standing;
 use http::Method;
 use serde_json::{Value, json};
 use std::sync::{Arc, mpsc};
@@ -231,7 +232,17 @@ impl Cluster {
             let kind = subject.kind;
             let (connection, served) = self.ends();
             let orders = Arc::new(Orders::default());
-            runtime.spawn(Follower { connection, served, subject, orders, say }.run());
+            let follower = Follower {
+                connection,
+                served,
+                subject,
+                orders,
+                identity: None,
+                trimmed: false,
+                number: 0,
+                say,
+            };
+            runtime.spawn(follower.run());
             runtime.spawn(super::watching::relay(kind, said, changes.clone()));
         }
         Ok(watch)

@@ -4,18 +4,18 @@
 //! Does not: know what the requests mean.
 //! Invariant: a request that may have changed something is never sent twice.
 
-use super::access::{Access, chain};
+use super::access::{Access, Timing, chain};
 use super::client;
 use super::error::{ClusterError, Refusal};
+use crate::stream::Standing;
 use http::{Method, Response};
 use kube::Client;
 use kube::client::Body;
 use serde_json::Value;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
-/// No answer to a request comes later than this.
-pub(super) const ANSWER_WITHIN: Duration = Duration::from_secs(30);
 /// Credentials are not read again more often.
 const RELOAD_AT_MOST: Duration = Duration::from_secs(2);
 
@@ -72,17 +72,8 @@ struct Servers {
     all: Vec<Server>,
     current: usize,
     read: Instant,
-}
-
-/// What is known of the connection as a whole.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Standing {
-    /// The server asked last.
-    pub server: String,
-    /// `None`: it answers. Else why not.
-    pub trouble: Option<String>,
-    /// Since when that is so.
-    pub since: std::time::SystemTime,
+    /// There are addresses that are not among them yet.
+    stale: bool,
 }
 
 /// The way to the cluster; clones share it.
@@ -91,12 +82,50 @@ pub(super) struct Connection {
     access: Access,
     servers: Arc<Mutex<Option<Servers>>>,
     standing: Arc<Mutex<Option<Standing>>>,
+    losses: Arc<AtomicU64>,
+    /// Addresses that the cluster itself has told.
+    told: Arc<Mutex<Vec<String>>>,
 }
 
 impl Connection {
     /// Reads no file yet.
     pub fn new(access: Access) -> Self {
-        Self { access, servers: Arc::default(), standing: Arc::default() }
+        Self {
+            access,
+            servers: Arc::default(),
+            standing: Arc::default(),
+            losses: Arc::default(),
+            told: Arc::default(),
+        }
+    }
+
+    /// How long to wait for what.
+    pub fn timing(&self) -> Timing {
+        self.access.timing
+    }
+
+    /// Whether there is a configuration that can be used.
+    pub async fn check_configuration(&self) -> Result<(), ClusterError> {
+        self.current().await.map(drop)
+    }
+
+    /// How often a server was lost: whatever was known of it then has to be asked again.
+    pub fn losses(&self) -> u64 {
+        self.losses.load(Ordering::SeqCst)
+    }
+
+    /// The cluster says where else its API server is; tried after the servers of the configuration.
+    pub fn tell_servers(&self, servers: Vec<String>) {
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        if *told != servers {
+            tracing::info!(?servers, "API servers, as the cluster says");
+            *told = servers;
+            drop(told);
+            // Read again at the next failure, or now if there has been one already.
+            if let Some(servers) = self.servers.lock().unwrap_or_else(PoisonError::into_inner).as_mut() {
+                servers.stale = true;
+            }
+        }
     }
 
     /// How it stands; `None`: nothing has been asked yet.
@@ -122,7 +151,7 @@ impl Connection {
                 Err(error) => Err(self.lost(&server, &chain(&error))),
             }
         };
-        match tokio::time::timeout(ANSWER_WITHIN, whole).await {
+        match tokio::time::timeout(self.timing().answer, whole).await {
             Ok(result) => result,
             Err(_) => Err(self.silent()),
         }
@@ -130,7 +159,7 @@ impl Connection {
 
     /// Asks, and gives the answer as it comes; for watches. Gives the server that answers.
     pub async fn stream(&self, ask: &Ask) -> Result<(String, Response<Body>), ClusterError> {
-        match tokio::time::timeout(ANSWER_WITHIN, self.send(ask)).await {
+        match tokio::time::timeout(self.timing().answer, self.send(ask)).await {
             Ok(result) => result,
             Err(_) => Err(self.silent()),
         }
@@ -138,6 +167,7 @@ impl Connection {
 
     /// A stream has ended in a way that says something about its server.
     pub fn lost(&self, server: &str, cause: &str) -> ClusterError {
+        self.losses.fetch_add(1, Ordering::SeqCst);
         self.next_after(server);
         self.note(server, Some(cause.to_owned()));
         ClusterError::Unreachable { server: server.to_owned(), cause: cause.to_owned() }
@@ -148,7 +178,7 @@ impl Connection {
         let server = servers.as_ref().and_then(|servers| servers.all.get(servers.current));
         let server = server.map(|server| server.url.clone()).unwrap_or_default();
         drop(servers);
-        self.lost(&server, &format!("no answer within {} s", ANSWER_WITHIN.as_secs()))
+        self.lost(&server, &format!("no answer within {} s", self.timing().answer.as_secs()))
     }
 
     /// Tries each server once, beginning with the one that answered last.
@@ -201,7 +231,8 @@ impl Connection {
     }
 
     async fn read(&self) -> Result<Servers, ClusterError> {
-        let configs = self.access.configs().await?;
+        let told = self.told.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let configs = self.access.configs(&told).await?;
         let all = configs.into_iter().map(|config| {
             let url = config.cluster_url.to_string();
             let url = url.trim_end_matches('/').to_owned();
@@ -211,7 +242,12 @@ impl Connection {
             };
             Ok(Server { client: client::build(config).map_err(failed)?, url })
         });
-        Ok(Servers { all: all.collect::<Result<_, ClusterError>>()?, current: 0, read: Instant::now() })
+        Ok(Servers {
+            all: all.collect::<Result<_, ClusterError>>()?,
+            current: 0,
+            read: Instant::now(),
+            stale: false,
+        })
     }
 
     /// Reads files again; `true`: they have been read.
@@ -219,7 +255,7 @@ impl Connection {
         {
             let mut servers = self.servers.lock().unwrap_or_else(PoisonError::into_inner);
             match servers.as_mut() {
-                Some(servers) if servers.read.elapsed() < RELOAD_AT_MOST => return false,
+                Some(servers) if !servers.stale && servers.read.elapsed() < RELOAD_AT_MOST => return false,
                 Some(servers) => servers.read = Instant::now(),
                 None => {}
             }
@@ -254,7 +290,7 @@ impl Connection {
         let same = before.is_some_and(|it| it.trouble.is_some() == trouble.is_some());
         let since = match before {
             Some(it) if same => it.since,
-            _ => std::time::SystemTime::now(),
+            _ => SystemTime::now(),
         };
         match (same, &trouble) {
             (false, Some(cause)) => {
@@ -263,7 +299,13 @@ impl Connection {
             (false, None) => tracing::info!(server, "API server answers"),
             _ => {}
         }
-        *standing = Some(Standing { server: server.to_owned(), trouble, since });
+        *standing = Some(Standing {
+            server: server.to_owned(),
+            trouble,
+            since,
+            from_cache: false,
+            waiting_for: Vec::new(),
+        });
     }
 }
 

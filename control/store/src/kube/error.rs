@@ -44,6 +44,17 @@ pub enum ClusterError {
         /// What is wrong with it.
         cause: String,
     },
+    /// It is not the cluster it was; nothing it says is believed.
+    #[error(
+        "API server: it has lost its data or is another cluster's (kube-system was {known}, now {found}); \
+         restore it, or, if this cluster is meant, stop the agent, remove its cache and start it again"
+    )]
+    OtherCluster {
+        /// The uid of kube-system before.
+        known: String,
+        /// Now.
+        found: String,
+    },
     /// Our side has been closed.
     #[error("the connection to the API server is closed; open it again")]
     Closed,

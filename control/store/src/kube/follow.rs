@@ -7,6 +7,7 @@
 use super::backoff::Backoff;
 use super::connection::{Ask, Connection};
 use super::error::ClusterError;
+use super::identity::Identity;
 use super::lines::{Heard, Lines, version};
 use super::served::{Api, Served, encoded};
 use crate::kind::Kind;
@@ -17,8 +18,6 @@ use tokio::sync::{Notify, mpsc};
 
 /// Objects of one page of a list.
 const PAGE: usize = 500;
-/// A page that has expired means that the list begins again; so often, then we wait.
-const QUIET: Duration = Duration::from_secs(100);
 /// A watch that is refused or garbled so often in a row begins with a new list.
 const GIVE_UP_AFTER: u32 = 3;
 /// How often we look whether a kind is served by now, beside being told.
@@ -35,12 +34,29 @@ pub struct Subject {
     pub fields: String,
     /// As kubectl's `-l`; empty: all.
     pub labels: String,
+    /// Only who they are, nothing of what they say.
+    pub metadata_only: bool,
 }
 
 impl Subject {
     /// All objects of a kind.
     pub fn all(kind: &'static Kind) -> Self {
-        Self { kind, namespace: String::new(), fields: String::new(), labels: String::new() }
+        Self {
+            kind,
+            namespace: String::new(),
+            fields: String::new(),
+            labels: String::new(),
+            metadata_only: false,
+        }
+    }
+
+    fn ask(&self, path: String, list: &str) -> Ask {
+        let accept = match (self.metadata_only, list) {
+            (false, _) => "application/json",
+            (true, "List") => "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1",
+            (true, _) => "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1",
+        };
+        Ask { accept, ..Ask::get(path) }
     }
 
     fn query(&self) -> String {
@@ -73,6 +89,8 @@ pub(super) enum Signal {
         /// As with `Listed`.
         orders: u64,
     },
+    /// A watch is open.
+    Going,
     /// It does not go on for the moment.
     Trouble(ClusterError),
 }
@@ -83,9 +101,22 @@ pub(super) struct Orders {
     /// So many times everything was to be listed again.
     count: std::sync::atomic::AtomicU64,
     woken: Notify,
+    look: Notify,
 }
 
 impl Orders {
+    /// Everything is to be listed again, now. Gives the number of this order.
+    pub fn list_again(&self) -> u64 {
+        let count = self.count.fetch_add(1, std::sync::atomic::Ordering::SeqCst) + 1;
+        self.woken.notify_one();
+        count
+    }
+
+    /// A kind that was not served may be by now.
+    pub fn look_again(&self) {
+        self.look.notify_waiters();
+    }
+
     fn count(&self) -> u64 {
         self.count.load(std::sync::atomic::Ordering::SeqCst)
     }
@@ -97,7 +128,13 @@ pub(super) struct Follower {
     pub served: Served,
     pub subject: Subject,
     pub orders: Arc<Orders>,
-    pub say: mpsc::Sender<Signal>,
+    /// Answers of another cluster are not passed on.
+    pub identity: Option<Identity>,
+    /// Only what is needed is passed on.
+    pub trimmed: bool,
+    /// Goes with each signal.
+    pub number: usize,
+    pub say: mpsc::Sender<(usize, Signal)>,
 }
 
 /// Why a watch is over.
@@ -113,16 +150,25 @@ enum Ended {
 impl Follower {
     /// Runs until the listener is gone.
     pub async fn run(self) {
-        let mut backoff = Backoff::new();
+        let timing = self.connection.timing();
+        let mut backoff = Backoff::new(timing.first_pause, timing.longest_pause);
         loop {
             let orders = self.orders.count();
-            let api = match self.served.find(&self.connection, self.subject.kind).await {
-                Ok(api) => api,
-                Err(ClusterError::NotServed { .. }) => {
+            let api = match self.find().await {
+                Ok(Some(api)) => api,
+                Ok(None) => {
+                    backoff.reset();
                     if !self.said(Signal::NotServed { orders }).await {
                         return;
                     }
-                    self.rest(LOOK_AGAIN, orders).await;
+                    let look = self.orders.look.notified();
+                    tokio::select! {
+                        () = self.rest(LOOK_AGAIN, orders) => {}
+                        () = look => {}
+                    }
+                    if self.say.is_closed() {
+                        return;
+                    }
                     continue;
                 }
                 Err(error) => {
@@ -155,8 +201,40 @@ impl Follower {
         }
     }
 
+    /// How the kind is served; `None`: it is not, and the server is one that knows.
+    async fn find(&self) -> Result<Option<Api>, ClusterError> {
+        let kind = self.subject.kind;
+        self.check_identity().await?;
+        match self.served.find_lately(&self.connection, kind).await {
+            Ok(api) => return Ok(Some(api)),
+            Err(ClusterError::NotServed { .. }) if kind.is_optional() => {}
+            Err(error) => return Err(error),
+        }
+        // A server that has only just started does not know yet which kinds it has.
+        let ready = self.served.ready(&self.connection).await?;
+        match self.served.find_since(&self.connection, kind, ready).await {
+            Ok(api) => Ok(Some(api)),
+            Err(ClusterError::NotServed { .. }) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn check_identity(&self) -> Result<(), ClusterError> {
+        match &self.identity {
+            Some(identity) => identity.check(&self.connection).await,
+            None => Ok(()),
+        }
+    }
+
+    fn shaped(&self, mut object: Value) -> Value {
+        if self.trimmed {
+            super::trim::trim(self.subject.kind, &mut object);
+        }
+        object
+    }
+
     async fn said(&self, signal: Signal) -> bool {
-        self.say.send(signal).await.is_ok()
+        self.say.send((self.number, signal)).await.is_ok()
     }
 
     /// Says what is wrong and waits; `false`: nobody listens.
@@ -194,7 +272,7 @@ impl Follower {
         let mut begun = false;
         loop {
             let page = format!("{path}?limit={PAGE}{}{next}", self.subject.query());
-            let mut list = self.connection.json(&Ask::get(page)).await?;
+            let mut list = self.connection.json(&self.subject.ask(page, "List")).await?;
             if !std::mem::replace(&mut begun, true) && !self.said(Signal::Listing).await {
                 return Ok(None);
             }
@@ -211,7 +289,7 @@ impl Follower {
                     map.entry("apiVersion").or_insert_with(|| api.api_version.clone().into());
                     map.entry("kind").or_insert_with(|| api.kind.clone().into());
                 }
-                if !self.said(Signal::Is(item)).await {
+                if !self.said(Signal::Is(self.shaped(item))).await {
                     return Ok(None);
                 }
             }
@@ -275,6 +353,7 @@ impl Follower {
     }
 
     async fn watch_once(&self, api: &Api, reached: &mut String) -> Result<Ended, ClusterError> {
+        self.check_identity().await?;
         let path = api.collection(&self.subject.namespace);
         let until = 290 + super::backoff::random(300);
         let ask = format!(
@@ -282,13 +361,17 @@ impl Follower {
             encoded(reached),
             self.subject.query()
         );
-        let mut lines = Lines::open(&self.connection, &Ask::get(ask), QUIET).await?;
+        let mut lines =
+            Lines::open(&self.connection, &self.subject.ask(ask, ""), self.connection.timing().quiet).await?;
+        if !self.said(Signal::Going).await {
+            return Ok(Ended::Closed);
+        }
         while let Some(heard) = lines.next().await? {
             let (signal, at) = match heard {
                 Heard::Bookmark(at) => (None, Some(at)),
                 Heard::Is(object) => {
                     let at = version(&object).map(str::to_owned);
-                    (Some(Signal::Is(object)), at)
+                    (Some(Signal::Is(self.shaped(object))), at)
                 }
                 Heard::Gone(object) => {
                     let at = version(&object).map(str::to_owned);

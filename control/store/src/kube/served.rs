@@ -11,6 +11,7 @@ use crate::resource::Resource;
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 /// A kind as the server has it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -47,17 +48,43 @@ impl Api {
     }
 }
 
+/// What a discovery that has only just been made is good for.
+const LATELY: Duration = Duration::from_secs(1);
+
 /// What is known of what is served; clones share it.
 #[derive(Clone, Default)]
 pub(super) struct Served {
-    groups: Arc<Mutex<BTreeMap<String, Vec<Api>>>>,
+    groups: Arc<Mutex<BTreeMap<String, Found>>>,
+    /// When the server said last that it is ready.
+    ready: Arc<Mutex<Option<Instant>>>,
+}
+
+struct Found {
+    asked: Instant,
+    apis: Vec<Api>,
 }
 
 impl Served {
-    /// Where a kind is served, from what was found before.
+    /// Where a kind is served; what is not known is asked.
     pub async fn find(&self, connection: &Connection, kind: &Kind) -> Result<Api, ClusterError> {
+        self.find_since(connection, kind, Instant::now()).await
+    }
+
+    /// The same; what was found not to be served a moment ago is not asked again.
+    pub async fn find_lately(&self, connection: &Connection, kind: &Kind) -> Result<Api, ClusterError> {
+        let now = Instant::now();
+        self.find_since(connection, kind, now.checked_sub(LATELY).unwrap_or(now)).await
+    }
+
+    /// The same; what was asked after `since` is not asked again.
+    pub async fn find_since(
+        &self,
+        connection: &Connection,
+        kind: &Kind,
+        since: Instant,
+    ) -> Result<Api, ClusterError> {
         for group_version in candidates(kind) {
-            if let Some(api) = self.find_in(connection, &group_version, kind.kind).await? {
+            if let Some(api) = self.find_in(connection, &group_version, kind.kind, since).await? {
                 return Ok(api);
             }
         }
@@ -70,7 +97,7 @@ impl Served {
             return self.find(connection, kind).await;
         }
         let api_version = resource.value.get("apiVersion").and_then(Value::as_str).unwrap_or_default();
-        let found = self.find_in(connection, api_version, &resource.key.kind).await?;
+        let found = self.find_in(connection, api_version, &resource.key.kind, Instant::now()).await?;
         found.ok_or_else(|| not_served(&resource.key.kind, &resource.key.group))
     }
 
@@ -79,27 +106,47 @@ impl Served {
         self.groups.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
 
+    /// Waits for nothing: asks whether the server is ready, which means that it knows its custom resources.
+    /// Gives since when that is known.
+    pub async fn ready(&self, connection: &Connection) -> Result<Instant, ClusterError> {
+        let lately = *self.ready.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(at) = lately.filter(|at| at.elapsed() < LATELY) {
+            return Ok(at);
+        }
+        let asked = Instant::now();
+        connection.bytes(&Ask::get("/readyz")).await?;
+        *self.ready.lock().unwrap_or_else(PoisonError::into_inner) = Some(asked);
+        Ok(asked)
+    }
+
     async fn find_in(
         &self,
         connection: &Connection,
         group_version: &str,
         kind: &str,
+        since: Instant,
     ) -> Result<Option<Api>, ClusterError> {
-        let of = |apis: &Vec<Api>| apis.iter().find(|api| api.kind == kind).cloned();
-        let known =
-            self.groups.lock().unwrap_or_else(PoisonError::into_inner).get(group_version).and_then(of);
-        if known.is_some() {
-            return Ok(known);
+        let of = |apis: &[Api]| apis.iter().find(|api| api.kind == kind).cloned();
+        {
+            let groups = self.groups.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Some(found) = groups.get(group_version) {
+                let api = of(&found.apis);
+                if api.is_some() || found.asked >= since {
+                    return Ok(api);
+                }
+            }
         }
+        let asked = Instant::now();
         let root = if group_version.contains('/') { "/apis" } else { "/api" };
         let apis = match connection.json(&Ask::get(format!("{root}/{group_version}"))).await {
             Ok(list) => read(group_version, &list),
             Err(error) if error.is_not_found() => Vec::new(),
             Err(error) => return Err(error),
         };
-        let found = of(&apis);
-        self.groups.lock().unwrap_or_else(PoisonError::into_inner).insert(group_version.to_owned(), apis);
-        Ok(found)
+        let api = of(&apis);
+        let found = Found { asked, apis };
+        self.groups.lock().unwrap_or_else(PoisonError::into_inner).insert(group_version.to_owned(), found);
+        Ok(api)
     }
 }
 

@@ -71,7 +71,7 @@ impl Watch {
 /// From a follower's signals to changes: what a new list leaves out is gone.
 pub(super) async fn relay(
     kind: &'static Kind,
-    mut signals: mpsc::Receiver<Signal>,
+    mut signals: mpsc::Receiver<(usize, Signal)>,
     changes: mpsc::UnboundedSender<Change>,
 ) {
     let mut known: BTreeMap<Key, Resource> = BTreeMap::new();
@@ -82,7 +82,7 @@ pub(super) async fn relay(
             signal = signals.recv() => signal,
             () = changes.closed() => None,
         };
-        let Some(signal) = signal else { return };
+        let Some((_, signal)) = signal else { return };
         match signal {
             Signal::Listing => listed.clear(),
             Signal::Is(value) => match Resource::new(value, "") {
@@ -120,6 +120,7 @@ pub(super) async fn relay(
                 }
                 let _ = changes.send(Change::NotServed(kind));
             }
+            Signal::Going => {}
             Signal::Trouble(error) => {
                 let _ = changes.send(Change::Trouble(kind, error));
             }

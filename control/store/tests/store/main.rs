@@ -4,8 +4,12 @@
 mod conformance;
 mod edit;
 mod edits;
+mod kube;
+mod kube_faults;
+mod kube_input;
 mod live;
 mod meaning;
 mod messages;
+mod server;
 mod settings;
 mod suite;

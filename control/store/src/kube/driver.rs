@@ -1,0 +1,341 @@
+//! The thread that keeps the API server and the store's reader together.
+//!
+//! Owns: when the store is in sync, when to say it, rescans. Does not: list or watch; followers do.
+//! Invariant: before everything needed has been listed nothing is said, unless the server is away and there is a
+//! memory of what was in force.
+
+use super::cache::Cache;
+use super::connection::Connection;
+use super::error::ClusterError;
+use super::follow::{Follower, Orders, Signal, Subject};
+use super::identity::Identity;
+use super::objects::Objects;
+use super::report::Reporter;
+use super::served::Served;
+use crate::event::{Batch, Event};
+use crate::kind::{KINDS, Kind, Role};
+use crate::rejection::Rejection;
+use crate::state::State;
+use crate::stream::{self, Rescan, Standing};
+use serde_json::Value;
+use std::sync::{Arc, Mutex, PoisonError};
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+
+/// Signals taken in before they are said.
+const BURST: usize = 4096;
+/// Where Calico's users say how the API server is reached without Services.
+const SERVERS: &str = "kubernetes-services-endpoint";
+const SERVERS_NAMESPACE: &str = "kube-system";
+
+/// The definitions of custom resources, by which we notice that a kind is served from now on.
+static DEFINITIONS: Kind = Kind {
+    group: "apiextensions.k8s.io",
+    versions: &["v1"],
+    kind: "CustomResourceDefinition",
+    plural: "customresourcedefinitions",
+    aliases: &[],
+    namespaced: false,
+    role: Role::Kept,
+};
+
+/// What is followed: every kind we know, and the definitions, last.
+pub(super) fn subjects() -> Vec<Subject> {
+    let mut subjects: Vec<Subject> = KINDS.iter().map(Subject::all).collect();
+    for subject in &mut subjects {
+        if subject.kind.kind == "ConfigMap" {
+            subject.namespace = SERVERS_NAMESPACE.into();
+            subject.fields = format!("metadata.name={SERVERS}");
+        }
+    }
+    subjects.push(Subject { metadata_only: true, ..Subject::all(&DEFINITIONS) });
+    subjects
+}
+
+/// One kind's follower, seen from here.
+struct Followed {
+    kind: &'static Kind,
+    orders: Arc<Orders>,
+    /// The last order that has been carried out; `None`: it has not been listed yet.
+    done: Option<u64>,
+    /// It cannot be listed for now.
+    troubled: bool,
+}
+
+impl Followed {
+    /// The store cannot be in sync without it.
+    fn is_needed(&self) -> bool {
+        self.kind.role != Role::Kept
+    }
+
+    /// Whether an order has been carried out, or cannot be and is not needed.
+    fn has_done(&self, order: u64) -> bool {
+        self.done.is_some_and(|done| done >= order) || (self.troubled && !self.is_needed())
+    }
+}
+
+pub(super) struct Driver {
+    ends: stream::Driver,
+    connection: Connection,
+    identity: Identity,
+    served: Served,
+    signals: mpsc::Receiver<(usize, Signal)>,
+    followed: Vec<Followed>,
+    objects: Objects,
+    state: State,
+    cache: Cache,
+    local: Vec<Arc<Rejection>>,
+    reporter: Option<Reporter>,
+    /// Rescans: for each follower the order that has to be carried out.
+    waiting: Vec<(Vec<u64>, Rescan)>,
+    open: bool,
+    remembers: bool,
+    shared: Arc<Mutex<Seen>>,
+}
+
+/// What is known of the start, for whoever asks.
+#[derive(Debug, Default)]
+pub(super) struct Seen {
+    /// Why what the server says is not believed.
+    disbelief: Option<String>,
+    from_cache: bool,
+    waiting_for: Vec<String>,
+}
+
+/// Answers how the store stands.
+pub(super) fn standing(connection: &Connection, seen: &Mutex<Seen>) -> Option<Standing> {
+    let seen = seen.lock().unwrap_or_else(PoisonError::into_inner);
+    let (from_cache, waiting_for) = (seen.from_cache, seen.waiting_for.clone());
+    let standing = connection.standing()?;
+    let trouble = standing.trouble.or_else(|| seen.disbelief.clone());
+    Some(Standing { from_cache, waiting_for, trouble, ..standing })
+}
+
+/// What a driver begins with.
+pub(super) struct Beginning {
+    pub ends: stream::Driver,
+    pub connection: Connection,
+    pub state: State,
+    pub local: Vec<Rejection>,
+    pub cache: Cache,
+    pub shared: Arc<Mutex<Seen>>,
+    pub reporter: Option<Reporter>,
+}
+
+impl Driver {
+    /// Recalls what is remembered and starts the followers; inside a runtime.
+    pub fn start(beginning: Beginning) -> Self {
+        let Beginning { ends, connection, mut state, local, mut cache, shared, reporter } = beginning;
+        let subjects = subjects();
+        let mut objects = Objects::new(subjects.iter().map(|subject| subject.kind));
+        let mut remembers = false;
+        let mut servers = Vec::new();
+        cache.recall(|value| {
+            remembers = true;
+            servers.extend(server_of(&value));
+            objects.recall(value, &mut state);
+        });
+        if !servers.is_empty() {
+            connection.tell_servers(servers);
+        }
+        let identity = Identity::new(cache.cluster().map(str::to_owned));
+        let (say, signals) = mpsc::channel(1024);
+        let served = Served::default();
+        let mut followed = Vec::new();
+        for (number, subject) in subjects.into_iter().enumerate() {
+            let orders = Arc::new(Orders::default());
+            let kind = subject.kind;
+            followed.push(Followed { kind, orders: Arc::clone(&orders), done: None, troubled: false });
+            let follower = Follower {
+                connection: connection.clone(),
+                served: served.clone(),
+                subject,
+                orders,
+                identity: Some(identity.clone()),
+                trimmed: true,
+                number,
+                say: say.clone(),
+            };
+            tokio::spawn(follower.run());
+        }
+        let local = local.into_iter().map(Arc::new).collect();
+        Self {
+            ends,
+            connection,
+            identity,
+            served,
+            signals,
+            followed,
+            objects,
+            state,
+            cache,
+            local,
+            reporter,
+            waiting: Vec::new(),
+            open: false,
+            remembers,
+            shared,
+        }
+    }
+
+    /// Runs until nobody listens.
+    pub async fn run(mut self) {
+        let wait = self.connection.timing().patience;
+        let mut patience = Instant::now() + wait;
+        loop {
+            tokio::select! {
+                () = self.ends.batches.closed() => return,
+                request = self.ends.requests.recv() => match request {
+                    Some(request) => self.rescan(request),
+                    None => return,
+                },
+                signal = self.signals.recv() => {
+                    let Some((number, signal)) = signal else { return };
+                    if !matches!(signal, Signal::Trouble(_)) {
+                        patience = Instant::now() + wait;
+                    }
+                    self.take(number, signal);
+                }
+                () = tokio::time::sleep_until(patience), if !self.open && self.remembers => {
+                    tracing::warn!("the API server has not said everything; what was in force before is in force");
+                    self.open = true;
+                }
+            }
+            for _ in 0..BURST {
+                let Ok((number, signal)) = self.signals.try_recv() else { break };
+                self.take(number, signal);
+            }
+            self.note();
+            if self.open && !self.say() {
+                return;
+            }
+            self.answer();
+        }
+    }
+
+    fn rescan(&mut self, request: Rescan) {
+        self.served.forget();
+        let orders = self.followed.iter().map(|it| it.orders.list_again()).collect();
+        self.waiting.push((orders, request));
+    }
+
+    fn take(&mut self, number: usize, signal: Signal) {
+        let Some(followed) = self.followed.get_mut(number) else { return };
+        match &signal {
+            Signal::Listed { orders } | Signal::NotServed { orders } => {
+                followed.done = Some(*orders);
+                followed.troubled = false;
+                self.shared.lock().unwrap_or_else(PoisonError::into_inner).disbelief = None;
+            }
+            Signal::Going => followed.troubled = false,
+            Signal::Trouble(error) => {
+                tracing::debug!(kind = followed.kind.plural, %error, "following");
+                followed.troubled = true;
+                if matches!(error, ClusterError::OtherCluster { .. }) {
+                    let mut seen = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
+                    if seen.disbelief.is_none() {
+                        tracing::error!(%error, "what is in force stays");
+                    }
+                    seen.disbelief = Some(error.to_string());
+                }
+            }
+            Signal::Is(value) | Signal::Gone(value) => {
+                if followed.kind == &DEFINITIONS {
+                    return self.defined();
+                }
+                if matches!(signal, Signal::Is(_))
+                    && let Some(server) = server_of(value)
+                {
+                    self.connection.tell_servers(vec![server]);
+                }
+            }
+            Signal::Listing => {}
+        }
+        if self.followed.get(number).is_some_and(|followed| followed.kind != &DEFINITIONS) {
+            self.objects.take(number, signal, &mut self.state, &mut self.cache);
+        }
+    }
+
+    /// Definitions have changed: kinds that were not served are looked for.
+    fn defined(&self) {
+        self.served.forget();
+        self.followed.iter().for_each(|followed| followed.orders.look_again());
+    }
+
+    fn note(&mut self) {
+        let missing: Vec<String> = self
+            .followed
+            .iter()
+            .filter(|followed| followed.done.is_none() && followed.is_needed())
+            .map(|followed| followed.kind.plural.to_owned())
+            .collect();
+        let complete = missing.is_empty();
+        let all_known = self.followed.iter().all(|followed| followed.done.is_some() || followed.troubled);
+        self.open |= complete && all_known;
+        let mut seen = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
+        seen.from_cache = self.open && !complete;
+        seen.waiting_for = missing;
+    }
+
+    /// Sends what is new; `false`: nobody listens.
+    fn say(&mut self) -> bool {
+        if let Some(uid) = self.identity.known() {
+            self.cache.set_cluster(&uid);
+        }
+        self.cache.flush();
+        let batch = match self.objects.changed_reports() {
+            Some(mut reports) => {
+                reports.extend(self.local.iter().cloned());
+                self.state.commit(reports)
+            }
+            None => self.state.commit_changes(),
+        };
+        let fresh = self.objects.fresh_reports();
+        let Some(batch) = batch else { return true };
+        if let Some(reporter) = &mut self.reporter {
+            nodes_of(&batch).for_each(|(name, there)| reporter.node(name, there));
+            fresh.into_iter().for_each(|report| reporter.report(report));
+        }
+        self.ends.batches.send(batch).is_ok()
+    }
+
+    /// Whoever asked is answered when every kind has been listed since.
+    fn answer(&mut self) {
+        if !self.open {
+            return;
+        }
+        let revision = self.state.revision();
+        let done = |needed: &[u64]| self.followed.iter().zip(needed).all(|(it, order)| it.has_done(*order));
+        let (ready, waiting) = std::mem::take(&mut self.waiting)
+            .into_iter()
+            .partition(|(needed, _): &(Vec<u64>, Rescan)| done(needed));
+        self.waiting = waiting;
+        let ready: Vec<(Vec<u64>, Rescan)> = ready;
+        for (_, answer) in ready {
+            // Whoever asked may have gone away.
+            let _ = answer.send(revision);
+        }
+    }
+}
+
+fn nodes_of(batch: &Batch) -> impl Iterator<Item = (&str, bool)> {
+    batch.events.iter().filter_map(|event| match event {
+        Event::Changed(tortie_model::Object::Node(change)) => {
+            Some((change.key.as_str(), change.value.is_some()))
+        }
+        _ => None,
+    })
+}
+
+/// The server that Calico's ConfigMap names.
+fn server_of(value: &Value) -> Option<String> {
+    if value.get("kind")?.as_str()? != "ConfigMap" || value.pointer("/metadata/name")?.as_str()? != SERVERS {
+        return None;
+    }
+    let text = |name: &str| value.get("data")?.get(name)?.as_str().filter(|text| !text.is_empty());
+    let (host, port) = (text("KUBERNETES_SERVICE_HOST")?, text("KUBERNETES_SERVICE_PORT").unwrap_or("443"));
+    match host.parse::<std::net::IpAddr>() {
+        Ok(std::net::IpAddr::V6(host)) => Some(format!("[{host}]:{port}")),
+        _ => Some(format!("{host}:{port}")),
+    }
+}

@@ -1,0 +1,299 @@
+//! Every object of the API server that is followed: whether it is in force, and what is wrong with it.
+//!
+//! Owns: the rule of the last good version, and what a new list leaves out. Does not: talk to the server.
+//! Invariant: only a deletion, a complete list without the object, or a kind that is surely not served removes it.
+
+use super::cache::Cache;
+use super::error::ClusterError;
+use super::follow::Signal;
+use crate::fault::Fault;
+use crate::kind::{Kind, Role};
+use crate::rejection::{Effect, Origin, Rejection};
+use crate::resource::{Key, Resource};
+use crate::state::State;
+use crate::wire;
+use serde_json::Value;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+/// A report says no more than so much of a value.
+const LONGEST_PROBLEM: usize = 300;
+
+/// All kinds.
+#[derive(Debug)]
+pub(super) struct Objects {
+    shelves: Vec<Shelf>,
+    /// Whether reports have changed since they were taken.
+    reports_changed: bool,
+    /// Objects with something new to report.
+    fresh: Vec<Report>,
+}
+
+/// Something about an object of the server, for an Event.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Report {
+    pub api_version: String,
+    pub uid: String,
+    pub rejection: Arc<Rejection>,
+}
+
+/// The objects of one kind.
+#[derive(Debug)]
+struct Shelf {
+    kind: &'static Kind,
+    /// Number of the list that is under way or was last.
+    list: u32,
+    entries: BTreeMap<Key, Entry>,
+    faulty: BTreeMap<Key, Vec<Arc<Rejection>>>,
+    /// Something of the list under way could not even be named, and what it was may be any object.
+    garbled: bool,
+    /// Of the kind as a whole.
+    trouble: Option<Arc<Rejection>>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Entry {
+    list: u32,
+    /// A version of it is in force.
+    good: bool,
+}
+
+impl Objects {
+    /// Nothing of these kinds.
+    pub fn new(kinds: impl IntoIterator<Item = &'static Kind>) -> Self {
+        let shelf = |kind| Shelf {
+            kind,
+            list: 0,
+            entries: BTreeMap::new(),
+            faulty: BTreeMap::new(),
+            garbled: false,
+            trouble: None,
+        };
+        let shelves = kinds.into_iter().map(shelf).collect();
+        Self { shelves, reports_changed: true, fresh: Vec::new() }
+    }
+
+    /// An object that was in force before this process began.
+    pub fn recall(&mut self, value: Value, state: &mut State) {
+        let Ok(resource) = Resource::new(value, "") else { return };
+        let Some(kind) = resource.kind else { return };
+        let Some(shelf) = self.shelves.iter_mut().find(|shelf| shelf.kind == kind) else { return };
+        if let Ok(reading) = wire::read(&resource) {
+            state.set(&resource.key, Some(&reading.noun));
+            shelf.entries.insert(resource.key, Entry { list: 0, good: true });
+        }
+    }
+
+    /// Takes in what the follower of a kind says.
+    pub fn take(&mut self, number: usize, signal: Signal, state: &mut State, cache: &mut Cache) {
+        let Some(shelf) = self.shelves.get_mut(number) else { return };
+        match signal {
+            Signal::Listing => {
+                shelf.list = shelf.list.wrapping_add(1);
+                shelf.garbled = false;
+            }
+            Signal::Is(value) => self.is(number, value, state, cache),
+            Signal::Gone(value) => {
+                if let Ok(resource) = named(shelf.kind, value) {
+                    self.remove(number, &resource.key, state, cache);
+                }
+            }
+            Signal::Listed { .. } => {
+                if !shelf.garbled {
+                    let list = shelf.list;
+                    self.remove_where(number, |entry| entry.list != list, state, cache);
+                    self.set_trouble(number, None);
+                }
+            }
+            Signal::NotServed { .. } => {
+                self.remove_where(number, |_| true, state, cache);
+                self.set_trouble(number, None);
+            }
+            Signal::Going => {
+                if !shelf.garbled {
+                    self.set_trouble(number, None);
+                }
+            }
+            Signal::Trouble(error) => {
+                let report = trouble(shelf.kind, &error);
+                if report.is_some() {
+                    self.set_trouble(number, report);
+                }
+            }
+        }
+    }
+
+    fn is(&mut self, number: usize, value: Value, state: &mut State, cache: &mut Cache) {
+        let Some(shelf) = self.shelves.get_mut(number) else { return };
+        let resource = match named(shelf.kind, value) {
+            Ok(resource) => resource,
+            Err(fault) => {
+                shelf.garbled = true;
+                let problem = format!("an object that is none: {fault}");
+                let report = of_kind(shelf.kind, &problem, "delete it, or correct the API server");
+                return self.set_trouble(number, Some(report));
+            }
+        };
+        let was_good = shelf.entries.get(&resource.key).is_some_and(|entry| entry.good);
+        let (good, reports) = match wire::read(&resource) {
+            Ok(reading) => {
+                let is_new = state.set(&resource.key, Some(&reading.noun));
+                if is_new || (!was_good && is_remembered(shelf.kind)) {
+                    remember(shelf.kind, &resource, was_good, cache);
+                }
+                (true, reports(&resource, reading.notes, Effect::NotEnforced))
+            }
+            Err(faults) => {
+                let effect = if was_good { Effect::KeepsLast } else { Effect::Absent };
+                (was_good, reports(&resource, faults, effect))
+            }
+        };
+        shelf.entries.insert(resource.key.clone(), Entry { list: shelf.list, good });
+        self.report(number, &resource, reports);
+    }
+
+    fn report(&mut self, number: usize, resource: &Resource, reports: Vec<Arc<Rejection>>) {
+        let Some(shelf) = self.shelves.get_mut(number) else { return };
+        let before = match reports.is_empty() {
+            true => shelf.faulty.remove(&resource.key),
+            false => shelf.faulty.insert(resource.key.clone(), reports.clone()),
+        };
+        let before = before.unwrap_or_default();
+        if before == reports {
+            return;
+        }
+        self.reports_changed = true;
+        let text = |pointer: &str| {
+            resource.value.pointer(pointer).and_then(Value::as_str).unwrap_or_default().to_owned()
+        };
+        for rejection in reports.into_iter().filter(|report| !before.contains(report)) {
+            let (api_version, uid) = (text("/apiVersion"), text("/metadata/uid"));
+            self.fresh.push(Report { api_version, uid, rejection });
+        }
+    }
+
+    fn remove(&mut self, number: usize, key: &Key, state: &mut State, cache: &mut Cache) {
+        let Some(shelf) = self.shelves.get_mut(number) else { return };
+        let Some(entry) = shelf.entries.remove(key) else { return };
+        state.set(key, None);
+        if entry.good && is_remembered(shelf.kind) {
+            cache.remove(key);
+        }
+        self.reports_changed |= shelf.faulty.remove(key).is_some();
+    }
+
+    fn remove_where(
+        &mut self,
+        number: usize,
+        which: impl Fn(&Entry) -> bool,
+        state: &mut State,
+        cache: &mut Cache,
+    ) {
+        let Some(shelf) = self.shelves.get(number) else { return };
+        let gone = shelf.entries.iter().filter(|(_, entry)| which(entry)).map(|(key, _)| key.clone());
+        for key in gone.collect::<Vec<_>>() {
+            self.remove(number, &key, state, cache);
+        }
+    }
+
+    fn set_trouble(&mut self, number: usize, trouble: Option<Rejection>) {
+        let Some(shelf) = self.shelves.get_mut(number) else { return };
+        let trouble = trouble.map(Arc::new);
+        if shelf.trouble != trouble {
+            shelf.trouble = trouble;
+            self.reports_changed = true;
+        }
+    }
+
+    /// Everything to report, if it is not what it was when it was taken last.
+    pub fn changed_reports(&mut self) -> Option<BTreeSet<Arc<Rejection>>> {
+        let changed = std::mem::take(&mut self.reports_changed);
+        let of = |shelf: &Shelf| {
+            shelf.faulty.values().flatten().chain(&shelf.trouble).cloned().collect::<Vec<_>>()
+        };
+        changed.then(|| self.shelves.iter().flat_map(of).collect())
+    }
+
+    /// What is new to report since it was asked last.
+    pub fn fresh_reports(&mut self) -> Vec<Report> {
+        std::mem::take(&mut self.fresh)
+    }
+}
+
+/// What is needed at a start without an API server.
+fn is_remembered(kind: &Kind) -> bool {
+    kind.role != Role::Kept || kind.kind == "ConfigMap"
+}
+
+fn remember(kind: &Kind, resource: &Resource, was_good: bool, cache: &mut Cache) {
+    if is_remembered(kind) {
+        cache.put(&resource.key, !was_good, &resource.value);
+    }
+}
+
+/// An object of that kind, with the name and namespace it must have.
+fn named(kind: &'static Kind, value: Value) -> Result<Resource, Fault> {
+    let resource = Resource::new(value, "")?;
+    let wrong = |problem: &str| {
+        let fix = "correct the API server".to_owned();
+        Fault { field: String::new(), problem: problem.into(), fix }
+    };
+    if resource.kind != Some(kind) {
+        return Err(wrong("it is of another kind than was asked for"));
+    }
+    if kind.namespaced && resource.key.namespace.is_empty() {
+        return Err(wrong("it has no namespace"));
+    }
+    Ok(resource)
+}
+
+fn reports(resource: &Resource, faults: Vec<Fault>, effect: Effect) -> Vec<Arc<Rejection>> {
+    let report = |Fault { field, problem, fix }| {
+        Arc::new(Rejection {
+            origin: Origin::Server,
+            object: Some(resource.key.object_name()),
+            field: (!field.is_empty()).then(|| clipped(&field)),
+            problem: clipped(&problem),
+            fix,
+            effect,
+        })
+    };
+    faults.into_iter().map(report).collect()
+}
+
+fn clipped(text: &str) -> String {
+    match text.char_indices().nth(LONGEST_PROBLEM) {
+        Some((at, _)) => format!("{}…", text.get(..at).unwrap_or_default()),
+        None => text.to_owned(),
+    }
+}
+
+/// What to report of a kind that cannot be followed; `None`: the server is away, which is said as a whole.
+fn trouble(kind: &Kind, error: &ClusterError) -> Option<Rejection> {
+    match error {
+        ClusterError::Refused(refusal) if refusal.code == 403 => Some(of_kind(
+            kind,
+            &format!("may not be read: {}", refusal.message),
+            "give the agent's role get, list and watch on them, as in the manifests",
+        )),
+        ClusterError::Refused(refusal) if !matches!(refusal.code, 401 | 429 | 500..) => {
+            Some(of_kind(kind, &refusal.message, "look at the API server's logs"))
+        }
+        ClusterError::Malformed { .. } => Some(of_kind(kind, &error.to_string(), "correct the API server")),
+        ClusterError::NotServed { .. } => {
+            Some(of_kind(kind, "the API server does not serve them", "use Kubernetes 1.21 or later"))
+        }
+        _ => None,
+    }
+}
+
+fn of_kind(kind: &Kind, problem: &str, fix: &str) -> Rejection {
+    Rejection {
+        origin: Origin::Server,
+        object: None,
+        field: None,
+        problem: clipped(&format!("{}: {problem}", kind.plural)),
+        fix: fix.into(),
+        effect: Effect::KeepsLast,
+    }
+}

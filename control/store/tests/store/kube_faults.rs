@@ -1,0 +1,423 @@
+//! API servers that are dead, slow, overloaded, forgetful or lying: nothing that is in force goes.
+
+use crate::kube::{object, options};
+use crate::server::{Faults, Server, status};
+use crate::suite::{Listener, changed, id, rejected, resolved};
+use serde_json::{Value, json};
+use std::time::{Duration, Instant};
+use tempfile::TempDir;
+use tortie_model::ObjectId;
+use tortie_store::kube::{self, Access};
+use tortie_store::{Effect, Event};
+
+struct World {
+    server: Server,
+    /// With the kubeconfig.
+    _directory: TempDir,
+    listener: Listener,
+}
+
+fn namespace(name: &str) -> Value {
+    json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
+}
+
+fn labelled(name: &str, label: &str) -> Value {
+    json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": {"l": label}}})
+}
+
+fn names(events: &[Event]) -> Vec<(String, bool)> {
+    let name = |object: &&tortie_model::Object| match id(object) {
+        (ObjectId::Namespace(name), there) => Some((name.to_string(), there)),
+        _ => None,
+    };
+    changed(events).iter().filter_map(name).collect()
+}
+
+fn sorted(mut names: Vec<(String, bool)>) -> Vec<(String, bool)> {
+    names.sort();
+    names
+}
+
+fn is(name: &str) -> (String, bool) {
+    (name.to_owned(), true)
+}
+
+fn gone(name: &str) -> (String, bool) {
+    (name.to_owned(), false)
+}
+
+impl World {
+    /// A cluster with namespaces, followed, and everything said.
+    fn new(namespaces: &[&str]) -> Self {
+        Self::on(Server::of_a_cluster(), namespaces)
+    }
+
+    fn on(server: Server, namespaces: &[&str]) -> Self {
+        namespaces.iter().for_each(|name| server.put(&namespace(name)));
+        let directory = tempfile::tempdir().unwrap();
+        let store = kube::open(options(&server, &directory)).unwrap();
+        let mut listener = Listener::new(store);
+        listener.catch_up();
+        Self { server, _directory: directory, listener }
+    }
+
+    fn faults(&self, change: impl FnOnce(&mut Faults)) {
+        self.server.with_faults(change);
+    }
+
+    fn heal(&self) {
+        self.faults(|faults| *faults = Faults { expired_below: faults.expired_below, ..Faults::default() });
+    }
+
+    fn said(&mut self) -> Vec<(String, bool)> {
+        names(&self.listener.catch_up())
+    }
+
+    /// Everything said until the condition holds.
+    fn until(&mut self, what: &str, holds: impl Fn(&[Event]) -> bool) -> Vec<Event> {
+        until(&mut self.listener, what, holds)
+    }
+
+    /// Everything said in that time.
+    fn during(&mut self, time: Duration) -> Vec<Event> {
+        std::thread::sleep(time);
+        let mut events = Vec::new();
+        while let Some(batch) = self.listener.store.try_next() {
+            events.extend(batch.events);
+        }
+        events
+    }
+
+    fn trouble(&self) -> Option<String> {
+        self.listener.store.handle().standing().unwrap().trouble
+    }
+}
+
+fn until(listener: &mut Listener, what: &str, holds: impl Fn(&[Event]) -> bool) -> Vec<Event> {
+    let end = Instant::now() + Duration::from_secs(10);
+    let mut events = Vec::new();
+    while Instant::now() < end {
+        while let Some(batch) = listener.store.try_next() {
+            events.extend(batch.events);
+        }
+        if holds(&events) {
+            return events;
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    panic!("{what} has not happened; said: {events:#?}");
+}
+
+fn wait(what: &str, holds: impl Fn() -> bool) {
+    let end = Instant::now() + Duration::from_secs(10);
+    while !holds() {
+        assert!(Instant::now() < end, "{what} has not happened");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+#[test]
+fn a_change_is_said_without_being_asked_for() {
+    let mut world = World::new(&[]);
+    let start = Instant::now();
+    world.server.put(&namespace("a"));
+    assert_eq!(names(&world.listener.next_unasked()), [is("a")]);
+    assert!(start.elapsed() < Duration::from_millis(200), "{:?}", start.elapsed());
+}
+
+#[test]
+fn a_long_list_comes_in_pages() {
+    let server = Server::of_a_cluster();
+    server.set_page(3);
+    let all: Vec<String> = (0..20).map(|n| format!("n{n:02}")).collect();
+    let all: Vec<&str> = all.iter().map(String::as_str).collect();
+    let world = World::on(server, &all);
+    let said = names(&world.listener.batches[0].events);
+    assert_eq!(said.len(), 21);
+    let pages = world.server.requests().iter().filter(|it| it.contains("/namespaces?limit=500")).count();
+    assert!(pages >= 7, "{pages} pages");
+}
+
+#[test]
+fn what_happened_while_a_watch_had_expired_is_said_and_nothing_else() {
+    let mut world = World::new(&["a", "b"]);
+    world.server.unseen(|server| {
+        server.delete(&namespace("a"));
+        server.put(&namespace("c"));
+    });
+    let events = world.until("the new list", |events| names(events).len() >= 2);
+    assert_eq!(names(&events), [is("c"), gone("a")]);
+    assert_eq!(world.said(), []);
+}
+
+#[test]
+fn a_watch_that_is_cut_off_in_an_event_loses_nothing() {
+    let mut world = World::new(&["a"]);
+    world.faults(|faults| faults.truncate = true);
+    world.server.put(&labelled("a", "v"));
+    world.server.delete(&namespace("a"));
+    let events = world.until("both events", |events| names(events).len() >= 2);
+    assert_eq!(names(&events), [is("a"), gone("a")]);
+}
+
+#[test]
+fn a_line_that_is_no_event_is_not_believed_and_loses_nothing() {
+    for garbage in ["no json", "{\"type\":\"DELETED\"}", "{\"type\":\"DELETED\",\"object\":null}", "[]"] {
+        let mut world = World::new(&["a"]);
+        world.faults(|faults| faults.garbage = Some(garbage.into()));
+        world.server.put(&namespace("b"));
+        world.server.put(&namespace("c"));
+        let events = world.until(garbage, |events| names(events).contains(&is("c")));
+        assert!(!names(&events).contains(&gone("a")), "{garbage}: {events:?}");
+    }
+}
+
+#[test]
+fn a_server_that_is_away_changes_nothing_and_is_followed_again() {
+    let mut world = World::new(&["a"]);
+    assert_eq!(world.trouble(), None);
+    world.faults(|faults| faults.down = true);
+    wait("trouble", || world.trouble().is_some());
+    assert_eq!(changed(&world.during(Duration::from_millis(300))).len(), 0);
+    world.server.put(&namespace("b"));
+    world.heal();
+    let events = world.until("b", |events| names(events) == [is("b")]);
+    assert_eq!(rejected(&events).len(), 0);
+    assert_eq!(world.trouble(), None);
+}
+
+#[test]
+fn a_connection_that_says_nothing_more_is_noticed_and_made_anew() {
+    let mut world = World::new(&["a"]);
+    world.faults(|faults| faults.silent = true);
+    world.server.put(&namespace("b"));
+    wait("trouble", || world.trouble().is_some());
+    world.heal();
+    let events = world.until("b", |events| !names(events).is_empty());
+    assert_eq!(names(&events), [is("b")]);
+}
+
+#[test]
+fn a_server_that_has_lost_its_data_removes_nothing() {
+    let mut world = World::new(&["a", "b"]);
+    world.server.lose_everything();
+    world.faults(|faults| faults.down = true);
+    world.heal();
+    wait("disbelief", || world.server.requests().iter().filter(|r| r.ends_with("/kube-system")).count() > 2);
+    assert_eq!(changed(&world.during(Duration::from_millis(400))).len(), 0);
+    let why = world.listener.store.handle().standing().unwrap().trouble.unwrap();
+    assert!(why.contains("lost its data"), "{why}");
+}
+
+#[test]
+fn a_list_with_something_that_is_no_object_removes_nothing() {
+    for item in
+        [json!(null), json!(7), json!({"metadata": {}}), json!({"kind": "Secret", "metadata": {"name": "a"}})]
+    {
+        let mut world = World::new(&["a"]);
+        world.faults(|faults| faults.foreign_items = vec![json!({"of": "namespaces", "item": item})]);
+        world.server.unseen(|server| {
+            server.delete(&namespace("a"));
+            server.put(&namespace("b"));
+        });
+        let events = world.until("a report", |events| !rejected(events).is_empty());
+        assert_eq!(names(&events), [is("b")], "{item}");
+        assert_eq!(rejected(&events)[0].effect, Effect::KeepsLast);
+        world.heal();
+        let events = world.listener.catch_up();
+        assert_eq!((names(&events), resolved(&events).len()), (vec![gone("a")], 1), "{item}");
+    }
+}
+
+#[test]
+fn rights_that_are_taken_away_remove_nothing_and_are_named() {
+    let mut world = World::new(&["a"]);
+    let forbidden = status(403, "Forbidden", "namespaces is forbidden: User \"x\" cannot list resource");
+    world.faults(|faults| {
+        faults.refuse = vec![("/namespaces?".into(), 403, forbidden)];
+        faults.down = true;
+    });
+    world.faults(|faults| faults.down = false);
+    let events = world.until("a report", |events| !rejected(events).is_empty());
+    assert_eq!(names(&events), []);
+    let problem = &rejected(&events)[0].problem;
+    assert!(problem.starts_with("namespaces: may not be read: namespaces is forbidden"), "{problem}");
+    world.server.put(&namespace("b"));
+    world.heal();
+    let events = world.until("b", |events| names(events) == [is("b")] && resolved(events).len() == 1);
+    assert_eq!(rejected(&events).len(), 0);
+}
+
+#[test]
+fn an_overloaded_server_is_waited_for() {
+    for (code, reason) in [(429, "TooManyRequests"), (500, "InternalError"), (503, "ServiceUnavailable")] {
+        let server = Server::of_a_cluster();
+        server.put(&namespace("a"));
+        server
+            .with_faults(|faults| faults.refuse = vec![("/pods?".into(), code, status(code, reason, "no"))]);
+        let directory = tempfile::tempdir().unwrap();
+        let mut listener = Listener::new(kube::open(options(&server, &directory)).unwrap());
+        std::thread::sleep(Duration::from_millis(500));
+        assert!(listener.store.try_next().is_none(), "in sync without pods");
+        let waiting = listener.store.handle().standing().unwrap().waiting_for;
+        assert_eq!(waiting, ["pods"]);
+        server.with_faults(|faults| faults.refuse.clear());
+        let events = until(&mut listener, "in sync", |events| events.contains(&Event::InSync));
+        assert!(names(&events).contains(&is("a")));
+    }
+}
+
+#[test]
+fn a_kind_that_appears_later_is_picked_up_and_one_that_goes_takes_its_objects_along() {
+    let server = Server::of_a_cluster();
+    server.with_faults(|faults| faults.absent = vec!["IPPool".into()]);
+    let mut world = World::on(server, &[]);
+    let pool = json!({"apiVersion": "projectcalico.org/v3", "kind": "IPPool", "metadata": {"name": "p"},
+        "spec": {"cidr": "10.0.0.0/8"}});
+    let definition = json!({"apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
+        "metadata": {"name": "ippools.projectcalico.org"}});
+    world.server.put(&pool);
+    assert_eq!(world.listener.catch_up(), []);
+    world.faults(|faults| faults.absent.clear());
+    world.server.put(&definition);
+    let events = world.until("the pool", |events| !changed(events).is_empty());
+    assert_eq!(id(changed(&events)[0]), (ObjectId::Pool("p".into()), true));
+    // A server that has just begun and does not know its kinds yet.
+    world.faults(|faults| {
+        faults.absent = vec!["IPPool".into()];
+        faults.unready = true;
+        faults.down = true;
+    });
+    world.faults(|faults| faults.down = false);
+    assert_eq!(changed(&world.during(Duration::from_millis(500))).len(), 0, "it was not ready");
+    world.faults(|faults| faults.unready = false);
+    let events = world.listener.catch_up();
+    assert_eq!(
+        changed(&events).into_iter().map(id).collect::<Vec<_>>(),
+        [(ObjectId::Pool("p".into()), false)]
+    );
+}
+
+#[test]
+fn a_rotated_token_is_read_again() {
+    let server = Server::of_a_cluster();
+    server.with_faults(|faults| faults.token = Some("one".into()));
+    let directory = tempfile::tempdir().unwrap();
+    let token = directory.path().join("token");
+    std::fs::write(&token, "one").unwrap();
+    let kubeconfig = server.kubeconfig(directory.path(), &json!({"tokenFile": token}));
+    let mut options = options(&server, &directory);
+    server.kubeconfig(directory.path(), &json!({"tokenFile": token}));
+    options.access.kubeconfig = Some(kubeconfig);
+    let mut listener = Listener::new(kube::open(options).unwrap());
+    listener.catch_up();
+    std::fs::write(&token, "two").unwrap();
+    server.with_faults(|faults| {
+        faults.token = Some("two".into());
+        faults.down = true;
+    });
+    server.with_faults(|faults| faults.down = false);
+    server.put(&namespace("a"));
+    until(&mut listener, "a", |events| names(events) == [is("a")]);
+}
+
+#[test]
+fn the_next_server_is_asked_when_one_is_gone() {
+    let (first, second) = (Server::of_a_cluster(), Server::of_a_cluster());
+    let directory = tempfile::tempdir().unwrap();
+    let servers = [&first, &second].map(|server| format!("http://127.0.0.1:{}", server.port));
+    let base = options(&first, &directory);
+    let access = Access { servers: servers.to_vec(), ..base.access.clone() };
+    let mut listener = Listener::new(kube::open(kube::Options { access, ..base }).unwrap());
+    listener.catch_up();
+    second.put(&namespace("a"));
+    first.with_faults(|faults| faults.down = true);
+    second.bookmark();
+    until(&mut listener, "a", |events| names(events) == [is("a")]);
+    let standing = listener.store.handle().standing().unwrap();
+    assert_eq!((standing.server, standing.trouble), (servers[1].clone(), None));
+}
+
+#[test]
+fn at_rest_nothing_is_asked() {
+    let mut world = World::new(&["a"]);
+    std::thread::sleep(Duration::from_millis(300));
+    let before = world.server.requests().len();
+    for _ in 0..6 {
+        std::thread::sleep(Duration::from_millis(400));
+        world.server.bookmark();
+    }
+    assert_eq!(
+        world.server.requests()[before..],
+        [] as [String; 0],
+        "longer than a silent watch is believed"
+    );
+    world.server.put(&namespace("b"));
+    assert_eq!(names(&world.listener.next_unasked()), [is("b")]);
+}
+
+#[test]
+fn an_agent_starts_with_what_was_in_force_when_the_server_is_away() {
+    let server = Server::of_a_cluster();
+    server.put(&namespace("a"));
+    server.put(&namespace("b"));
+    let directory = tempfile::tempdir().unwrap();
+    let mut options = options(&server, &directory);
+    options.cache = Some(directory.path().join("store"));
+    let mut listener = Listener::new(kube::open(options.clone()).unwrap());
+    listener.catch_up();
+    server.put(&namespace("c"));
+    server.delete(&namespace("a"));
+    assert_eq!(names(&listener.catch_up()), [is("c"), gone("a")]);
+    drop(listener);
+
+    server.with_faults(|faults| faults.down = true);
+    let mut listener = Listener::new(kube::open(options.clone()).unwrap());
+    let events = until(&mut listener, "in sync", |events| events.contains(&Event::InSync));
+    assert_eq!(sorted(names(&events)), [is("b"), is("c"), is("kube-system")]);
+    let standing = listener.store.handle().standing().unwrap();
+    assert!(standing.from_cache && standing.trouble.is_some(), "{standing:?}");
+
+    server.put(&namespace("d"));
+    server.delete(&namespace("b"));
+    server.with_faults(|faults| faults.down = false);
+    let events = until(&mut listener, "what differs", |events| names(events).len() >= 2);
+    assert_eq!(names(&events), [is("d"), gone("b")], "only what differs");
+    wait("the whole", || !listener.store.handle().standing().unwrap().from_cache);
+    drop(listener);
+
+    server.lose_everything();
+    let mut listener = Listener::new(kube::open(options).unwrap());
+    let events = until(&mut listener, "in sync", |events| events.contains(&Event::InSync));
+    assert_eq!(
+        sorted(names(&events)),
+        [is("c"), is("d"), is("kube-system")],
+        "another cluster is not believed"
+    );
+}
+
+#[test]
+fn a_version_that_was_good_stays_in_force_over_a_restart() {
+    let server = Server::of_a_cluster();
+    let policy = |end: u16| {
+        object(&format!(
+            "{{apiVersion: networking.k8s.io/v1, kind: NetworkPolicy, metadata: {{name: p, namespace: n}}, \
+             spec: {{podSelector: {{}}, ingress: [{{ports: [{{port: 80, endPort: {end}}}]}}]}}}}"
+        ))
+    };
+    server.put(&policy(90));
+    let directory = tempfile::tempdir().unwrap();
+    let mut options = options(&server, &directory);
+    options.cache = Some(directory.path().join("store"));
+    let mut listener = Listener::new(kube::open(options.clone()).unwrap());
+    listener.catch_up();
+    server.put(&policy(70));
+    assert_eq!(rejected(&listener.catch_up())[0].effect, Effect::KeepsLast);
+    drop(listener);
+    let mut listener = Listener::new(kube::open(options).unwrap());
+    let events = listener.catch_up();
+    assert_eq!(rejected(&events)[0].effect, Effect::KeepsLast);
+    let there =
+        changed(&events).into_iter().any(|object| matches!(id(object), (ObjectId::NetworkPolicy(_), true)));
+    assert!(there, "{events:?}");
+}
