@@ -33,9 +33,16 @@ pub struct Global {
     /// How to print the answer.
     #[arg(short = 'o', long = "output", value_enum, default_value_t, global = true)]
     pub output: Format,
-    /// Where resources are kept: dir:PATH or kube[:KUBECONFIG].
+    /// Where resources are kept: dir:PATH or kube[:KUBECONFIG]; verbs for resources take the cluster that kubectl
+    /// would take when it is absent.
     #[arg(long, env = "TORTIE_STORE", global = true, value_name = "dir:PATH|kube[:KUBECONFIG]")]
     pub store: Option<StoreAddress>,
+    /// The kubeconfig file; KUBECONFIG, ~/.kube/config or a pod's own account when absent.
+    #[arg(long, global = true, value_name = "FILE")]
+    pub kubeconfig: Option<PathBuf>,
+    /// The kubeconfig's context; its current one when absent.
+    #[arg(long, global = true, value_name = "NAME")]
+    pub context: Option<String>,
     /// The agent's socket and state.
     #[arg(long, env = "TORTIE_RUN_DIR", default_value = "/run/tortie", global = true, value_name = "DIR")]
     pub run_dir: PathBuf,
@@ -81,7 +88,8 @@ impl FromStr for StoreAddress {
 }
 
 /// The arguments as the parser should see them: `tortie-cni`, and a bare `tortie` called by a container
-/// runtime (which sets CNI_COMMAND and passes no arguments), mean `tortie cni`.
+/// runtime (which sets CNI_COMMAND and passes no arguments), mean `tortie cni`. `kubectl-tortie` is `tortie` as kubectl
+/// finds it: the same verbs and flags.
 pub fn effective_argv() -> Vec<OsString> {
     as_verb(env::args_os().collect(), env::var_os("CNI_COMMAND").is_some())
 }
@@ -93,6 +101,20 @@ fn as_verb(argv: Vec<OsString>, called_by_runtime: bool) -> Vec<OsString> {
         return ["tortie", "cni"].into_iter().map(OsString::from).collect();
     }
     argv
+}
+
+/// What the program is called in its own help: as it was typed.
+pub fn called() -> &'static str {
+    called_by(env::args_os().next())
+}
+
+fn called_by(name: Option<OsString>) -> &'static str {
+    let name = name.as_deref().and_then(|name| Path::new(name).file_name().map(ToOwned::to_owned));
+    // kubectl looks for `kubectl-tortie`, and for `kubectl_tortie` where a file name cannot have a hyphen.
+    match name.as_deref().and_then(|name| name.to_str()) {
+        Some("kubectl-tortie" | "kubectl_tortie") => "kubectl tortie",
+        _ => "tortie",
+    }
 }
 
 /// Logs go to stderr; an agent's journal is its stderr too.
@@ -140,6 +162,15 @@ mod tests {
     fn the_program_on_a_node_has_every_verb_under_the_plugins_name_too() {
         let words = argv(&["/opt/cni/bin/tortie-cni", "status", "-o", "yaml"]);
         assert_eq!(as_verb(words.clone(), false), words);
+    }
+
+    #[test]
+    fn kubectls_plugin_is_the_same_program_under_another_name() {
+        let words = argv(&["/usr/local/bin/kubectl-tortie", "get", "pods"]);
+        assert_eq!(as_verb(words.clone(), false), words);
+        assert_eq!(called_by(words.into_iter().next()), "kubectl tortie");
+        assert_eq!(called_by(Some("./tortie".into())), "tortie");
+        assert_eq!(called_by(None), "tortie");
     }
 
     #[test]

@@ -60,6 +60,31 @@ impl Failure {
         Self::NotAllowed(error.into())
     }
 
+    /// The same failure, said in other words.
+    pub fn with_words(self, words: String) -> Self {
+        self.map(|_| anyhow::anyhow!(words))
+    }
+
+    /// The same failure, with more to say at its end.
+    pub fn and_then_words(self, words: &str) -> Self {
+        self.map(|error| anyhow::anyhow!("{error:#}; {words}"))
+    }
+
+    /// One failure for several: each on its line, in the class of the first.
+    pub fn of_all(failures: Vec<Self>) -> Option<Self> {
+        let words: Vec<String> = failures.iter().map(ToString::to_string).collect();
+        Some(failures.into_iter().next()?.with_words(words.join("\ntortie: ")))
+    }
+
+    fn map(self, change: impl FnOnce(anyhow::Error) -> anyhow::Error) -> Self {
+        match self {
+            Self::No(error) => Self::No(change(error)),
+            Self::BadInput(error) => Self::BadInput(change(error)),
+            Self::Unreachable(error) => Self::Unreachable(change(error)),
+            Self::NotAllowed(error) => Self::NotAllowed(change(error)),
+        }
+    }
+
     fn parts(&self) -> (u8, &anyhow::Error) {
         match self {
             Self::No(error) => (1, error),

@@ -447,16 +447,19 @@ fn an_object_that_stands_among_others_is_changed_there() {
 fn a_store_that_cannot_be_used_says_what_to_do() {
     let world = World::new();
     world.refuses("--store dir:nowhere get pods", 3, "tortie: nowhere: cannot be read: No such file or directory (os error 2); check --store and the permissions\n");
-    world.refuses(
-        "--store kube get pods",
-        3,
-        "tortie: this version reads directories only; use --store dir:PATH, or kubectl for the API server\n",
-    );
+    // Without a store it is the cluster that kubectl would take.
+    for words in [&["get", "pods"][..], &["--store", "kube", "get", "pods"]] {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_tortie"));
+        command.env_clear().env("HOME", world.root.path()).args(words);
+        let output = command.output().unwrap();
+        assert_eq!(output.status.code(), Some(3), "{words:?}");
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert!(said.contains("--store dir:PATH") && said.contains("KUBECONFIG"), "{said}");
+    }
+    let nowhere = world.root.path().join("missing.kubeconfig");
     let mut command = Command::new(env!("CARGO_BIN_EXE_tortie"));
-    let output = command.env_remove("TORTIE_STORE").args(["get", "pods"]).output().unwrap();
-    assert_eq!(output.status.code(), Some(2));
-    assert_eq!(
-        String::from_utf8(output.stderr).unwrap(),
-        "tortie: no store is given; use --store dir:PATH or set TORTIE_STORE=dir:PATH\n"
-    );
+    let output =
+        command.env("KUBECONFIG", &nowhere).args(["--store", "kube", "get", "pods"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(3));
+    assert!(String::from_utf8(output.stderr).unwrap().contains("missing.kubeconfig"));
 }

@@ -14,6 +14,7 @@ pub mod input;
 pub mod kind;
 pub mod kube;
 pub mod label_selector;
+pub mod objects;
 pub mod rejection;
 pub mod resource;
 pub mod settings;

@@ -211,14 +211,6 @@ mod tests {
     }
 
     #[test]
-    fn the_manifest_installs_what_the_program_would_by_itself() {
-        let manifest = include_str!("../../../../deploy/base/config.yaml");
-        let block = manifest.split_once("cni_network_config: |\n").map(|(_, block)| block).unwrap();
-        let lines: Option<Vec<&str>> = block.lines().map(|line| line.strip_prefix("    ")).collect();
-        assert_eq!(lines.unwrap().join("\n") + "\n", CONFLIST);
-    }
-
-    #[test]
     fn a_conflist_that_the_plugin_could_not_serve_is_refused_and_the_old_one_stays() {
         let dir = tempfile::tempdir().unwrap();
         install_in(dir.path(), b"one", None).unwrap();
@@ -255,6 +247,8 @@ mod tests {
             run_dir: dir.path().join("run"),
             bpffs: dir.path().join("bpf"),
             cgroup: None,
+            kubeconfig: None,
+            context: None,
             verbose: 0,
         };
         for _ in 0..2 {

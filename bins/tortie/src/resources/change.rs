@@ -1,20 +1,18 @@
 //! `create`, `apply`, `replace`, `validate`.
 //!
 //! Owns: what each allows and says. Does not: write files (control/store does).
-//! Invariant: everything is checked before anything is written.
+//! Invariant: everything is validated before anything is written.
 
-use anyhow::anyhow;
 use clap::Args;
 use ipnet::IpNet;
-use serde_json::Value;
-use tortie_store::dir::{Edit, Outcome as Edited};
+use tortie_store::kind;
+use tortie_store::objects::{Done, Look, ObjectsError, Selection, Session, What};
 use tortie_store::resource::{Key, Resource};
 
-use super::dangling;
 use super::input::{self, Given};
-use super::{DryRun, Files, Scope, called, directory, not_found, printer, unusable};
+use super::{DryRun, Files, Scope, called, dangling, open, printer};
 use crate::args::Global;
-use crate::exit::{Answer, Failure, Outcome};
+use crate::exit::{Failure, Outcome};
 
 /// Flags of `create`, `apply` and `replace`.
 #[derive(Debug, Args)]
@@ -25,6 +23,12 @@ pub struct Change {
     scope: Scope,
     #[command(flatten)]
     dry_run: DryRun,
+    /// create: what exists already is left as it is, and is no failure.
+    #[arg(long)]
+    skip_exists: bool,
+    /// apply: fields that others have written become ours.
+    #[arg(long, visible_alias = "force")]
+    force_conflicts: bool,
 }
 
 /// Flags of `validate`.
@@ -48,35 +52,98 @@ pub enum Mode {
 }
 
 /// Runs `create`, `apply` or `replace`.
-pub fn run(change: Change, mode: Mode, global: &Global) -> Outcome {
+pub fn run(mut change: Change, mode: Mode, global: &Global) -> Outcome {
+    let dry = change.dry_run.dry();
+    let objects = open::objects(global, dry)?;
+    change.scope.resolve(&objects)?;
     let given = input::read(&change.files, &change.scope)?;
-    let directory = directory(global)?;
-    let mut edit = directory.edit().map_err(unusable)?;
-    check_presence(&edit, mode, &given)?;
-    let mut lines = Vec::new();
-    let mut values = Vec::new();
-    let places: Vec<String> = given.iter().map(|it| format!("{}:{}", it.path.display(), it.line)).collect();
-    for Given { resource, .. } in given {
+    let mut session = objects.begin(dry).map_err(open::failure)?;
+    let mut outcome = Told::default();
+    for Given { resource, path, line } in given {
+        let at = format!("{}:{line}", path.display());
         let (name, kind) = (called(resource.kind, &resource.key), resource.kind);
-        let resource = keeping_status(&edit, resource);
-        values.push(Resource { key: resource.key.clone(), kind, value: resource.value.clone() });
-        let said = match (edit.put(resource), mode) {
-            (_, Mode::Replace) => "replaced",
-            (Edited::Created, _) => "created",
-            (Edited::Changed, _) => "configured",
-            (Edited::Unchanged, _) => "unchanged",
+        let done = match mode {
+            Mode::Create => session.create(resource),
+            Mode::Apply => session.apply(resource, change.force_conflicts),
+            Mode::Replace => session.replace(resource),
         };
-        lines.push(format!("{name} {said}{}", change.dry_run.suffix()));
-    }
-    for (place, resource) in places.iter().zip(&values) {
-        for warning in dangling::warnings(resource, &edit) {
-            eprintln!("warning: {place}: {warning}");
+        match done {
+            Ok(Done { what, resource }) => {
+                outcome.lines.push(format!("{name} {}{}", said(mode, what), change.dry_run.suffix()));
+                outcome.resources.push(Resource { kind, ..resource });
+                outcome.places.push(at);
+            }
+            Err(error) if mode == Mode::Create && change.skip_exists && error.is_existing() => {
+                outcome.lines.push(format!("{name} skipped: it exists{}", change.dry_run.suffix()));
+            }
+            Err(error) => outcome.failures.push(refusal(&at, &name, error)),
         }
     }
-    if !change.dry_run.is_on() {
-        edit.commit().map_err(unusable)?;
+    outcome.warn(&session);
+    outcome.finish(session, global)
+}
+
+const fn said(mode: Mode, what: What) -> &'static str {
+    match (mode, what) {
+        (Mode::Replace, _) => "replaced",
+        (_, What::Created) => "created",
+        (_, What::Changed) => "configured",
+        (_, What::Unchanged) => "unchanged",
     }
-    printer::changed(global, &lines, &values)
+}
+
+/// With what to do about it.
+fn refusal(at: &str, name: &str, error: ObjectsError) -> Failure {
+    let fix = match &error {
+        error if error.is_existing() => "; use apply or replace",
+        ObjectsError::Missing { .. } => "; use apply or create",
+        ObjectsError::Cluster(cluster)
+            if cluster.is_conflict() && cluster.to_string().contains("pply failed") =>
+        {
+            "; use --force-conflicts to take the fields over"
+        }
+        ObjectsError::Cluster(cluster) if cluster.is_conflict() => "; get it again, and change that",
+        _ => "",
+    };
+    // A cluster's own words do not always name the object.
+    let words = error.to_string();
+    let subject = if matches!(error, ObjectsError::Cluster(_)) { format!("{name}: ") } else { String::new() };
+    open::failure(error).with_words(format!("{at}: {subject}{words}{fix}"))
+}
+
+/// What became of everything that was given.
+#[derive(Default)]
+struct Told {
+    lines: Vec<String>,
+    resources: Vec<Resource>,
+    places: Vec<String>,
+    failures: Vec<Failure>,
+}
+
+impl Told {
+    /// Of what is valid and does not fit to what is there.
+    fn warn(&self, session: &Session<'_>) {
+        for (place, resource) in self.places.iter().zip(&self.resources) {
+            for warning in dangling::warnings(resource, session) {
+                eprintln!("warning: {place}: {warning}");
+            }
+        }
+    }
+
+    /// A directory changes as a whole or not at all; of a cluster it is said what was done and what was not.
+    fn finish(self, session: Session<'_>, global: &Global) -> Outcome {
+        let atomic = session.is_atomic();
+        let (done, failed) = (self.lines.len(), self.failures.len());
+        let Some(all) = Failure::of_all(self.failures) else {
+            session.commit().map_err(open::failure)?;
+            return printer::changed(global, &self.lines, &self.resources);
+        };
+        if atomic {
+            return Err(all.and_then_words("nothing has been changed"));
+        }
+        let _ = printer::changed(global, &self.lines, &self.resources)?;
+        Err(all.and_then_words(&format!("{done} of {} objects are done, {failed} are not", done + failed)))
+    }
 }
 
 /// Checks files and says of each object that it is valid.
@@ -88,56 +155,16 @@ pub fn validate(validate: &Validate, global: &Global) -> Outcome {
     printer::changed(global, &lines, &values)
 }
 
-fn check_presence(edit: &Edit<'_>, mode: Mode, given: &[Given]) -> Result<(), Failure> {
-    let wrong = |it: &&Given| match mode {
-        Mode::Create => edit.get(&it.resource.key).is_some(),
-        Mode::Replace => edit.get(&it.resource.key).is_none(),
-        Mode::Apply => false,
-    };
-    let message = |it: &Given| {
-        let at = format!("{}:{}", it.path.display(), it.line);
-        let kind = it.resource.kind;
-        let name = &it.resource.key.name;
-        match (mode, kind) {
-            (Mode::Replace, Some(kind)) => format!("{at}: {}; use apply or create", not_found(kind, name)),
-            _ => format!("{at}: {} already exists; use apply or replace", called(kind, &it.resource.key)),
-        }
-    };
-    let messages: Vec<String> = given.iter().filter(wrong).map(message).collect();
-    match messages.is_empty() {
-        true => Ok(Answer::Yes),
-        false => Err(Failure::no(anyhow!("{}; nothing has been changed", messages.join("\ntortie: ")))),
-    }
-    .map(|_| ())
-}
-
-impl dangling::World for Edit<'_> {
+impl<L: Look> dangling::World for L {
+    /// What cannot be asked is not warned of.
     fn has(&self, key: &Key) -> bool {
-        self.get(key).is_some()
+        let Some(kind) = kind::of(&key.group, &key.kind) else { return true };
+        self.find(kind, key).map_or(true, |found| found.is_some())
     }
 
     fn pools(&self) -> Vec<IpNet> {
-        let known = self.snapshot().objects.keys().chain(self.wanted());
-        let pools = known.filter(|key| key.kind == "IPPool").filter_map(|key| self.get(key));
-        pools.filter_map(dangling::range).collect()
+        let Some(kind) = kind::named("ippools") else { return Vec::new() };
+        let pools = self.list(kind, &Selection::default()).unwrap_or_default();
+        pools.iter().filter_map(|pool| dangling::range(&pool.value)).collect()
     }
-}
-
-/// What a cluster says of an object stays when a file is silent about it.
-fn keeping_status(edit: &Edit<'_>, mut resource: Resource) -> Resource {
-    const SYSTEM: [&str; 5] = ["creationTimestamp", "uid", "resourceVersion", "generation", "managedFields"];
-    let Some(before) = edit.get(&resource.key) else { return resource };
-    let Some(after) = resource.value.as_object_mut() else { return resource };
-    if let Some(status) = before.get("status") {
-        after.entry("status").or_insert_with(|| status.clone());
-    }
-    let metadata = (before.get("metadata").and_then(Value::as_object), after.get_mut("metadata"));
-    if let (Some(before), Some(Value::Object(after))) = metadata {
-        for name in SYSTEM {
-            if let Some(value) = before.get(name) {
-                after.entry(name).or_insert_with(|| value.clone());
-            }
-        }
-    }
-    resource
 }

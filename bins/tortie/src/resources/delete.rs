@@ -5,14 +5,13 @@
 
 use anyhow::anyhow;
 use clap::Args;
-use tortie_store::dir::Edit;
 use tortie_store::kind::Kind;
+use tortie_store::kube::Delete as How;
 use tortie_store::label_selector;
+use tortie_store::objects::{Look as _, Selection, Session};
 use tortie_store::resource::Key;
 
-use super::{
-    DryRun, Files, Scope, called, directory, input, key_of, kind_named, named_objects, not_found, unusable,
-};
+use super::{DryRun, Files, Scope, called, input, key_of, kind_named, named_objects, open};
 use crate::args::Global;
 use crate::exit::{Answer, Failure, Outcome};
 use crate::output;
@@ -36,8 +35,11 @@ pub struct Delete {
     #[arg(long)]
     all: bool,
     /// What is not there is no failure.
-    #[arg(long)]
+    #[arg(long, visible_alias = "skip-not-exists")]
     ignore_not_found: bool,
+    /// How long a pod may take to end; the cluster's choice when absent.
+    #[arg(long, value_name = "SECONDS")]
+    grace_period: Option<u32>,
 }
 
 struct Target {
@@ -46,46 +48,35 @@ struct Target {
 }
 
 /// Runs `delete`.
-pub fn run(delete: Delete, global: &Global) -> Outcome {
-    let directory = directory(global)?;
-    let mut edit = directory.edit().map_err(unusable)?;
-    let targets = targets(&delete, &edit)?;
-    let mut lines = Vec::new();
-    let mut missing = Vec::new();
-    for Target { key, kind } in targets {
-        if edit.delete(&key) {
-            lines.push(format!("{} deleted{}", called(kind, &key), delete.dry_run.suffix()));
-            lines.extend(
-                with_it(&mut edit, &key).map(|name| format!("{name} deleted{}", delete.dry_run.suffix())),
-            );
-        } else if !delete.ignore_not_found {
-            missing.push(
-                kind.map_or_else(|| called(None, &key) + " not found", |kind| not_found(kind, &key.name)),
-            );
+pub fn run(mut delete: Delete, global: &Global) -> Outcome {
+    let dry = delete.dry_run.dry();
+    let objects = open::objects(global, dry)?;
+    delete.scope.resolve(&objects)?;
+    let mut session = objects.begin(dry).map_err(open::failure)?;
+    let how = How { grace_seconds: delete.grace_period, propagation: None };
+    let suffix = delete.dry_run.suffix();
+    let (mut lines, mut failures) = (Vec::new(), Vec::new());
+    for Target { key, kind } in targets(&delete, &session)? {
+        match session.delete(kind, &key, &how) {
+            Ok(with_it) => {
+                lines.push(format!("{} deleted{suffix}", called(kind, &key)));
+                lines.extend(
+                    with_it.iter().map(|(key, kind)| format!("{} deleted{suffix}", called(*kind, key))),
+                );
+            }
+            Err(error) if delete.ignore_not_found && error.is_missing() => {}
+            Err(error) => failures.push(open::failure(error)),
         }
     }
-    if !delete.dry_run.is_on() {
-        edit.commit().map_err(unusable)?;
-    }
+    session.commit().map_err(open::failure)?;
     output::write(&lines.join("\n")).map_err(anyhow::Error::from)?;
-    match missing.as_slice() {
-        [] => Ok(Answer::Yes),
-        missing => Err(Failure::no(anyhow!(missing.join("\ntortie: ")))),
+    match Failure::of_all(failures) {
+        None => Ok(Answer::Yes),
+        Some(failure) => Err(failure),
     }
 }
 
-/// A namespace goes with everything in it.
-fn with_it(edit: &mut Edit<'_>, gone: &Key) -> std::vec::IntoIter<String> {
-    if gone.kind != "Namespace" || !gone.group.is_empty() {
-        return Vec::new().into_iter();
-    }
-    let inside = edit.snapshot().objects.values().filter(|it| it.resource.key.namespace == gone.name);
-    let inside: Vec<_> = inside.map(|it| (it.resource.key.clone(), it.resource.kind)).collect();
-    let gone = inside.into_iter().filter(|(key, _)| edit.delete(key));
-    gone.map(|(key, kind)| called(kind, &key)).collect::<Vec<_>>().into_iter()
-}
-
-fn targets(delete: &Delete, edit: &Edit<'_>) -> Result<Vec<Target>, Failure> {
+fn targets(delete: &Delete, session: &Session<'_>) -> Result<Vec<Target>, Failure> {
     let mut targets = Vec::new();
     if !delete.files.files.is_empty() {
         for given in input::read_names(&delete.files, &delete.scope)? {
@@ -93,7 +84,7 @@ fn targets(delete: &Delete, edit: &Edit<'_>) -> Result<Vec<Target>, Failure> {
         }
     }
     if delete.selector.is_some() || delete.all {
-        targets.extend(selected(delete, edit)?);
+        targets.extend(selected(delete, session)?);
     } else {
         let named = named_objects(&delete.objects)?;
         if named.is_empty() && targets.is_empty() {
@@ -109,19 +100,15 @@ fn targets(delete: &Delete, edit: &Edit<'_>) -> Result<Vec<Target>, Failure> {
     Ok(targets)
 }
 
-fn selected(delete: &Delete, edit: &Edit<'_>) -> Result<Vec<Target>, Failure> {
+fn selected(delete: &Delete, session: &Session<'_>) -> Result<Vec<Target>, Failure> {
     let [kind] = delete.objects.as_slice() else {
         return Err(Failure::bad_input(anyhow!("give one KIND and no names with -l or --all")));
     };
     let kind = kind_named(kind)?;
-    let selector = label_selector::parse(delete.selector.as_deref().unwrap_or_default())
+    let labels_text = delete.selector.clone().unwrap_or_default();
+    let labels = label_selector::parse(&labels_text)
         .map_err(|error| Failure::bad_input(anyhow!("--selector: {error}")))?;
-    let like = key_of(kind, "", &delete.scope);
-    let chosen = edit.snapshot().objects.values().filter(|it| {
-        let key = &it.resource.key;
-        let labels = it.resource.labels().map(|(k, v)| (k.to_owned(), v.to_owned())).collect();
-        (&key.group, &key.kind, &key.namespace) == (&like.group, &like.kind, &like.namespace)
-            && selector.matches(&labels)
-    });
-    Ok(chosen.map(|it| Target { key: it.resource.key.clone(), kind: Some(kind) }).collect())
+    let namespace = kind.namespaced.then(|| delete.scope.namespace().to_owned());
+    let chosen = session.list(kind, &Selection { namespace, labels, labels_text }).map_err(open::failure)?;
+    Ok(chosen.into_iter().map(|it| Target { key: it.key, kind: Some(kind) }).collect())
 }

@@ -8,13 +8,12 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use anyhow::anyhow;
 use clap::Args;
 use serde_json::Value;
-use tortie_model::selector::Selector;
-use tortie_store::dir::{Snapshot, Stored};
 use tortie_store::kind::{KINDS, Kind};
 use tortie_store::label_selector;
+use tortie_store::objects::{Dry, Look as _, Selection, View};
 use tortie_store::resource::Resource;
 
-use super::{Scope, columns, directory, key_of, kind_and_name, kind_named, not_found, printer, unusable};
+use super::{Scope, columns, key_of, kind_and_name, kind_named, not_found, open, printer};
 use crate::args::Global;
 use crate::exit::{Answer, Failure, Outcome};
 use crate::output::{self, Format};
@@ -28,7 +27,7 @@ pub struct Get {
     #[command(flatten)]
     scope: Scope,
     /// In every namespace.
-    #[arg(short = 'A', long, conflicts_with = "namespace")]
+    #[arg(short = 'A', long, visible_short_alias = 'a', conflicts_with = "namespace")]
     all_namespaces: bool,
     /// Those with these labels: app=web,tier!=db,zone in (a,b).
     #[arg(short = 'l', long, value_name = "SELECTOR")]
@@ -39,13 +38,14 @@ pub struct Get {
 }
 
 /// Runs `get`.
-pub fn run(get: Get, global: &Global) -> Outcome {
-    let directory = directory(global)?;
-    let snapshot = directory.snapshot().map_err(unusable)?;
-    for rejection in &snapshot.rejections {
+pub fn run(mut get: Get, global: &Global) -> Outcome {
+    let objects = open::objects(global, Dry::Not)?;
+    get.scope.resolve(&objects)?;
+    let view = objects.view().map_err(open::failure)?;
+    for rejection in view.rejections() {
         eprintln!("warning: {rejection}");
     }
-    let chosen = choose(&get, &snapshot)?;
+    let chosen = choose(&get, &view)?;
     match (global.output, chosen.as_slice()) {
         (Format::Table | Format::Wide, []) => {
             eprintln!("{}", nothing(&get));
@@ -54,7 +54,7 @@ pub fn run(get: Get, global: &Global) -> Outcome {
         (Format::Table | Format::Wide, chosen) => tables(&get, global, chosen),
         (format, [one]) if names_one(&get) => print(format, &shown(one)),
         (format, chosen) => {
-            let values: Vec<Value> = chosen.iter().map(|it| shown(it)).collect();
+            let values: Vec<Value> = chosen.iter().map(shown).collect();
             print(format, &printer::list(values.iter()))
         }
     }
@@ -66,11 +66,9 @@ fn print(format: Format, value: &impl serde::Serialize) -> Outcome {
 }
 
 fn nothing(get: &Get) -> String {
-    match (get.all_namespaces, &get.scope.namespace) {
-        (true, _) => "No resources found".into(),
-        (false, namespace) => {
-            format!("No resources found in {} namespace.", namespace.as_deref().unwrap_or("default"))
-        }
+    match get.all_namespaces {
+        true => "No resources found".into(),
+        false => format!("No resources found in {} namespace.", get.scope.namespace()),
     }
 }
 
@@ -93,18 +91,22 @@ fn names_one(get: &Get) -> bool {
     }
 }
 
-fn choose<'s>(get: &Get, snapshot: &'s Snapshot) -> Result<Vec<&'s Resource>, Failure> {
-    let selector = label_selector::parse(get.selector.as_deref().unwrap_or_default())
+fn choose(get: &Get, view: &View<'_>) -> Result<Vec<Resource>, Failure> {
+    let labels_text = get.selector.clone().unwrap_or_default();
+    let labels = label_selector::parse(&labels_text)
         .map_err(|error| Failure::bad_input(anyhow!("--selector: {error}")))?;
     match get.objects.as_slice() {
         [first, ..] if first.contains('/') => {
             let named = get.objects.iter().map(|word| kind_and_name(word)).collect::<Result<Vec<_>, _>>()?;
-            by_name(get, snapshot, &named)
+            by_name(get, view, &named)
         }
-        [kinds] => Ok(of_kinds(get, snapshot, &kinds_named(kinds)?, &selector)),
+        [kinds] => {
+            let namespace = (!get.all_namespaces).then(|| get.scope.namespace().to_owned());
+            of_kinds(view, &kinds_named(kinds)?, &Selection { namespace, labels, labels_text })
+        }
         [kind, names @ ..] => {
             let kind = kind_named(kind)?;
-            by_name(get, snapshot, &names.iter().map(|name| (kind, name.clone())).collect::<Vec<_>>())
+            by_name(get, view, &names.iter().map(|name| (kind, name.clone())).collect::<Vec<_>>())
         }
         [] => Ok(Vec::new()),
     }
@@ -117,27 +119,24 @@ fn kinds_named(words: &str) -> Result<Vec<&'static Kind>, Failure> {
     words.split(',').map(kind_named).collect()
 }
 
-fn of_kinds<'s>(
-    get: &Get,
-    snapshot: &'s Snapshot,
+/// Of several kinds, those that a cluster does not serve are left out.
+fn of_kinds(
+    view: &View<'_>,
     kinds: &[&'static Kind],
-    selector: &Selector,
-) -> Vec<&'s Resource> {
-    let namespace = get.scope.namespace.as_deref().unwrap_or("default");
-    let is_meant = |it: &&Resource, kind: &Kind| {
-        let here = get.all_namespaces || !kind.namespaced || it.key.namespace == namespace;
-        let labels = it.labels().map(|(k, v)| (k.to_owned(), v.to_owned())).collect();
-        here && it.key.kind == kind.kind && it.key.group == kind.group && selector.matches(&labels)
-    };
-    let all = || snapshot.objects.values().map(|Stored { resource, .. }| resource);
-    kinds.iter().flat_map(|kind| all().filter(|it| is_meant(it, kind)).collect::<Vec<_>>()).collect()
+    selection: &Selection,
+) -> Result<Vec<Resource>, Failure> {
+    let mut found = Vec::new();
+    for kind in kinds {
+        match view.list(kind, selection) {
+            Ok(more) => found.extend(more),
+            Err(error) if kinds.len() > 1 && error.is_not_served() => {}
+            Err(error) => return Err(open::failure(error)),
+        }
+    }
+    Ok(found)
 }
 
-fn by_name<'s>(
-    get: &Get,
-    snapshot: &'s Snapshot,
-    named: &[(&'static Kind, String)],
-) -> Result<Vec<&'s Resource>, Failure> {
+fn by_name(get: &Get, view: &View<'_>, named: &[(&'static Kind, String)]) -> Result<Vec<Resource>, Failure> {
     if get.all_namespaces {
         let message = "a name is of one namespace; use -n NS, or leave out the name";
         return Err(Failure::bad_input(anyhow!(message)));
@@ -145,15 +144,15 @@ fn by_name<'s>(
     let mut found = Vec::new();
     let mut missing = Vec::new();
     for (kind, name) in named {
-        match snapshot.objects.get(&key_of(kind, name, &get.scope)) {
-            Some(stored) => found.push(&stored.resource),
+        match view.find(kind, &key_of(kind, name, &get.scope)).map_err(open::failure)? {
+            Some(resource) => found.push(resource),
             None => missing.push(not_found(kind, name)),
         }
     }
     if missing.is_empty() { Ok(found) } else { Err(Failure::no(anyhow!(missing.join("\ntortie: ")))) }
 }
 
-fn tables(get: &Get, global: &Global, chosen: &[&Resource]) -> Outcome {
+fn tables(get: &Get, global: &Global, chosen: &[Resource]) -> Outcome {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
     let look = columns::Look {
         wide: global.output == Format::Wide,

@@ -11,7 +11,7 @@ use std::{fs, io};
 use anyhow::{Context as _, anyhow};
 use tortie_store::dir::counts;
 use tortie_store::fault::{Fault, Wrong};
-use tortie_store::input::{self, DEFAULT_NAMESPACE, Item};
+use tortie_store::input::{self, Item};
 use tortie_store::resource::{Key, Resource};
 use tortie_store::{Effect, Rejection, wire};
 
@@ -44,7 +44,7 @@ pub fn read(files: &Files, scope: &Scope) -> Result<Vec<Given>, Failure> {
 pub fn read_names(files: &Files, scope: &Scope) -> Result<Vec<Given>, Failure> {
     let mut all = Vec::new();
     for (path, bytes) in texts(files)? {
-        for Item { line, resource, .. } in input::read(&bytes, namespace(scope)) {
+        for Item { line, resource, .. } in input::read(&bytes, scope.namespace()) {
             let refuse = |fault| {
                 let rejection = input::rejection(&path, line, None, fault, Effect::Absent);
                 Failure::bad_input(anyhow!(rejection.to_string()))
@@ -55,16 +55,12 @@ pub fn read_names(files: &Files, scope: &Scope) -> Result<Vec<Given>, Failure> {
     Ok(all)
 }
 
-fn namespace(scope: &Scope) -> &str {
-    scope.namespace.as_deref().unwrap_or(DEFAULT_NAMESPACE)
-}
-
 fn read_all(files: &Files, scope: &Scope) -> Result<(Vec<Given>, Vec<Rejection>), Failure> {
     let mut given: Vec<Given> = Vec::new();
     let mut rejections = Vec::new();
     let mut first: BTreeMap<Key, String> = BTreeMap::new();
     for (path, bytes) in texts(files)? {
-        for Item { line, resource, .. } in input::read(&bytes, namespace(scope)) {
+        for Item { line, resource, .. } in input::read(&bytes, scope.namespace()) {
             let mut reject = |resource: Option<&Resource>, fault, effect| {
                 rejections.push(input::rejection(&path, line, resource, fault, effect));
             };

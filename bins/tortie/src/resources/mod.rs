@@ -1,7 +1,8 @@
 //! `get`, `create`, `apply`, `replace`, `delete`, `patch`, `label`, `validate`.
 //!
 //! Owns: their flags and messages. Does not: know what is valid or how it is written (control/store does).
-//! Invariant: one call changes everything it names, or nothing; no agent is needed.
+//! Invariant: one call changes everything it names in a directory, or nothing; of a cluster it says what became of
+//! each object. No agent is needed.
 
 mod change;
 mod columns;
@@ -10,17 +11,18 @@ mod delete;
 mod get;
 mod input;
 mod modify;
+pub(crate) mod open;
 mod printer;
 
 pub use input::given_twice;
 
 use clap::{Args, Subcommand};
 use std::path::PathBuf;
-use tortie_store::dir::{Directory, DirectoryError};
 use tortie_store::kind::{self, KINDS, Kind};
+use tortie_store::objects::{Dry, Objects};
 use tortie_store::strict::closest;
 
-use crate::args::{Global, StoreAddress};
+use crate::args::Global;
 use crate::exit::{Failure, Outcome};
 
 /// Verbs that read and write resources.
@@ -58,9 +60,28 @@ pub struct Files {
 /// Where names are looked for.
 #[derive(Debug, Clone, Args)]
 pub struct Scope {
-    /// The namespace; `default` when absent.
+    /// The namespace; that of the kubeconfig's context, or `default`, when absent.
     #[arg(short = 'n', long, value_name = "NS")]
     pub namespace: Option<String>,
+    /// What is meant when it is absent.
+    #[arg(skip)]
+    pub usual: Option<String>,
+}
+
+impl Scope {
+    /// The namespace that is meant.
+    pub fn namespace(&self) -> &str {
+        let given = self.namespace.as_deref().or(self.usual.as_deref());
+        given.unwrap_or(tortie_store::input::DEFAULT_NAMESPACE)
+    }
+
+    /// Learns what is meant when none is given.
+    fn resolve(&mut self, objects: &Objects) -> Result<(), Failure> {
+        if self.namespace.is_none() {
+            self.usual = Some(objects.namespace().map_err(open::failure)?);
+        }
+        Ok(())
+    }
 }
 
 /// A run that only says what it would do.
@@ -74,12 +95,16 @@ pub struct DryRun {
 }
 
 impl DryRun {
-    fn is_on(&self) -> bool {
-        self.dry_run != "none"
+    fn dry(&self) -> Dry {
+        match self.dry_run.as_str() {
+            "client" => Dry::Client,
+            "server" => Dry::Server,
+            _ => Dry::Not,
+        }
     }
 
     fn suffix(&self) -> &'static str {
-        if self.is_on() { " (dry run)" } else { "" }
+        if self.dry() == Dry::Not { "" } else { " (dry run)" }
     }
 }
 
@@ -94,31 +119,6 @@ pub fn run(verb: Resources, global: &Global) -> Outcome {
         Resources::Patch(patch) => modify::patch(patch, global),
         Resources::Label(label) => modify::label(label, global),
         Resources::Validate(validate) => change::validate(&validate, global),
-    }
-}
-
-/// The directory that `--store` names.
-fn directory(global: &Global) -> Result<Directory, Failure> {
-    match &global.store {
-        Some(StoreAddress::Dir(path)) => Directory::new(path).map_err(unusable),
-        Some(StoreAddress::Kube(_)) => Err(Failure::unreachable(anyhow::anyhow!(
-            "this version reads directories only; use --store dir:PATH, or kubectl for the API server"
-        ))),
-        None => Err(Failure::bad_input(anyhow::anyhow!(
-            "no store is given; use --store dir:PATH or set TORTIE_STORE=dir:PATH"
-        ))),
-    }
-}
-
-fn unusable(error: DirectoryError) -> Failure {
-    match &error {
-        DirectoryError::Read { cause, .. } | DirectoryError::Write { cause, .. }
-            if cause.kind() == std::io::ErrorKind::PermissionDenied =>
-        {
-            Failure::not_allowed(error)
-        }
-        DirectoryError::Conflict { .. } => Failure::no(error),
-        _ => Failure::unreachable(error),
     }
 }
 
@@ -162,7 +162,7 @@ fn kind_and_name(word: &str) -> Result<(&'static Kind, String), Failure> {
 
 /// Identity of an object that is named on the command line.
 fn key_of(kind: &'static Kind, name: &str, scope: &Scope) -> tortie_store::resource::Key {
-    let namespace = scope.namespace.as_deref().unwrap_or(tortie_store::input::DEFAULT_NAMESPACE);
+    let namespace = scope.namespace();
     tortie_store::resource::Key {
         group: kind.group.into(),
         kind: kind.kind.into(),

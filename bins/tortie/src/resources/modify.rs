@@ -6,17 +6,16 @@
 use anyhow::anyhow;
 use clap::{Args, ValueEnum};
 use json_patch::Patch as JsonPatch;
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 use std::path::PathBuf;
-use tortie_store::dir::Outcome as Edited;
 use tortie_store::kind::Kind;
+use tortie_store::kube::Patch as Sent;
+use tortie_store::objects::{Done, Look as _, What};
 use tortie_store::resource::{Key, Resource};
 use tortie_store::text::{self, Span};
 use tortie_store::{Effect, Origin, Rejection, check, wire};
 
-use super::{
-    DryRun, Scope, called, directory, key_of, kind_and_name, kind_named, not_found, printer, unusable,
-};
+use super::{DryRun, Scope, called, key_of, kind_and_name, kind_named, not_found, open, printer};
 use crate::args::Global;
 use crate::exit::{Failure, Outcome};
 
@@ -48,7 +47,7 @@ pub enum PatchType {
     Merge,
     /// RFC 6902.
     Json,
-    /// The same as merge: lists are replaced.
+    /// Kubernetes' own kinds in a cluster: lists are merged by their keys. Else the same as merge.
     Strategic,
 }
 
@@ -80,17 +79,26 @@ pub fn patch(patch: Patch, global: &Global) -> Outcome {
         (text, None) => (Origin::Argument("--patch".into()), text.clone().unwrap_or_default()),
     };
     let document = parse(&document).map_err(|why| Failure::bad_input(anyhow!("{origin}: {why}")))?;
-    let apply = |value: &mut Value| match patch.patch_type {
-        PatchType::Json => apply_operations(value, document),
-        PatchType::Merge | PatchType::Strategic if document.is_object() => {
-            json_patch::merge(value, &document);
-            Ok(())
-        }
-        PatchType::Merge | PatchType::Strategic => Err("found no fields; write {\"spec\": {…}}".to_owned()),
+    let send = match patch.patch_type {
+        PatchType::Json => Sent::Json(document.clone()),
+        PatchType::Merge => Sent::Merge(document.clone()),
+        PatchType::Strategic => Sent::Strategic(document.clone()),
     };
-    let target = Target { key: key_of(kind, &name, &patch.scope), kind, origin };
-    modify(target, &patch.dry_run, global, apply, |edited| match edited {
-        Edited::Unchanged => "patched (no change)",
+    let apply = |value: &mut Value| {
+        match patch.patch_type {
+            PatchType::Json => apply_operations(value, document)?,
+            PatchType::Merge | PatchType::Strategic if document.is_object() => {
+                json_patch::merge(value, &document)
+            }
+            PatchType::Merge | PatchType::Strategic => {
+                return Err("found no fields; write {\"spec\": {…}}".to_owned());
+            }
+        }
+        Ok(send)
+    };
+    let target = Target { kind, name, origin, scope: patch.scope };
+    modify(target, &patch.dry_run, global, apply, |what| match what {
+        What::Unchanged => "patched (no change)",
         _ => "patched",
     })
 }
@@ -126,15 +134,15 @@ pub fn label(label: Label, global: &Global) -> Outcome {
         if labels.is_empty() {
             metadata.remove("labels");
         }
-        Ok(())
+        let set = set.iter().map(|(key, value)| ((*key).to_owned(), Value::from(*value)));
+        let removed = removed.iter().map(|key| ((*key).to_owned(), Value::Null));
+        let labels: Map<String, Value> = set.chain(removed).collect();
+        Ok(Sent::Merge(json!({"metadata": {"labels": labels}})))
     };
-    let target = Target {
-        key: key_of(kind, &name, &label.scope),
-        kind,
-        origin: Origin::Argument(format!("label {name}")),
-    };
-    modify(target, &label.dry_run, global, apply, |edited| match edited {
-        Edited::Unchanged => "not labeled",
+    let origin = Origin::Argument(format!("label {name}"));
+    let target = Target { kind, name, origin, scope: label.scope };
+    modify(target, &label.dry_run, global, apply, |what| match what {
+        What::Unchanged => "not labeled",
         _ if set.is_empty() => "unlabeled",
         _ => "labeled",
     })
@@ -185,26 +193,31 @@ fn one_object(words: &[String]) -> Result<(&'static Kind, String), Failure> {
 }
 
 struct Target {
-    key: Key,
     kind: &'static Kind,
+    name: String,
     origin: Origin,
+    scope: Scope,
 }
 
+/// `apply` changes the object as it is here, to see whether that is valid, and says what is to be sent for it.
 fn modify(
     target: Target,
     dry_run: &DryRun,
     global: &Global,
-    apply: impl FnOnce(&mut Value) -> Result<(), String>,
-    say: impl FnOnce(Edited) -> &'static str,
+    apply: impl FnOnce(&mut Value) -> Result<Sent, String>,
+    say: impl FnOnce(What) -> &'static str,
 ) -> Outcome {
-    let Target { key, kind, origin } = target;
-    let directory = directory(global)?;
-    let mut edit = directory.edit().map_err(unusable)?;
-    let Some(before) = edit.get(&key) else {
+    let Target { kind, name, origin, mut scope } = target;
+    let objects = open::objects(global, dry_run.dry())?;
+    scope.resolve(&objects)?;
+    let key = key_of(kind, &name, &scope);
+    let mut session = objects.begin(dry_run.dry()).map_err(open::failure)?;
+    let Some(before) = session.find(kind, &key).map_err(open::failure)? else {
         return Err(Failure::no(anyhow!(not_found(kind, &key.name))));
     };
-    let mut value = before.clone();
-    apply(&mut value).map_err(|why| Failure::bad_input(anyhow!("{origin}: {}: {why}", key.object_name())))?;
+    let mut value = before.value.clone();
+    let sent = apply(&mut value)
+        .map_err(|why| Failure::bad_input(anyhow!("{origin}: {}: {why}", key.object_name())))?;
     let resource = Resource::new(value, &key.namespace)
         .map_err(|invalid| Failure::bad_input(anyhow!("{origin}: {}: {invalid}", key.object_name())))?;
     if resource.key != key {
@@ -218,12 +231,10 @@ fn modify(
     for note in notes {
         eprintln!("warning: {}", rejection(&origin, &key, note));
     }
-    let value = resource.clone();
-    let said = say(edit.put(resource));
-    if !dry_run.is_on() {
-        edit.commit().map_err(unusable)?;
-    }
-    printer::changed(global, &[format!("{} {said}{}", called(Some(kind), &key), dry_run.suffix())], &[value])
+    let Done { what, resource } = session.modify(kind, &before, resource, &sent).map_err(open::failure)?;
+    session.commit().map_err(open::failure)?;
+    let line = format!("{} {}{}", called(Some(kind), &key), say(what), dry_run.suffix());
+    printer::changed(global, &[line], &[resource])
 }
 
 fn refused(origin: &Origin, key: &Key, faults: Vec<tortie_store::fault::Fault>) -> Failure {

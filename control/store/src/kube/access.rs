@@ -50,6 +50,8 @@ pub struct Access {
     /// This file, else the usual rules: `KUBECONFIG`, `~/.kube/config`, then a pod's service account with
     /// `KUBERNETES_SERVICE_HOST` and `KUBERNETES_SERVICE_PORT`.
     pub kubeconfig: Option<PathBuf>,
+    /// The context of it; `None`: its current one.
+    pub context: Option<String>,
     /// Addresses of API servers, tried in turn; none: the one of the configuration.
     pub servers: Vec<String>,
     /// How long to wait for what.
@@ -61,7 +63,7 @@ impl Access {
     pub fn new(kubeconfig: Option<PathBuf>) -> Self {
         let servers = std::env::var(SERVERS_VARIABLE).unwrap_or_default();
         let servers = servers.split(',').map(str::trim).filter(|it| !it.is_empty()).map(str::to_owned);
-        Self { kubeconfig, servers: servers.collect(), timing: Timing::default() }
+        Self { kubeconfig, context: None, servers: servers.collect(), timing: Timing::default() }
     }
 
     /// A configuration for each server, read from the files as they are now; those the cluster has `told` come
@@ -87,8 +89,8 @@ impl Access {
         Ok(all)
     }
 
-    async fn base(&self) -> Result<Config, ClusterError> {
-        let options = KubeConfigOptions::default();
+    pub(super) async fn base(&self) -> Result<Config, ClusterError> {
+        let options = KubeConfigOptions { context: self.context.clone(), ..KubeConfigOptions::default() };
         if let Some(path) = &self.kubeconfig {
             let wrong = |cause: String| ClusterError::Configuration {
                 source_of: format!("kubeconfig {}", path.display()),

@@ -25,7 +25,9 @@ pub struct Cluster {
     runtime: Option<Runtime>,
     connection: Connection,
     served: Served,
+    access: Access,
     manager: String,
+    dry_run: bool,
 }
 
 /// Which objects of a kind.
@@ -71,9 +73,9 @@ impl Cluster {
                 source_of: "a thread for the API server".into(),
                 cause: error.to_string(),
             })?;
-        let connection = Connection::new(access);
-        let manager = FIELD_MANAGER.to_owned();
-        Ok(Self { runtime: Some(runtime), connection, served: Served::default(), manager })
+        let connection = Connection::new(access.clone());
+        let (manager, served) = (FIELD_MANAGER.to_owned(), Served::default());
+        Ok(Self { runtime: Some(runtime), connection, served, access, manager, dry_run: false })
     }
 
     /// The same, under another name for server-side apply and `managedFields`.
@@ -81,6 +83,34 @@ impl Cluster {
     pub fn with_field_manager(mut self, manager: &str) -> Self {
         manager.clone_into(&mut self.manager);
         self
+    }
+
+    /// Nothing is written from now on: the server says what would become of it.
+    #[must_use]
+    pub fn with_dry_run(mut self, dry_run: bool) -> Self {
+        self.dry_run = dry_run;
+        self
+    }
+
+    /// Who we are to server-side apply.
+    pub fn field_manager(&self) -> &str {
+        &self.manager
+    }
+
+    /// The namespace that the configuration names; `default` when it names none.
+    pub fn namespace(&self) -> Result<String, ClusterError> {
+        let access = self.access.clone();
+        self.wait(async move { Ok(access.base().await?.default_namespace) })
+    }
+
+    /// `v1.36.3`, as the server says it.
+    pub fn version(&self) -> Result<String, ClusterError> {
+        let answer = self.raw(&Method::GET, "/version", None)?;
+        let version = answer.get("gitVersion").and_then(Value::as_str);
+        version.map(str::to_owned).ok_or_else(|| ClusterError::Malformed {
+            what: "/version".into(),
+            cause: "there is no gitVersion in it".into(),
+        })
     }
 
     /// How the connection stands; `None`: nothing has been asked yet.
@@ -189,6 +219,7 @@ impl Cluster {
         let mut options = json!({"apiVersion": "v1", "kind": "DeleteOptions"});
         if let Some(map) = options.as_object_mut() {
             map.extend(how.grace_seconds.map(|seconds| ("gracePeriodSeconds".into(), seconds.into())));
+            map.extend(self.dry_run.then(|| ("dryRun".into(), json!(["All"]))));
             map.extend(how.propagation.map(|policy| ("propagationPolicy".into(), policy.into())));
         }
         self.raw(&Method::DELETE, &path, Some((JSON, &options))).map(drop)
@@ -261,7 +292,8 @@ impl Cluster {
         content: &'static str,
         body: &Value,
     ) -> Result<Resource, ClusterError> {
-        let answer = self.raw(&method, &path, Some((content, body)))?;
+        let dry = if self.dry_run { "&dryRun=All" } else { "" };
+        let answer = self.raw(&method, &format!("{path}{dry}"), Some((content, body)))?;
         resource(answer, &path)
     }
 

@@ -1,0 +1,148 @@
+//! Objects of either store, for commands: a directory or a cluster, asked and changed in one way.
+//!
+//! Owns: what reading and changing means in each. Does not: judge objects, watch, or print.
+//! Invariant: a change of a directory is whole or not at all; one of a cluster is whole object by object, and what
+//! became of each is known.
+
+mod change;
+mod error;
+
+pub use change::{Done, Dry, Session, What};
+pub use error::ObjectsError;
+
+use crate::dir::{Directory, Snapshot};
+use crate::input::DEFAULT_NAMESPACE;
+use crate::kind::Kind;
+use crate::kube::{Cluster, Query};
+use crate::rejection::Rejection;
+use crate::resource::{Key, Resource};
+use serde_json::Value;
+use tortie_model::selector::Selector;
+
+/// Where objects are kept.
+pub enum Objects {
+    /// A directory of YAML.
+    Directory(Directory),
+    /// A cluster.
+    Cluster(Box<Cluster>),
+}
+
+/// Which objects of a kind.
+#[derive(Clone, Debug, Default)]
+pub struct Selection {
+    /// Only in this namespace; `None`: everywhere.
+    pub namespace: Option<String>,
+    /// Only those with these labels.
+    pub labels: Selector,
+    /// The same as it was typed, which is how a cluster takes it.
+    pub labels_text: String,
+}
+
+/// Who can be asked for objects.
+pub trait Look {
+    /// One object, if there is one.
+    fn find(&self, kind: &'static Kind, key: &Key) -> Result<Option<Resource>, ObjectsError>;
+    /// All that are meant, by namespace and name.
+    fn list(&self, kind: &'static Kind, selection: &Selection) -> Result<Vec<Resource>, ObjectsError>;
+}
+
+/// What is there now.
+pub enum View<'o> {
+    /// Read once, all of it.
+    Directory(Box<Snapshot>),
+    /// Asked each time.
+    Cluster(&'o Cluster),
+}
+
+impl Objects {
+    /// To look only.
+    pub fn view(&self) -> Result<View<'_>, ObjectsError> {
+        match self {
+            Self::Directory(directory) => Ok(View::Directory(Box::new(directory.snapshot()?))),
+            Self::Cluster(cluster) => Ok(View::Cluster(cluster)),
+        }
+    }
+
+    /// To change. In a directory nobody else changes anything until it is over.
+    pub fn begin(&self, dry: Dry) -> Result<Session<'_>, ObjectsError> {
+        match self {
+            Self::Directory(directory) => Session::in_directory(directory, dry),
+            Self::Cluster(cluster) => Ok(Session::in_cluster(cluster, dry)),
+        }
+    }
+
+    /// The namespace of objects that name none.
+    pub fn namespace(&self) -> Result<String, ObjectsError> {
+        match self {
+            Self::Directory(_) => Ok(DEFAULT_NAMESPACE.to_owned()),
+            Self::Cluster(cluster) => Ok(cluster.namespace()?),
+        }
+    }
+}
+
+impl View<'_> {
+    /// What of a directory could not be read.
+    pub fn rejections(&self) -> &[Rejection] {
+        match self {
+            Self::Directory(snapshot) => &snapshot.rejections,
+            Self::Cluster(_) => &[],
+        }
+    }
+}
+
+impl Look for View<'_> {
+    fn find(&self, kind: &'static Kind, key: &Key) -> Result<Option<Resource>, ObjectsError> {
+        match self {
+            Self::Directory(snapshot) => Ok(snapshot.objects.get(key).map(|stored| stored.resource.clone())),
+            Self::Cluster(cluster) => find_in(cluster, kind, key),
+        }
+    }
+
+    fn list(&self, kind: &'static Kind, selection: &Selection) -> Result<Vec<Resource>, ObjectsError> {
+        match self {
+            Self::Directory(snapshot) => {
+                let all = snapshot.objects.values().map(|stored| &stored.resource);
+                Ok(all.filter(|it| selection.means(kind, it)).cloned().collect())
+            }
+            Self::Cluster(cluster) => list_in(cluster, kind, selection),
+        }
+    }
+}
+
+impl Selection {
+    /// Whether an object is meant.
+    fn means(&self, kind: &Kind, resource: &Resource) -> bool {
+        let key = &resource.key;
+        let here = !kind.namespaced || self.namespace.as_ref().is_none_or(|it| *it == key.namespace);
+        let labels = resource.labels().map(|(k, v)| (k.to_owned(), v.to_owned())).collect();
+        here && key.kind == kind.kind && key.group == kind.group && self.labels.matches(&labels)
+    }
+}
+
+fn find_in(cluster: &Cluster, kind: &'static Kind, key: &Key) -> Result<Option<Resource>, ObjectsError> {
+    match cluster.get(kind, &key.namespace, &key.name) {
+        Ok(found) => Ok(Some(plain(found))),
+        Err(error) if error.code() == Some(404) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn list_in(
+    cluster: &Cluster,
+    kind: &'static Kind,
+    selection: &Selection,
+) -> Result<Vec<Resource>, ObjectsError> {
+    let namespace = selection.namespace.clone().filter(|_| kind.namespaced).unwrap_or_default();
+    let query = Query { namespace, labels: selection.labels_text.clone(), fields: String::new() };
+    let mut found: Vec<Resource> = cluster.list(kind, &query)?.into_iter().map(plain).collect();
+    found.sort_by(|a, b| a.key.cmp(&b.key));
+    Ok(found)
+}
+
+/// Without the server's book of who wrote which field, which nobody wants to read or to give back.
+fn plain(mut resource: Resource) -> Resource {
+    if let Some(metadata) = resource.value.get_mut("metadata").and_then(Value::as_object_mut) {
+        metadata.remove("managedFields");
+    }
+    resource
+}
