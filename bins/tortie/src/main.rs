@@ -16,17 +16,22 @@ mod exit;
 mod inspect;
 mod install;
 mod lab;
+mod migrate;
+mod node;
 mod output;
 mod resources;
 mod status;
 mod verbs;
+mod version;
 
 use std::process::ExitCode;
 
-use clap::Parser as _;
+use clap::{CommandFactory as _, FromArgMatches as _};
 
 fn main() -> ExitCode {
-    let cli = match args::Cli::try_parse_from(args::effective_argv()) {
+    let command = args::Cli::command().bin_name(args::called());
+    let parsed = command.try_get_matches_from(args::effective_argv());
+    let cli = match parsed.and_then(|matches| args::Cli::from_arg_matches(&matches)) {
         Ok(cli) => cli,
         Err(refused) => return exit::usage(&refused),
     };

@@ -15,8 +15,11 @@ use crate::exit::{Answer, Outcome};
 use crate::inspect::{self, Query};
 use crate::install;
 use crate::lab;
+use crate::migrate;
+use crate::node;
 use crate::resources::{self, Resources};
 use crate::status;
+use crate::version;
 
 /// What can be asked of `tortie`.
 #[derive(Debug, Subcommand)]
@@ -53,6 +56,14 @@ pub enum Verb {
     Bench(bench::Measurement),
     #[command(flatten)]
     Resources(Resources),
+    /// Versions of this program, of the agent on this node and of the cluster.
+    Version(version::Version),
+    /// This node, as calicoctl speaks of it.
+    #[command(subcommand)]
+    Node(node::Node),
+    /// Moving a cluster from Calico.
+    #[command(subcommand)]
+    Migrate(migrate::Migrate),
     /// Put on this node what it needs besides the agent: CNI plugin, conflist, BPF file system, sysctls.
     #[command(subcommand)]
     Install(install::Install),
@@ -78,6 +89,9 @@ pub fn run(verb: Verb, global: &Global) -> Outcome {
         Verb::Check => check::run(global),
         Verb::Bench(bench) => bench::run(bench, global),
         Verb::Resources(verb) => resources::run(verb, global),
+        Verb::Version(version) => version::run(&version, global),
+        Verb::Node(node) => node::run(node, global),
+        Verb::Migrate(migrate) => migrate::run(migrate, global),
         Verb::Install(what) => install::install(what, global),
         Verb::Uninstall(flags) => install::uninstall(&flags, global),
         // It has answered on stdout already, errors too.

@@ -372,6 +372,12 @@ pub fn routes(query: Query<RouteFilter>, global: &Global) -> Outcome {
     }
 }
 
+/// All routes, for verbs that tell of other nodes.
+pub fn route_rows(global: &Global) -> Result<Vec<routes::Row>, Failure> {
+    let (snapshot, names) = load(global, false)?;
+    Ok(routes::rows(&snapshot, &names))
+}
+
 fn covers(prefix: &str, address: &str) -> bool {
     match (prefix.parse::<ipnet::IpNet>(), address.parse::<std::net::IpAddr>()) {
         (Ok(prefix), Ok(address)) => prefix.contains(&address),

@@ -1,0 +1,106 @@
+use super::*;
+use std::fs;
+use tortie_store::dir::Directory;
+use tortie_store::objects::Objects;
+
+const CALM: &str = "
+apiVersion: v1
+kind: Node
+metadata: {name: n1}
+spec: {podCIDRs: [10.244.1.0/24]}
+status: {nodeInfo: {operatingSystem: linux, architecture: amd64, kernelVersion: 6.1.0-18}}
+---
+apiVersion: networking.k8s.io/v1
+kind: NetworkPolicy
+metadata: {name: deny, namespace: shop}
+spec: {podSelector: {}}
+---
+apiVersion: projectcalico.org/v3
+kind: Profile
+metadata: {name: kns.default}
+spec: {}
+---
+apiVersion: apps/v1
+kind: DaemonSet
+metadata: {name: kube-proxy, namespace: kube-system}
+spec: {template: {spec: {containers: [{name: kube-proxy, image: x}]}}}
+status: {desiredNumberScheduled: 3}
+";
+
+fn examined(text: &str) -> Report {
+    let directory = tempfile::tempdir().unwrap();
+    fs::write(directory.path().join("all.yaml"), text).unwrap();
+    let objects = Objects::Directory(Directory::new(directory.path()).unwrap());
+    examine(&objects.view().unwrap())
+}
+
+fn of(report: &Report, verdict: Verdict) -> Vec<String> {
+    let with = |it: &Finding| format!("{}: {}", it.object, it.what);
+    report.items.iter().filter(|it| it.verdict == verdict).map(with).collect()
+}
+
+#[test]
+fn a_cluster_of_kubernetes_own_policies_may_move() {
+    let report = examined(CALM);
+    assert_eq!(of(&report, Verdict::Blocks), Vec::<String>::new(), "{report:?}");
+    let differs = of(&report, Verdict::Differs);
+    assert!(differs.len() == 1 && differs[0].starts_with("DaemonSet kube-system/kube-proxy"), "{differs:?}");
+    let supported = of(&report, Verdict::Supported);
+    assert!(supported.iter().any(|it| it.starts_with("1 of networkpolicies")), "{supported:?}");
+    assert!(report.found.iter().any(|line| line.contains("on 3 nodes")), "{:?}", report.found);
+}
+
+#[test]
+fn what_would_open_close_or_part_something_blocks_and_says_what_to_do() {
+    let cases = [
+        (
+            "apiVersion: projectcalico.org/v3\nkind: BGPPeer\nmetadata: {name: tor}\nspec: {peerIP: 192.0.2.1}",
+            "BGP",
+        ),
+        ("apiVersion: v1\nkind: Node\nmetadata: {name: n2}\nspec: {}", "podCIDRs"),
+        (
+            "apiVersion: v1\nkind: Node\nmetadata: {name: n3}\nspec: {podCIDR: 10.244.3.0/24}\nstatus: {nodeInfo: {operatingSystem: windows}}",
+            "windows",
+        ),
+        (
+            "apiVersion: v1\nkind: Node\nmetadata: {name: n4}\nspec: {podCIDR: 10.244.4.0/24}\nstatus: {nodeInfo: {kernelVersion: 5.4.0-1}}",
+            "5.4.0-1",
+        ),
+        (
+            "apiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\nmetadata: {name: p, namespace: a}\nspec: {podSelector: {}, ingress: [{from: [{ipBlock: {cidr: 10.0.0.1/99}}]}]}",
+            "cidr",
+        ),
+        (
+            "apiVersion: v1\nkind: Pod\nmetadata: {name: p, namespace: a, annotations: {cni.projectcalico.org/floatingIPs: '[\"1.2.3.4\"]'}}\nspec: {containers: []}",
+            "floatingIPs",
+        ),
+        (
+            "apiVersion: projectcalico.org/v3\nkind: IPPool\nmetadata: {name: main}\nspec: {cidr: 10.244.0.0/16, natOutgoing: true}",
+            "masqueraded",
+        ),
+        ("kind: [", "all.yaml"),
+    ];
+    for (text, word) in cases {
+        let report = examined(&format!("{CALM}---\n{text}\n"));
+        let blocks: Vec<&Finding> = report.items.iter().filter(|it| it.verdict == Verdict::Blocks).collect();
+        assert_eq!(blocks.len(), 1, "{word}: {blocks:?}");
+        let told = format!("{}: {}", blocks[0].object, blocks[0].what);
+        assert!(told.contains(word) && !blocks[0].fix.is_empty(), "{word}: {told}");
+    }
+}
+
+#[test]
+fn a_kube_proxy_that_has_been_put_aside_is_no_matter() {
+    let report = examined(&CALM.replace("desiredNumberScheduled: 3", "desiredNumberScheduled: 0"));
+    assert_eq!(of(&report, Verdict::Differs), Vec::<String>::new());
+    assert!(screen(&report, false).contains("nothing blocks, nothing differs"));
+}
+
+#[test]
+fn the_screen_says_first_what_blocks() {
+    let report = examined(&CALM.replace("spec: {podCIDRs: [10.244.1.0/24]}", "spec: {}"));
+    let text = screen(&report, false);
+    let at = |word: &str| text.find(word).unwrap_or_else(|| panic!("{word} in {text}"));
+    assert!(at("BLOCKS") < at("DIFFERS") && at("DIFFERS") < at("SUPPORTED"), "{text}");
+    assert!(text.contains("1 to settle first, 1 to read"), "{text}");
+}
