@@ -451,6 +451,8 @@ fn a_pod_gets_nothing_when_its_record_finds_no_room() {
     let fill = fs::File::create(world.run_dir().join("fill")).unwrap();
     while std::io::Write::write_all(&mut &fill, &[0; 4096]).is_ok() {}
     let refused = world.add(&pod).unwrap_err();
+    // Its room is free only when nobody holds it open either.
+    drop(fill);
     fs::remove_file(world.run_dir().join("fill")).unwrap();
     let left = (world.interfaces(), world.records().len());
     let given: Vec<_> = fs::read_dir(addresses.path().join("lab")).unwrap().flatten().collect();
