@@ -49,6 +49,8 @@ pub struct Node {
     pub started: Instant,
     pub store: Handle,
     own_addresses: Vec<IpAddr>,
+    /// The prefixes they are in; `None`: to be read again.
+    own_prefixes: Option<Vec<IpNet>>,
     told: Option<NodeState>,
     netlink: Netlink,
     ways: Ways,
@@ -157,6 +159,7 @@ impl Node {
             started: Instant::now(),
             store: beginning.store,
             own_addresses: beginning.node_addresses.clone().unwrap_or_default(),
+            own_prefixes: None,
             told: None,
             netlink,
             ways: Ways::new(),
@@ -184,6 +187,7 @@ impl Node {
             take_in(batch, &self.options, &mut self.calc, &mut self.rejections, &mut self.names);
         if let Some(addresses) = addresses {
             self.own_addresses.clone_from(&addresses);
+            self.own_prefixes = None;
             self.reconciler.set_node_addresses(addresses);
         }
     }
@@ -288,7 +292,7 @@ impl Node {
     fn tell_store(&mut self) {
         let was_ready = self.told.as_ref().is_some_and(|told| told.ready);
         let ready = was_ready || self.dirty().is_empty();
-        let addresses = self.own_addresses.iter().map(|address| own_prefix(*address)).collect();
+        let addresses = self.own_prefixes.get_or_insert_with(|| own_prefixes(&self.own_addresses)).clone();
         let state = NodeState { ready, addresses };
         if self.told.as_ref() != Some(&state) {
             self.store.set_node(state.clone());
@@ -357,6 +361,7 @@ impl Node {
             tracing::warn!(%error, "stale links could not be removed");
         }
         self.routes.invalidate();
+        self.own_prefixes = None;
         self.reread_attachments();
     }
 
@@ -434,17 +439,23 @@ impl Node {
     }
 }
 
-/// The prefix that an address of this node is in, as its interface says.
-fn own_prefix(address: IpAddr) -> IpNet {
-    let alone = IpNet::from(address);
-    let Ok(interfaces) = nix::ifaddrs::getifaddrs() else { return alone };
+/// The prefixes that addresses of this node are in, as its interfaces say. Lists every interface, pods' too.
+fn own_prefixes(addresses: &[IpAddr]) -> Vec<IpNet> {
     let ip = |storage: Option<nix::sys::socket::SockaddrStorage>| {
         let storage = storage?;
         let v4 = storage.as_sockaddr_in().map(|it| IpAddr::from(it.ip()));
         v4.or_else(|| storage.as_sockaddr_in6().map(|it| IpAddr::from(it.ip())))
     };
-    let mut masks = interfaces.filter(|it| ip(it.address) == Some(address)).filter_map(|it| ip(it.netmask));
-    masks.next().and_then(|mask| IpNet::with_netmask(address, mask).ok()).unwrap_or(alone)
+    let masks: Vec<(IpAddr, IpAddr)> = nix::ifaddrs::getifaddrs()
+        .into_iter()
+        .flatten()
+        .filter_map(|it| Some((ip(it.address)?, ip(it.netmask)?)))
+        .collect();
+    let prefix = |address: &IpAddr| {
+        let (_, mask) = masks.iter().find(|(of, _)| of == address)?;
+        IpNet::with_netmask(*address, *mask).ok()
+    };
+    addresses.iter().map(|address| prefix(address).unwrap_or(IpNet::from(*address))).collect()
 }
 
 /// Rows of what is dirty, for JSON.
