@@ -82,17 +82,7 @@ impl crate::suite::Backend for StorageForm {
     }
 }
 
-crate::conformance! { Cluster:
-    what_was_there_is_said_in_order_before_in_sync
-    an_empty_store_is_in_sync
-    the_same_again_says_nothing
-    changes_and_deletions_are_said
-    a_bad_version_keeps_the_last_good_one
-    an_object_that_was_never_good_is_not_there
-    settings_are_merged
-    a_kind_that_is_not_enforced_is_reported
-    a_dropped_store_is_gone
-}
+crate::conformance! { Cluster }
 
 mod storage_form {
     use super::StorageForm;

@@ -253,9 +253,22 @@ pub fn a_dropped_store_is_gone<B: Backend>() {
     }
 }
 
-/// Runs the suite for one kind of store.
+/// Runs the suite for one kind of store: all of it, or the sentences that are named.
 #[macro_export]
 macro_rules! conformance {
+    ($backend:ty) => {
+        $crate::conformance! { $backend:
+            what_was_there_is_said_in_order_before_in_sync
+            an_empty_store_is_in_sync
+            the_same_again_says_nothing
+            changes_and_deletions_are_said
+            a_bad_version_keeps_the_last_good_one
+            an_object_that_was_never_good_is_not_there
+            settings_are_merged
+            a_kind_that_is_not_enforced_is_reported
+            a_dropped_store_is_gone
+        }
+    };
     ($backend:ty: $($test:ident)+) => {
         $(#[test] fn $test() { $crate::suite::$test::<$backend>(); })+
     };
