@@ -112,7 +112,13 @@ pub fn group_version(api_version: &str) -> (&str, &str) {
 
 /// The kind an object says it is.
 pub fn of(group: &str, kind: &str) -> Option<&'static Kind> {
+    let kind = if group == CALICO { of_storage(kind) } else { kind };
     KINDS.iter().find(|known| known.group == group && known.kind == kind)
+}
+
+/// The one kind of Calico's that its storage form calls otherwise.
+pub fn of_storage(kind: &str) -> &str {
+    if kind == "IPAMConfig" { "IPAMConfiguration" } else { kind }
 }
 
 /// Where kinds of that name are, if `group` is one in which it would be expected: a policy of the wrong group

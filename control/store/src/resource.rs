@@ -115,7 +115,8 @@ impl Resource {
         };
         let name = text(metadata, "name", "a name").map_err(|wrong| InvalidIdentity::Name { wrong })?;
         let namespace = namespace_of(kind, metadata, namespace)?;
-        let key = Key { group: group.into(), kind: kind_name.into(), namespace, name: name.into() };
+        let called = kind.map_or(kind_name, |kind| kind.kind);
+        let key = Key { group: group.into(), kind: called.into(), namespace, name: name.into() };
         Ok(Self { key, kind, value })
     }
 

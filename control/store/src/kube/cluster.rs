@@ -326,11 +326,12 @@ impl Drop for Cluster {
 
 const JSON: &str = "application/json";
 
-/// An object of Calico goes to the server in the group form that it serves.
+/// An object of Calico goes to the server in the group form that it serves, under the name it has there.
 fn with_api(object: &Resource, api: &Api) -> Value {
     let mut value = object.value.clone();
     if let Some(map) = value.as_object_mut() {
         map.insert("apiVersion".into(), api.api_version.clone().into());
+        map.insert("kind".into(), api.kind.clone().into());
     }
     value
 }

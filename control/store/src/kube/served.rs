@@ -6,7 +6,7 @@
 
 use super::connection::{Ask, Connection};
 use super::error::ClusterError;
-use crate::kind::Kind;
+use crate::kind::{self, Kind};
 use crate::resource::Resource;
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -126,7 +126,7 @@ impl Served {
         kind: &str,
         since: Instant,
     ) -> Result<Option<Api>, ClusterError> {
-        let of = |apis: &[Api]| apis.iter().find(|api| api.kind == kind).cloned();
+        let of = |apis: &[Api]| apis.iter().find(|api| kind::of_storage(&api.kind) == kind).cloned();
         {
             let groups = self.groups.lock().unwrap_or_else(PoisonError::into_inner);
             if let Some(found) = groups.get(group_version) {

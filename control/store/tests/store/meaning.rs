@@ -275,6 +275,17 @@ fn a_pool_of_either_group_is_the_same() {
 }
 
 #[test]
+fn the_storage_form_of_the_address_management_has_its_own_name_and_is_the_same_object() {
+    let key = |api: &str, kind: &str| {
+        let value = serde_json::json!({"apiVersion": api, "kind": kind, "metadata": {"name": "default"}});
+        tortie_store::resource::Resource::new(value, "").unwrap().key
+    };
+    let (ours, stored) =
+        (key("projectcalico.org/v3", "IPAMConfiguration"), key("crd.projectcalico.org/v1", "IPAMConfig"));
+    assert_eq!(ours, stored);
+}
+
+#[test]
 fn an_ipv4_address_in_the_clothes_of_ipv6_is_the_ipv4_address() {
     assert_eq!(pod("status: {podIP: '::ffff:10.0.0.1'}").unwrap().addresses, [ip("10.0.0.1")]);
 }
