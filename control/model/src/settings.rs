@@ -39,6 +39,17 @@ pub enum EndpointToHost {
     Accept,
 }
 
+/// Where a small HTTP server of the agent listens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listen {
+    /// `healthEnabled`, `prometheusMetricsEnabled`.
+    pub enabled: bool,
+    /// `healthHost`, `prometheusMetricsHost`: an address or a name; empty: every address of the node.
+    pub host: String,
+    /// `healthPort`, `prometheusMetricsPort`.
+    pub port: u16,
+}
+
 /// Settings in force. Names follow FelixConfiguration.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
@@ -64,6 +75,16 @@ pub struct Settings {
     pub mtu_bytes: Option<u32>,
     /// `logSeverityScreen`.
     pub log_level: String,
+    /// `healthEnabled`, `healthHost`, `healthPort`.
+    pub health: Listen,
+    /// `prometheusMetricsEnabled`, `prometheusMetricsHost`, `prometheusMetricsPort`.
+    pub metrics: Listen,
+    /// `prometheusProcessMetricsEnabled`: metrics about the agent's own process too.
+    pub process_metrics: bool,
+    /// `dataplaneWatchdogTimeout`: the main loop counts as hanging when it has not turned for this long.
+    pub watchdog: Duration,
+    /// `debugSimulateDataplaneHangAfter`: the main loop stops turning this long after the start.
+    pub hang_after: Option<Duration>,
 }
 
 impl Default for Settings {
@@ -89,6 +110,11 @@ impl Default for Settings {
             force_clsact: false,
             mtu_bytes: None,
             log_level: "info".into(),
+            health: Listen { enabled: false, host: "localhost".into(), port: 9099 },
+            metrics: Listen { enabled: false, host: String::new(), port: 9091 },
+            process_metrics: true,
+            watchdog: Duration::from_secs(90),
+            hang_after: None,
         }
     }
 }

@@ -7,6 +7,7 @@ use super::value;
 use crate::fault::Wrong;
 use regex::Regex;
 use serde_json::Value;
+use std::time::Duration;
 use tortie_model::settings::{EndpointToHost, Settings, Timeout, Timeouts};
 
 /// A parameter with its value.
@@ -34,6 +35,24 @@ pub enum Setting {
     ForceClsact(bool),
     /// `logSeverityScreen`.
     LogLevel(&'static str),
+    /// `healthEnabled`.
+    HealthEnabled(bool),
+    /// `healthHost`.
+    HealthHost(String),
+    /// `healthPort`.
+    HealthPort(u16),
+    /// `prometheusMetricsEnabled`.
+    MetricsEnabled(bool),
+    /// `prometheusMetricsHost`.
+    MetricsHost(String),
+    /// `prometheusMetricsPort`.
+    MetricsPort(u16),
+    /// `prometheusProcessMetricsEnabled`.
+    ProcessMetrics(bool),
+    /// `dataplaneWatchdogTimeout`.
+    Watchdog(Duration),
+    /// `debugSimulateDataplaneHangAfter`.
+    HangAfter(Duration),
 }
 
 /// A field of `bpfConntrackTimeouts`.
@@ -111,6 +130,15 @@ pub fn read(name: &str, given: &Value) -> Result<Option<Setting>, InvalidSetting
             Setting::ForceClsact(value::word(given, &["TC", "TCX", "Netkit"], &[true, false, false])?)
         }
         "logSeverityScreen" => Setting::LogLevel(level(given)?),
+        "healthEnabled" => Setting::HealthEnabled(value::switch(given)?),
+        "healthHost" => Setting::HealthHost(value::text(given)?.trim().to_owned()),
+        "healthPort" => Setting::HealthPort(value::port(given)?),
+        "prometheusMetricsEnabled" => Setting::MetricsEnabled(value::switch(given)?),
+        "prometheusMetricsHost" => Setting::MetricsHost(value::text(given)?.trim().to_owned()),
+        "prometheusMetricsPort" => Setting::MetricsPort(value::port(given)?),
+        "prometheusProcessMetricsEnabled" => Setting::ProcessMetrics(value::switch(given)?),
+        "dataplaneWatchdogTimeout" => Setting::Watchdog(value::seconds(given)?),
+        "debugSimulateDataplaneHangAfter" => Setting::HangAfter(value::seconds(given)?),
         _ => return Ok(None),
     };
     Ok(Some(setting))
@@ -225,6 +253,16 @@ impl Setting {
             Self::RedirectToPeer(on) => settings.redirect_to_peer = *on,
             Self::ForceClsact(on) => settings.force_clsact = *on,
             Self::LogLevel(level) => settings.log_level = (*level).into(),
+            Self::HealthEnabled(on) => settings.health.enabled = *on,
+            Self::HealthHost(host) => settings.health.host.clone_from(host),
+            Self::HealthPort(port) => settings.health.port = *port,
+            Self::MetricsEnabled(on) => settings.metrics.enabled = *on,
+            Self::MetricsHost(host) => settings.metrics.host.clone_from(host),
+            Self::MetricsPort(port) => settings.metrics.port = *port,
+            Self::ProcessMetrics(on) => settings.process_metrics = *on,
+            Self::Watchdog(after) => settings.watchdog = *after,
+            // 0 is Calico's way to say: never.
+            Self::HangAfter(after) => settings.hang_after = (!after.is_zero()).then_some(*after),
         }
     }
 }

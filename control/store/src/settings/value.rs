@@ -60,6 +60,20 @@ pub fn switch(value: &Value) -> Result<bool, Wrong> {
     said.ok_or_else(|| wrong_type(value, "true or false"))
 }
 
+/// A port to listen on.
+pub fn port(value: &Value) -> Result<u16, Wrong> {
+    check::port(number(value)?)
+}
+
+/// A duration; a bare number is in seconds, as in Calico's file and environment.
+pub fn seconds(value: &Value) -> Result<Duration, Wrong> {
+    if let Ok(whole) = number(value) {
+        let within = number_within(value, 0, u32::MAX.into());
+        return within.map(|_| Duration::from_secs(whole.unsigned_abs()));
+    }
+    duration(text(value)?)
+}
+
 /// `20000:29999`, or one port.
 pub fn port_range(value: &Value) -> Result<(u16, u16), Wrong> {
     if value.is_number() {

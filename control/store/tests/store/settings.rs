@@ -2,7 +2,7 @@
 
 use std::path::Path;
 use std::time::Duration;
-use tortie_model::settings::{EndpointToHost, Settings, Timeout};
+use tortie_model::settings::{EndpointToHost, Listen, Settings, Timeout};
 use tortie_store::dir::content::{self, Content};
 use tortie_store::settings::{Layer, Layers, local};
 use tortie_store::wire::Noun;
@@ -60,6 +60,41 @@ fn an_object_sets_what_it_names_and_nothing_else() {
     expected.timeouts.udp = Timeout::Auto;
     assert_eq!(settings, expected);
     assert_eq!(merged("bpfLogLevel: ''"), Settings::default(), "an empty text is as if it were not there");
+}
+
+#[test]
+fn health_and_metrics_have_calicos_names_and_defaults() {
+    let defaults = Settings::default();
+    assert_eq!(defaults.health, Listen { enabled: false, host: "localhost".into(), port: 9099 });
+    assert_eq!(defaults.metrics, Listen { enabled: false, host: String::new(), port: 9091 });
+    assert_eq!((defaults.process_metrics, defaults.watchdog, defaults.hang_after), (true, 90 * SECOND, None));
+    let yaml = merged(
+        "healthEnabled: true, healthHost: '::1', healthPort: 9100, prometheusMetricsEnabled: true, \
+         prometheusMetricsHost: 10.0.0.1, prometheusMetricsPort: 9092, prometheusProcessMetricsEnabled: false, \
+         dataplaneWatchdogTimeout: 2m, debugSimulateDataplaneHangAfter: 1s",
+    );
+    let expected = Settings {
+        health: Listen { enabled: true, host: "::1".into(), port: 9100 },
+        metrics: Listen { enabled: true, host: "10.0.0.1".into(), port: 9092 },
+        process_metrics: false,
+        watchdog: 120 * SECOND,
+        hang_after: Some(SECOND),
+        ..Settings::default()
+    };
+    assert_eq!(yaml, expected);
+    let (text, rejections) = environment(&[
+        ("FELIX_HEALTHENABLED", "true"),
+        ("FELIX_HEALTHHOST", "::1"),
+        ("FELIX_HEALTHPORT", "9100"),
+        ("FELIX_PROMETHEUSMETRICSENABLED", "YES"),
+        ("FELIX_PROMETHEUSMETRICSHOST", "10.0.0.1"),
+        ("FELIX_PROMETHEUSMETRICSPORT", "9092"),
+        ("FELIX_PROMETHEUSPROCESSMETRICSENABLED", "0"),
+        ("FELIX_DATAPLANEWATCHDOGTIMEOUT", "120"),
+        ("FELIX_DEBUGSIMULATEDATAPLANEHANGAFTER", "1"),
+    ]);
+    assert_eq!(rejections, [""; 0]);
+    assert_eq!(Layers { environment: text, ..Layers::default() }.merge(), expected);
 }
 
 #[test]
@@ -162,6 +197,15 @@ fn values_that_are_wrong_are_refused_with_the_way_out() {
         (
             "bpfEnabled: maybe",
             "spec.bpfEnabled: found text \"maybe\", expected true or false; write true or false without quotes",
+        ),
+        (
+            "healthEnabled: maybe",
+            "spec.healthEnabled: found text \"maybe\", expected true or false; write true or false without quotes",
+        ),
+        ("healthPort: 0", "spec.healthPort: 0 is no port number; use 1 to 65535"),
+        (
+            "dataplaneWatchdogTimeout: soon",
+            "spec.dataplaneWatchdogTimeout: \"soon\" is no duration; write it like 90s, 1h30m or 100ms",
         ),
         ("interfaceprefix: a", "spec.interfaceprefix: unknown field; did you mean interfacePrefix?"),
     ] {
