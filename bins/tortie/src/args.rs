@@ -6,13 +6,12 @@
 
 use std::env;
 use std::ffi::OsString;
-use std::io::IsTerminal as _;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use clap::{Args, Parser};
-use tracing_subscriber::EnvFilter;
 
+use crate::logging::LogFormat;
 use crate::output::Format;
 use crate::verbs::Verb;
 
@@ -58,9 +57,12 @@ pub struct Global {
     /// The cgroup v2 directory of this node; found when absent.
     #[arg(long, env = "TORTIE_CGROUP", global = true, value_name = "DIR")]
     pub cgroup: Option<PathBuf>,
-    /// Say more on stderr; twice says everything. RUST_LOG wins over it.
+    /// Say more on stderr; twice says everything. RUST_LOG wins over it, it wins over logSeverityScreen.
     #[arg(short, long, action = clap::ArgAction::Count, global = true)]
     pub verbose: u8,
+    /// The form of what is said on stderr: lines for people, or a JSON object on each line.
+    #[arg(long, env = "TORTIE_LOG_FORMAT", value_enum, default_value_t, global = true)]
+    pub log_format: LogFormat,
 }
 
 /// Where resources are kept.
@@ -114,28 +116,6 @@ fn called_by(name: Option<OsString>) -> &'static str {
     match name.as_deref().and_then(|name| name.to_str()) {
         Some("kubectl-tortie" | "kubectl_tortie") => "kubectl tortie",
         _ => "tortie",
-    }
-}
-
-/// Logs go to stderr; an agent's journal is its stderr too.
-pub fn start_logging(global: &Global) {
-    let filter =
-        EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default_filter(global.verbose)));
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal())
-        .with_target(false)
-        .init();
-}
-
-/// What is logged when RUST_LOG says nothing. A kernel newer than the netlink crate tells it more about every
-/// interface than it knows, which it warns of each time and which changes nothing.
-fn default_filter(verbose: u8) -> &'static str {
-    match verbose {
-        0 => "warn,netlink_packet_route=error,tortie=info",
-        1 => "info,netlink_packet_route=error,tortie=debug",
-        _ => "debug",
     }
 }
 

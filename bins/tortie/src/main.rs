@@ -16,6 +16,7 @@ mod exit;
 mod inspect;
 mod install;
 mod lab;
+mod logging;
 mod migrate;
 mod node;
 mod output;
@@ -35,6 +36,6 @@ fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(refused) => return exit::usage(&refused),
     };
-    args::start_logging(&cli.global);
+    logging::start(&cli.global);
     exit::report(verbs::run(cli.verb, &cli.global))
 }

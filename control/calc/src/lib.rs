@@ -50,6 +50,19 @@ pub struct Work {
     pub services: u64,
 }
 
+/// How many objects are known, as of the last flush.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Census {
+    /// Nodes.
+    pub nodes: usize,
+    /// Pods of all nodes.
+    pub workloads: usize,
+    /// Policies.
+    pub policies: usize,
+    /// Services.
+    pub services: usize,
+}
+
 /// The calculation of one node.
 #[derive(Debug)]
 pub struct Calc {
@@ -144,6 +157,16 @@ impl Calc {
     /// Every endpoint of every Service port, used or not.
     pub fn known_endpoints(&self) -> Vec<KnownEndpoint> {
         self.services.known()
+    }
+
+    /// How many objects are known, as of the last flush.
+    pub fn census(&self) -> Census {
+        Census {
+            nodes: self.routes.node_count(),
+            workloads: self.pods.workload_count(),
+            policies: self.policies.count(),
+            services: self.services.count(),
+        }
     }
 
     /// What the flushes so far have cost.

@@ -76,6 +76,11 @@ impl Pods {
         }
     }
 
+    /// How many Pods there are.
+    pub(crate) fn workload_count(&self) -> usize {
+        self.pods.values().filter(|pod| pod.workload.is_some()).count()
+    }
+
     /// What is known of a pod.
     pub(crate) fn get(&self, id: &WorkloadId) -> Option<&Pod> {
         self.pods.get(id)

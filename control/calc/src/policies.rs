@@ -58,6 +58,11 @@ impl Policies {
         (self.endpoints.evaluations(), self.lists_made)
     }
 
+    /// How many policies there are.
+    pub(crate) fn count(&self) -> usize {
+        self.policies.len()
+    }
+
     /// A policy is as given from now on.
     pub(crate) fn set(&mut self, id: PolicyId, policy: Option<NetworkPolicy>, sets: &mut Sets) {
         if self.policies.get(&id).map(|state| &state.policy) == policy.as_ref() {

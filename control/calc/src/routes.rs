@@ -58,6 +58,11 @@ impl Routes {
         }
     }
 
+    /// How many nodes there are.
+    pub(crate) fn node_count(&self) -> usize {
+        self.nodes.len()
+    }
+
     /// A pool is as given from now on.
     pub(crate) fn set_pool(&mut self, name: Arc<str>, pool: Option<Pool>) {
         let wanted = pool.map(|pool| (pool.cidr.trunc(), Route::Pool { nat_outgoing: pool.nat_outgoing }));

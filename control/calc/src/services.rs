@@ -51,6 +51,11 @@ impl Services {
         }
     }
 
+    /// How many Services there are.
+    pub(crate) fn count(&self) -> usize {
+        self.services.len()
+    }
+
     /// Joins of a Service with its slices so far.
     pub(crate) fn joins(&self) -> u64 {
         self.joins

@@ -8,10 +8,12 @@
 use crate::bpf::Program;
 use crate::links::{Attached, Direction};
 use nix::sys::socket::{self, AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType};
+use std::collections::BTreeSet;
 use std::io;
-use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
+use std::os::fd::{AsFd as _, AsRawFd, OwnedFd, RawFd};
 
 const NEW_QDISC: u16 = 36;
+const DEL_QDISC: u16 = 37;
 const NEW_FILTER: u16 = 44;
 const DEL_FILTER: u16 = 45;
 const GET_FILTER: u16 = 46;
@@ -42,6 +44,10 @@ const NAME: &[u8] = b"tortie\0";
 
 const NLMSG_HEADER: usize = 16;
 const TCMSG: usize = 20;
+/// Offset of the interface's index in it.
+const TCMSG_IFINDEX: usize = 4;
+/// `RTMGRP_TC`
+const GROUP_TC: u32 = 8;
 
 fn parent(direction: Direction) -> u32 {
     match direction {
@@ -99,6 +105,61 @@ pub fn current(ifindex: u32, direction: Direction) -> io::Result<Option<u32>> {
         return Ok(None);
     }
     Ok(find(options, BPF_ID).and_then(|id| id.try_into().ok()).map(u32::from_ne_bytes))
+}
+
+/// Tells when filters or their qdiscs change: the kernel says so on the routing socket.
+#[derive(Debug)]
+pub struct FilterEvents {
+    socket: OwnedFd,
+}
+
+impl FilterEvents {
+    /// Of the network namespace of this thread, from now on.
+    pub fn open() -> io::Result<Self> {
+        let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+        let socket =
+            socket::socket(AddressFamily::Netlink, SockType::Raw, flags, SockProtocol::NetlinkRoute)?;
+        socket::bind(socket.as_raw_fd(), &NetlinkAddr::new(0, GROUP_TC))?;
+        Ok(Self { socket })
+    }
+
+    /// Interfaces whose filters changed since the last call; `None`: more happened than the socket holds, so
+    /// any of them.
+    pub fn changed(&self) -> io::Result<Option<BTreeSet<u32>>> {
+        let (mut changed, mut lost) = (BTreeSet::new(), false);
+        let mut buffer = vec![0; 32 << 10];
+        loop {
+            match socket::recv(self.socket.as_raw_fd(), &mut buffer, MsgFlags::empty()) {
+                Ok(length) => interfaces(buffer.get(..length).unwrap_or_default(), &mut changed),
+                Err(nix::errno::Errno::ENOBUFS) => lost = true,
+                Err(nix::errno::Errno::EINTR) => {}
+                Err(nix::errno::Errno::EAGAIN) => return Ok((!lost).then_some(changed)),
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+}
+
+impl AsRawFd for FilterEvents {
+    fn as_raw_fd(&self) -> RawFd {
+        self.socket.as_raw_fd()
+    }
+}
+
+/// The interfaces of every message about a filter or qdisc.
+fn interfaces(mut messages: &[u8], changed: &mut BTreeSet<u32>) {
+    let word = |bytes: Option<&[u8]>| bytes?.try_into().ok().map(u32::from_ne_bytes);
+    while let Some(length) = word(messages.get(..4)) {
+        let kind = messages.get(4..6).and_then(|b| b.try_into().ok()).map(u16::from_ne_bytes);
+        let at = NLMSG_HEADER + TCMSG_IFINDEX;
+        if matches!(kind, Some(NEW_FILTER | DEL_FILTER | DEL_QDISC))
+            && let Some(ifindex) = word(messages.get(at..at + 4))
+        {
+            changed.insert(ifindex);
+        }
+        let next = (length as usize).max(NLMSG_HEADER).next_multiple_of(4);
+        messages = messages.get(next..).unwrap_or_default();
+    }
 }
 
 fn header(kind: u16, flags: u16, ifindex: u32, handle: u32, parent: u32, info: u32) -> Vec<u8> {
@@ -171,4 +232,27 @@ fn exchange(message: &[u8]) -> io::Result<Vec<u8>> {
         }
     }
     Ok(reply)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_message_of_a_datagram_names_its_interface() {
+        let mut datagram = Vec::new();
+        for (kind, ifindex) in [(DEL_FILTER, 7), (NEW_QDISC, 8), (DEL_QDISC, 9)] {
+            let mut message = header(kind, 0, ifindex, 0, 0, 0);
+            attribute(&mut message, TCA_KIND, b"bpf\0");
+            let length = (message.len() as u32).to_ne_bytes();
+            message.splice(..4, length);
+            datagram.extend(message);
+        }
+        let mut changed = BTreeSet::new();
+        interfaces(&datagram, &mut changed);
+        assert_eq!(changed, BTreeSet::from([7, 9]));
+        interfaces(&datagram[..20], &mut changed);
+        interfaces(&[0; 64], &mut changed);
+        assert_eq!(changed.len(), 2, "a short or empty message names none");
+    }
 }

@@ -7,7 +7,7 @@
 pub mod bpf;
 pub mod bpffs;
 pub mod clock;
-mod clsact;
+pub mod clsact;
 pub mod datapath;
 pub mod features;
 pub mod hooks;

@@ -34,6 +34,44 @@ pub struct Report {
     pub busy: Duration,
     /// Sweeps since the start.
     pub sweeps: u64,
+    /// What all sweeps since the start have done, by family.
+    pub total: [Sweep; 2],
+    /// When the last one ended; `None`: there has been none.
+    pub ended: Option<Instant>,
+}
+
+impl Report {
+    fn after(self, families: [Sweep; 2], busy: Duration) -> Self {
+        let [v4, v6] = self.total;
+        let [new4, new6] = families;
+        Self {
+            families,
+            busy,
+            sweeps: self.sweeps.saturating_add(1),
+            total: [sum(v4, new4), sum(v6, new6)],
+            ended: Some(Instant::now()),
+        }
+    }
+}
+
+fn sum(a: Sweep, b: Sweep) -> Sweep {
+    Sweep {
+        seen: a.seen.saturating_add(b.seen),
+        expired: a.expired.saturating_add(b.expired),
+        stale: a.stale.saturating_add(b.stale),
+        orphaned: a.orphaned.saturating_add(b.orphaned),
+    }
+}
+
+/// The reports of a running [`Sweeper`], for other threads.
+#[derive(Clone, Debug)]
+pub struct Reports(Arc<Mutex<Report>>);
+
+impl Reports {
+    /// The last one.
+    pub fn last(&self) -> Report {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// A thread that sweeps until it is dropped.
@@ -41,7 +79,7 @@ pub struct Report {
 pub struct Sweeper {
     stop: Option<mpsc::Sender<()>>,
     thread: Option<std::thread::JoinHandle<()>>,
-    report: Arc<Mutex<Report>>,
+    reports: Reports,
 }
 
 /// The walks of all tables.
@@ -106,22 +144,22 @@ pub fn once(datapath: &Datapath, maps: &Maps) -> Result<Report, MapsError> {
     let failed = |source| MapsError::Kernel { name: "sweep", operation: "sweeping", source };
     let walks = Walks::new(datapath, maps)?;
     let (busy, families) = walks.run(Duration::ZERO).map_err(failed)?;
-    Ok(Report { families, busy, sweeps: 1 })
+    Ok(Report::default().after(families, busy))
 }
 
 impl Sweeper {
     /// Starts sweeping at this interval.
     pub fn start(datapath: &Datapath, maps: &Maps, every: Duration) -> Result<Self, MapsError> {
         let walks = Walks::new(datapath, maps)?;
-        let report = Arc::new(Mutex::new(Report::default()));
+        let reports = Reports(Arc::new(Mutex::new(Report::default())));
         let (stop, stopped) = mpsc::channel();
-        let shared = report.clone();
+        let shared = reports.clone();
         let body = move || {
             while stopped.recv_timeout(every) == Err(RecvTimeoutError::Timeout) {
                 match walks.run(REST) {
                     Ok((busy, families)) => {
-                        let mut report = shared.lock().unwrap_or_else(PoisonError::into_inner);
-                        *report = Report { families, busy, sweeps: report.sweeps.saturating_add(1) };
+                        let mut report = shared.0.lock().unwrap_or_else(PoisonError::into_inner);
+                        *report = report.after(families, busy);
                     }
                     Err(error) => tracing::warn!(%error, "a sweep of the flow tables failed"),
                 }
@@ -129,12 +167,17 @@ impl Sweeper {
         };
         let failed = |source| MapsError::Kernel { name: "sweep", operation: "starting the thread", source };
         let thread = std::thread::Builder::new().name("sweep".into()).spawn(body).map_err(failed)?;
-        Ok(Self { stop: Some(stop), thread: Some(thread), report })
+        Ok(Self { stop: Some(stop), thread: Some(thread), reports })
     }
 
     /// What the last sweep did.
     pub fn report(&self) -> Report {
-        *self.report.lock().unwrap_or_else(PoisonError::into_inner)
+        self.reports.last()
+    }
+
+    /// The same for other threads, for as long as they like.
+    pub fn reports(&self) -> Reports {
+        self.reports.clone()
     }
 }
 

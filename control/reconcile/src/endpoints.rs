@@ -355,6 +355,31 @@ impl Endpoints {
         written
     }
 
+    /// Interfaces that should carry programs of ours in both directions, by name.
+    pub fn hooked(&self) -> BTreeMap<&str, u32> {
+        let states = self.states.values().filter_map(|state| state.hooked.as_ref());
+        let guarded = self.guarded.iter().map(|(name, ifindex)| (name.as_str(), *ifindex));
+        states.map(|(name, ifindex)| (name.as_str(), *ifindex)).chain(guarded).collect()
+    }
+
+    /// Somebody took programs off an interface: they are put back before anything else changes, so that what
+    /// still works goes on. Where that fails, [`Endpoints::attach`] tries again.
+    pub fn put_back(&mut self, kernel: &mut Kernel, name: &str) -> Result<(), HookError> {
+        let on = |state: &&mut State| state.hooked.as_ref().is_some_and(|(hooked, _)| hooked == name);
+        let state = self.states.values_mut().find(on);
+        let slot = state.as_ref().map_or(GUARD_SLOT, |state| u32::from(state.used.slot));
+        let hooked = state.as_ref().and_then(|state| state.hooked.as_ref().map(|(_, ifindex)| *ifindex));
+        let Some(ifindex) = hooked.or_else(|| self.guarded.get(name).copied()) else { return Ok(()) };
+        let result = kernel.hooks.attach(name, ifindex, slot);
+        if result.is_err() {
+            if let Some(state) = state {
+                state.hooked = None;
+            }
+            self.guarded.remove(name);
+        }
+        result
+    }
+
     /// Workload interfaces that belong to no endpoint drop everything.
     fn guard(&mut self, kernel: &mut Kernel, now: Now) -> Written {
         let mut written = Written::default();
@@ -471,6 +496,12 @@ impl Endpoints {
             (false, Some(retry)) => Readiness::Waiting(retry.error.clone()),
             (false, None) => Readiness::Waiting(String::new()),
         }
+    }
+
+    /// How many workloads are wanted here, and how many of them are ready.
+    pub fn counts(&self, policies: &Policies) -> (usize, usize) {
+        let ready = |id: &&WorkloadId| matches!(self.readiness(id, policies), Readiness::Ready { .. });
+        (self.wanted.len(), self.wanted.keys().filter(ready).count())
     }
 
     /// Container id of a workload, when it is known.

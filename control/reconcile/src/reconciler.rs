@@ -7,7 +7,7 @@
 use crate::delta::{Now, Written};
 use crate::dirty::Dirty;
 use crate::endpoints::{Endpoints, Readiness};
-use crate::kernel::Kernel;
+use crate::kernel::{HookError, Kernel};
 use crate::policies::Policies;
 use crate::routes::{Routes, Way};
 use crate::saved::Saved;
@@ -241,6 +241,21 @@ impl Reconciler {
     /// Whether a workload can be let go.
     pub fn readiness(&self, id: &WorkloadId) -> Readiness {
         self.endpoints.readiness(id, &self.policies)
+    }
+
+    /// Workload interfaces that should carry programs of ours in both directions, by name.
+    pub fn hooked(&self) -> BTreeMap<&str, u32> {
+        self.endpoints.hooked()
+    }
+
+    /// Somebody took our programs off a workload's interface: they are put back.
+    pub fn put_back(&mut self, kernel: &mut Kernel, interface: &str) -> Result<(), HookError> {
+        self.endpoints.put_back(kernel, interface)
+    }
+
+    /// How many workloads are wanted here, and how many of them are ready.
+    pub fn endpoint_counts(&self) -> (usize, usize) {
+        self.endpoints.counts(&self.policies)
     }
 
     /// Which incarnation of a workload is known.

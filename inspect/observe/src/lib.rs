@@ -10,6 +10,7 @@ pub mod counters;
 pub mod drops;
 pub mod endpoints;
 pub mod explain;
+pub mod metrics;
 pub mod names;
 pub mod policy;
 pub mod routes;

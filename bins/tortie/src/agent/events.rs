@@ -4,6 +4,8 @@
 //! Invariant: everything that has happened by now is taken in before anything is carried out, so that a
 //! burst costs one round.
 
+use std::collections::BTreeSet;
+use std::io;
 use std::os::fd::{AsFd as _, AsRawFd, RawFd};
 use std::time::Instant;
 
@@ -13,6 +15,7 @@ use serde_json::{Value, json};
 use tokio::io::unix::AsyncFd;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, oneshot, watch};
+use tortie_host::clsact::FilterEvents;
 use tortie_host::links::{Mechanism, best_mechanism};
 use tortie_host::maps::Sizes;
 use tortie_host::netlink::{self, Netlink};
@@ -21,11 +24,13 @@ use tortie_store::Store;
 
 use super::Options;
 use super::drops::Drops;
-use super::node::{Beginning, Node, take_in};
+use super::node::{Beginning, Node, count, take_in};
+use super::observe::Facts;
+use super::observe::Observer;
 use super::parts::Parts;
 use super::server::{Ask, Question, Server, listen};
 use super::waiters::{Goal, Waiter, Waiters, refused};
-use super::{state_file, status};
+use super::{link_check, state_file, status};
 use crate::inspect::names::from_saved;
 
 /// Batches taken in before they are carried out.
@@ -49,27 +54,34 @@ struct Loop {
     drop_count: watch::Sender<u64>,
     waiters: Waiters,
     next_resync: Instant,
+    next_check: Instant,
+    filters: Option<AsyncFd<FilterEvents>>,
 }
 
 /// Runs the agent until SIGTERM or SIGINT.
-pub async fn run(options: Options, mut store: Store) -> anyhow::Result<()> {
+pub async fn run(options: Options, mut store: Store, observer: Observer) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate()).context("SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("SIGINT")?;
     let listener = listen(&options.run_dir).context("the agent's socket")?;
     let (questions_in, mut questions) = mpsc::channel(64);
     let (drop_count, drops_seen) = watch::channel(0);
-    let server = Server { questions: questions_in, store: store.handle(), drops: drops_seen };
+    let server = Server {
+        questions: questions_in,
+        store: store.handle(),
+        drops: drops_seen,
+        live: observer.live.clone(),
+    };
     tokio::task::spawn_local(server.serve(listener));
     let (netlink, network) = Netlink::open()?;
     let records = watch_records(&options)?;
 
     let mut beginning = Beginning::new(&options, store.handle());
     tokio::select! {
-        begun = begin(&mut store, &mut questions, &options, &mut beginning) => begun?,
+        begun = begin(&mut store, &mut questions, &options, &mut beginning, &observer) => begun?,
         _ = terminate.recv() => return Ok(()),
         _ = interrupt.recv() => return Ok(()),
     }
-    let mut node = open(options, beginning, netlink)?;
+    let mut node = open(options, beginning, netlink, observer)?;
     node.reread_devices().await?;
     node.reread_attachments();
     let drops = Drops::new(node.parts.events()?).context("the programs' events")?;
@@ -83,10 +95,13 @@ pub async fn run(options: Options, mut store: Store) -> anyhow::Result<()> {
         drop_count,
         waiters: Waiters::default(),
         next_resync,
+        next_check: Instant::now() + link_check::EVERY,
+        filters: watch_filters(&node)?,
     };
     node.settle().await;
     tracing::info!(node = %node.options.node, endpoints = node.saved.endpoints.len(), "in force");
     loop {
+        node.observe();
         main.waiters.answer(|goal| node.standing(goal));
         let stop = tokio::select! {
             stop = main.step(&mut node) => stop?,
@@ -108,11 +123,15 @@ async fn begin(
     questions: &mut mpsc::Receiver<Question>,
     options: &Options,
     beginning: &mut Beginning,
+    observer: &Observer,
 ) -> anyhow::Result<()> {
     let begun = Instant::now();
+    observer.live.resyncs_started.inc();
     loop {
+        observer.vitals.beat();
         let batch = tokio::select! {
             batch = store.next() => batch.context("the store is closed; see its error above")?,
+            () = tokio::time::sleep(link_check::EVERY) => continue,
             Some((ask, reply)) = questions.recv() => {
                 let answer = match ask {
                     Ask::Status => status::starting(options, begun, beginning),
@@ -123,6 +142,8 @@ async fn begin(
                 continue;
             }
         };
+        count(&batch, observer);
+        observer.vitals.publish(Facts { revision: batch.revision.0, ..Facts::default() });
         beginning.revision = batch.revision;
         let (in_sync, addresses) =
             take_in(batch, options, &mut beginning.calc, &mut beginning.rejections, &mut beginning.names);
@@ -136,7 +157,12 @@ async fn begin(
 }
 
 /// Opens the kernel's parts with the settings that the store has said.
-fn open(options: Options, mut beginning: Beginning, netlink: Netlink) -> anyhow::Result<Node> {
+fn open(
+    options: Options,
+    mut beginning: Beginning,
+    netlink: Netlink,
+    observer: Observer,
+) -> anyhow::Result<Node> {
     let saved = state_file::read(&options.run_dir);
     let mut reconciler = Reconciler::new(saved.clone());
     beginning.calc.flush(&mut |intent| reconciler.receive(intent));
@@ -157,7 +183,8 @@ fn open(options: Options, mut beginning: Beginning, netlink: Netlink) -> anyhow:
         millis = start.elapsed().as_millis(),
         "programs and maps"
     );
-    Ok(Node::new(options, beginning, reconciler, saved, parts, netlink))
+    observer.vitals.set_sweeps(parts.sweeper.reports());
+    Ok(Node::new(options, beginning, reconciler, saved, parts, netlink, observer))
 }
 
 #[expect(
@@ -177,6 +204,28 @@ fn watch_records(options: &Options) -> anyhow::Result<AsyncFd<Watch>> {
     AsyncFd::new(Watch(inotify)).context("watching records")
 }
 
+/// Where programs are filters, the kernel tells when somebody changes them.
+#[expect(
+    deprecated,
+    reason = "its successor is unsafe; the socket owns its descriptor while it is registered"
+)]
+fn watch_filters(node: &Node) -> anyhow::Result<Option<AsyncFd<FilterEvents>>> {
+    if node.parts.links.mechanism() == Mechanism::Tcx {
+        return Ok(None);
+    }
+    let events = FilterEvents::open().context("watching filters")?;
+    AsyncFd::with_interest(events, tokio::io::Interest::READABLE).context("watching filters").map(Some)
+}
+
+/// Waits for a change of filters: `None`: of any of them. Safe to cancel.
+async fn filters_changed(filters: &mut Option<AsyncFd<FilterEvents>>) -> io::Result<Option<BTreeSet<u32>>> {
+    let Some(filters) = filters else { return std::future::pending().await };
+    let mut guard = filters.readable_mut().await?;
+    let changed = guard.get_inner().changed();
+    guard.clear_ready();
+    changed
+}
+
 async fn sleep_until(deadline: Instant) {
     tokio::time::sleep_until(deadline.into()).await;
 }
@@ -184,7 +233,13 @@ async fn sleep_until(deadline: Instant) {
 impl Loop {
     /// Waits for one thing to happen, takes in what else has happened, and carries it out.
     async fn step(&mut self, node: &mut Node) -> anyhow::Result<bool> {
-        let wake = [Some(self.next_resync), self.waiters.next_deadline(), node.next_retry()];
+        let wake = [
+            Some(self.next_resync),
+            Some(self.next_check),
+            self.waiters.next_deadline(),
+            node.next_retry(),
+            node.next_observation(),
+        ];
         let wake = wake.into_iter().flatten().min().unwrap_or(self.next_resync);
         tokio::select! {
             batch = self.store.next() => match batch {
@@ -210,9 +265,19 @@ impl Loop {
                 self.drop_count.send_replace(self.drops.last());
                 return Ok(false);
             }
+            changed = filters_changed(&mut self.filters) => {
+                let changed = changed.context("watching filters")?;
+                node.check_links(changed.as_ref());
+            }
             () = sleep_until(wake) => {
+                if self.next_check <= Instant::now() {
+                    self.next_check = Instant::now() + link_check::EVERY;
+                    if self.filters.is_none() {
+                        node.check_links(None);
+                    }
+                }
                 if self.next_resync <= Instant::now() {
-                    node.resync().await;
+                    node.resync("timer").await;
                     self.next_resync = Instant::now() + node.options.resync;
                 }
             }
@@ -253,7 +318,7 @@ impl Loop {
                 self.drops.rows(since, &from_saved(node.saved.clone(), &node.names, node.devices.names()))
             }
             Ask::Resync => {
-                node.resync().await;
+                node.resync("request").await;
                 json!({"ok": true})
             }
             Ask::Ping => json!({"ok": true, "generation": node.reconciler.generation()}),

@@ -8,9 +8,12 @@ mod attachments;
 mod devices;
 mod drops;
 mod events;
+mod facts;
 mod host_routes;
+mod link_check;
 mod node;
 pub(crate) mod node_names;
+mod observe;
 mod parts;
 mod server;
 mod state_file;
@@ -85,9 +88,30 @@ pub fn run(agent: Agent, global: &Global) -> Outcome {
         .enable_all()
         .build()
         .map_err(|e| Failure::not_allowed(anyhow::anyhow!("starting the runtime: {e}")))?;
+    let settings = local_settings(&agent);
+    crate::logging::set_level(&settings.log_level);
+    let socket = tortie::agent_api::socket_path(&options.run_dir);
+    let vitals = observe::Vitals::new(options.node.as_str(), socket, options.sweep);
+    let observer =
+        observe::Observer::start(vitals, &options.bpffs, &settings).map_err(Failure::not_allowed)?;
+    observer.vitals.set_store(store.handle());
     let local = tokio::task::LocalSet::new();
-    local.block_on(&runtime, events::run(options, store))?;
+    local.block_on(&runtime, events::run(options, store, observer))?;
     Ok(Answer::Yes)
+}
+
+/// What file and environment say, before the store has said anything: health must answer while it is waited for.
+/// What is wrong with them the store reports.
+fn local_settings(agent: &Agent) -> tortie_model::settings::Settings {
+    use tortie_store::settings::{Layers, local};
+    let environment: Vec<_> = std::env::vars().collect();
+    let file = agent.config.as_ref().and_then(|path| Some((path, std::fs::read_to_string(path).ok()?)));
+    let layers = Layers {
+        environment: local::environment(&environment).0,
+        file: file.map(|(path, text)| local::file(path, &text).0).unwrap_or_default(),
+        ..Layers::default()
+    };
+    layers.merge()
 }
 
 fn open_store(agent: &Agent, global: &Global) -> Result<tortie_store::Store, Failure> {

@@ -4,7 +4,7 @@
 //! Does not: wait; the main loop does.
 //! Invariant: after [`Node::settle`] everything that was said is in force or listed as dirty.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -13,24 +13,31 @@ use ipnet::IpNet;
 use serde_json::{Value, json};
 use tortie::pod_cidrs::PodCidrs;
 use tortie_calc::{Calc, Conflicts};
+use tortie_host::links::Direction;
 use tortie_host::netlink::{Netlink, NetworkEvent};
 use tortie_host::{clock, sysctl};
 use tortie_model::{Object, WorkloadId};
-use tortie_reconcile::{Dirty, Readiness, Reconciler, Saved};
+use tortie_reconcile::{Dirty, Readiness, Reconciler, Saved, Written};
 use tortie_store::{Batch, Event, Handle, NodeState, Rejection, Revision};
 
 use super::Options;
 use super::attachments::Attachments;
 use super::devices::Devices;
 use super::host_routes::HostRoutes;
+use super::link_check::{self, Expected};
 use super::node_names::NodeNames;
+use super::observe::Observer;
 use super::parts::Parts;
-use super::state_file;
 use super::waiters::{Goal, Standing, refused};
 use super::ways::Ways;
+use super::{facts, state_file};
 
 /// When a step that failed as a whole is tried again.
 const RETRY: Duration = Duration::from_secs(1);
+/// How often the observing thread is told how things are, at most.
+const OBSERVE: Duration = Duration::from_millis(200);
+/// A data interface carries a program for what comes in.
+const DATA: [Direction; 1] = [Direction::Ingress];
 
 /// Everything the agent knows and holds.
 pub struct Node {
@@ -52,6 +59,13 @@ pub struct Node {
     /// The prefixes they are in; `None`: to be read again.
     own_prefixes: Option<Vec<IpNet>>,
     told: Option<NodeState>,
+    pub kernel_release: String,
+    pub packet_programs: (usize, u64),
+    pub local_policies: usize,
+    observer: Observer,
+    observed: Option<Instant>,
+    /// Things may have changed since.
+    unobserved: bool,
     netlink: Netlink,
     ways: Ways,
     retry_at: Option<Instant>,
@@ -82,6 +96,33 @@ impl Beginning {
             node_addresses: None,
             store,
         }
+    }
+}
+
+/// Counts what the store says, and lets settings that are about the agent itself take effect: they do not wait
+/// for the rest.
+pub fn count(batch: &Batch, observer: &Observer) {
+    for event in &batch.events {
+        let Event::Changed(object) = event else { continue };
+        observer.live.store_changes.with_label_values(&[kind(object)]).inc();
+        if let Object::Settings(settings) = object {
+            observer.configure(settings);
+            crate::logging::set_level(&settings.log_level);
+        }
+    }
+}
+
+fn kind(object: &Object) -> &'static str {
+    match object {
+        Object::Namespace(_) => "namespace",
+        Object::Node(_) => "node",
+        Object::Workload(_) => "pod",
+        Object::Attachment(_) => "attachment",
+        Object::Service(_) => "service",
+        Object::Slice(_) => "endpointslice",
+        Object::NetworkPolicy(_) => "networkpolicy",
+        Object::Pool(_) => "ippool",
+        Object::Settings(_) => "settings",
     }
 }
 
@@ -141,13 +182,13 @@ impl Node {
         saved: Saved,
         parts: Parts,
         netlink: Netlink,
+        observer: Observer,
     ) -> Self {
         let attachments = Attachments::new(&options.run_dir);
         let mut node = Self {
             options,
             calc: beginning.calc,
             reconciler,
-            parts,
             devices: Devices::new(),
             attachments,
             routes: HostRoutes::new(),
@@ -161,6 +202,13 @@ impl Node {
             own_addresses: beginning.node_addresses.clone().unwrap_or_default(),
             own_prefixes: None,
             told: None,
+            kernel_release: sysctl::get("kernel/osrelease").unwrap_or_default(),
+            packet_programs: facts::packet_programs(&parts),
+            local_policies: 0,
+            observer,
+            observed: None,
+            unobserved: false,
+            parts,
             netlink,
             ways: Ways::new(),
             retry_at: None,
@@ -183,6 +231,7 @@ impl Node {
     /// The store has said something.
     pub fn batch(&mut self, batch: Batch) {
         self.revision = batch.revision;
+        count(&batch, &self.observer);
         let (_, addresses) =
             take_in(batch, &self.options, &mut self.calc, &mut self.rejections, &mut self.names);
         if let Some(addresses) = addresses {
@@ -257,8 +306,17 @@ impl Node {
 
     /// Carries out everything that was said.
     pub async fn settle(&mut self) {
-        let reconciler = &mut self.reconciler;
-        self.calc.flush(&mut |intent| reconciler.receive(intent));
+        let (reconciler, live) = (&mut self.reconciler, &self.observer.live);
+        let start = Instant::now();
+        let mut said = 0;
+        self.calc.flush(&mut |intent| {
+            said += 1;
+            reconciler.receive(intent);
+        });
+        if said > 0 {
+            live.calc_seconds.observe(start.elapsed().as_secs_f64());
+            live.calc_output.inc_by(said);
+        }
         self.log_conflicts();
         self.devices.set_pattern(&self.reconciler.settings().data_interface_pattern);
         let wanted = self.reconciler.destinations();
@@ -267,15 +325,18 @@ impl Node {
         }
         self.reconciler.allocate();
         self.save();
+        let start = Instant::now();
         match self.reconciler.apply(&mut self.parts.kernel, clock::monotonic()) {
             Ok(written) => {
                 self.retry_at = None;
+                self.count_written(written, start.elapsed());
                 if written.done > 0 || written.failed > 0 {
                     tracing::debug!(done = written.done, failed = written.failed, "kernel");
                 }
             }
             Err(error) => {
                 tracing::error!(%error, "the kernel's state cannot be read; nothing is changed");
+                self.observer.live.kernel_read_failures.inc();
                 self.retry_at = Some(Instant::now() + RETRY);
             }
         }
@@ -315,6 +376,68 @@ impl Node {
         self.logged = now.clone();
     }
 
+    fn count_written(&self, written: Written, took: Duration) {
+        let live = &self.observer.live;
+        if written != Written::default() {
+            live.apply_seconds.observe(took.as_secs_f64());
+            live.table_writes.inc_by(written.done as u64);
+            live.apply_failures.inc_by(written.failed as u64);
+        }
+    }
+
+    /// The loop turns. How things are is told a few times a second at most.
+    pub fn observe(&mut self) {
+        self.observer.vitals.beat();
+        self.unobserved = self.observed.is_some_and(|at| at.elapsed() < OBSERVE);
+        if !self.unobserved {
+            self.observer.vitals.publish(facts::gather(self));
+            self.observed = Some(Instant::now());
+        }
+        if self.reconciler.settings().hang_after.is_some_and(|after| self.started.elapsed() >= after) {
+            tracing::error!("hanging, as debugSimulateDataplaneHangAfter says");
+            std::thread::sleep(Duration::MAX);
+        }
+    }
+
+    /// When to turn again so that the last change is told too, however quiet it is from then on.
+    pub fn next_observation(&self) -> Option<Instant> {
+        self.observed.filter(|_| self.unobserved).map(|at| at + OBSERVE)
+    }
+
+    /// Puts back programs that somebody took off an interface: looked for on those that `changed`, or on all.
+    pub fn check_links(&mut self, changed: Option<&BTreeSet<u32>>) {
+        let mut expected: Expected<'_> = BTreeMap::new();
+        for (name, ifindex) in self.reconciler.hooked() {
+            expected.insert(name, (ifindex, &Direction::ALL));
+        }
+        let data = self.devices.data().filter(|device| !self.devices.errors().contains_key(&device.name));
+        expected.extend(data.map(|device| (device.name.as_str(), (device.index, &DATA[..]))));
+        let checked = link_check::check(&self.parts.links, &expected, changed);
+        self.observer.live.link_check_seconds.observe(checked.took.as_secs_f64());
+        for name in checked.lost {
+            self.put_back(&name);
+        }
+    }
+
+    fn put_back(&mut self, name: &str) {
+        let data = self.devices.is_data(name);
+        let kind = if data { "data" } else { "workload" };
+        let result = match data {
+            true => {
+                self.devices.attach(&self.parts);
+                self.devices.errors().get(name).cloned().map_or(Ok(()), Err)
+            }
+            false => {
+                self.reconciler.put_back(&mut self.parts.kernel, name).map_err(|error| error.to_string())
+            }
+        };
+        self.observer.live.links_lost.with_label_values(&[kind]).inc();
+        match result {
+            Ok(()) => tracing::warn!(interface = name, "somebody took our programs off; put back"),
+            Err(error) => tracing::error!(interface = name, error, "our programs were taken off"),
+        }
+    }
+
     /// Prefix and gateway: the neighbour on the way to the node.
     fn host_routes(&self) -> std::collections::BTreeMap<ipnet::IpNet, IpAddr> {
         let of = |(net, node): (ipnet::IpNet, IpAddr)| Some((net, self.ways.get(&node)?.neighbour));
@@ -331,6 +454,8 @@ impl Node {
             None if self.save_again.is_some_and(|at| at <= Instant::now()) => {}
             None => return,
         }
+        let policies: BTreeSet<&str> = self.saved.rules.iter().map(|rule| rule.policy.as_str()).collect();
+        self.local_policies = policies.len();
         self.warnings.retain(|warning| !warning.starts_with("state.json"));
         self.save_again = None;
         if let Err(error) = state_file::write(&self.options.run_dir, &self.saved) {
@@ -345,9 +470,11 @@ impl Node {
     }
 
     /// Compares kernel and desired state; [`Node::settle`] repairs what differs.
-    pub async fn resync(&mut self) {
+    pub async fn resync(&mut self, trigger: &str) {
+        self.observer.live.kernel_resyncs.with_label_values(&[trigger]).inc();
         if let Err(error) = self.reconciler.resync(&mut self.parts.kernel) {
             tracing::error!(%error, "the kernel's state cannot be read");
+            self.observer.live.kernel_read_failures.inc();
         }
         match self.parts.datapath.fill_stage(&self.parts.maps) {
             Ok(0) => {}
@@ -385,6 +512,11 @@ impl Node {
             dirty.push(Dirty::waiting("the kernel's state"));
         }
         dirty
+    }
+
+    /// Servers for health and metrics that cannot listen.
+    pub fn deaf(&self) -> Vec<String> {
+        self.observer.vitals.deaf()
     }
 
     /// How a goal stands.

@@ -17,6 +17,7 @@ use tortie::agent_api;
 use tortie_model::WorkloadId;
 use tortie_store::{Handle, Revision};
 
+use super::observe::Live;
 use super::waiters::refused;
 
 /// What the main loop is asked.
@@ -77,6 +78,8 @@ pub struct Server {
     pub store: Handle,
     /// The number of the latest drop.
     pub drops: watch::Receiver<u64>,
+    /// Counts what the CNI plugin asks.
+    pub live: Live,
 }
 
 /// Listens; an old socket is replaced (the node's lock says that nobody else listens there).
@@ -147,11 +150,12 @@ impl Server {
                     ..
                 }) => {
                     let id = WorkloadId::new(namespace.as_str(), name.as_str());
-                    self.ask(Ask::EndpointReady(id, container_id, until(timeout_millis))).await
+                    let ask = Ask::EndpointReady(id, container_id, until(timeout_millis));
+                    self.ask_for_cni("endpointReady", ask).await
                 }
                 Ok(agent_api::Request::EndpointGone { namespace, name, container_id, .. }) => {
                     let id = WorkloadId::new(namespace.as_str(), name.as_str());
-                    self.ask(Ask::EndpointGone(id, container_id)).await
+                    self.ask_for_cni("endpointGone", Ask::EndpointGone(id, container_id)).await
                 }
                 Ok(agent_api::Request::Ping) => self.ask(Ask::Ping).await,
                 Err(error) => refused(
@@ -169,6 +173,14 @@ impl Server {
         let trouble = self.store.standing().and_then(|standing| standing.trouble);
         let why = trouble.map(|trouble| format!(": {trouble}")).unwrap_or_default();
         format!("the store's newest state has not been read within the time given{why}")
+    }
+
+    async fn ask_for_cni(&self, verb: &str, ask: Ask) -> Value {
+        let start = Instant::now();
+        let answer = self.ask(ask).await;
+        let refusal = (answer["ok"] != true).then(|| answer["code"].as_str().unwrap_or_default());
+        self.live.cni(verb, refusal, start.elapsed());
+        answer
     }
 
     async fn ask(&self, ask: Ask) -> Value {

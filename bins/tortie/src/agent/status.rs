@@ -5,20 +5,22 @@
 use std::time::Instant;
 
 use serde_json::{Map, Value, json};
-use tortie_abi::maps::MapKind;
 use tortie_calc::{Conflict, Contested, KnownEndpoint};
-use tortie_host::bpf::{self, Cursor, Program};
+use tortie_host::bpf::Program;
 use tortie_host::links::Mechanism;
+use tortie_observe::metrics::Fill;
 use tortie_observe::services::Known;
 use tortie_store::{Effect, Handle, Origin, Rejection, Standing};
 
 use super::Options;
 use super::node::{Beginning, Node, dirty_rows};
+use crate::inspect::fill;
 
 /// Everything, as JSON.
 pub fn status(node: &Node) -> Value {
     let dirty = node.dirty();
-    let degraded = !dirty.is_empty() || !node.warnings.is_empty();
+    let warnings: Vec<String> = node.warnings.iter().cloned().chain(node.deaf()).collect();
+    let degraded = !dirty.is_empty() || !warnings.is_empty();
     let health = match (node.reconciler.in_sync(), degraded) {
         (false, _) => "starting",
         (true, true) => "degraded",
@@ -44,7 +46,7 @@ pub fn status(node: &Node) -> Value {
         "maps": maps(node),
         "endpoints": node.saved.endpoints.len(),
         "dirty": dirty_rows(&dirty),
-        "warnings": node.warnings,
+        "warnings": warnings,
         "rejected": node.rejections.iter().map(|rejection| rejected(rejection)).collect::<Vec<_>>(),
         "conflicts": conflicts(node),
         "badRecords": node.attachments.bad().values().collect::<Vec<_>>(),
@@ -167,56 +169,18 @@ fn programs(node: &Node) -> Value {
 }
 
 fn maps(node: &Node) -> Value {
-    let mut rows = Vec::new();
-    for spec in tortie_abi::maps::ALL {
-        let Ok(map) = node.parts.maps.get(spec.name) else { continue };
+    let row = |fill: Fill| {
         let mut row = Map::new();
-        row.insert("name".into(), json!(spec.name));
-        row.insert("version".into(), json!(spec.version));
-        row.insert("maxEntries".into(), json!(map.info().max_entries));
-        if let Some(entries) = count(spec.kind, map) {
-            row.insert("entries".into(), json!(entries));
-        }
-        if let Ok(bytes) = map.memlock_bytes() {
-            row.insert("memoryBytes".into(), json!(bytes));
-        }
-        rows.push(Value::Object(row));
-    }
-    Value::Array(rows)
-}
-
-/// Entries of tables that have them one by one; arrays are always full.
-fn count(kind: MapKind, map: &bpf::Map) -> Option<usize> {
-    match kind {
-        MapKind::Hash | MapKind::LruHash => count_batched(map),
-        MapKind::LpmTrie | MapKind::PerCpuHash => count_keys(map),
-        MapKind::Array | MapKind::ProgArray | MapKind::PerCpuArray | MapKind::RingBuf => None,
-    }
-}
-
-fn count_batched(map: &bpf::Map) -> Option<usize> {
-    const ROOM: usize = 8192;
-    let mut keys = vec![0; ROOM * map.info().key_bytes as usize];
-    let mut values = vec![0; ROOM * map.value_stride()];
-    let (mut cursor, mut entries) = (Cursor::default(), 0);
-    loop {
-        let (count, end) = map.lookup_batch(&mut cursor, &mut keys, &mut values).ok()?;
-        entries += count;
-        if end {
-            return Some(entries);
-        }
-    }
-}
-
-fn count_keys(map: &bpf::Map) -> Option<usize> {
-    let mut key = vec![0; map.info().key_bytes as usize];
-    let mut previous: Option<Vec<u8>> = None;
-    let mut entries = 0;
-    while map.next_key(previous.as_deref(), &mut key).ok()? {
-        entries += 1;
-        previous = Some(key.clone());
-    }
-    Some(entries)
+        row.insert("name".into(), json!(fill.map));
+        let version =
+            tortie_abi::maps::ALL.iter().find(|spec| spec.name == fill.map).map(|spec| spec.version);
+        row.insert("version".into(), json!(version));
+        row.insert("maxEntries".into(), json!(fill.max_entries));
+        row.extend(fill.entries.map(|entries| ("entries".to_owned(), json!(entries))));
+        row.extend(fill.memory_bytes.map(|bytes| ("memoryBytes".to_owned(), json!(bytes))));
+        Value::Object(row)
+    };
+    Value::Array(fill::all(&node.options.bpffs).into_iter().map(row).collect())
 }
 
 fn sweep(node: &Node) -> Value {
@@ -234,6 +198,5 @@ fn sweep(node: &Node) -> Value {
 
 fn rss_bytes() -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
-    line.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok().map(|kb| kb * 1024)
+    super::observe::status_bytes(&status, "VmRSS")
 }

@@ -3,6 +3,7 @@
 //! Owns: their flags and tables. Does not: interpret bytes (inspect/observe does) or need an agent: maps
 //! are pinned, names are in the run directory. Invariant: what is shown is what is in the kernel now.
 
+pub(crate) mod fill;
 pub(crate) mod names;
 pub(crate) mod read;
 

@@ -105,11 +105,6 @@ impl Reader<'_> {
     }
 }
 
-/// How many elements a map has.
-pub fn count(map: &Map) -> io::Result<usize> {
-    entries(map).map(|found| found.len())
-}
-
 /// Every element of a map, batch by batch.
 fn entries(map: &Map) -> io::Result<Vec<Element>> {
     let (key, value) = (map.info().key_bytes as usize, map.value_stride());

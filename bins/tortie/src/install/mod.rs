@@ -250,6 +250,7 @@ mod tests {
             kubeconfig: None,
             context: None,
             verbose: 0,
+            log_format: crate::logging::LogFormat::Text,
         };
         for _ in 0..2 {
             uninstall(&Uninstall { places: places(dir.path()), data_plane: false }, &global)

@@ -2,19 +2,19 @@
 //!
 //! Invariant: nothing is made or changed; where nothing is pinned the answer is `None`.
 
-use tortie_abi::maps::{ALL, MapKind, MapSpec};
-use tortie_host::bpf::{self, Map, Program};
+use tortie_abi::maps::ALL;
+use tortie_host::bpf::Program;
 use tortie_host::links::{Found, Links, Mechanism};
-use tortie_host::maps::pin_name;
+use tortie_observe::metrics::Fill;
 
 use super::NO_AGENT;
 use super::answer::{Interface, MapFill, Status};
 use crate::args::Global;
-use crate::inspect::{names, read};
+use crate::inspect::{self, names};
 
 /// Pins, as far as they can be read.
 pub fn status(global: &Global) -> Option<Status> {
-    let maps: Vec<MapFill> = ALL.iter().filter_map(|spec| fill(global, spec)).collect();
+    let maps: Vec<MapFill> = inspect::fill::all(&global.bpffs).into_iter().map(fill).collect();
     if maps.is_empty() {
         return None;
     }
@@ -31,24 +31,14 @@ pub fn status(global: &Global) -> Option<Status> {
     })
 }
 
-fn fill(global: &Global, spec: &MapSpec) -> Option<MapFill> {
-    let map = bpf::get_map(&global.bpffs.join("maps").join(pin_name(spec))).ok()?;
-    Some(MapFill {
-        name: spec.name.to_owned(),
-        version: spec.version,
-        entries: entries(spec.kind, &map),
-        max_entries: u64::from(map.info().max_entries),
-        memory_bytes: map.memlock_bytes().ok(),
-    })
-}
-
-/// Arrays are always full, and have no number of entries.
-fn entries(kind: MapKind, map: &Map) -> Option<u64> {
-    match kind {
-        MapKind::Hash | MapKind::LruHash | MapKind::LpmTrie | MapKind::PerCpuHash => {
-            read::count(map).ok().map(|count| count as u64)
-        }
-        MapKind::Array | MapKind::ProgArray | MapKind::PerCpuArray | MapKind::RingBuf => None,
+fn fill(fill: Fill) -> MapFill {
+    let version = ALL.iter().find(|spec| spec.name == fill.map).map_or(0, |spec| spec.version);
+    MapFill {
+        name: fill.map.to_owned(),
+        version,
+        entries: fill.entries,
+        max_entries: fill.max_entries,
+        memory_bytes: fill.memory_bytes,
     }
 }
 

@@ -3,6 +3,7 @@
 mod check;
 mod drops;
 mod lists;
+mod observe;
 mod status;
 
 use std::path::PathBuf;

@@ -1,0 +1,103 @@
+//! Programs that somebody took off an interface are put back at once.
+//!
+//! Owns: when to look, and what is missing. Does not: attach; reconciler and [`Devices`] do.
+//! Invariant: looking costs a few system calls for each interface and changes nothing.
+//!
+//! The kernel tells about filters (clsact), but not about TCX links: those are looked at once a second.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
+
+use tortie_host::links::{Direction, Found, Links, Mechanism};
+
+/// How often links are looked at.
+pub const EVERY: Duration = Duration::from_secs(1);
+
+/// Where programs should be, by interface: index, directions.
+pub type Expected<'a> = BTreeMap<&'a str, (u32, &'static [Direction])>;
+
+/// What was found.
+#[derive(Debug, Default)]
+pub struct Checked {
+    /// Interfaces that should carry programs and do not.
+    pub lost: Vec<String>,
+    /// Time that it took.
+    pub took: Duration,
+}
+
+/// Looks at all links, or at the filters of the interfaces that changed (`None`: all of them).
+pub fn check(links: &Links, expected: &Expected<'_>, changed: Option<&BTreeSet<u32>>) -> Checked {
+    let start = Instant::now();
+    let lost = match links.mechanism() {
+        Mechanism::Tcx => match links.list() {
+            Ok(found) => missing(expected, &found),
+            Err(error) => {
+                tracing::warn!(%error, "links cannot be looked at");
+                Vec::new()
+            }
+        },
+        Mechanism::Clsact => without_filters(links, expected, changed),
+    };
+    Checked { lost, took: start.elapsed() }
+}
+
+fn missing(expected: &Expected<'_>, found: &[Found]) -> Vec<String> {
+    let there: BTreeSet<(&str, Direction, u32)> =
+        found.iter().map(|link| (link.interface.as_str(), link.direction, link.ifindex)).collect();
+    let lost = |(name, (ifindex, directions)): (&&str, &(u32, &[Direction]))| {
+        let complete = directions.iter().all(|direction| there.contains(&(*name, *direction, *ifindex)));
+        (!complete).then(|| (*name).to_owned())
+    };
+    expected.iter().filter_map(lost).collect()
+}
+
+fn without_filters(links: &Links, expected: &Expected<'_>, changed: Option<&BTreeSet<u32>>) -> Vec<String> {
+    let mut lost = Vec::new();
+    for (name, (ifindex, directions)) in expected {
+        if changed.is_some_and(|changed| !changed.contains(ifindex)) {
+            continue;
+        }
+        // An interface that goes away takes its filters with it: nothing to put back, and an error here.
+        let gone = |direction: &Direction| matches!(links.current(name, *ifindex, *direction), Ok(None));
+        if directions.iter().any(gone) {
+            lost.push((*name).to_owned());
+        }
+    }
+    lost
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn link(interface: &str, direction: Direction, ifindex: u32) -> Found {
+        Found { interface: interface.into(), direction, ifindex, program_id: 1 }
+    }
+
+    #[test]
+    fn a_link_that_is_detached_or_whose_pin_is_gone_is_missed_and_others_are_not() {
+        let mut expected = Expected::new();
+        expected.insert("cali1", (5, &Direction::ALL));
+        expected.insert("cali2", (6, &Direction::ALL));
+        expected.insert("eth0", (2, &[Direction::Ingress]));
+        let mut found = vec![
+            link("cali1", Direction::Ingress, 5),
+            link("cali1", Direction::Egress, 5),
+            link("cali2", Direction::Ingress, 6),
+            link("cali2", Direction::Egress, 6),
+            link("eth0", Direction::Ingress, 2),
+            link("gone", Direction::Ingress, 0),
+        ];
+        assert!(missing(&expected, &found).is_empty());
+        found[1].ifindex = 0;
+        found.remove(4);
+        assert_eq!(missing(&expected, &found), ["cali1", "eth0"]);
+    }
+
+    #[test]
+    fn a_link_of_an_interface_that_had_the_name_before_does_not_count() {
+        let mut expected = Expected::new();
+        expected.insert("eth0", (9, &[Direction::Ingress]));
+        assert_eq!(missing(&expected, &[link("eth0", Direction::Ingress, 2)]), ["eth0"]);
+    }
+}

@@ -1,0 +1,146 @@
+//! The observing thread over loopback, without a kernel's parts: what it answers while the main loop starts,
+//! turns and stops turning.
+
+use std::io::{Read as _, Write as _};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::unix::net::UnixListener;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use tortie_model::settings::{Listen, Settings};
+use tortie_observe::metrics;
+
+use super::{Facts, Observer, Vitals};
+
+/// A port that was free a moment ago, on both families.
+fn free_port() -> u16 {
+    let found = TcpListener::bind("127.0.0.1:0").unwrap();
+    found.local_addr().unwrap().port()
+}
+
+fn get(host: &str, port: u16, path: &str) -> std::io::Result<(u16, String)> {
+    let address = SocketAddr::new(host.parse().unwrap(), port);
+    let mut stream = TcpStream::connect_timeout(&address, Duration::from_secs(2))?;
+    stream.set_read_timeout(Some(Duration::from_secs(10)))?;
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")?;
+    let mut text = String::new();
+    stream.read_to_string(&mut text)?;
+    // A server that moves closes the connections that it has.
+    let (head, body) = text.split_once("\r\n\r\n").ok_or(std::io::ErrorKind::UnexpectedEof)?;
+    Ok((head.split(' ').nth(1).unwrap().parse().unwrap(), body.to_owned()))
+}
+
+/// Asks until the answer is as expected.
+fn until(port: u16, path: &str, status: u16) -> String {
+    let deadline = Instant::now() + Duration::from_secs(10);
+    loop {
+        match get("127.0.0.1", port, path) {
+            Ok((found, body)) if found == status => return body,
+            other => assert!(Instant::now() < deadline, "{path}: {other:?} instead of {status}"),
+        }
+        thread::sleep(Duration::from_millis(10));
+    }
+}
+
+fn bad(report: &str) -> Vec<String> {
+    let report: Value = serde_json::from_str(report).unwrap();
+    let all = report["components"].as_array().unwrap().iter();
+    all.filter(|c| c["ready"] == false).map(|c| c["name"].as_str().unwrap().to_owned()).collect()
+}
+
+fn listen(port: u16) -> Listen {
+    Listen { enabled: true, host: "localhost".into(), port }
+}
+
+#[test]
+fn an_agent_is_alive_while_it_waits_ready_when_told_so_and_dead_when_its_loop_stands_still() {
+    let dir = tempfile::tempdir().unwrap();
+    let socket = dir.path().join("agent.sock");
+    let _listener = UnixListener::bind(&socket).unwrap();
+    let (health, later, metrics_port) = (free_port(), free_port(), free_port());
+    let watchdog = Duration::from_secs(2);
+    let settings = Settings { health: listen(health), watchdog, ..Settings::default() };
+    let vitals = Vitals::new("n1", socket, Duration::from_secs(5));
+    let observer = Observer::start(vitals, dir.path(), &settings).unwrap();
+    observer.vitals.beat();
+
+    until(health, "/liveness", 200);
+    assert_eq!(get("::1", health, "/liveness").unwrap().0, 200);
+    assert_eq!(
+        bad(&until(health, "/readiness", 503)),
+        ["store", "calc", "kernel-tables", "links", "sweeper"]
+    );
+    assert_eq!(get("127.0.0.1", health, "/metrics").unwrap().0, 404);
+    assert!(get("127.0.0.1", metrics_port, "/metrics").is_err(), "metrics are off by default");
+
+    let kernel = Some(("6.18".to_owned(), "tcx"));
+    observer.vitals.publish(Facts { kernel, in_sync: true, revision: 4, ..Facts::default() });
+    observer.vitals.beat();
+    assert_eq!(bad(&until(health, "/readiness", 503)), ["sweeper"], "no sweeper has been started here");
+
+    // Another port at once, and metrics, without a restart.
+    observer.configure(&Settings {
+        health: listen(later),
+        metrics: listen(metrics_port),
+        watchdog,
+        ..Settings::default()
+    });
+    until(later, "/liveness", 200);
+    assert!(get("127.0.0.1", health, "/liveness").is_err(), "the old port is closed");
+    let text = until(metrics_port, "/metrics", 200);
+    assert!(text.contains("\nfelix_resync_state 3\n"), "{text}");
+    assert!(text.contains("tortie_component_ready{component=\"store\"} 1\n"), "{text}");
+
+    // Nobody beats any more.
+    let report = until(later, "/liveness", 503);
+    assert!(bad(&report).contains(&"main-loop".to_owned()), "{report}");
+    observer.configure(&Settings { watchdog, ..Settings::default() });
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while get("127.0.0.1", later, "/liveness").is_ok() {
+        assert!(Instant::now() < deadline, "it listens although it is disabled");
+    }
+}
+
+#[test]
+fn a_taken_port_is_told_and_does_not_end_the_agent() {
+    let dir = tempfile::tempdir().unwrap();
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let health = listen(taken.local_addr().unwrap().port());
+    let vitals = Vitals::new("n1", dir.path().join("agent.sock"), Duration::from_secs(5));
+    let observer = Observer::start(vitals, dir.path(), &Settings { health, ..Settings::default() }).unwrap();
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while observer.vitals.deaf().is_empty() {
+        assert!(Instant::now() < deadline);
+        thread::sleep(Duration::from_millis(10));
+    }
+    assert!(observer.vitals.deaf()[0].contains("healthPort"), "{:?}", observer.vitals.deaf());
+}
+
+#[test]
+fn the_exposition_parses_and_holds_only_what_the_catalogue_names() {
+    let dir = tempfile::tempdir().unwrap();
+    let port = free_port();
+    let settings = Settings { metrics: listen(port), ..Settings::default() };
+    let vitals = Vitals::new("n1", dir.path().join("agent.sock"), Duration::from_secs(5));
+    let observer = Observer::start(vitals, dir.path(), &settings).unwrap();
+    let rejected = [(("Service".to_owned(), "absent"), 2)].into();
+    observer.vitals.publish(Facts { rejected, dirty: [("route", 1)].into(), ..Facts::default() });
+    observer.live.cni("endpointReady", Some("brandNew"), Duration::from_millis(3));
+    let text = until(port, "/metrics", 200);
+    let parsed = prometheus_parse::Scrape::parse(text.lines().map(|line| Ok(line.to_owned()))).unwrap();
+    assert!(parsed.samples.len() > 30, "{text}");
+    let mut types = 0;
+    for line in text.lines().filter_map(|line| line.strip_prefix("# TYPE ")) {
+        let (name, kind) = line.split_once(' ').unwrap();
+        let metric = metrics::ALL.iter().find(|metric| metric.name == name);
+        let metric = metric.unwrap_or_else(|| panic!("{name} is not in the catalogue"));
+        assert_eq!(metric.kind.name(), kind);
+        assert!(text.contains(&format!("# HELP {name} {}\n", metric.help)), "{name}");
+        types += 1;
+    }
+    assert!(types > 30, "{text}");
+    assert!(text.contains("tortie_rejected_objects{effect=\"absent\",kind=\"Service\"} 2"), "{text}");
+    assert!(text.contains("tortie_cni_requests_total{result=\"other\",verb=\"endpointReady\"} 1"), "{text}");
+    assert_eq!(get("127.0.0.1", port, "/liveness").unwrap().0, 404);
+}

@@ -1,0 +1,74 @@
+//! How full the pinned maps are.
+//!
+//! Invariant: entries are counted, not kept: the largest table costs the memory of one batch.
+
+use std::io;
+use std::path::Path;
+
+use tortie_abi::maps::{ALL, MapKind, MapSpec};
+use tortie_host::bpf::{Cursor, Map, get_map};
+use tortie_host::maps::pin_name;
+use tortie_observe::metrics::Fill;
+
+/// Elements read with one system call.
+const BATCH: usize = 8192;
+
+/// Every pinned map that can be opened.
+pub fn all(bpffs: &Path) -> Vec<Fill> {
+    let open = |spec: &MapSpec| get_map(&bpffs.join("maps").join(pin_name(spec))).ok();
+    ALL.iter().filter_map(|spec| Some(of(spec, &open(spec)?))).collect()
+}
+
+/// One map.
+pub fn of(spec: &MapSpec, map: &Map) -> Fill {
+    Fill {
+        map: spec.name,
+        entries: entries(spec.kind, map).ok().flatten(),
+        max_entries: u64::from(map.info().max_entries),
+        memory_bytes: map.memlock_bytes().ok(),
+    }
+}
+
+/// Entries of tables that have them one by one; arrays are always full.
+fn entries(kind: MapKind, map: &Map) -> io::Result<Option<u64>> {
+    match kind {
+        MapKind::Hash | MapKind::LruHash => batched(map).map(Some),
+        MapKind::LpmTrie | MapKind::PerCpuHash => one_by_one(map).map(Some),
+        MapKind::Array | MapKind::ProgArray | MapKind::PerCpuArray | MapKind::RingBuf => Ok(None),
+    }
+}
+
+fn batched(map: &Map) -> io::Result<u64> {
+    let mut room = BATCH.min(map.info().max_entries as usize).max(1);
+    let (mut cursor, mut entries) = (Cursor::default(), 0u64);
+    let buffers =
+        |room: usize| (vec![0; room * map.info().key_bytes as usize], vec![0; room * map.value_stride()]);
+    let (mut keys, mut values) = buffers(room);
+    loop {
+        match map.lookup_batch(&mut cursor, &mut keys, &mut values) {
+            Ok((count, end)) => {
+                entries += count as u64;
+                if end {
+                    return Ok(entries);
+                }
+            }
+            // One hash bucket holds more than the buffer.
+            Err(error) if error.raw_os_error() == Some(nix::libc::ENOSPC) => {
+                room *= 2;
+                (keys, values) = buffers(room);
+            }
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+fn one_by_one(map: &Map) -> io::Result<u64> {
+    let mut key = vec![0; map.info().key_bytes as usize];
+    let mut previous: Option<Vec<u8>> = None;
+    let mut entries = 0;
+    while map.next_key(previous.as_deref(), &mut key)? {
+        entries += 1;
+        previous = Some(key.clone());
+    }
+    Ok(entries)
+}

@@ -1,0 +1,142 @@
+//! Dashboards and alerts ask for what the agent exports: every name in every query, and every label.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use promql_parser::parser::{self, Expr, VectorSelector};
+use serde_json::Value;
+use tortie_observe::metrics::{self, Metric};
+
+/// Labels that Prometheus itself adds to every series, and the bucket's.
+const ADDED: [&str; 3] = ["instance", "job", "le"];
+
+fn file(name: &str) -> String {
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../deploy/observe").join(name);
+    std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+/// Every string under a key of this name, with where it is.
+fn strings(value: &Value, key: &str, place: &str, found: &mut Vec<(String, String)>) {
+    match value {
+        Value::Object(fields) => {
+            let title = fields.get("title").or(fields.get("alert")).and_then(Value::as_str).unwrap_or(place);
+            for (name, value) in fields {
+                match value {
+                    Value::String(text) if name == key => found.push((title.to_owned(), text.clone())),
+                    _ => strings(value, key, title, found),
+                }
+            }
+        }
+        Value::Array(items) => items.iter().for_each(|item| strings(item, key, place, found)),
+        _ => {}
+    }
+}
+
+fn dashboard() -> Vec<(String, String)> {
+    let json: Value = serde_json::from_str(&file("dashboard.json")).expect("JSON");
+    let mut found = Vec::new();
+    strings(&json, "expr", "dashboard", &mut found);
+    // What Grafana puts in before it asks.
+    found.iter_mut().for_each(|(_, query)| *query = query.replace("$__rate_interval", "5m"));
+    found
+}
+
+fn alerts() -> Value {
+    serde_saphyr::from_str(&file("alerts.yaml")).expect("YAML")
+}
+
+fn alert_queries() -> Vec<(String, String)> {
+    let mut found = Vec::new();
+    strings(&alerts(), "expr", "alerts", &mut found);
+    found
+}
+
+fn selectors<'a>(expr: &'a Expr, found: &mut Vec<&'a VectorSelector>) {
+    match expr {
+        Expr::Aggregate(aggregate) => {
+            selectors(&aggregate.expr, found);
+            aggregate.param.iter().for_each(|param| selectors(param, found));
+        }
+        Expr::Unary(unary) => selectors(&unary.expr, found),
+        Expr::Binary(binary) => {
+            selectors(&binary.lhs, found);
+            selectors(&binary.rhs, found);
+        }
+        Expr::Paren(paren) => selectors(&paren.expr, found),
+        Expr::Subquery(subquery) => selectors(&subquery.expr, found),
+        Expr::VectorSelector(selector) => found.push(selector),
+        Expr::MatrixSelector(matrix) => found.push(&matrix.vs),
+        Expr::Call(call) => call.args.args.iter().for_each(|argument| selectors(argument, found)),
+        Expr::NumberLiteral(_) | Expr::StringLiteral(_) | Expr::Extension(_) => {}
+    }
+}
+
+/// The metric that a name in a query means.
+fn metric(series: &str) -> Option<&'static Metric> {
+    metrics::ALL.iter().copied().find(|metric| metric.series().iter().any(|name| name == series))
+}
+
+/// What a query asks for that the agent does not export.
+fn faults(query: &str) -> Vec<String> {
+    let expr = match parser::parse(query) {
+        Ok(expr) => expr,
+        Err(error) => return vec![error],
+    };
+    let mut found = Vec::new();
+    selectors(&expr, &mut found);
+    let mut faults = Vec::new();
+    if found.is_empty() {
+        faults.push("it asks for no metric".to_owned());
+    }
+    for selector in found {
+        let name = selector.name.as_deref().unwrap_or_default();
+        let Some(metric) = metric(name) else {
+            faults.push(format!("{name:?} is not exported"));
+            continue;
+        };
+        for matcher in &selector.matchers.matchers {
+            let label = matcher.name.as_str();
+            if !metric.labels.contains(&label) && !ADDED.contains(&label) {
+                faults.push(format!("{name} has no label {label}"));
+            }
+        }
+    }
+    faults
+}
+
+#[test]
+fn every_query_parses_and_asks_for_metrics_and_labels_that_are_exported() {
+    let (dashboard, alerts) = (dashboard(), alert_queries());
+    assert!(dashboard.len() >= 20 && alerts.len() >= 10, "{} {}", dashboard.len(), alerts.len());
+    let wrong: BTreeMap<_, _> = dashboard
+        .iter()
+        .chain(&alerts)
+        .map(|(place, query)| (format!("{place}: {query}"), faults(query)))
+        .filter(|(_, faults)| !faults.is_empty())
+        .collect();
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+#[test]
+fn a_query_for_something_that_is_not_exported_is_found() {
+    assert!(faults("sum(rate(tortie_dropped_packets_total[5m]))").is_empty());
+    assert_eq!(faults("tortie_dropped_packets"), ["\"tortie_dropped_packets\" is not exported"]);
+    assert_eq!(faults("tortie_flows{pod=\"x\"}"), ["tortie_flows has no label pod"]);
+    assert_eq!(faults("rate(felix_int_dataplane_apply_time_seconds[5m])").len(), 1, "a histogram has series");
+    assert_eq!(faults("vector(1)"), ["it asks for no metric"]);
+    assert!(!faults("sum(").is_empty());
+}
+
+#[test]
+fn every_alert_says_how_bad_what_and_what_to_do() {
+    let alerts = alerts();
+    let rules = alerts["groups"][0]["rules"].as_array().expect("rules");
+    for rule in rules {
+        let name = rule["alert"].as_str().expect("a name");
+        assert!(name.starts_with("Tortie"), "{name}");
+        assert!(["warning", "critical"].contains(&rule["labels"]["severity"].as_str().expect("severity")));
+        for annotation in ["summary", "action"] {
+            assert!(rule["annotations"][annotation].as_str().is_some_and(|text| text.len() > 10), "{name}");
+        }
+    }
+}

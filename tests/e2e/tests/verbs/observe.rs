@@ -1,0 +1,241 @@
+//! Health and metrics over HTTP, settings that change while the agent runs, and programs that are put back.
+
+use std::fs;
+use std::io::{self, Read as _, Write as _};
+use std::net::{SocketAddr, TcpStream};
+use std::path::PathBuf;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use nix::sched::{CloneFlags, setns};
+use prometheus_parse::{Sample, Scrape, Value as Parsed};
+use serde_json::Value;
+use tortie_lab::Where;
+use tortie_observe::metrics;
+use tortie_tests_e2e::TestLab;
+
+use crate::{denied, store, world};
+
+/// Of the node alone: the laboratory has written those of the cluster.
+const SETTINGS: &str =
+    "apiVersion: projectcalico.org/v3\nkind: FelixConfiguration\nmetadata: {name: node.node1}\n";
+
+/// GET on a node, from a socket in its network namespace: status and body.
+fn get(test: &TestLab, address: &str, path: &str) -> io::Result<(u16, String)> {
+    let place = test.lab.place(&Where::Node("node1".into())).expect("node1");
+    let address: SocketAddr = address.parse().expect("address and port");
+    let fetch = || {
+        setns(fs::File::open(&place.netns)?, CloneFlags::CLONE_NEWNET)?;
+        let mut stream = TcpStream::connect_timeout(&address, Duration::from_secs(2))?;
+        stream.set_read_timeout(Some(Duration::from_secs(10)))?;
+        write!(stream, "GET {path} HTTP/1.1\r\nHost: node1\r\nConnection: close\r\n\r\n")?;
+        let mut text = String::new();
+        stream.read_to_string(&mut text)?;
+        Ok(text)
+    };
+    // A thread of its own: the namespace ends with it.
+    let text: io::Result<String> = thread::scope(|scope| scope.spawn(fetch).join().expect("no panic"));
+    let text = text?;
+    // A server that moves closes the connections that it has.
+    let (head, body) = text.split_once("\r\n\r\n").ok_or(io::ErrorKind::UnexpectedEof)?;
+    let status = head.split(' ').nth(1).and_then(|code| code.parse().ok()).expect("a status");
+    Ok((status, body.to_owned()))
+}
+
+/// Asks until the status is as expected.
+fn until(test: &TestLab, address: &str, path: &str, status: u16) -> String {
+    let deadline = Instant::now() + Duration::from_secs(10);
+    loop {
+        match get(test, address, path) {
+            Ok((found, body)) if found == status => return body,
+            other => assert!(Instant::now() < deadline, "{address}{path}: {other:?} instead of {status}"),
+        }
+        thread::sleep(Duration::from_millis(20));
+    }
+}
+
+fn component(report: &str, name: &str) -> Value {
+    let report: Value = serde_json::from_str(report).expect("JSON");
+    let all = report["components"].as_array().expect("components").clone();
+    all.into_iter().find(|c| c["name"] == name).unwrap_or_else(|| panic!("{name} in {report}"))
+}
+
+fn configure(test: &TestLab, spec: &str) {
+    fs::write(store(test).join("felix.yaml"), format!("{SETTINGS}spec: {{{spec}}}\n")).expect("writing");
+}
+
+fn scrape(test: &TestLab) -> (String, Vec<Sample>) {
+    let text = until(test, "[::1]:9091", "/metrics", 200);
+    let parsed = Scrape::parse(text.lines().map(|line| Ok(line.to_owned()))).expect("an exposition");
+    (text, parsed.samples)
+}
+
+/// What is told is a fifth of a second old at most.
+fn scrape_until(test: &TestLab, enough: impl Fn(&[Sample]) -> bool) -> (String, Vec<Sample>) {
+    let deadline = Instant::now() + Duration::from_secs(5);
+    loop {
+        let (text, samples) = scrape(test);
+        if enough(&samples) {
+            return (text, samples);
+        }
+        assert!(Instant::now() < deadline, "{text}");
+        thread::sleep(Duration::from_millis(20));
+    }
+}
+
+fn value(samples: &[Sample], name: &str, labels: &[(&str, &str)]) -> f64 {
+    let is = |sample: &&Sample| {
+        sample.metric == name && labels.iter().all(|(key, value)| sample.labels.get(key) == Some(value))
+    };
+    match samples.iter().find(is).map(|sample| &sample.value) {
+        Some(Parsed::Counter(v) | Parsed::Gauge(v) | Parsed::Untyped(v)) => *v,
+        other => panic!("{name}{labels:?}: {other:?}"),
+    }
+}
+
+#[test]
+fn health_and_metrics_are_served_where_the_settings_say_and_follow_them_live() {
+    let test = world();
+    for address in ["127.0.0.1:9099", "[::1]:9099", "[::1]:9091"] {
+        assert!(get(&test, address, "/readiness").is_err(), "{address} is closed by default");
+    }
+    configure(&test, "healthEnabled: true, prometheusMetricsEnabled: true");
+    for address in ["127.0.0.1:9099", "[::1]:9099"] {
+        for path in ["/liveness", "/readiness"] {
+            let report = until(&test, address, path, 200);
+            assert_eq!(component(&report, "store")["ready"], true, "{report}");
+        }
+    }
+    assert_eq!(get(&test, "127.0.0.1:9099", "/metrics").expect("an answer").0, 404);
+    let node: SocketAddr = "127.0.0.1:9091".parse().expect("an address");
+    until(&test, &node.to_string(), "/metrics", 200);
+
+    configure(&test, "healthEnabled: true, healthPort: 9100, healthHost: '127.0.0.1'");
+    until(&test, "127.0.0.1:9100", "/liveness", 200);
+    for closed in ["[::1]:9100", "127.0.0.1:9099", "[::1]:9091"] {
+        assert!(get(&test, closed, "/liveness").is_err(), "{closed} is closed by now");
+    }
+    fs::remove_file(store(&test).join("felix.yaml")).expect("removing");
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while get(&test, "127.0.0.1:9100", "/liveness").is_ok() {
+        assert!(Instant::now() < deadline, "it listens although nothing says so any more");
+        thread::sleep(Duration::from_millis(20));
+    }
+}
+
+#[test]
+fn every_metric_is_in_the_catalogue_and_tells_what_happens() {
+    let test = world();
+    configure(&test, "prometheusMetricsEnabled: true");
+    let (text, before) =
+        scrape_until(&test, |samples| value(samples, "felix_active_local_endpoints", &[]) == 2.0);
+    for metric in metrics::ALL {
+        // These have a series for each thing that was rejected, and there is none.
+        if metric.name == metrics::REJECTED.name {
+            continue;
+        }
+        let kind = metric.kind.name();
+        assert!(text.contains(&format!("# TYPE {} {kind}\n", metric.name)), "no {} in\n{text}", metric.name);
+        assert!(text.contains(&format!("# HELP {} {}\n", metric.name, metric.help)), "{}", metric.name);
+    }
+    for line in text.lines().filter_map(|line| line.strip_prefix("# TYPE ")) {
+        let name = line.split(' ').next().expect("a name");
+        assert!(metrics::ALL.iter().any(|metric| metric.name == name), "{name} is not in the catalogue");
+    }
+    assert!(before.len() < 1000, "{} series of an idle node", before.len());
+    assert_eq!(value(&before, "felix_resync_state", &[]), 3.0);
+    assert_eq!(value(&before, "felix_cluster_num_hosts", &[]), 2.0);
+    assert_eq!(value(&before, "felix_active_local_policies", &[]), 1.0);
+    assert_eq!(value(&before, "tortie_cluster_services", &[]), 1.0);
+    assert_eq!(value(&before, "tortie_links", &[("kind", "data"), ("direction", "ingress")]), 1.0);
+    assert!(
+        value(&before, "tortie_cni_requests_total", &[("verb", "endpointReady"), ("result", "ok")]) >= 2.0
+    );
+    assert!(value(&before, "process_resident_memory_bytes", &[]) > 1e6);
+
+    denied(&test);
+    let egress = [("hook", "from-workload"), ("reason", "policy-ingress")];
+    let far = [("hook", "from-workload"), ("reason", "policy-egress")];
+    let dropped = |samples: &[Sample]| {
+        value(samples, "tortie_dropped_packets_total", &egress)
+            + value(samples, "tortie_dropped_packets_total", &far)
+            + value(
+                samples,
+                "tortie_dropped_packets_total",
+                &[("hook", "from-host-device"), ("reason", "policy-ingress")],
+            )
+    };
+    fs::write(
+        store(&test).join("wrong.yaml"),
+        "apiVersion: v1\nkind: Service\nmetadata: {name: x}\nspec: {ports: 3}\n",
+    )
+    .expect("writing");
+    let deadline = Instant::now() + Duration::from_secs(10);
+    loop {
+        let (text, after) = scrape(&test);
+        if dropped(&after) > dropped(&before)
+            && text.contains("tortie_rejected_objects{effect=\"absent\",kind=\"Service\"} 1")
+        {
+            break;
+        }
+        assert!(Instant::now() < deadline, "{text}");
+        thread::sleep(Duration::from_millis(50));
+    }
+}
+
+#[test]
+fn a_main_loop_that_hangs_fails_liveness_and_the_health_server_still_answers() {
+    let test = world();
+    configure(&test, "healthEnabled: true, dataplaneWatchdogTimeout: 2s");
+    until(&test, "[::1]:9099", "/liveness", 200);
+    configure(
+        &test,
+        "healthEnabled: true, dataplaneWatchdogTimeout: 2s, debugSimulateDataplaneHangAfter: 1s",
+    );
+    let report = until(&test, "[::1]:9099", "/liveness", 503);
+    let main_loop = component(&report, "main-loop");
+    assert_eq!((&main_loop["live"], &main_loop["ready"]), (&false.into(), &false.into()));
+    assert!(main_loop["detail"].as_str().expect("detail").contains("has not turned"), "{report}");
+    assert_eq!(component(&report, "sweeper")["live"], true, "{report}");
+    assert!(
+        test.probe("pod:default/client", "pod:default/near", |_| {}).is_connected(),
+        "the data plane goes on"
+    );
+    test.lab.kill_agent("node1").expect("kill-agent");
+}
+
+/// The pinned links of node1.
+fn links(test: &TestLab) -> Vec<PathBuf> {
+    let place = test.lab.place(&Where::Node("node1".into())).expect("node1");
+    let links = PathBuf::from(place.env.get("TORTIE_BPFFS").expect("TORTIE_BPFFS")).join("links");
+    let mut found: Vec<PathBuf> =
+        fs::read_dir(links).expect("links").map(|entry| entry.expect("an entry").path()).collect();
+    found.sort();
+    found
+}
+
+#[test]
+fn programs_that_somebody_takes_off_are_back_within_a_second_or_two_and_counted() {
+    let test = world();
+    configure(&test, "prometheusMetricsEnabled: true");
+    let (_, before) = scrape(&test);
+    let kinds = [("eth", "data"), ("cali", "workload")];
+    for (start, kind) in kinds {
+        let name = |path: &PathBuf| path.file_name().expect("a name").to_string_lossy().into_owned();
+        let all = links(&test);
+        let victim = all.iter().find(|path| name(path).starts_with(start)).expect("a link").clone();
+        // The pin is the only thing that holds the link: the program is off from now on.
+        fs::remove_file(&victim).expect("removing the pin");
+        let start = Instant::now();
+        while !victim.exists() {
+            assert!(start.elapsed() < Duration::from_secs(5), "{} is not back", victim.display());
+            thread::sleep(Duration::from_millis(10));
+        }
+        println!("{kind}: back after {:?}", start.elapsed());
+        assert_eq!(links(&test), all);
+        let (_, after) = scrape(&test);
+        let lost = |samples: &[Sample]| value(samples, "tortie_links_lost_total", &[("kind", kind)]);
+        assert_eq!(lost(&after) - lost(&before), 1.0, "{kind}");
+    }
+    assert!(test.probe("pod:default/client", "pod:default/near", |_| {}).is_connected());
+}
