@@ -39,6 +39,9 @@ use tortie_intent::Intent;
 use tortie_model::settings::Settings;
 use tortie_model::{NodeName, Object, ObjectId, WorkloadId};
 
+/// The label of a Node that says where it is.
+const ZONE: &str = "topology.kubernetes.io/zone";
+
 /// How much was done since the start; tests hold it against bounds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Work {
@@ -181,7 +184,13 @@ impl Calc {
             Object::Namespace(change) => {
                 self.sets.update_namespace(&change.key, change.value.map(|namespace| namespace.labels));
             }
-            Object::Node(change) => self.routes.set_node(&change.key, change.value),
+            Object::Node(change) => {
+                if change.key == self.here {
+                    let zone = change.value.as_ref().and_then(|node| node.labels.get(ZONE).cloned());
+                    self.services.set_zone(zone.map(Into::into));
+                }
+                self.routes.set_node(&change.key, change.value);
+            }
             Object::Workload(change) => self.pods.set_workload(change.key, change.value),
             Object::Attachment(change) => self.pods.set_attachment(change.key, change.value),
             Object::Service(change) => self.services.set_service(change.key, change.value),

@@ -11,9 +11,10 @@ pub use known::KnownEndpoint;
 use crate::claims::Claims;
 use crate::conflicts::{Conflict, Conflicts, Contested};
 use crate::outbox::{Outbox, Phase};
-use backends::Backends;
+use backends::{Backends, Place};
 use std::collections::{BTreeMap, BTreeSet};
-use tortie_intent::{Frontend, Intent, ServicePort, ServicePortId};
+use std::sync::Arc;
+use tortie_intent::{Frontend, Intent, Scope, ServicePort, ServicePortId};
 use tortie_model::service::{EndpointSlice, Service, TrafficPolicy};
 use tortie_model::workload::Transport;
 use tortie_model::{NodeName, ObjectId, ServiceId, SliceId};
@@ -23,7 +24,7 @@ type FrontendKey = (Frontend, Transport);
 /// All Services.
 #[derive(Debug)]
 pub(crate) struct Services {
-    here: NodeName,
+    here: Place,
     services: BTreeMap<ServiceId, Service>,
     slices: BTreeMap<ServiceId, BTreeMap<SliceId, EndpointSlice>>,
     service_of: BTreeMap<SliceId, ServiceId>,
@@ -39,7 +40,7 @@ impl Services {
     /// As the node `here` sees them.
     pub(crate) fn new(here: NodeName) -> Self {
         Self {
-            here,
+            here: Place { node: here, zone: None },
             services: BTreeMap::new(),
             slices: BTreeMap::new(),
             service_of: BTreeMap::new(),
@@ -59,6 +60,14 @@ impl Services {
     /// Joins of a Service with its slices so far.
     pub(crate) fn joins(&self) -> u64 {
         self.joins
+    }
+
+    /// This node is in this zone from now on; topology hints of all Services are read in that light.
+    pub(crate) fn set_zone(&mut self, zone: Option<Arc<str>>) {
+        if self.here.zone != zone {
+            self.here.zone = zone;
+            self.dirty.extend(self.services.keys().cloned());
+        }
     }
 
     /// A Service is as given from now on.
@@ -156,7 +165,7 @@ impl Services {
             ports.insert(id);
         }
         for (id, port) in made {
-            let keys = port.frontends.iter().map(|frontend| ((*frontend, id.transport), ())).collect();
+            let keys = port.frontends.keys().map(|frontend| ((*frontend, id.transport), ())).collect();
             contested.extend(self.claims.set(&id, keys));
             self.wanted.insert(id.clone(), port);
             ports.insert(id);
@@ -184,7 +193,7 @@ impl Services {
     /// A port with the front ends that are its own.
     fn held(&self, id: &ServicePortId) -> Option<ServicePort> {
         let mut port = self.wanted.get(id)?.clone();
-        port.frontends.retain(|frontend| {
+        port.frontends.retain(|frontend, _| {
             self.claims.winner(&(*frontend, id.transport)).is_some_and(|(winner, ())| winner == id)
         });
         Some(port)
@@ -197,15 +206,16 @@ impl Services {
     ) -> Vec<(ServicePortId, Option<ServicePort>)> {
         let mut taken: BTreeMap<FrontendKey, &ServicePortId> = BTreeMap::new();
         for (id, port) in changed {
-            let frontends = port.iter().flat_map(|port| &port.frontends);
+            let frontends = port.iter().flat_map(|port| port.frontends.keys());
             taken.extend(frontends.map(|frontend| ((*frontend, id.transport), id)));
         }
         let mut releases = Vec::new();
         for (id, now) in changed {
             let Some(said) = self.said.get(id) else { continue };
             let lost = |f: &Frontend| taken.get(&(*f, id.transport)).is_some_and(|taker| *taker != id);
-            if said.frontends.iter().any(lost) {
-                let frontends = said.frontends.iter().copied().filter(|f| !lost(f)).collect();
+            if said.frontends.keys().any(lost) {
+                let frontends =
+                    said.frontends.iter().filter(|(f, _)| !lost(f)).map(|(f, scope)| (*f, *scope)).collect();
                 let without = now.as_ref().map(|_| ServicePort { frontends, ..said.clone() });
                 releases.push((id.clone(), without));
             }
@@ -234,12 +244,16 @@ fn make(
     let mut made: BTreeMap<ServicePortId, ServicePort> = BTreeMap::new();
     for port in &service.ports {
         let id = ServicePortId { service: id.clone(), port: port.name.clone(), transport: port.transport };
-        let frontends =
-            service.cluster_ips.iter().map(|address| Frontend { address: *address, port: port.port });
+        let frontends = service.cluster_ips.iter().map(|address| {
+            let frontend = Frontend { address: *address, port: port.port };
+            (frontend, Scope::Cluster)
+        });
         let made = made.entry(id).or_insert_with(|| ServicePort {
-            frontends: BTreeSet::new(),
+            frontends: BTreeMap::new(),
             backends: backends.of(service, port, slices.into_iter().flatten()),
             internal_local: service.internal_traffic_policy == TrafficPolicy::Local,
+            external_local: service.external_traffic_policy == TrafficPolicy::Local,
+            affinity_seconds: service.affinity_seconds,
             service_type: service.service_type,
         });
         made.frontends.extend(frontends);

@@ -37,6 +37,8 @@ pub fn kernel(maps: &Maps, links: &Rc<Links>) -> Result<Kernel, MapsError> {
         frontend6: table(maps, "frontend6")?,
         backend4: table(maps, "backend4")?,
         backend6: table(maps, "backend6")?,
+        member4: table(maps, "member4")?,
+        member6: table(maps, "member6")?,
         class_addr4: table(maps, "class_addr4")?,
         class_addr6: table(maps, "class_addr6")?,
         class_net4: table(maps, "class_net4")?,

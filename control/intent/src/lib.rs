@@ -16,7 +16,7 @@
 #![forbid(unsafe_code)]
 
 use ipnet::IpNet;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 use tortie_model::settings::Settings;
@@ -135,10 +135,23 @@ pub struct ServicePortId {
 /// Where clients reach a Service port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Frontend {
-    /// Address.
+    /// Address; the unspecified one of a family for every address of the node.
     pub address: IpAddr,
     /// Port.
     pub port: u16,
+}
+
+/// What a front end is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Scope {
+    /// The Service's own address.
+    Cluster,
+    /// A port of the node.
+    NodePort,
+    /// One of `spec.externalIPs`.
+    External,
+    /// A load balancer's address.
+    LoadBalancer,
 }
 
 /// Why a back end is or is not used.
@@ -165,28 +178,76 @@ pub struct Backend {
     pub node: Option<NodeName>,
     /// Whether it is used.
     pub state: BackendState,
+    /// Topology hints leave it to this node; true for all where hints do not decide.
+    pub near: bool,
 }
 
 /// One port of a Service.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServicePort {
-    /// Where clients reach it, sorted.
-    pub frontends: BTreeSet<Frontend>,
-    /// All known back ends of both families, sorted; [`ServicePort::used`] says which are used.
+    /// Where clients reach it.
+    pub frontends: BTreeMap<Frontend, Scope>,
+    /// All known back ends of both families, sorted; [`ServicePort::chosen`] says which are used.
     pub backends: BTreeSet<Backend>,
     /// `internalTrafficPolicy: Local`.
     pub internal_local: bool,
+    /// `externalTrafficPolicy: Local`.
+    pub external_local: bool,
+    /// Session affinity's time-out in seconds.
+    pub affinity_seconds: Option<u32>,
     /// What people see: `ClusterIP`, `NodePort`, `LoadBalancer`.
     pub service_type: tortie_model::service::ServiceType,
 }
 
+/// The back ends of one family that new connections may choose, in three groups without overlap.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Chosen<'a> {
+    /// On this node, for traffic of policy `Local` alone.
+    pub local_only: Vec<&'a Backend>,
+    /// On this node, for all traffic.
+    pub local: Vec<&'a Backend>,
+    /// Elsewhere.
+    pub remote: Vec<&'a Backend>,
+}
+
 impl ServicePort {
-    /// The back ends in use, in their order: the ready ones, or while there is none, those that
-    /// terminate but still serve.
-    pub fn used(&self, v6: bool) -> impl Iterator<Item = &Backend> {
-        let of_family = move |b: &&Backend| b.address.is_ipv6() == v6;
-        let any_ready = self.backends.iter().filter(of_family).any(|b| b.state == BackendState::Ready);
-        let wanted = if any_ready { BackendState::Ready } else { BackendState::ServingTerminating };
-        self.backends.iter().filter(of_family).filter(move |b| b.state == wanted)
+    /// The back ends in use. For all traffic: the ready ones that topology leaves, or while there is none, those
+    /// that terminate but still serve. For node-local traffic: this node's ready ones, or else likewise.
+    pub fn chosen(&self, v6: bool) -> Chosen<'_> {
+        let all: Vec<&Backend> = self.backends.iter().filter(|b| b.address.is_ipv6() == v6).collect();
+        let serving = |b: &Backend| b.state == BackendState::ServingTerminating;
+        let ready = |b: &Backend| b.state == BackendState::Ready;
+        let everybody = first_of(&all, |b| ready(b) && b.near, serving);
+        let here = first_of(&all, |b| ready(b) && b.local, |b| serving(b) && b.local);
+        let mut chosen = Chosen::default();
+        for backend in all {
+            let key = (backend.address, backend.port);
+            match (here.contains(&key), everybody.contains(&key)) {
+                (true, false) => chosen.local_only.push(backend),
+                (true, true) => chosen.local.push(backend),
+                (false, true) => chosen.remote.push(backend),
+                (false, false) => {}
+            }
+        }
+        chosen
     }
+
+    /// The back ends of one family that traffic of policy `Cluster` may choose.
+    pub fn used(&self, v6: bool) -> impl Iterator<Item = &Backend> {
+        let Chosen { local, remote, .. } = self.chosen(v6);
+        local.into_iter().chain(remote)
+    }
+}
+
+/// Address and port of those that pass the first test, or when there is none, the second.
+fn first_of(
+    all: &[&Backend],
+    better: impl Fn(&Backend) -> bool,
+    worse: impl Fn(&Backend) -> bool,
+) -> BTreeSet<(IpAddr, u16)> {
+    let keys = |test: &dyn Fn(&Backend) -> bool| -> BTreeSet<_> {
+        all.iter().filter(|b| test(b)).map(|b| (b.address, b.port)).collect()
+    };
+    let found = keys(&better);
+    if found.is_empty() { keys(&worse) } else { found }
 }

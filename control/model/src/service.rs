@@ -3,6 +3,7 @@
 use crate::id::{NodeName, ServiceId};
 use crate::workload::Transport;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 /// Where traffic of a kind may go.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -86,6 +87,10 @@ pub struct Endpoint {
     pub serving: bool,
     /// Is being shut down.
     pub terminating: bool,
+    /// Nodes that traffic from should go to it (`hints.forNodes`).
+    pub for_nodes: Vec<NodeName>,
+    /// Zones that traffic from should go to it (`hints.forZones`).
+    pub for_zones: Vec<Arc<str>>,
 }
 
 /// An EndpointSlice.

@@ -4,7 +4,7 @@ use crate::table::{Table, TableError};
 use tortie_abi::counter::Counter;
 use tortie_abi::endpoint::{Endpoint, NextHop};
 use tortie_abi::route::Route;
-use tortie_abi::service::{BackendKey, Frontend};
+use tortie_abi::service::{BackendKey, Frontend, Member};
 use tortie_abi::settings::Settings;
 use tortie_abi::{v4, v6};
 use tortie_policy::compile::{Compiled, TableWrite};
@@ -32,6 +32,10 @@ pub struct Kernel {
     pub backend4: Dyn<BackendKey, v4::Backend>,
     /// `backend6`.
     pub backend6: Dyn<BackendKey, v6::Backend>,
+    /// `member4`.
+    pub member4: Dyn<v4::MemberKey, Member>,
+    /// `member6`.
+    pub member6: Dyn<v6::MemberKey, Member>,
     /// `class_addr4`.
     pub class_addr4: Dyn<v4::AddressKey, u32>,
     /// `class_addr6`.

@@ -126,7 +126,8 @@ const fn policy_name(frontend: &Frontend) -> &'static str {
 }
 
 fn backends(snapshot: &Snapshot, names: &Names, frontend: &Frontend, v6: bool) -> Vec<BackendRow> {
-    let used = |service: u32, ordinal: u32| service == frontend.service && ordinal < frontend.backends;
+    let count = frontend.first.saturating_add(frontend.backends).max(frontend.local_backends);
+    let used = |service: u32, ordinal: u32| service == frontend.service && ordinal < count;
     let ends: Vec<AddressPort> = if v6 {
         let of = snapshot.backend6.iter().filter(|(k, _)| used(k.service, k.ordinal));
         of.map(|(_, b)| AddressPort { address: IpAddr::V6(b.address.into()), port: b.port.get() }).collect()

@@ -146,10 +146,31 @@ fn endpoint(service: &Object, pod: &Object, address: &str, world: &World) -> Val
     let zone = world
         .get(&Key::core("Node", None, node))
         .and_then(|node| node.text("/metadata/labels/topology.kubernetes.io~1zone"));
-    if let (Some(zone), Some(map)) = (zone, endpoint.as_object_mut()) {
-        map.insert("zone".into(), json!(zone));
+    if let Some(map) = endpoint.as_object_mut() {
+        if let Some(zone) = zone {
+            map.insert("zone".into(), json!(zone));
+        }
+        if let Some(hints) = hints(service, node, zone) {
+            map.insert("hints".into(), hints);
+        }
     }
     endpoint
+}
+
+/// Who should go to an endpoint on this node, by `spec.trafficDistribution`.
+fn hints(service: &Object, node: &str, zone: Option<&str>) -> Option<Value> {
+    let for_zones = zone.map(|zone| json!([{"name": zone}]));
+    match service.text("/spec/trafficDistribution")? {
+        "PreferClose" | "PreferSameZone" => Some(json!({"forZones": for_zones?})),
+        "PreferSameNode" => {
+            let mut hints = json!({"forNodes": [{"name": node}]});
+            if let (Some(zones), Some(map)) = (for_zones, hints.as_object_mut()) {
+                map.insert("forZones".into(), zones);
+            }
+            Some(hints)
+        }
+        _ => None,
+    }
 }
 
 #[cfg(test)]
@@ -220,6 +241,20 @@ mod tests {
         assert_eq!(seen(&unready, &json!({})), (false, false, false));
         assert_eq!(seen(&unready, &published), (true, false, false));
         assert_eq!(seen(&deleted, &json!({})), (false, true, true));
+    }
+
+    #[test]
+    fn traffic_distribution_becomes_hints_of_node_and_zone() {
+        let mut node = Object::make("v1", "Node", None, "node1", json!({}));
+        node.set(&["metadata", "labels", "topology.kubernetes.io/zone"], json!("a"));
+        let seen = |distribution: Value| {
+            let service = service(json!({"trafficDistribution": distribution}));
+            slices(&[pod("a", json!({})), node.clone(), service])[0].at("/endpoints/0/hints").cloned()
+        };
+        assert_eq!(seen(Value::Null), None);
+        assert_eq!(seen(json!("PreferClose")), Some(json!({"forZones": [{"name": "a"}]})));
+        let both = json!({"forNodes": [{"name": "node1"}], "forZones": [{"name": "a"}]});
+        assert_eq!(seen(json!("PreferSameNode")), Some(both));
     }
 
     #[test]

@@ -8,7 +8,7 @@ use tortie_abi::counter::{Counter, CounterKey};
 use tortie_abi::endpoint::{Endpoint, NextHop};
 use tortie_abi::policy::PolicyIo;
 use tortie_abi::route::Route;
-use tortie_abi::service::{BackendKey, Frontend};
+use tortie_abi::service::{BackendKey, Frontend, Member};
 use tortie_abi::settings::Settings;
 use tortie_abi::sweep::Sweep;
 use tortie_abi::{maps, stage, v4, v6};
@@ -51,6 +51,10 @@ maps! {
     "frontend6" FRONTEND6: Map<v6::FrontendKey, Frontend>;
     "backend4" BACKEND4: Map<BackendKey, v4::Backend>;
     "backend6" BACKEND6: Map<BackendKey, v6::Backend>;
+    "member4" MEMBER4: Map<v4::MemberKey, Member>;
+    "member6" MEMBER6: Map<v6::MemberKey, Member>;
+    "affinity4" AFFINITY4: Map<v4::AffinityKey, v4::Affinity>;
+    "affinity6" AFFINITY6: Map<v6::AffinityKey, v6::Affinity>;
     "fragment4" FRAGMENT4: Map<v4::FragmentKey, [u8; 4]>;
     "fragment6" FRAGMENT6: Map<v6::FragmentKey, [u8; 4]>;
     "class_addr4" CLASS_ADDR4: Map<v4::AddressKey, u32>;
@@ -96,6 +100,10 @@ pub trait Tables: Family {
     const FRONTEND: &'static Map<Self::FrontendKey, Frontend>;
     /// Service back ends.
     const BACKEND: &'static Map<BackendKey, Self::Backend>;
+    /// Back ends by address.
+    const MEMBER: &'static Map<Self::MemberKey, Member>;
+    /// Clients with session affinity.
+    const AFFINITY: &'static Map<Self::AffinityKey, Self::Affinity>;
     /// Ports of fragments.
     const FRAGMENT: &'static Map<Self::FragmentKey, [u8; 4]>;
     /// Classes of addresses.
@@ -121,7 +129,7 @@ pub trait Tables: Family {
 
 macro_rules! tables {
     ($family:ident, $addr:ty, $layouts:ident, [$flow:ident, $half_open:ident, $route:ident, $frontend:ident,
-     $backend:ident, $fragment:ident, $class_addr:ident, $class_net:ident, $scratch:ident], $reply:ident,
+     $backend:ident, $member:ident, $affinity:ident, $fragment:ident, $class_addr:ident, $class_net:ident, $scratch:ident], $reply:ident,
      $related:ident, $sweep:literal, $address_family:literal) => {
         impl Tables for $family {
             type PrefixKey = $layouts::PrefixKey;
@@ -131,6 +139,8 @@ macro_rules! tables {
             const ROUTE: &'static Map<Self::PrefixKey, Route> = &$route;
             const FRONTEND: &'static Map<Self::FrontendKey, Frontend> = &$frontend;
             const BACKEND: &'static Map<BackendKey, Self::Backend> = &$backend;
+            const MEMBER: &'static Map<Self::MemberKey, Member> = &$member;
+            const AFFINITY: &'static Map<Self::AffinityKey, Self::Affinity> = &$affinity;
             const FRAGMENT: &'static Map<Self::FragmentKey, [u8; 4]> = &$fragment;
             const CLASS_ADDR: &'static Map<Self::AddressKey, u32> = &$class_addr;
             const CLASS_NET: &'static Map<Self::PrefixKey, u32> = &$class_net;
@@ -155,7 +165,19 @@ tables!(
     V4,
     Ip4,
     v4,
-    [FLOW4, HALF_OPEN4, ROUTE4, FRONTEND4, BACKEND4, FRAGMENT4, CLASS_ADDR4, CLASS_NET4, SCRATCH4],
+    [
+        FLOW4,
+        HALF_OPEN4,
+        ROUTE4,
+        FRONTEND4,
+        BACKEND4,
+        MEMBER4,
+        AFFINITY4,
+        FRAGMENT4,
+        CLASS_ADDR4,
+        CLASS_NET4,
+        SCRATCH4
+    ],
     REPLY4,
     RELATED4,
     0,
@@ -165,7 +187,19 @@ tables!(
     V6,
     Ip6,
     v6,
-    [FLOW6, HALF_OPEN6, ROUTE6, FRONTEND6, BACKEND6, FRAGMENT6, CLASS_ADDR6, CLASS_NET6, SCRATCH6],
+    [
+        FLOW6,
+        HALF_OPEN6,
+        ROUTE6,
+        FRONTEND6,
+        BACKEND6,
+        MEMBER6,
+        AFFINITY6,
+        FRAGMENT6,
+        CLASS_ADDR6,
+        CLASS_NET6,
+        SCRATCH6
+    ],
     REPLY6,
     RELATED6,
     1,

@@ -6,7 +6,7 @@ use core::ptr;
 use tortie_abi::endpoint::{Endpoint, NextHop};
 use tortie_abi::policy::{NO_CLASS, PolicyIo};
 use tortie_abi::route::Route;
-use tortie_abi::service::{BackendKey, Frontend};
+use tortie_abi::service::{BackendKey, Frontend, Member};
 use tortie_abi::settings::Settings;
 use tortie_datapath::kernel::{Flows, Fragments, Insert, Policies, Random, Services, TableFull, Topology};
 
@@ -99,6 +99,22 @@ impl<C, F: Tables> Services<F> for Running<C> {
     #[inline(always)]
     fn backend(&self, key: &BackendKey) -> Option<F::Backend> {
         F::BACKEND.get(key)
+    }
+
+    #[inline(always)]
+    fn member(&self, key: &F::MemberKey) -> Option<Member> {
+        F::MEMBER.get(key)
+    }
+
+    #[inline(always)]
+    fn affinity(&self, key: &F::AffinityKey) -> Option<F::Affinity> {
+        F::AFFINITY.get(key)
+    }
+
+    #[inline(always)]
+    fn remember(&self, key: &F::AffinityKey, affinity: &F::Affinity) {
+        // A full table evicts; another error means that the next connection may go elsewhere.
+        let _ = F::AFFINITY.update(key, affinity, ANY);
     }
 }
 

@@ -5,6 +5,7 @@ use crate::state::Parsed;
 use crate::tuple::Tuple;
 use crate::verdict::Step;
 use core::fmt::Debug;
+use tortie_abi::Tick;
 use tortie_abi::endpoint::{Endpoint, NextHop};
 use tortie_abi::flow::{Counters, FlowCore};
 use tortie_abi::settings::Settings;
@@ -52,6 +53,12 @@ pub trait Family: Sized + Copy + 'static {
     type FrontendKey: Copy + IntoBytes + Immutable;
     /// A back end.
     type Backend: Copy;
+    /// Key of a Service's member.
+    type MemberKey: Copy + IntoBytes + Immutable;
+    /// Key of a client with session affinity.
+    type AffinityKey: Copy + IntoBytes + Immutable;
+    /// The back end that such a client is led to.
+    type Affinity: Copy + FromBytes + IntoBytes + Immutable + KnownLayout;
     /// Key of the fragment table.
     type FragmentKey: Copy + FromBytes + IntoBytes + Immutable + KnownLayout;
 
@@ -92,6 +99,14 @@ pub trait Family: Sized + Copy + 'static {
     fn frontend_key(tuple: &Tuple<Self::Addr>) -> Self::FrontendKey;
     /// Address and port of a back end.
     fn backend(backend: &Self::Backend) -> (Self::Addr, Be16);
+    /// The key of a back end of a Service.
+    fn member_key(service: u32, address: Self::Addr, port: Be16) -> Self::MemberKey;
+    /// The key of a client that is known by its address.
+    fn affinity_key(client: Self::Addr, service: u32) -> Self::AffinityKey;
+    /// What is remembered of it.
+    fn affinity(address: Self::Addr, port: Be16, last_use: Tick) -> Self::Affinity;
+    /// Address and port of the remembered back end, and the client's last new connection.
+    fn remembered(affinity: &Self::Affinity) -> (Self::Addr, Be16, Tick);
     /// The key of a fragmented packet.
     fn fragment_key(tuple: &Tuple<Self::Addr>, identification: u32) -> Self::FragmentKey;
 

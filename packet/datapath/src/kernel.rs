@@ -9,7 +9,7 @@ use tortie_abi::Tick;
 use tortie_abi::endpoint::{Endpoint, NextHop};
 use tortie_abi::policy::PolicyIo;
 use tortie_abi::route::Route;
-use tortie_abi::service::{BackendKey, Frontend};
+use tortie_abi::service::{BackendKey, Frontend, Member};
 use tortie_abi::settings::Settings;
 use tortie_wire::checksum::Delta;
 use zerocopy::{FromBytes, Immutable, IntoBytes};
@@ -117,6 +117,12 @@ pub trait Services<F: Family> {
     fn frontend(&self, key: &F::FrontendKey) -> Option<Frontend>;
     /// One of its back ends.
     fn backend(&self, key: &BackendKey) -> Option<F::Backend>;
+    /// Where a back end stands in a Service; `None`: it is none of its.
+    fn member(&self, key: &F::MemberKey) -> Option<Member>;
+    /// The back end that a client was last led to.
+    fn affinity(&self, key: &F::AffinityKey) -> Option<F::Affinity>;
+    /// Remembers that; the least recently used client is forgotten when the table is full.
+    fn remember(&self, key: &F::AffinityKey, affinity: &F::Affinity);
 }
 
 /// Policy.

@@ -9,7 +9,7 @@ use tortie_abi::endpoint::{Endpoint, NextHop};
 use tortie_abi::maps;
 use tortie_abi::policy::{NO_CLASS, PolicyIo};
 use tortie_abi::route::Route;
-use tortie_abi::service::{BackendKey, Frontend};
+use tortie_abi::service::{BackendKey, Frontend, Member};
 use tortie_abi::settings::Settings;
 use tortie_datapath::kernel::{
     ChecksumKind, Clock, Flows, Fragments, Insert, Packet, Policies, Random, Services, TableFull, Topology,
@@ -182,6 +182,18 @@ impl<F: HasTables> Services<F> for Context<'_> {
 
     fn backend(&self, key: &BackendKey) -> Option<F::Backend> {
         F::tables(self.node).backend.borrow().get(key.as_bytes()).copied()
+    }
+
+    fn member(&self, key: &F::MemberKey) -> Option<Member> {
+        F::tables(self.node).member.borrow().get(key.as_bytes()).copied()
+    }
+
+    fn affinity(&self, key: &F::AffinityKey) -> Option<F::Affinity> {
+        F::tables(self.node).affinity.borrow_mut().get_mut(key.as_bytes()).copied()
+    }
+
+    fn remember(&self, key: &F::AffinityKey, affinity: &F::Affinity) {
+        let _ = F::tables(self.node).affinity.borrow_mut().insert(key.as_bytes(), *affinity, true);
     }
 }
 

@@ -7,7 +7,7 @@ use tortie_abi::counter::{Counter, CounterKey};
 use tortie_abi::endpoint::{Endpoint, NextHop};
 use tortie_abi::policy::{PolicyIo, Verdict};
 use tortie_abi::route::Route;
-use tortie_abi::service::{BackendKey, Frontend};
+use tortie_abi::service::{BackendKey, Frontend, Member};
 use tortie_abi::settings::Settings;
 use tortie_abi::{Tick, maps};
 use tortie_datapath::{Family, V4, V6};
@@ -29,6 +29,10 @@ pub struct Tables<F: Family> {
     pub frontend: RefCell<Hash<Frontend>>,
     /// `backend`.
     pub backend: RefCell<Hash<F::Backend>>,
+    /// `member`.
+    pub member: RefCell<Hash<Member>>,
+    /// `affinity`.
+    pub affinity: RefCell<Lru<F::Affinity>>,
     /// `class_addr`.
     pub class_addr: RefCell<Hash<u32>>,
     /// `class_net`.
@@ -45,6 +49,8 @@ impl<F: Family> Tables<F> {
             route: RefCell::new(Lpm::new(maps::ROUTE4.max_entries)),
             frontend: RefCell::new(Hash::new(maps::FRONTEND4.max_entries)),
             backend: RefCell::new(Hash::new(maps::BACKEND4.max_entries)),
+            member: RefCell::new(Hash::new(maps::MEMBER4.max_entries)),
+            affinity: RefCell::new(Lru::new(maps::AFFINITY4.max_entries)),
             class_addr: RefCell::new(Hash::new(maps::CLASS_ADDR4.max_entries)),
             class_net: RefCell::new(Lpm::new(maps::CLASS_NET4.max_entries)),
             fragment: RefCell::new(Lru::new(maps::FRAGMENT4.max_entries)),
@@ -61,8 +67,21 @@ impl<F: Family> Tables<F> {
         for (ordinal, backend) in (0..).zip(backends) {
             let key = BackendKey { service: frontend.service, ordinal };
             let _ = self.backend.borrow_mut().insert(key.as_bytes(), *backend, true);
+            self.set_member(frontend.service, backend, Some(ordinal));
         }
         let _ = self.frontend.borrow_mut().insert(key.as_bytes(), frontend, true);
+    }
+
+    /// A back end stands at this ordinal of a Service, or is none of its.
+    pub fn set_member(&self, service: u32, backend: &F::Backend, ordinal: Option<u32>) {
+        let (address, port) = F::backend(backend);
+        let key = F::member_key(service, address, port);
+        match ordinal {
+            Some(ordinal) => {
+                let _ = self.member.borrow_mut().insert(key.as_bytes(), Member { ordinal }, true);
+            }
+            None => _ = self.member.borrow_mut().remove(key.as_bytes()),
+        }
     }
 
     /// Gives an exact address a class.

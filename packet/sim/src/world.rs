@@ -219,24 +219,49 @@ impl World {
 
     /// Adds a Service with its back ends on every node.
     pub fn add_service(&mut self, address: IpAddr, port: u16, protocol: u8, backends: &[(IpAddr, u16)]) {
-        let service = self.next_service;
+        let service = self.new_service();
+        let frontend = Frontend { service, backends: backends.len() as u32, ..Frontend::default() };
+        for node in 0..self.nodes.len() {
+            self.set_frontend(node, (address, port, protocol), frontend, backends);
+        }
+    }
+
+    /// An id that no Service has.
+    pub fn new_service(&mut self) -> u32 {
         self.next_service += 1;
-        let frontend = Frontend { service, backends: backends.len() as u32, local_backends: 0, flags: 0 };
-        for node in &self.nodes {
-            match address {
-                IpAddr::V4(a) => {
-                    let key =
-                        v4::FrontendKey { address: a.into(), port: Be16::new(port), protocol, _zero: 0 };
-                    let list: Vec<_> = backends.iter().filter_map(|b| backend4(*b)).collect();
-                    node.v4.set_service(&key, frontend, &list);
-                }
-                IpAddr::V6(a) => {
-                    let key =
-                        v6::FrontendKey { address: a.into(), port: Be16::new(port), protocol, _zero: 0 };
-                    let list: Vec<_> = backends.iter().filter_map(|b| backend6(*b)).collect();
-                    node.v6.set_service(&key, frontend, &list);
-                }
+        self.next_service - 1
+    }
+
+    /// Adds or replaces one front end of one node, and its Service's back ends there.
+    pub fn set_frontend(
+        &self,
+        node: usize,
+        (address, port, protocol): (IpAddr, u16, u8),
+        frontend: Frontend,
+        backends: &[(IpAddr, u16)],
+    ) {
+        let node = &self.nodes[node];
+        match address {
+            IpAddr::V4(a) => {
+                let key = v4::FrontendKey { address: a.into(), port: Be16::new(port), protocol, _zero: 0 };
+                let list: Vec<_> = backends.iter().filter_map(|b| backend4(*b)).collect();
+                node.v4.set_service(&key, frontend, &list);
             }
+            IpAddr::V6(a) => {
+                let key = v6::FrontendKey { address: a.into(), port: Be16::new(port), protocol, _zero: 0 };
+                let list: Vec<_> = backends.iter().filter_map(|b| backend6(*b)).collect();
+                node.v6.set_service(&key, frontend, &list);
+            }
+        }
+    }
+
+    /// A back end of a Service is none of it any more on a node (`None`), or stands at this ordinal.
+    pub fn set_member(&self, node: usize, service: u32, backend: (IpAddr, u16), ordinal: Option<u32>) {
+        if let Some(backend) = backend4(backend) {
+            self.nodes[node].v4.set_member(service, &backend, ordinal);
+        }
+        if let Some(backend) = backend6(backend) {
+            self.nodes[node].v6.set_member(service, &backend, ordinal);
         }
     }
 

@@ -113,6 +113,50 @@ macro_rules! family {
                 pub _zero: u16,
             }
 
+            /// Key of `member`: one back end of one Service port.
+            #[derive(
+                Clone, Copy, Debug, PartialEq, Eq, Hash, FromBytes, IntoBytes, Immutable, KnownLayout,
+            )]
+            #[repr(C)]
+            pub struct MemberKey {
+                /// [`Frontend::service`](crate::service::Frontend::service).
+                pub service: u32,
+                /// The back end's address.
+                pub address: $addr,
+                /// The back end's port.
+                pub port: Be16,
+                /// Zero.
+                pub _zero: u16,
+            }
+
+            /// Key of `affinity`: one client of one Service port.
+            #[derive(
+                Clone, Copy, Debug, PartialEq, Eq, Hash, FromBytes, IntoBytes, Immutable, KnownLayout,
+            )]
+            #[repr(C)]
+            pub struct AffinityKey {
+                /// The client's address; zero when `netns` names it.
+                pub client: $addr,
+                /// [`Frontend::service`](crate::service::Frontend::service).
+                pub service: u32,
+                /// Cookie of the client's network namespace, or [`NO_NETNS`](crate::service::NO_NETNS).
+                pub netns: [u32; 2],
+            }
+
+            /// The back end that a client is led to again.
+            #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+            #[repr(C)]
+            pub struct Affinity {
+                /// The back end's address.
+                pub address: $addr,
+                /// The back end's port.
+                pub port: Be16,
+                /// Zero.
+                pub _zero: u16,
+                /// The client's last new connection.
+                pub last_use: crate::service::LastUse,
+            }
+
             /// Key of the ports of a fragmented packet, learnt from its first fragment.
             #[derive(
                 Clone, Copy, Debug, PartialEq, Eq, Hash, FromBytes, IntoBytes, Immutable, KnownLayout,
@@ -142,4 +186,7 @@ const _: () = assert!(size_of::<v6::FlowKey>() == 40 && size_of::<v6::Flow>() ==
 const _: () = assert!(size_of::<v4::PrefixKey>() == 8 && size_of::<v6::PrefixKey>() == 20);
 const _: () = assert!(size_of::<v4::FrontendKey>() == 8 && size_of::<v6::FrontendKey>() == 20);
 const _: () = assert!(size_of::<v4::Backend>() == 8 && size_of::<v6::Backend>() == 20);
+const _: () = assert!(size_of::<v4::MemberKey>() == 12 && size_of::<v6::MemberKey>() == 24);
+const _: () = assert!(size_of::<v4::AffinityKey>() == 16 && size_of::<v6::AffinityKey>() == 28);
+const _: () = assert!(size_of::<v4::Affinity>() == 12 && size_of::<v6::Affinity>() == 24);
 const _: () = assert!(size_of::<v4::FragmentKey>() == 16 && size_of::<v6::FragmentKey>() == 40);

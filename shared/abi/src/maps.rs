@@ -63,6 +63,8 @@ pub const NO_PREALLOC: u32 = 1;
 pub const FLOW_ENTRIES: u32 = 262_144;
 /// Entries in each family's half-open table: two for each flow.
 pub const HALF_OPEN_ENTRIES: u32 = 32_768;
+/// Clients with session affinity in each family: LRU tables are allocated at once.
+pub const AFFINITY_ENTRIES: u32 = 16_384;
 /// Slots for workloads on this node.
 pub const ENDPOINT_SLOTS: u32 = 4096;
 /// Slots for other nodes, two for each dual-stack node.
@@ -99,10 +101,14 @@ maps! {
     HALF_OPEN6 = "half_open6", LruHash, v6::FlowKey => v6::Flow, HALF_OPEN_ENTRIES, 0, v 1, Both;
     ROUTE4 = "route4", LpmTrie, v4::PrefixKey => route::Route, 262_144, NO_PREALLOC, v 1, Agent;
     ROUTE6 = "route6", LpmTrie, v6::PrefixKey => route::Route, 262_144, NO_PREALLOC, v 1, Agent;
-    FRONTEND4 = "frontend4", Hash, v4::FrontendKey => service::Frontend, 65_536, NO_PREALLOC, v 1, Agent;
-    FRONTEND6 = "frontend6", Hash, v6::FrontendKey => service::Frontend, 65_536, NO_PREALLOC, v 1, Agent;
+    FRONTEND4 = "frontend4", Hash, v4::FrontendKey => service::Frontend, 65_536, NO_PREALLOC, v 2, Agent;
+    FRONTEND6 = "frontend6", Hash, v6::FrontendKey => service::Frontend, 65_536, NO_PREALLOC, v 2, Agent;
     BACKEND4 = "backend4", Hash, service::BackendKey => v4::Backend, 131_072, NO_PREALLOC, v 1, Agent;
     BACKEND6 = "backend6", Hash, service::BackendKey => v6::Backend, 131_072, NO_PREALLOC, v 1, Agent;
+    MEMBER4 = "member4", Hash, v4::MemberKey => service::Member, 131_072, NO_PREALLOC, v 1, Agent;
+    MEMBER6 = "member6", Hash, v6::MemberKey => service::Member, 131_072, NO_PREALLOC, v 1, Agent;
+    AFFINITY4 = "affinity4", LruHash, v4::AffinityKey => v4::Affinity, AFFINITY_ENTRIES, 0, v 1, Kernel;
+    AFFINITY6 = "affinity6", LruHash, v6::AffinityKey => v6::Affinity, AFFINITY_ENTRIES, 0, v 1, Kernel;
     FRAGMENT4 = "fragment4", LruHash, v4::FragmentKey => [u8; 4], 4096, 0, v 1, Kernel;
     FRAGMENT6 = "fragment6", LruHash, v6::FragmentKey => [u8; 4], 4096, 0, v 1, Kernel;
     CLASS_ADDR4 = "class_addr4", Hash, v4::AddressKey => u32, 131_072, NO_PREALLOC, v 1, Agent;

@@ -1,25 +1,48 @@
 //! Services: front ends and the keys of their back ends.
+//!
+//! The back ends of a Service port are `backend[{service, ordinal}]`, in three groups one after the other: those
+//! on this node that only node-local traffic may use, those on this node that all traffic may use, those
+//! elsewhere. So `0 .. local_backends` are the ones on this node, and `first .. first + backends` the ones for
+//! the whole cluster (which topology hints may have narrowed). No cluster-wide one: there is none at all.
 
+use crate::Tick;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
-/// Value of `frontend`. Back ends are `backend[{service, 0 .. backends}]`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+/// Value of `frontend`.
+///
+/// A key with the unspecified address stands for every address of this node ([`flags::NODE_PORT`]).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct Frontend {
-    /// Id of the Service port in this family; never 0.
+    /// Id of the Service port in this family; never 0, and never used for another one.
     pub service: u32,
-    /// Back ends in use; 0: refuse with a reset or port unreachable.
+    /// Ordinal of the first back end that traffic of policy `Cluster` may choose.
+    pub first: u32,
+    /// How many it may choose from; 0: refuse with a reset or port unreachable.
     pub backends: u32,
-    /// How many of them, the first ones, are on this node.
+    /// How many back ends are on this node, from ordinal 0.
     pub local_backends: u32,
+    /// Session affinity's time-out in ticks since the client's last new connection; 0: no affinity.
+    pub affinity: u32,
+    /// Entries of the Service's consistent-hash table; 0: back ends are chosen at random.
+    pub maglev_slots: u32,
     /// [`flags`].
     pub flags: u32,
 }
 
 /// Bits of [`Frontend::flags`].
 pub mod flags {
-    /// Only back ends on this node may be chosen (`internalTrafficPolicy: Local`).
+    /// Clients inside the cluster only get back ends on this node (`internalTrafficPolicy: Local`).
     pub const INTERNAL_LOCAL: u32 = 1 << 0;
+    /// Clients outside only get back ends on this node (`externalTrafficPolicy: Local`).
+    pub const EXTERNAL_LOCAL: u32 = 1 << 1;
+    /// An address that the outside uses: a node port, an external or a load balancer's address. Clients
+    /// inside the cluster meet no traffic policy there.
+    pub const EXTERNAL: u32 = 1 << 2;
+    /// A port of the node itself.
+    pub const NODE_PORT: u32 = 1 << 3;
+    /// Only clients in `source_range` are served (`loadBalancerSourceRanges`).
+    pub const SOURCE_RANGES: u32 = 1 << 4;
 }
 
 /// Key of `backend`.
@@ -28,8 +51,28 @@ pub mod flags {
 pub struct BackendKey {
     /// [`Frontend::service`].
     pub service: u32,
-    /// From 0; back ends on this node first.
+    /// From 0.
     pub ordinal: u32,
 }
 
-const _: () = assert!(size_of::<Frontend>() == 16 && size_of::<BackendKey>() == 8);
+/// Value of `member`: where a back end stands. A back end of the Service that new connections may not choose (one
+/// that terminates while others are ready) has [`Member::NOT_CHOSEN`]; one that is none has no entry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct Member {
+    /// [`BackendKey::ordinal`].
+    pub ordinal: u32,
+}
+
+impl Member {
+    /// In [`Member::ordinal`].
+    pub const NOT_CHOSEN: u32 = u32::MAX;
+}
+
+/// In an affinity key: the client is known by its address and not by a network namespace.
+pub const NO_NETNS: [u32; 2] = [0; 2];
+
+/// When a client was last led to its back end.
+pub type LastUse = Tick;
+
+const _: () = assert!(size_of::<Frontend>() == 28 && size_of::<BackendKey>() == 8);

@@ -107,7 +107,7 @@ impl Generator {
     fn change(&mut self) -> Step {
         let slot = self.random.pick(&PODS);
         let egress = self.random.percent(50);
-        match self.random.below(16) {
+        match self.random.below(18) {
             0..=4 => Step::Generation { slot, egress },
             5..=6 => {
                 let program = self.random.pick(&[1, 2, 3, 4, EMPTY_PROGRAM, NO_PROGRAM, NO_PROGRAM]);
@@ -118,6 +118,10 @@ impl Generator {
             9 if self.random.percent(40) => Step::Remove { slot },
             10 if self.random.percent(40) => Step::Unreachable { slot: self.random.pick(&[1, 2]) },
             11..=12 => Step::Sweep,
+            13..=14 => Step::Leave {
+                service: 1 + self.random.below(12) as u32,
+                ordinal: self.random.below(3) as u32,
+            },
             _ => Step::Wait(self.random.pick(&[1, 100, 1_000, 6_000, 21_000, 40_000, 200_000])),
         }
     }
@@ -165,7 +169,7 @@ impl Generator {
         match self.random.below(10) {
             0..=3 => pod(self.random.pick(&PODS), v6, self.random.percent(10)),
             4..=7 => {
-                let last = 1 + self.random.below(10) as u8;
+                let last = 1 + self.random.below(13) as u8;
                 address([10, 96, 0, last], v6)
             }
             _ => self.remote(v6),

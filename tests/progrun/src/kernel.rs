@@ -10,6 +10,7 @@ use std::net::IpAddr;
 use std::os::fd::AsFd as _;
 use tortie_abi::counter::{Counter, CounterKey};
 use tortie_abi::endpoint::Endpoint;
+use tortie_abi::service::Member;
 use tortie_abi::{Hook, stage, v4, v6};
 use tortie_host::bpf::{Cursor, Link, Map, Program, Run, Update};
 use tortie_host::maps::{Maps, Sizes};
@@ -171,6 +172,10 @@ impl Kernel {
             "frontend6",
             "backend4",
             "backend6",
+            "member4",
+            "member6",
+            "affinity4",
+            "affinity6",
             "fragment4",
             "fragment6",
             "class_addr4",
@@ -232,6 +237,7 @@ impl Kernel {
             self.put("frontend4", key, frontend)?;
             for (ordinal, backend) in (0_u32..).zip(backends) {
                 self.put("backend4", &[frontend.service, ordinal], backend)?;
+                self.put("member4", &member4(frontend.service, backend), &Member { ordinal })?;
             }
         }
         Ok(())
@@ -245,6 +251,7 @@ impl Kernel {
             self.put("frontend6", key, frontend)?;
             for (ordinal, backend) in (0_u32..).zip(backends) {
                 self.put("backend6", &[frontend.service, ordinal], backend)?;
+                self.put("member6", &member6(frontend.service, backend), &Member { ordinal })?;
             }
         }
         Ok(())
@@ -327,10 +334,26 @@ impl Kernel {
         Ok(Observed { verdict, packet, random: io.random })
     }
 
-    /// Both flow tables of one family.
+    /// A back end is none of a Service's any more.
+    pub fn leave(&self, world: &World, service: u32, ordinal: u32) -> io::Result<()> {
+        for (_, frontend, backends) in world.v4.services.iter().filter(|(_, f, _)| f.service == service) {
+            if let Some(backend) = backends.get(ordinal as usize) {
+                self.map("member4").delete(member4(frontend.service, backend).as_bytes())?;
+            }
+        }
+        for (_, frontend, backends) in world.v6.services.iter().filter(|(_, f, _)| f.service == service) {
+            if let Some(backend) = backends.get(ordinal as usize) {
+                self.map("member6").delete(member6(frontend.service, backend).as_bytes())?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The tables of one family that packets write.
     pub fn flows(&self, v6: bool) -> io::Result<Dump> {
-        let names = if v6 { ["flow6", "half_open6"] } else { ["flow4", "half_open4"] };
-        Ok([dump(self.map(names[0]))?, dump(self.map(names[1]))?])
+        let names =
+            if v6 { ["flow6", "half_open6", "affinity6"] } else { ["flow4", "half_open4", "affinity4"] };
+        Ok([dump(self.map(names[0]))?, dump(self.map(names[1]))?, dump(self.map(names[2]))?])
     }
 
     /// Runs the sweeps.
@@ -371,6 +394,14 @@ impl Kernel {
         }
         Ok(rules)
     }
+}
+
+fn member4(service: u32, backend: &v4::Backend) -> v4::MemberKey {
+    v4::MemberKey { service, address: backend.address, port: backend.port, _zero: 0 }
+}
+
+fn member6(service: u32, backend: &v6::Backend) -> v6::MemberKey {
+    v6::MemberKey { service, address: backend.address, port: backend.port, _zero: 0 }
 }
 
 fn map<'a>(maps: &'a Maps, name: &str) -> &'a Map {

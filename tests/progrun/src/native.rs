@@ -18,8 +18,8 @@ use tortie_sim::table::Hash;
 use tortie_sim::{Packet, run};
 use zerocopy::{FromBytes, IntoBytes};
 
-/// One family's flow tables: main, half-open.
-pub type Dump = [BTreeMap<Vec<u8>, Vec<u8>>; 2];
+/// One family's tables that packets write: main and half-open flows, affinity.
+pub type Dump = [BTreeMap<Vec<u8>, Vec<u8>>; 3];
 
 /// A node that is a world.
 pub struct Native {
@@ -79,6 +79,20 @@ impl Native {
         self.node.next_hop.borrow_mut().insert(slot, world.next_hops[&slot]);
     }
 
+    /// A back end is none of a Service's any more.
+    pub fn leave(&self, world: &World, service: u32, ordinal: u32) {
+        for (_, frontend, backends) in world.v4.services.iter().filter(|(_, f, _)| f.service == service) {
+            if let Some(backend) = backends.get(ordinal as usize) {
+                self.node.v4.set_member(frontend.service, backend, None);
+            }
+        }
+        for (_, frontend, backends) in world.v6.services.iter().filter(|(_, f, _)| f.service == service) {
+            if let Some(backend) = backends.get(ordinal as usize) {
+                self.node.v6.set_member(frontend.service, backend, None);
+            }
+        }
+    }
+
     /// Sends a packet through its hook.
     pub fn shoot(&self, shot: &Shot) -> Observed {
         let packet = Packet {
@@ -130,7 +144,9 @@ fn dump<F: HasTables>(node: &Node) -> Dump {
     let main =
         tables.flow.borrow().sorted().into_iter().map(|(k, v)| (k.to_vec(), v.as_bytes().to_vec())).collect();
     let half = tables.half_open.borrow();
-    [main, half.sorted().into_iter().map(|(k, v)| (k.to_vec(), v.as_bytes().to_vec())).collect()]
+    let half = half.sorted().into_iter().map(|(k, v)| (k.to_vec(), v.as_bytes().to_vec())).collect();
+    let affinity = tables.affinity.borrow();
+    [main, half, affinity.sorted().into_iter().map(|(k, v)| (k.to_vec(), v.as_bytes().to_vec())).collect()]
 }
 
 fn sweep<F: HasTables>(node: &Node) {

@@ -131,8 +131,9 @@ impl<'a> Session<'a> {
     fn compare_flows(&self, index: usize, v6: bool) -> Result<Option<Difference>, String> {
         let kernel = self.kernel.flows(v6).map_err(|error| format!("reading flow tables: {error}"))?;
         let native = self.native.flows(v6);
-        let what = ["entries of the main flow table", "entries of the half-open table"];
-        let differing = (0..2).find(|table| native[*table] != kernel[*table]);
+        let what =
+            ["entries of the main flow table", "entries of the half-open table", "entries of affinity"];
+        let differing = (0..3).find(|table| native[*table] != kernel[*table]);
         Ok(differing.map(|t| Difference {
             step: index,
             what: what[t],
@@ -160,6 +161,10 @@ impl<'a> Session<'a> {
 
     fn change(&mut self, step: &Step) -> Result<(), String> {
         let text = |error: std::io::Error| format!("{step}: {error}");
+        if let Step::Leave { service, ordinal } = step {
+            self.native.leave(&self.world, *service, *ordinal);
+            return self.kernel.leave(&self.world, *service, *ordinal).map_err(text);
+        }
         if let Step::Unreachable { slot } = step {
             if self.world.next_hops.contains_key(slot) {
                 self.world.next_hops.insert(*slot, NextHop::new_zeroed());
@@ -171,7 +176,8 @@ impl<'a> Session<'a> {
         let slot = match step {
             Step::Generation { slot, .. } | Step::Program { slot, .. } | Step::Ready { slot, .. } => *slot,
             Step::Replace { slot } | Step::Remove { slot } => *slot,
-            Step::Packet(_) | Step::Wait(_) | Step::Sweep | Step::Unreachable { .. } => return Ok(()),
+            Step::Packet(_) | Step::Wait(_) | Step::Sweep => return Ok(()),
+            Step::Unreachable { .. } | Step::Leave { .. } => return Ok(()),
         };
         if let Step::Replace { .. } = step
             && self.world.endpoints.contains_key(&slot)

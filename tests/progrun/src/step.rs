@@ -64,6 +64,13 @@ pub enum Step {
         /// Next hop.
         slot: u32,
     },
+    /// A back end leaves a Service.
+    Leave {
+        /// Last number of the Service's address.
+        service: u32,
+        /// Which of its back ends.
+        ordinal: u32,
+    },
     /// The flow tables are swept.
     Sweep,
 }
@@ -84,6 +91,7 @@ impl fmt::Display for Step {
             Self::Replace { slot } => write!(f, "replace {slot}"),
             Self::Remove { slot } => write!(f, "remove {slot}"),
             Self::Unreachable { slot } => write!(f, "unreachable {slot}"),
+            Self::Leave { service, ordinal } => write!(f, "leave {service} {ordinal}"),
             Self::Sweep => write!(f, "sweep"),
         }
     }
@@ -110,6 +118,7 @@ fn parse(line: &str) -> Option<Step> {
         "replace" => Step::Replace { slot: number()? },
         "remove" => Step::Remove { slot: number()? },
         "unreachable" => Step::Unreachable { slot: number()? },
+        "leave" => Step::Leave { service: number()?, ordinal: number()? },
         "sweep" => Step::Sweep,
         _ => return None,
     })
@@ -180,6 +189,7 @@ mod tests {
             Step::Replace { slot: 3 },
             Step::Remove { slot: 3 },
             Step::Unreachable { slot: 1 },
+            Step::Leave { service: 11, ordinal: 2 },
             Step::Sweep,
         ];
         let script = Script { world: 5, seed: 77, steps };

@@ -237,7 +237,13 @@ fn services(v6: bool) -> Vec<Plan> {
     let at = |of: [u8; 4], port: u16| (address(of, v6), port);
     let plan = |last: u8, port: u16, protocol: u8, flags: u32, local: u32, backends: Vec<(IpAddr, u16)>| {
         let count = backends.len() as u32;
-        let frontend = Frontend { service: u32::from(last), backends: count, local_backends: local, flags };
+        let frontend = Frontend {
+            service: u32::from(last),
+            backends: count,
+            local_backends: local,
+            flags,
+            ..Frontend::default()
+        };
         ((address([10, 96, 0, last], v6), port, protocol), frontend, backends)
     };
     let (pod1, pod2) = (at([10, 0, 0, 1], 5353), at([10, 0, 0, 2], 8080));
@@ -255,7 +261,25 @@ fn services(v6: bool) -> Vec<Plan> {
         plan(7, 132, 132, 0, 1, vec![at([10, 0, 0, 2], 132)]),
         plan(8, 443, 6, 0, 0, vec![at([192, 168, 0, 1], 6443), at([203, 0, 113, 5], 443)]),
         plan(9, 80, 6, 0, 1, vec![at([10, 0, 0, 4], 80)]),
+        sticky(plan(10, 80, 6, 0, 2, vec![pod2, at([10, 0, 0, 3], 8080), remote])),
+        sticky(plan(11, 53, 17, 0, 2, vec![pod1, at([10, 0, 0, 2], 5353), at([10, 0, 1, 6], 53)])),
+        // The first one is for node-local traffic alone.
+        sticky(narrowed(plan(12, 80, 6, service_flags::INTERNAL_LOCAL, 1, vec![pod2, remote]))),
+        narrowed(plan(12, 53, 17, 0, 1, vec![pod1, at([10, 0, 0, 2], 5353), at([10, 0, 1, 5], 53)])),
     ]
+}
+
+/// Seconds of affinity of the Services that have it.
+const AFFINITY_SECONDS: u64 = 10;
+
+fn sticky((key, frontend, backends): Plan) -> Plan {
+    let affinity = Tick::ticks_of_millis(AFFINITY_SECONDS * 1000);
+    (key, Frontend { affinity, ..frontend }, backends)
+}
+
+/// The first back end is not for traffic of policy `Cluster`.
+fn narrowed((key, frontend, backends): Plan) -> Plan {
+    (key, Frontend { first: 1, backends: frontend.backends - 1, ..frontend }, backends)
 }
 
 fn prefix4(net: IpNet) -> v4::PrefixKey {

@@ -6,18 +6,28 @@
 use crate::conflicts::{Conflict, Conflicts, Contested};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
 use tortie_intent::{Backend, BackendState};
 use tortie_model::service::{Endpoint, EndpointSlice, Service, ServicePort};
 use tortie_model::{NodeName, ObjectId, ServiceId, SliceId};
 
+/// Where this node is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Place {
+    /// Its name.
+    pub(super) node: NodeName,
+    /// Its zone (label `topology.kubernetes.io/zone`).
+    pub(super) zone: Option<Arc<str>>,
+}
+
 /// Makes back ends and remembers what it refused.
 pub(super) struct Backends<'a> {
-    here: &'a NodeName,
+    here: &'a Place,
     refused: BTreeMap<IpAddr, BTreeSet<SliceId>>,
 }
 
 impl<'a> Backends<'a> {
-    pub(super) fn new(here: &'a NodeName) -> Self {
+    pub(super) fn new(here: &'a Place) -> Self {
         Self { here, refused: BTreeMap::new() }
     }
 
@@ -28,7 +38,7 @@ impl<'a> Backends<'a> {
         port: &ServicePort,
         slices: impl Iterator<Item = (&'s SliceId, &'s EndpointSlice)>,
     ) -> BTreeSet<Backend> {
-        let mut best: BTreeMap<(IpAddr, u16), Backend> = BTreeMap::new();
+        let mut best: BTreeMap<(IpAddr, u16), (Backend, &'s Endpoint)> = BTreeMap::new();
         for (id, slice) in slices {
             let numbers = slice.ports.iter().filter(|p| p.name == port.name && p.transport == port.transport);
             for number in numbers {
@@ -38,15 +48,42 @@ impl<'a> Backends<'a> {
                         continue;
                     }
                     let backend = self.backend(service, endpoint, number.port);
-                    let known =
-                        best.entry((backend.address, backend.port)).or_insert_with(|| backend.clone());
-                    if preference(&backend) < preference(known) {
-                        *known = backend;
+                    let known = best
+                        .entry((backend.address, backend.port))
+                        .or_insert_with(|| (backend.clone(), endpoint));
+                    if preference(&backend, endpoint) < preference(&known.0, known.1) {
+                        *known = (backend, endpoint);
                     }
                 }
             }
         }
-        best.into_values().collect()
+        self.follow_hints(best.into_values().collect())
+    }
+
+    /// Node hints, else zone hints, where every ready endpoint of the family has some and one of them names this
+    /// node or zone; else they do not count (as in kube-proxy, so that no traffic is lost to missing hints).
+    fn follow_hints(&self, mut made: Vec<(Backend, &Endpoint)>) -> BTreeSet<Backend> {
+        for v6 in [false, true] {
+            let ready: Vec<&Endpoint> = made
+                .iter()
+                .filter(|(b, _)| b.address.is_ipv6() == v6 && b.state == BackendState::Ready)
+                .map(|(_, endpoint)| *endpoint)
+                .collect();
+            let for_node = |e: &Endpoint| e.for_nodes.contains(&self.here.node);
+            let for_zone = |e: &Endpoint| self.here.zone.as_ref().is_some_and(|z| e.for_zones.contains(z));
+            let all_nodes =
+                ready.iter().all(|e| !e.for_nodes.is_empty()) && ready.iter().any(|e| for_node(e));
+            let all_zones =
+                ready.iter().all(|e| !e.for_zones.is_empty()) && ready.iter().any(|e| for_zone(e));
+            for (backend, endpoint) in made.iter_mut().filter(|(b, _)| b.address.is_ipv6() == v6) {
+                backend.near = match (all_nodes, all_zones) {
+                    (true, _) => for_node(endpoint),
+                    (false, true) => for_zone(endpoint),
+                    (false, false) => true,
+                };
+            }
+        }
+        made.into_iter().map(|(backend, _)| backend).collect()
     }
 
     /// Replaces what was reported of the Service.
@@ -70,15 +107,16 @@ impl<'a> Backends<'a> {
         } else {
             BackendState::NotReady
         };
-        let local = endpoint.node.as_ref() == Some(self.here);
-        Backend { address: endpoint.address, port, local, node: endpoint.node.clone(), state }
+        let local = endpoint.node.as_ref() == Some(&self.here.node);
+        Backend { address: endpoint.address, port, local, node: endpoint.node.clone(), state, near: true }
     }
 }
 
 /// Of two slices that name one endpoint, the one that says more good of it is the newer one: an endpoint moves
 /// between slices by being added before it is removed.
-fn preference(backend: &Backend) -> (BackendState, bool, Option<&NodeName>) {
-    (backend.state, backend.node.is_none(), backend.node.as_ref())
+fn preference<'a>(backend: &'a Backend, endpoint: &'a Endpoint) -> impl Ord + use<'a> {
+    let hints = (&endpoint.for_nodes, &endpoint.for_zones);
+    (backend.state, backend.node.is_none(), backend.node.as_ref(), hints)
 }
 
 /// Addresses that lead to the node itself or to nobody: whoever can write slices could reach the node's own

@@ -69,7 +69,7 @@ impl Services {
             ready: endpoint.ready || of.publish_not_ready,
             serving: endpoint.serving,
             terminating: endpoint.terminating,
-            local: endpoint.node.as_ref() == Some(&self.here),
+            local: endpoint.node.as_ref() == Some(&self.here.node),
             refused: unfit(endpoint.address),
         }
     }

@@ -22,7 +22,7 @@ fn backends(port: &ServicePort) -> Vec<String> {
 }
 
 fn frontends(port: &ServicePort) -> Vec<Frontend> {
-    port.frontends.iter().copied().collect()
+    port.frontends.keys().copied().collect()
 }
 
 fn web() -> Object {
@@ -219,4 +219,73 @@ fn slices_of_a_service_that_serves_nothing_here_are_no_orphans() {
     });
     let state = expand(&[headless, slice_of_web("shop/w", vec![endpoint("10.0.1.1", "rs")])]);
     assert!(state.conflicts.is_empty() && state.services.is_empty(), "{state:?}");
+}
+
+/// An endpoint with hints: `node=n1`, `zone=a`, several separated by blanks.
+fn hinted(address: &str, hints: &str) -> tortie_model::service::Endpoint {
+    let of = |kind: &str| -> Vec<String> {
+        hints.split_whitespace().filter_map(|hint| hint.strip_prefix(kind)).map(String::from).collect()
+    };
+    let mut made = endpoint(address, "rs");
+    made.for_nodes = of("node=").iter().map(|name| name.as_str().into()).collect();
+    made.for_zones = of("zone=").into_iter().map(Into::into).collect();
+    made
+}
+
+fn node_in(zone: &str) -> Object {
+    let labels = [("topology.kubernetes.io/zone".to_owned(), zone.to_owned())].into();
+    let value = tortie_model::node::Node { labels, ..Default::default() };
+    Object::Node(tortie_model::Change { key: "n1".into(), value: Some(value) })
+}
+
+fn chosen(objects: &[Object]) -> Vec<String> {
+    let state = expand(objects);
+    let http = port_of(&state, "shop/web", "http", TCP);
+    http.used(false).map(|backend| backend.address.to_string()).collect()
+}
+
+#[test]
+fn hints_lead_to_the_own_node_else_to_the_own_zone_and_count_only_when_complete() {
+    let with = |first: &str, second: &str| {
+        let endpoints = vec![hinted("10.0.1.1", first), hinted("10.0.1.2", second)];
+        chosen(&[web(), node_in("a"), slice_of_web("shop/w", endpoints)])
+    };
+    assert_eq!(with("zone=a", "zone=b"), ["10.0.1.1"]);
+    assert_eq!(with("zone=a", "zone=a zone=b"), ["10.0.1.1", "10.0.1.2"]);
+    assert_eq!(with("node=n2 zone=a", "node=n1 zone=b"), ["10.0.1.2"], "the node goes first");
+    assert_eq!(with("node=n2 zone=a", "node=n3 zone=b"), ["10.0.1.1"], "none for this node");
+    assert_eq!(with("zone=a", "").len(), 2, "one has no hint");
+    assert_eq!(with("zone=b", "zone=c").len(), 2, "none for this zone");
+}
+
+#[test]
+fn hints_follow_the_nodes_own_zone_and_leave_node_local_traffic_alone() {
+    let endpoints = vec![hinted("10.0.1.1", "zone=b"), hinted("10.0.1.2", "zone=c")];
+    let mut driver = Driver::with("n1", &[web(), slice_of_web("shop/w", endpoints)]);
+    let used = |driver: &Driver| {
+        let state = driver.state();
+        let http = port_of(&state, "shop/web", "http", TCP);
+        let all: Vec<String> = http.used(false).map(|b| b.address.to_string()).collect();
+        let chosen = http.chosen(false);
+        (all, chosen.local_only.len() + chosen.local.len())
+    };
+    assert_eq!(used(&driver).0.len(), 2, "the node has no zone");
+    driver.step(&[node_in("b")]);
+    assert_eq!(used(&driver), (vec!["10.0.1.1".to_owned()], 2));
+    driver.step(&[node_in("c")]);
+    assert_eq!(used(&driver), (vec!["10.0.1.2".to_owned()], 2));
+}
+
+#[test]
+fn while_no_local_endpoint_is_ready_node_local_traffic_has_those_that_terminate() {
+    let mut far = endpoint("10.0.1.2", "rs");
+    far.node = Some("n2".into());
+    let state = expand(&[web(), slice_of_web("shop/w", vec![endpoint("10.0.1.1", "st"), far])]);
+    let chosen = port_of(&state, "shop/web", "http", TCP).chosen(false);
+    let names = |list: &[&tortie_intent::Backend]| -> Vec<String> {
+        list.iter().map(|backend| backend.address.to_string()).collect()
+    };
+    assert_eq!(names(&chosen.local_only), ["10.0.1.1"]);
+    assert_eq!(names(&chosen.remote), ["10.0.1.2"]);
+    assert!(chosen.local.is_empty());
 }

@@ -150,7 +150,7 @@ impl Rig {
                 IpAddr::V6(a) => self.put("route6", &v6::PrefixKey::host(a.into()), &route)?,
             }
         }
-        let frontend = Frontend { service: 1, backends: 1, local_backends: 1, flags: 0 };
+        let frontend = Frontend { service: 1, backends: 1, local_backends: 1, ..Frontend::default() };
         let (port, backend_port) = (Be16::new(SERVICE_PORT), Be16::new(SERVER_PORT));
         let key = BackendKey { service: 1, ordinal: 0 };
         match (family.service(), family.server()) {

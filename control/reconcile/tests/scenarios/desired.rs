@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 use tortie_intent::{
-    Backend, BackendState, Endpoint, Frontend, Intent, List, ListId, Route, Rules, ServicePort,
+    Backend, BackendState, Endpoint, Frontend, Intent, List, ListId, Route, Rules, Scope, ServicePort,
     ServicePortId, SetChange, SetId,
 };
 use tortie_model::ServiceId;
@@ -145,12 +145,15 @@ fn service_port(name: &str, backends: &[&str]) -> ServicePort {
         local: address.ends_with(".2"),
         node: None,
         state: BackendState::Ready,
+        near: true,
     };
     let vip = format!("10.96.0.{}", name.len());
     ServicePort {
-        frontends: BTreeSet::from([Frontend { address: vip.parse().unwrap(), port: 80 }]),
+        frontends: BTreeMap::from([(Frontend { address: vip.parse().unwrap(), port: 80 }, Scope::Cluster)]),
         backends: backends.iter().map(backend).collect(),
         internal_local: false,
+        external_local: false,
+        affinity_seconds: None,
         service_type: tortie_model::service::ServiceType::ClusterIp,
     }
 }

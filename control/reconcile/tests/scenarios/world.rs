@@ -7,7 +7,7 @@ use std::rc::Rc;
 use tortie_abi::counter::Counter;
 use tortie_abi::endpoint::{Endpoint, NO_PROGRAM, NextHop, endpoint_flags};
 use tortie_abi::route::Route;
-use tortie_abi::service::{BackendKey, Frontend};
+use tortie_abi::service::{BackendKey, Frontend, Member};
 use tortie_abi::settings::Settings;
 use tortie_abi::target::TargetKind;
 use tortie_abi::{maps, v4, v6};
@@ -47,7 +47,9 @@ pub struct World {
     pub frontend4: FakeTable<v4::FrontendKey, Frontend>,
     pub frontend6: FakeTable<v6::FrontendKey, Frontend>,
     pub backend4: FakeTable<BackendKey, v4::Backend>,
+    pub member4: FakeTable<v4::MemberKey, Member>,
     pub backend6: FakeTable<BackendKey, v6::Backend>,
+    pub member6: FakeTable<v6::MemberKey, Member>,
     pub class_addr4: FakeTable<v4::AddressKey, u32>,
     pub class_addr6: FakeTable<v6::AddressKey, u32>,
     pub class_net4: FakeTable<v4::PrefixKey, u32>,
@@ -88,6 +90,8 @@ impl World {
             frontend4: FakeTable::new(Kind::Hash, 64, &faults),
             frontend6: FakeTable::new(Kind::Hash, 64, &faults),
             backend4: FakeTable::new(Kind::Hash, backends, &faults),
+            member4: FakeTable::new(Kind::Hash, 64, &faults),
+            member6: FakeTable::new(Kind::Hash, 64, &faults),
             backend6: FakeTable::new(Kind::Hash, backends, &faults),
             class_addr4: FakeTable::new(Kind::Hash, 64, &faults),
             class_addr6: FakeTable::new(Kind::Hash, 64, &faults),
@@ -120,7 +124,9 @@ impl World {
             frontend4: Box::new(self.frontend4.clone()),
             frontend6: Box::new(self.frontend6.clone()),
             backend4: Box::new(self.backend4.clone()),
+            member4: Box::new(self.member4.clone()),
             backend6: Box::new(self.backend6.clone()),
+            member6: Box::new(self.member6.clone()),
             class_addr4: Box::new(self.class_addr4.clone()),
             class_addr6: Box::new(self.class_addr6.clone()),
             class_net4: Box::new(self.class_net4.clone()),
@@ -148,7 +154,7 @@ impl World {
         let backends: BTreeSet<(u32, u32)> =
             self.backend4.elements().iter().map(|(k, _)| (k.service, k.ordinal)).collect();
         for (_, frontend) in self.frontend4.elements() {
-            for ordinal in 0..frontend.backends {
+            for ordinal in 0..(frontend.first + frontend.backends).max(frontend.local_backends) {
                 assert!(
                     backends.contains(&(frontend.service, ordinal)),
                     "service {} counts back end {ordinal}, which is not there",

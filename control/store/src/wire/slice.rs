@@ -9,6 +9,7 @@ use crate::check;
 use crate::fault::{Fault, Wrong, invalid};
 use crate::resource::Resource;
 use k8s_openapi::api::discovery::v1 as wire;
+use std::sync::Arc;
 use tortie_model::service::{Endpoint, EndpointSlice, SlicePort};
 use tortie_model::{Change, NodeName, Object, ServiceId, SliceId};
 
@@ -79,7 +80,7 @@ fn read_endpoints(endpoints: Vec<wire::Endpoint>, v6: bool) -> Result<Vec<Endpoi
             conditions,
             node_name,
             deprecated_topology: _,
-            hints: _,
+            hints,
             hostname: _,
             target_ref: _,
             zone: _,
@@ -94,6 +95,11 @@ fn read_endpoints(endpoints: Vec<wire::Endpoint>, v6: bool) -> Result<Vec<Endpoi
         if let Some(name) = &node {
             check::subdomain(name).map_err(|wrong| InvalidSlice::NodeName { endpoint, wrong })?;
         }
+        let wire::EndpointHints { for_nodes, for_zones } = hints.unwrap_or_default();
+        let for_nodes: Vec<NodeName> =
+            for_nodes.unwrap_or_default().iter().map(|node| NodeName::new(node.name.as_str())).collect();
+        let for_zones: Vec<Arc<str>> =
+            for_zones.unwrap_or_default().into_iter().map(|zone| zone.name.into()).collect();
         for (index, text) in addresses.iter().enumerate() {
             let address = of_family(text, v6).map_err(|wrong| InvalidSlice::Address {
                 endpoint,
@@ -106,6 +112,8 @@ fn read_endpoints(endpoints: Vec<wire::Endpoint>, v6: bool) -> Result<Vec<Endpoi
                 ready,
                 serving: serving.unwrap_or(ready),
                 terminating: terminating.unwrap_or(false),
+                for_nodes: for_nodes.clone(),
+                for_zones: for_zones.clone(),
             });
         }
     }

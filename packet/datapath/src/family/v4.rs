@@ -7,8 +7,9 @@ use crate::tuple::Tuple;
 use crate::verdict::Step;
 use tortie_abi::endpoint::{Endpoint, NextHop};
 use tortie_abi::flow::{Counters, FlowCore};
+use tortie_abi::service::NO_NETNS;
 use tortie_abi::settings::Settings;
-use tortie_abi::{DropReason, v4};
+use tortie_abi::{DropReason, Tick, v4};
 use tortie_wire::checksum::{Delta, Sum};
 use tortie_wire::icmp4::{self, Icmp4Header};
 use tortie_wire::ip4::Ip4Header;
@@ -48,6 +49,9 @@ impl Family for V4 {
     type Flow = v4::Flow;
     type FrontendKey = v4::FrontendKey;
     type Backend = v4::Backend;
+    type MemberKey = v4::MemberKey;
+    type AffinityKey = v4::AffinityKey;
+    type Affinity = v4::Affinity;
     type FragmentKey = v4::FragmentKey;
 
     const VERSION: u8 = 4;
@@ -113,6 +117,26 @@ impl Family for V4 {
     #[inline(always)]
     fn backend(backend: &v4::Backend) -> (Ip4, Be16) {
         (backend.address, backend.port)
+    }
+
+    #[inline(always)]
+    fn member_key(service: u32, address: Ip4, port: Be16) -> v4::MemberKey {
+        v4::MemberKey { service, address, port, _zero: 0 }
+    }
+
+    #[inline(always)]
+    fn affinity_key(client: Ip4, service: u32) -> v4::AffinityKey {
+        v4::AffinityKey { client, service, netns: NO_NETNS }
+    }
+
+    #[inline(always)]
+    fn affinity(address: Ip4, port: Be16, last_use: Tick) -> v4::Affinity {
+        v4::Affinity { address, port, _zero: 0, last_use }
+    }
+
+    #[inline(always)]
+    fn remembered(affinity: &v4::Affinity) -> (Ip4, Be16, Tick) {
+        (affinity.address, affinity.port, affinity.last_use)
     }
 
     #[inline(always)]

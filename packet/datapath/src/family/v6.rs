@@ -8,8 +8,9 @@ use crate::tuple::Tuple;
 use crate::verdict::Step;
 use tortie_abi::endpoint::{Endpoint, NextHop};
 use tortie_abi::flow::{Counters, FlowCore};
+use tortie_abi::service::NO_NETNS;
 use tortie_abi::settings::Settings;
-use tortie_abi::{DropReason, v6};
+use tortie_abi::{DropReason, Tick, v6};
 use tortie_wire::checksum::{Delta, Sum};
 use tortie_wire::icmp6::{self, Icmp6Header};
 use tortie_wire::ip6::{ExtHeader, ExtKind, FragmentHeader, Ip6Header, NextHeader};
@@ -53,6 +54,9 @@ impl Family for V6 {
     type Flow = v6::Flow;
     type FrontendKey = v6::FrontendKey;
     type Backend = v6::Backend;
+    type MemberKey = v6::MemberKey;
+    type AffinityKey = v6::AffinityKey;
+    type Affinity = v6::Affinity;
     type FragmentKey = v6::FragmentKey;
 
     const VERSION: u8 = 6;
@@ -118,6 +122,26 @@ impl Family for V6 {
     #[inline(always)]
     fn backend(backend: &v6::Backend) -> (Ip6, Be16) {
         (backend.address, backend.port)
+    }
+
+    #[inline(always)]
+    fn member_key(service: u32, address: Ip6, port: Be16) -> v6::MemberKey {
+        v6::MemberKey { service, address, port, _zero: 0 }
+    }
+
+    #[inline(always)]
+    fn affinity_key(client: Ip6, service: u32) -> v6::AffinityKey {
+        v6::AffinityKey { client, service, netns: NO_NETNS }
+    }
+
+    #[inline(always)]
+    fn affinity(address: Ip6, port: Be16, last_use: Tick) -> v6::Affinity {
+        v6::Affinity { address, port, _zero: 0, last_use }
+    }
+
+    #[inline(always)]
+    fn remembered(affinity: &v6::Affinity) -> (Ip6, Be16, Tick) {
+        (affinity.address, affinity.port, affinity.last_use)
     }
 
     #[inline(always)]

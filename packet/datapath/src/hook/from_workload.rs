@@ -4,7 +4,7 @@ use super::{finish, known};
 use crate::family::Family;
 use crate::kernel::Kernel;
 use crate::stage::flow::Found;
-use crate::stage::service::Choice;
+use crate::stage::service::{Choice, Side};
 use crate::stage::{flow, parse, route, service, source};
 use crate::state::{State, answer, phase};
 use crate::verdict::{Next, Step};
@@ -61,7 +61,7 @@ fn opening<F: Family, K: Kernel<F>>(k: &K, s: &mut State<F>) -> Step<Option<Next
     if !parse::opens(s) {
         return unknown_flow(s).map(Some);
     }
-    if service::choose(k, s)? == Choice::Refuse {
+    if service::choose(k, s, Side::Inside)? == Choice::Refuse {
         return Ok(Some(Next::Reply));
     }
     route::find(k, s)?;

@@ -1,12 +1,12 @@
 //! Expiry: what a sweep over a flow table does with each entry.
 
 use crate::family::{Family, FlowEntry};
-use crate::kernel::{Flows, Topology};
+use crate::kernel::{Flows, Services, Topology};
 use crate::seeded;
 use crate::stage::flow::{self, Table};
 use crate::stage::nat;
 use tortie_abi::Tick;
-use tortie_abi::flow::{FlowCore, State as Life};
+use tortie_abi::flow::{FlowCore, State as Life, flags};
 use tortie_abi::settings::Settings;
 use tortie_wire::proto::IpProtocol;
 
@@ -20,7 +20,7 @@ pub enum Fate {
     Keep,
     /// Both directions have been idle for too long: both go.
     Expired,
-    /// Its endpoint or next hop is gone: both directions go.
+    /// Its endpoint or next hop is gone, or its UDP back end left the Service: both directions go.
     Stale,
     /// Its other direction is missing: it goes.
     Orphaned,
@@ -28,7 +28,7 @@ pub enum Fate {
 
 /// Judges one entry of `table` and says the key of its other direction.
 #[inline(always)]
-pub fn examine<F: Family, K: Flows<F> + Topology<F>>(
+pub fn examine<F: Family, K: Flows<F> + Topology<F> + Services<F>>(
     k: &K,
     table: Table,
     key: &F::FlowKey,
@@ -41,7 +41,22 @@ pub fn examine<F: Family, K: Flows<F> + Topology<F>>(
         return (Fate::Keep, *key);
     }
     let partner = F::flow_key(&tuple.reversed());
+    if protocol == IpProtocol::UDP.0 && has_left::<F, K>(k, key, entry) {
+        return (Fate::Stale, partner);
+    }
     (judge(k, table, &partner, entry.core(), protocol, now), partner)
+}
+
+/// Nobody tells a UDP client that its back end is gone: the flow ends, and its next packet finds another one. A
+/// Service that is gone itself has no front end any more, and its flows end as well.
+#[inline(always)]
+fn has_left<F: Family, K: Services<F>>(k: &K, key: &F::FlowKey, entry: &F::Flow) -> bool {
+    let core = entry.core();
+    if core.flags & flags::NAT_DESTINATION == 0 {
+        return false;
+    }
+    let Some(frontend) = k.frontend(&F::frontend_key(&F::tuple(key))) else { return true };
+    k.member(&F::member_key(frontend.service, entry.nat_address(), core.nat_port)).is_none()
 }
 
 #[inline(always)]

@@ -1,5 +1,6 @@
 //! Owns: the choice of a back end. Does not: rewrite, or decide where the back end is.
-//! Invariant: `s.translated` is the tuple that policy and routes see, Service or not.
+//! Invariant: `s.translated` is the tuple that policy and routes see, Service or not; a back end that the Service
+//! does not have (any more) is never chosen, whatever an affinity entry says.
 
 use crate::family::Family;
 use crate::kernel::{Random, Services};
@@ -7,7 +8,7 @@ use crate::state::{State, answer};
 use crate::verdict::Step;
 use tortie_abi::DropReason;
 use tortie_abi::flow::flags;
-use tortie_abi::service::{self, BackendKey};
+use tortie_abi::service::{self, BackendKey, Frontend};
 use tortie_wire::proto::IpProtocol;
 
 /// What the destination is.
@@ -19,32 +20,102 @@ pub enum Choice {
     Refuse,
 }
 
+/// Where the client is, as traffic policies see it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Side {
+    /// A pod, or the node itself.
+    Inside,
+    /// Anybody else.
+    Outside,
+}
+
+/// The ordinals that may be chosen.
+#[derive(Clone, Copy)]
+struct Range {
+    first: u32,
+    count: u32,
+}
+
 /// Translates the destination when it is a Service's front end.
 #[inline(always)]
-pub fn choose<F: Family, K: Services<F> + Random>(k: &K, s: &mut State<F>) -> Step<Choice> {
+pub fn choose<F: Family, K: Services<F> + Random>(k: &K, s: &mut State<F>, side: Side) -> Step<Choice> {
     s.translated = s.tuple;
     let Some(frontend) = k.frontend(&F::frontend_key(&s.tuple)) else { return Ok(Choice::Go) };
     s.flow_flags |= flags::SERVICE;
-    let local_only = frontend.flags & service::flags::INTERNAL_LOCAL != 0;
-    let usable = if local_only { frontend.local_backends } else { frontend.backends };
     if frontend.backends == 0 {
         refuse(s);
         return Ok(Choice::Refuse);
     }
-    if usable == 0 {
+    let range = usable(&frontend, side);
+    if range.count == 0 {
         return Err(DropReason::NoBackend);
     }
-    let ordinal = ((k.random() as u64).wrapping_mul(usable as u64) >> 32) as u32;
-    let key = BackendKey { service: frontend.service, ordinal };
+    if !recall(k, s, &frontend, range) {
+        pick(k, s, &frontend, range)?;
+    }
+    if frontend.affinity != 0 {
+        let (address, port) = (s.translated.destination, s.translated.destination_port);
+        let key = F::affinity_key(s.tuple.source, frontend.service);
+        k.remember(&key, &F::affinity(address, port, s.now));
+    }
+    s.flow_flags |= flags::NAT_DESTINATION;
+    if s.translated.destination == s.tuple.source {
+        s.flow_flags |= flags::HAIRPIN;
+    }
+    Ok(Choice::Go)
+}
+
+/// Which back ends the traffic policies leave. An address for the outside has no policy for the inside.
+#[inline(always)]
+fn usable(frontend: &Frontend, side: Side) -> Range {
+    let external = frontend.flags & service::flags::EXTERNAL != 0;
+    let policy = match side {
+        Side::Inside if external => 0,
+        Side::Outside if external => service::flags::EXTERNAL_LOCAL,
+        Side::Inside | Side::Outside => service::flags::INTERNAL_LOCAL,
+    };
+    if frontend.flags & policy != 0 {
+        Range { first: 0, count: frontend.local_backends }
+    } else {
+        Range { first: frontend.first, count: frontend.backends }
+    }
+}
+
+/// Session affinity: the back end that the client was led to last, while it may still be chosen.
+#[inline(always)]
+fn recall<F: Family, K: Services<F>>(k: &K, s: &mut State<F>, frontend: &Frontend, range: Range) -> bool {
+    if frontend.affinity == 0 {
+        return false;
+    }
+    let Some(affinity) = k.affinity(&F::affinity_key(s.tuple.source, frontend.service)) else { return false };
+    let (address, port, last_use) = F::remembered(&affinity);
+    if s.now.since(last_use) > frontend.affinity {
+        return false;
+    }
+    let Some(member) = k.member(&F::member_key(frontend.service, address, port)) else { return false };
+    if member.ordinal.wrapping_sub(range.first) >= range.count {
+        return false;
+    }
+    s.translated.destination = address;
+    s.translated.destination_port = port;
+    true
+}
+
+/// One of them, at random.
+#[inline(always)]
+fn pick<F: Family, K: Services<F> + Random>(
+    k: &K,
+    s: &mut State<F>,
+    frontend: &Frontend,
+    range: Range,
+) -> Step<()> {
+    let offset = ((k.random() as u64).wrapping_mul(range.count as u64) >> 32) as u32;
+    let key = BackendKey { service: frontend.service, ordinal: range.first.wrapping_add(offset) };
     let backend = k.backend(&key).ok_or(DropReason::BackendMissing)?;
     let (address, port) = F::backend(&backend);
     s.translated.destination = address;
     s.translated.destination_port = port;
-    s.flow_flags |= flags::NAT_DESTINATION;
-    if address == s.tuple.source {
-        s.flow_flags |= flags::HAIRPIN;
-    }
-    Ok(Choice::Go)
+    Ok(())
 }
 
 #[inline(always)]

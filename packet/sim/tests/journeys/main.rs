@@ -1,5 +1,6 @@
 //! Packet journeys: what users of a cluster see, as sentences, for both families.
 
+mod affinity;
 mod icmp;
 mod malformed;
 mod pods;

@@ -160,7 +160,7 @@ impl Folded {
             return;
         };
         for (other, of_other) in self.services.iter().filter(|(other, _)| **other != id) {
-            let shared = of_other.frontends.intersection(&port.frontends).next();
+            let shared = of_other.frontends.keys().find(|at| port.frontends.contains_key(at));
             assert!(shared.is_none() || other.transport != id.transport, "{shared:?}: {other:?} and {id:?}");
         }
         assert_ne!(self.services.insert(id.clone(), port.clone()), Some(port), "{id:?} said twice");
