@@ -135,13 +135,6 @@ fn limits(name: &str, resource: &Resource) -> Vec<Finding> {
             if spec("externalIPs").and_then(Value::as_array).is_some_and(|it| !it.is_empty()) {
                 limits.push(Finding::differs(name, "its externalIPs are not served by Tortie", keep));
             }
-            if is("sessionAffinity", "ClientIP") {
-                limits.push(Finding::differs(
-                    name,
-                    "pods' connections to it have no session affinity",
-                    "do without it",
-                ));
-            }
         }
         Role::IpPool if spec("natOutgoing").is_some_and(|it| it == true) => limits.push(Finding::blocks(
             name,
