@@ -40,6 +40,24 @@ metadata: {name: nobody}
 spec: {ipFamilyPolicy: PreferDualStack, selector: {pod: nobody}, ports: [{name: web, port: 80}, {name: dns, port: 53, protocol: UDP}]}
 ---
 apiVersion: v1
+kind: Service
+metadata: {name: sticky}
+spec:
+  ipFamilyPolicy: PreferDualStack
+  sessionAffinity: ClientIP
+  selector: {app: server}
+  ports: [{name: web, port: 80, targetPort: web}, {name: dns, port: 53, targetPort: dns, protocol: UDP}]
+---
+apiVersion: v1
+kind: Service
+metadata: {name: here}
+spec:
+  ipFamilyPolicy: PreferDualStack
+  internalTrafficPolicy: Local
+  selector: {app: server}
+  ports: [{name: web, port: 80, targetPort: web}]
+---
+apiVersion: v1
 kind: Pod
 metadata: {name: alone, labels: {pod: alone}}
 spec: {nodeName: node1, containers: [{name: c, image: any, ports: [{containerPort: 80}]}]}
@@ -155,5 +173,47 @@ fn a_megabyte_through_a_service_arrives_undamaged_near_and_far() {
             });
             assert!(result.is_connected(), "{family:?}: {result:?}");
         }
+    }
+}
+
+/// The servers that so many connections of a pod meet.
+fn servers(test: &TestLab, service: &str, probe: impl Fn(&mut Probe)) -> BTreeSet<String> {
+    let mut usual = Probe::new(endpoint("pod:default/client"), endpoint(service));
+    probe(&mut usual);
+    let results = test.lab.matrix(&vec![usual; 30]).expect("matrix");
+    assert!(results.iter().all(|result| result.is_connected()), "{service}: {results:?}");
+    results.into_iter().filter_map(|result| result.server).collect()
+}
+
+#[test]
+fn a_client_with_affinity_keeps_its_back_end_until_that_is_not_ready_any_more() {
+    let mut test = world();
+    for family in BOTH {
+        for (protocol, port) in [(Protocol::Tcp, 80), (Protocol::Udp, 53)] {
+            let met = servers(&test, "svc:default/sticky", |probe| {
+                (probe.family, probe.protocol, probe.port) = (Some(family), protocol, Some(port));
+            });
+            assert_eq!(met.len(), 1, "{family:?} {protocol:?}: {met:?}");
+        }
+    }
+    let gone = "
+apiVersion: v1
+kind: Pod
+metadata: {name: near, labels: {app: server}, annotations: {tortie.dev/ready: 'false'}}
+spec: {nodeName: node1, containers: [{name: c, image: any, ports: [{name: web, containerPort: 8080}, {name: dns, containerPort: 5353, protocol: UDP}]}]}
+";
+    test.apply(gone);
+    for family in BOTH {
+        let met = servers(&test, "svc:default/sticky", |probe| probe.family = Some(family));
+        assert_eq!(met, BTreeSet::from(["default/far".to_owned()]), "{family:?}");
+    }
+}
+
+#[test]
+fn internal_traffic_policy_local_keeps_connections_on_the_node() {
+    let test = world();
+    for family in BOTH {
+        let met = servers(&test, "svc:default/here", |probe| probe.family = Some(family));
+        assert_eq!(met, BTreeSet::from(["default/near".to_owned()]), "{family:?}");
     }
 }
