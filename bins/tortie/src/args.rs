@@ -4,6 +4,9 @@
 //! Does not: open anything they name.
 //! Invariant: a flag wins over its environment variable, which wins over the default.
 
+#[cfg(test)]
+mod documented;
+
 use std::env;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
