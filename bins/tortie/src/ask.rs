@@ -16,8 +16,13 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 /// The agent's one answer. A refusal is an answer too: `ok` is false.
 pub fn agent(run_dir: &Path, question: &Value) -> io::Result<Value> {
+    agent_within(run_dir, question, PATIENCE)
+}
+
+/// The same, with another patience.
+pub fn agent_within(run_dir: &Path, question: &Value, patience: Duration) -> io::Result<Value> {
     let stream = connect(run_dir, question)?;
-    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.set_read_timeout(Some(patience))?;
     let mut line = String::new();
     if BufReader::new(stream).read_line(&mut line)? == 0 {
         return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "it closed the connection"));

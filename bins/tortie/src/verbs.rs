@@ -46,8 +46,8 @@ pub enum Verb {
     /// Dropped packets by interface, hook and reason.
     #[command(subcommand)]
     Counters(Query<inspect::CounterFilter>),
-    /// One screen: is everything in force on this node, and if not, what and why.
-    Status,
+    /// One screen: is everything in force on this node, or on every node, and if not, what and why.
+    Status(status::Arguments),
     /// Dropped packets: counters by reason and interface, and the latest with the rule that decided.
     Drops(drops::Drops),
     /// Is this kernel and node fit? Every feature: needed by what, found or not, what happens without.
@@ -84,7 +84,7 @@ pub fn run(verb: Verb, global: &Global) -> Outcome {
         Verb::Policy(query) => inspect::policy(query, global),
         Verb::Conntrack(query) => inspect::conntrack(query, global),
         Verb::Counters(query) => inspect::counters(query, global),
-        Verb::Status => status::run(global),
+        Verb::Status(arguments) => status::run(&arguments, global),
         Verb::Drops(drops) => drops::run(drops, global),
         Verb::Check => check::run(global),
         Verb::Bench(bench) => bench::run(bench, global),

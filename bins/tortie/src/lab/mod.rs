@@ -6,7 +6,7 @@
 
 mod demo;
 mod faults;
-mod input;
+pub(crate) mod input;
 mod matrix;
 mod objects;
 mod probe;

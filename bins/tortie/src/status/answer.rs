@@ -64,6 +64,13 @@ pub struct Status {
     pub sweep: Option<Sweep>,
 }
 
+impl Status {
+    /// Everything that somebody wrote is in force.
+    pub fn is_healthy(&self) -> bool {
+        self.health == "healthy"
+    }
+}
+
 /// A store that is somewhere else: the API server.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase", default)]

@@ -1,4 +1,4 @@
-//! `status`: one screen that says whether this node is as desired, and what is not.
+//! `status`: one screen that says whether this node, or every node, is as desired, and what is not.
 //!
 //! Owns: what counts as healthy, and the exit code. Does not: know anything by itself: the agent is asked, and
 //! the kernel where the agent cannot be.
@@ -6,11 +6,16 @@
 //! tell.
 
 mod answer;
+mod cluster;
+mod nodes;
 mod offline;
 mod text;
 
 use std::io;
+use std::path::Path;
+use std::time::Duration;
 
+use clap::Args;
 use serde_json::json;
 
 use crate::args::Global;
@@ -24,22 +29,48 @@ use answer::Status;
 const NEARLY_FULL: u64 = 80;
 /// What `health` says when only the kernel was asked.
 const NO_AGENT: &str = "agent-unreachable";
+/// A busy agent answers within this.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Flags of `status`.
+#[derive(Debug, Args)]
+pub struct Arguments {
+    /// Ask the agent of every node: over the API server, by running this verb in the agents' pods.
+    #[arg(long)]
+    cluster: bool,
+    /// Ask the agents of a laboratory on this machine instead.
+    #[arg(long, value_name = "NAME", requires = "cluster")]
+    lab: Option<tortie_lab::LabName>,
+    /// Where the agents' pods are.
+    #[arg(short = 'n', long, value_name = "NS", default_value = "kube-system")]
+    namespace: String,
+    /// The longest that a node may take to answer.
+    #[arg(long, default_value = "20s", value_parser = crate::lab::input::duration)]
+    timeout: Duration,
+}
 
 /// Runs the verb.
-pub fn run(global: &Global) -> Outcome {
-    match ask::agent(&global.run_dir, &json!({"verb": "status"})) {
-        Ok(answer) => {
-            let mut status: Status = serde_json::from_value(answer).map_err(|e| {
-                Failure::unreachable(anyhow::anyhow!("the agent's answer is not understood: {e}"))
-            })?;
-            name_pods(&mut status, global);
-            name_programs(&mut status);
-            judge(&mut status);
+pub fn run(arguments: &Arguments, global: &Global) -> Outcome {
+    if arguments.cluster {
+        return cluster::run(arguments, global);
+    }
+    match of_agent(&global.run_dir, PATIENCE) {
+        Ok(status) => {
             show(&status, global)?;
-            Ok(if status.health == "healthy" { Answer::Yes } else { Answer::No })
+            Ok(if status.is_healthy() { Answer::Yes } else { Answer::No })
         }
         Err(error) => without_agent(global, &error),
     }
+}
+
+/// What the agent with that run directory says, and what it means.
+fn of_agent(run_dir: &Path, patience: Duration) -> io::Result<Status> {
+    let answer = ask::agent_within(run_dir, &json!({"verb": "status"}), patience)?;
+    let mut status: Status = serde_json::from_value(answer)?;
+    name_pods(&mut status, run_dir);
+    name_programs(&mut status);
+    judge(&mut status);
+    Ok(status)
 }
 
 fn show(status: &Status, global: &Global) -> io::Result<()> {
@@ -55,7 +86,7 @@ fn without_agent(global: &Global, error: &io::Error) -> Outcome {
     }
     match offline::status(global) {
         Some(mut status) => {
-            name_pods(&mut status, global);
+            name_pods(&mut status, &global.run_dir);
             let more: Vec<String> = full_maps(&status).chain(loose_ends(&status)).collect();
             status.reasons = [why.clone()].into_iter().chain(more).collect();
             show(&status, global)?;
@@ -71,8 +102,8 @@ fn without_agent(global: &Global, error: &io::Error) -> Outcome {
 }
 
 /// Which pod an interface belongs to is in the agent's file.
-fn name_pods(status: &mut Status, global: &Global) {
-    let saved = names::saved(&global.run_dir);
+fn name_pods(status: &mut Status, run_dir: &Path) {
+    let saved = names::saved(run_dir);
     for interface in &mut status.interfaces {
         let pod = saved.endpoints.iter().find(|endpoint| endpoint.interface == interface.interface);
         interface.endpoint = pod.map(|pod| format!("{}/{}", pod.namespace, pod.name));

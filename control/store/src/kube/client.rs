@@ -20,8 +20,17 @@ const ASK_TIMES: u32 = 3;
 /// When a silent peer counts as gone.
 pub(super) const GONE_AFTER: Duration = Duration::from_secs(25);
 
+/// What is spoken with a server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Speaks {
+    /// HTTP/2 where the server has it: one connection for everything.
+    Either,
+    /// What can be upgraded to a WebSocket: a connection for each.
+    Http1,
+}
+
 /// A client for one server.
-pub(super) fn build(config: Config) -> Result<Client, kube::Error> {
+pub(super) fn build(config: Config, speaks: Speaks) -> Result<Client, kube::Error> {
     let mut tcp = HttpConnector::new();
     tcp.enforce_http(false);
     tcp.set_nodelay(true);
@@ -36,7 +45,10 @@ pub(super) fn build(config: Config) -> Result<Client, kube::Error> {
     if let Some(name) = config.tls_server_name.as_deref().and_then(|name| name.to_owned().try_into().ok()) {
         https = https.with_server_name_resolver(hyper_rustls::FixedServerNameResolver::new(name));
     }
-    let https = https.enable_http1().enable_http2().wrap_connector(tcp);
+    let https = match speaks {
+        Speaks::Either => https.enable_http1().enable_http2().wrap_connector(tcp),
+        Speaks::Http1 => https.enable_http1().wrap_connector(tcp),
+    };
     let http: legacy::Client<_, Body> = legacy::Client::builder(TokioExecutor::new())
         .pool_timer(TokioTimer::new())
         .timer(TokioTimer::new())

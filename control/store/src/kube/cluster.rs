@@ -6,6 +6,7 @@
 use super::access::Access;
 use super::connection::{Ask, Connection, path_of};
 use super::error::ClusterError;
+use super::execute::{self, Command, Ran};
 use super::follow::{Follower, Orders, Subject};
 use super::served::{Api, Served, encoded};
 use super::watching::Watch;
@@ -13,9 +14,11 @@ use crate::kind::Kind;
 use crate::resource::Resource;
 use crate::stream::Standing;
 use http::Method;
+use kube::Client;
 use serde_json::{Value, json};
 use std::sync::{Arc, mpsc};
 use tokio::runtime::Runtime;
+use tokio::sync::OnceCell;
 
 /// Who we are to server-side apply, unless told otherwise.
 pub const FIELD_MANAGER: &str = "tortie";
@@ -25,6 +28,7 @@ pub struct Cluster {
     runtime: Option<Runtime>,
     connection: Connection,
     served: Served,
+    upgrading: Arc<OnceCell<Client>>,
     access: Access,
     manager: String,
     dry_run: bool,
@@ -75,7 +79,15 @@ impl Cluster {
             })?;
         let connection = Connection::new(access.clone());
         let (manager, served) = (FIELD_MANAGER.to_owned(), Served::default());
-        Ok(Self { runtime: Some(runtime), connection, served, access, manager, dry_run: false })
+        Ok(Self {
+            runtime: Some(runtime),
+            connection,
+            served,
+            upgrading: Arc::default(),
+            access,
+            manager,
+            dry_run: false,
+        })
     }
 
     /// The same, under another name for server-side apply and `managedFields`.
@@ -246,6 +258,19 @@ impl Cluster {
         let ask = Ask::get(path);
         let bytes = self.wait(async move { connection.bytes(&ask).await })?;
         Ok(String::from_utf8_lossy(&bytes).into_owned())
+    }
+
+    /// Runs a command in a pod, as `kubectl exec` does, and waits for its end.
+    pub fn execute(&self, command: Command) -> Result<Ran, ClusterError> {
+        let (connection, upgrading) = (self.connection.clone(), Arc::clone(&self.upgrading));
+        self.wait(async move {
+            let within = command.within;
+            let ran = async {
+                let client = upgrading.get_or_try_init(|| connection.upgrading()).await?;
+                execute::run(client.clone(), command).await
+            };
+            tokio::time::timeout(within, ran).await.unwrap_or_else(|_| Err(execute::late(within)))
+        })
     }
 
     /// Everything of these kinds, and then what changes.

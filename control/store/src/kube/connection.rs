@@ -5,12 +5,12 @@
 //! Invariant: a request that may have changed something is never sent twice.
 
 use super::access::{Access, Timing, chain};
-use super::client;
+use super::client::{self, Speaks};
 use super::error::{ClusterError, Refusal};
 use crate::stream::Standing;
 use http::{Method, Response};
-use kube::Client;
 use kube::client::Body;
+use kube::{Client, Config};
 use serde_json::Value;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -66,6 +66,7 @@ impl Ask {
 struct Server {
     url: String,
     client: Client,
+    config: Config,
 }
 
 struct Servers {
@@ -165,6 +166,15 @@ impl Connection {
         }
     }
 
+    /// A client for connections that become something else, with the server that answered last.
+    pub async fn upgrading(&self) -> Result<Client, ClusterError> {
+        let (server, _) = self.current().await?;
+        client::build(server.config, Speaks::Http1).map_err(|error| ClusterError::Configuration {
+            source_of: format!("credentials for {}", server.url),
+            cause: chain(&error),
+        })
+    }
+
     /// A stream has ended in a way that says something about its server.
     pub fn lost(&self, server: &str, cause: &str) -> ClusterError {
         self.losses.fetch_add(1, Ordering::SeqCst);
@@ -240,7 +250,8 @@ impl Connection {
                 source_of: format!("credentials for {url}"),
                 cause: chain(&error),
             };
-            Ok(Server { client: client::build(config).map_err(failed)?, url })
+            let client = client::build(config.clone(), Speaks::Either).map_err(failed)?;
+            Ok(Server { client, config, url })
         });
         Ok(Servers {
             all: all.collect::<Result<_, ClusterError>>()?,

@@ -5,7 +5,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
-use tortie_tests_e2e::TestLab;
+use tortie_tests_e2e::{TestLab, binary};
 
 use crate::{answer, store, verb, world};
 
@@ -68,4 +68,34 @@ fn without_its_agent_a_node_tells_what_the_kernel_has_and_the_exit_code_is_3() {
     assert_eq!(count(&status, "maps"), count(&before, "maps"));
     test.lab.start_agent("node1").expect("start-agent");
     until(&test, 0);
+}
+
+#[test]
+fn every_node_is_a_line_and_one_without_its_agent_keeps_none_from_being_shown() {
+    let test = world();
+    let name = test.lab.name.to_string();
+    let all = |arguments: &[&str]| {
+        let mut command = std::process::Command::new(binary());
+        command
+            .args(["status", "--cluster", "--lab", &name])
+            .args(arguments)
+            .output()
+            .expect("running tortie")
+    };
+    let output = all(&[]);
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert_eq!(output.status.code(), Some(0), "{text}");
+    assert!(text.contains("2 of 2 nodes: everything is in force"), "{text}");
+
+    test.lab.kill_agent("node2").expect("kill-agent");
+    let output = all(&["-o", "json"]);
+    assert_eq!(output.status.code(), Some(3));
+    let answer: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    let health: Vec<_> = answer["items"].as_array().expect("items").iter().map(|i| &i["health"]).collect();
+    assert_eq!(health, ["healthy", "agent-unreachable"]);
+    assert_eq!(answer["items"][0]["endpoints"], 2, "{answer}");
+    let why = answer["items"][1]["reasons"][0].as_str().expect("a reason");
+    assert!(why.contains("agent.sock"), "{why}");
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(said.contains("1 of 2 agents cannot be reached: node2"), "{said}");
 }
