@@ -4,9 +4,10 @@
 #   scripts/kubernetes.sh [COMPONENT …]        default: what `tortie lab up --store kube` uses
 #   scripts/kubernetes.sh --list               every component it can build
 #
-# A component is looked for in KUBEBUILDER_ASSETS, then on the path, and else built, once, from the Go modules
-# in tests/kubernetes/components into ${TORTIE_CACHE:-${XDG_CACHE_HOME:-~/.cache}/tortie}/kubernetes-VERSION/bin.
-# With TORTIE_KUBERNETES=pinned only what was built here counts. Four components cold: five minutes on two cores.
+# They are taken from KUBEBUILDER_ASSETS, else from the path, where all of them are there, and else built, once, from
+# the Go modules in tests/kubernetes/components into
+# ${TORTIE_CACHE:-${XDG_CACHE_HOME:-~/.cache}/tortie}/kubernetes-VERSION/bin; with TORTIE_KUBERNETES=pinned always the
+# latter. The default ones take five minutes on two cores when nothing of them is compiled yet.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 # shellcheck source=scripts/tools.env
@@ -101,15 +102,16 @@ key_of() {
 
 is_built() { [ -x "$bin/$1" ] && [ "$(cat "$bin/.$1.key" 2>/dev/null)" = "$(key_of "$1")" ]; }
 
-# Prints where a component is; fails when it has to be built.
-find_component() {
-    if [ "${TORTIE_KUBERNETES:-}" != pinned ]; then
-        if [ -n "${KUBEBUILDER_ASSETS:-}" ] && [ -x "$KUBEBUILDER_ASSETS/$1" ]; then
-            echo "$KUBEBUILDER_ASSETS/$1" && return
-        fi
-        command -v "$1" && return
+# Prints where the components are when one place outside has them all: components of two versions do not mix.
+find_outside() {
+    local component
+    [ "${TORTIE_KUBERNETES:-}" != pinned ] || return 1
+    if [ -n "${KUBEBUILDER_ASSETS:-}" ]; then
+        for component in "$@"; do [ -x "$KUBEBUILDER_ASSETS/$component" ] || break; done
+        [ -x "$KUBEBUILDER_ASSETS/$component" ] && printf "$KUBEBUILDER_ASSETS/%s\n" "$@" && return
     fi
-    is_built "$1" && echo "$bin/$1"
+    for component in "$@"; do type -P "$component" >/dev/null || return 1; done
+    type -P "$@"
 }
 
 # In a place of its own first: a build that was killed leaves nothing that looks whole.
@@ -131,11 +133,12 @@ if [ "${1:-}" = --list ]; then
     exit
 fi
 [ $# -gt 0 ] || set -- "${default[@]}"
-missing=()
 for component in "$@"; do
     [ -n "$(module_of "$component")" ] || fail "no component is called $component." "There are: ${components[*]}"
-    find_component "$component" >/dev/null || missing+=("$component")
 done
+find_outside "$@" && exit
+missing=()
+for component in "$@"; do is_built "$component" || missing+=("$component"); done
 if [ "${#missing[@]}" != 0 ]; then
     check_go
     mkdir -p "$bin"
@@ -148,4 +151,4 @@ if [ "${#missing[@]}" != 0 ]; then
         is_built "$component" || build "$component" "$([ "$component" = kube-apiserver ] && echo 'three minutes')"
     done
 fi
-for component in "$@"; do find_component "$component"; done
+printf "$bin/%s\n" "$@"
