@@ -4,6 +4,7 @@
 //! Does not: know what they enforce.
 //! Invariant: a node has at most one agent of ours.
 
+use std::ffi::OsString;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
@@ -47,7 +48,15 @@ impl Lab {
         if self.agent_is_alive(node) {
             return Ok(());
         }
-        let place = self.place(&Where::Node(node.to_owned()))?;
+        let mut place = self.place(&Where::Node(node.to_owned()))?;
+        if self.has_api_server() {
+            let own = [OsString::from("kube:"), self.agent_kubeconfig(node).into_os_string()];
+            place.env.insert("TORTIE_STORE".to_owned(), own.into_iter().collect());
+            place.env.remove("KUBECONFIG");
+            // Whoever builds tools into TORTIE_CACHE would else have all nodes remember at one place.
+            let memory = self.paths.run_dir(node).join("store");
+            place.env.insert("TORTIE_CACHE".to_owned(), memory.into_os_string());
+        }
         // A stale socket would make the first request after the start fail instead of wait.
         let _ = std::fs::remove_file(self.agent_socket(node));
         let mut argv = vec![self.binary.clone().into_os_string()];
@@ -82,6 +91,10 @@ impl Lab {
     /// Returns when everything in the store is enforced on every node.
     pub fn wait(&self, patience: Duration) -> Result<()> {
         let deadline = Instant::now() + patience;
+        if self.has_api_server() {
+            self.ensure_kubelet()?;
+            self.wait_until_settled(deadline)?;
+        }
         let asked = thread::scope(|scope| {
             let waits: Vec<_> =
                 self.agents().map(|node| scope.spawn(|| self.wait_for(&node.name, deadline))).collect();

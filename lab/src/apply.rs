@@ -47,6 +47,9 @@ pub struct Applied {
 impl Lab {
     /// Stores objects, completes them, and attaches the pods among them.
     pub fn apply(&mut self, objects: Vec<Object>) -> Result<Applied> {
+        if self.has_api_server() {
+            return self.apply_to_cluster(objects);
+        }
         let _lock = self.lock()?;
         let mut world = World::read(&self.paths.store())?;
         let mut applied = Applied { complaints: world.unreadable().to_vec(), ..Applied::default() };
@@ -81,6 +84,9 @@ impl Lab {
 
     /// Removes objects. A pod with a grace period serves on, terminating, until it is over; `grace` overrides.
     pub fn delete(&mut self, keys: &[Key], grace: Option<Duration>) -> Result<Applied> {
+        if self.has_api_server() {
+            return self.delete_from_cluster(keys, grace);
+        }
         let mut applied = Applied::default();
         let mut missing = Vec::new();
         let mut longest = Duration::ZERO;
@@ -116,12 +122,15 @@ impl Lab {
 
     /// Everything in the store.
     pub fn objects(&self) -> Result<Vec<Object>> {
-        let world = World::read(&self.paths.store())?;
+        let world = self.everything()?;
         Ok(world.keys().filter_map(|key| world.get(key).cloned()).collect())
     }
 
-    /// When an object was last written to the store.
+    /// When an object was last written to the store; on an API server, by this process.
     pub fn stored_at(&self, key: &Key) -> Result<SystemTime> {
+        if self.has_api_server() {
+            return self.written_at(key).ok_or_else(|| no!("{key} was not applied by this process"));
+        }
         let world = World::read(&self.paths.store())?;
         let place = world.place(key).ok_or_else(|| no!("{key} is not in the store"))?;
         Ok(std::fs::metadata(place)?.modified()?)
@@ -237,7 +246,7 @@ impl Lab {
     }
 
     /// Runs the commands of containers with `image: host` that do not run yet.
-    fn start_host_programs(
+    pub(crate) fn start_host_programs(
         &self,
         world: &World,
         attached: &BTreeMap<PodName, Attachment>,

@@ -79,25 +79,30 @@ impl Lab {
             host_network,
             add_micros: None,
         };
-        let file = self.attachment_file(namespace, name);
-        files::write_json(&file, &attachment)?;
-        attachment.addresses = if host_network {
+        self.wire(node, &mut attachment)?;
+        Ok(attachment)
+    }
+
+    /// Records what is to be attached, attaches it, and records what came of it.
+    fn wire(&self, node: &Node, attachment: &mut Attachment) -> Result<()> {
+        let file = self.attachment_file(&attachment.namespace, &attachment.name);
+        files::write_json(&file, attachment)?;
+        attachment.addresses = if attachment.host_network {
             node.addresses.iter().map(IpNet::addr).collect()
         } else {
             netns::create(&attachment.netns)?;
             plain::sandbox(&attachment.netns)?;
             match node.dataplane {
-                Dataplane::Plain => plain::attach(self, node, &attachment)?,
+                Dataplane::Plain => plain::attach(self, node, attachment)?,
                 Dataplane::Bpf => {
                     let started = Instant::now();
-                    let result = self.cni("ADD", node, &attachment)?;
+                    let result = self.cni("ADD", node, attachment)?;
                     attachment.add_micros = u64::try_from(started.elapsed().as_micros()).ok();
                     addresses(&result)?
                 }
             }
         };
-        files::write_json(&file, &attachment)?;
-        Ok(attachment)
+        files::write_json(&file, attachment)
     }
 
     /// Takes a pod's network away. Absent is fine; an error of the plugin does not keep the namespace.

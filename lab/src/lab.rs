@@ -15,6 +15,7 @@ use anyhow::Context as _;
 use ipnet::IpNet;
 use nix::mount::{MsFlags, mount};
 
+use crate::control_plane::{self, API, Component};
 use crate::error::{Error, Result, bad, no};
 use crate::files;
 use crate::names::LabName;
@@ -35,6 +36,17 @@ pub struct Lab {
     pub state: State,
     /// The `tortie` that agents, plugins and servers run from.
     pub binary: PathBuf,
+    /// To the API server, where there is one.
+    pub(crate) connection: crate::api::Connection,
+}
+
+/// Where a laboratory's objects are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StoreKind {
+    /// In a directory of YAML.
+    Dir,
+    /// In a real API server.
+    Kube,
 }
 
 /// What `lab up` is asked for.
@@ -46,17 +58,20 @@ pub struct UpOptions {
     pub mtu_bytes: u32,
     /// One for each node.
     pub dataplanes: Vec<Dataplane>,
+    /// Where the cluster's objects are.
+    pub store: StoreKind,
     /// How long agents may take to become ready.
     pub patience: Duration,
 }
 
 impl Default for UpOptions {
-    /// Three nodes, dual stack, BPF.
+    /// Three nodes, dual stack, BPF, a directory.
     fn default() -> Self {
         Self {
             families: Families::Dual,
             mtu_bytes: 1500,
             dataplanes: vec![Dataplane::Bpf; 3],
+            store: StoreKind::Dir,
             patience: Duration::from_secs(30),
         }
     }
@@ -80,6 +95,10 @@ impl Lab {
     /// Builds a laboratory and returns when its agents are ready.
     pub fn up(name: &LabName, options: &UpOptions) -> Result<Self> {
         let plan = Plan::new(options.families, options.mtu_bytes, &options.dataplanes)?;
+        let components = match options.store {
+            StoreKind::Dir => BTreeMap::new(),
+            StoreKind::Kube => control_plane::find_components()?,
+        };
         let lock = Lock::take(name)?;
         let paths = Paths::of(name);
         if paths.state().exists() {
@@ -91,10 +110,12 @@ impl Lab {
             complete: false,
             plan,
             cgroup_root: cgroup_root()?,
+            components,
             scheduled: 0,
             routes: BTreeMap::new(),
         };
-        let mut lab = Self { name: name.clone(), paths, state, binary: binary()? };
+        let connection = Default::default();
+        let mut lab = Self { name: name.clone(), paths, state, binary: binary()?, connection };
         match lab.build(options.patience) {
             Ok(()) => Ok(lab),
             Err(error) => {
@@ -117,15 +138,27 @@ impl Lab {
             files::write_atomically(&state::base().join(".made-netns-directory"), b"")?;
         }
         underlay::build(&self.name, &self.state.plan)?;
-        self.mount_bpffs()?;
         for machine in self.machines() {
-            let cgroup = self.cgroup(&machine);
-            fs::create_dir(&cgroup).with_context(|| cgroup.display().to_string())?;
+            self.make_cgroup(&machine)?;
         }
+        if self.has_api_server() {
+            underlay::build_machine(&self.name, &self.state.plan, API, &self.state.plan.api)?;
+            self.make_cgroup(API)?;
+            self.start_control_plane()?;
+        }
+        self.mount_bpffs()?;
         for node in &self.state.plan.nodes {
             self.prepare_node(node)?;
         }
-        self.reconcile_world()?;
+        if self.has_api_server() {
+            self.wait_for_api_server(patience)?;
+            self.start_component(Component::ControllerManager)?;
+            self.install()?;
+            self.register_nodes()?;
+            self.ensure_kubelet()?;
+        } else {
+            self.reconcile_world()?;
+        }
         for node in self.agents() {
             self.start_agent(&node.name)?;
         }
@@ -135,6 +168,11 @@ impl Lab {
         self.wait(patience)?;
         self.state.complete = true;
         self.save()
+    }
+
+    fn make_cgroup(&self, machine: &str) -> Result<()> {
+        let cgroup = self.cgroup(machine);
+        Ok(fs::create_dir(&cgroup).with_context(|| cgroup.display().to_string())?)
     }
 
     fn prepare_node(&self, node: &Node) -> Result<()> {
@@ -166,7 +204,14 @@ impl Lab {
             let why = format!("laboratory {name} is being built, or building it was interrupted");
             return Err(Error::Unreachable(anyhow::anyhow!("{why}: `tortie lab down --name {name}`")));
         }
-        Ok(Self { name: name.clone(), paths: Paths::of(name), state, binary: binary()? })
+        let connection = Default::default();
+        Ok(Self { name: name.clone(), paths: Paths::of(name), state, binary: binary()?, connection })
+    }
+
+    /// Opens a laboratory that may still be being built, for its own processes.
+    pub(crate) fn open_unfinished(name: &LabName) -> Result<Self> {
+        let (state, connection) = (state::load(name)?, Default::default());
+        Ok(Self { name: name.clone(), paths: Paths::of(name), state, binary: binary()?, connection })
     }
 
     /// Opens a laboratory to change it; other commands that would change it wait.
@@ -211,13 +256,33 @@ impl Lab {
     pub(crate) fn place_in(&self, netns: &str, node: Option<&str>) -> Place {
         let mut env = BTreeMap::new();
         if let Some(node) = node {
-            let store = [OsString::from("dir:"), self.paths.store().into_os_string()].into_iter().collect();
-            env.insert("TORTIE_STORE".to_owned(), store);
+            env.insert("TORTIE_STORE".to_owned(), self.store_address());
             env.insert("TORTIE_RUN_DIR".to_owned(), self.paths.run_dir(node).into_os_string());
             env.insert("TORTIE_BPFFS".to_owned(), self.paths.node_bpffs(node).into_os_string());
             env.insert("TORTIE_CGROUP".to_owned(), self.cgroup(node).into_os_string());
         }
+        if self.has_api_server() {
+            env.insert("KUBECONFIG".to_owned(), self.admin_kubeconfig().into_os_string());
+            env.insert("PATH".to_owned(), self.path_with_kubectl());
+        }
         Place { netns: netns::path(netns), cgroup: self.cgroup(node.unwrap_or(OUTSIDE)), env }
+    }
+
+    /// The store as the verbs of people name it; they may do everything.
+    pub(crate) fn store_address(&self) -> OsString {
+        let (kind, path) = if self.has_api_server() {
+            ("kube:", self.admin_kubeconfig())
+        } else {
+            ("dir:", self.paths.store())
+        };
+        [OsString::from(kind), path.into_os_string()].into_iter().collect()
+    }
+
+    pub(crate) fn path_with_kubectl(&self) -> OsString {
+        let usual = env::var_os("PATH").unwrap_or_default();
+        let ours = self.state.components.get("kubectl").and_then(|path| path.parent()).map(Path::to_owned);
+        // A directory whose name has a colon cannot be on a path; then kubectl has to be named in full.
+        env::join_paths(ours.into_iter().chain(env::split_paths(&usual))).unwrap_or(usual)
     }
 
     /// Sets the router's next hop for a prefix, or moves it.

@@ -8,13 +8,16 @@
 #![forbid(unsafe_code)]
 
 mod agent;
+mod api;
 mod apply;
 mod attach;
 mod cluster;
+mod control_plane;
 mod endpoint;
 pub mod error;
 mod files;
 mod ip;
+pub mod kubelet;
 mod lab;
 mod names;
 mod netns;
@@ -34,9 +37,10 @@ mod world;
 
 pub use apply::{Applied, Change};
 pub use cluster::rfc3339;
+pub use control_plane::Component;
 pub use endpoint::Endpoint;
 pub use error::{Error, Result};
-pub use lab::{Lab, UpOptions, Where};
+pub use lab::{Lab, StoreKind, UpOptions, Where};
 pub use names::LabName;
 pub use object::{Key, Object, parse as parse_objects};
 pub use plan::{Client, Dataplane, Families, Family, Node, Plan};

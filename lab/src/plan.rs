@@ -138,6 +138,8 @@ pub struct Plan {
     pub clients: Vec<Client>,
     /// The router's addresses on the underlay.
     pub gateways: Vec<IpNet>,
+    /// The addresses of the machine with the control plane, where there is one.
+    pub api: Vec<IpNet>,
     /// Where every pod's address comes from.
     pub pod_cidrs: Vec<IpNet>,
     /// Where ClusterIPs come from.
@@ -177,6 +179,7 @@ impl Plan {
             nodes,
             clients: vec![client("c1", 192, 0, 2, 1), client("c2", 198, 51, 100, 2)],
             gateways: families.keep(v4(10, 240, 0, 254, 24), v6([0xfd00, 0x240], 0xfe, 64)),
+            api: families.keep(v4(10, 240, 0, 250, 24), v6([0xfd00, 0x240], 0xfa, 64)),
             pod_cidrs: families.keep(v4(10, 244, 0, 0, 16), v6([0xfd00, 0x244], 0, 32)),
             service_cidrs: families.keep(v4(10, 96, 0, 0, 16), v6([0xfd00, 0x96], 0, 112)),
         })

@@ -4,6 +4,7 @@
 //! Does not: open sockets; the servers do.
 //! Invariant: a thousand probes take as long as the slowest few, not as their sum.
 
+use std::cell::OnceCell;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -62,7 +63,8 @@ impl Probe {
 /// What names mean at this moment.
 struct Directory<'a> {
     lab: &'a Lab,
-    world: World,
+    /// Read when it is first needed: addresses and records need no API server.
+    world: OnceCell<World>,
     attached: BTreeMap<PodName, Attachment>,
 }
 
@@ -75,6 +77,17 @@ impl Lab {
         let mut result = results.pop().ok_or_else(|| no!("the pod server of {machine} gave no result"))?;
         directory.name_the_server(&attempt, &mut result);
         Ok(result)
+    }
+
+    /// The same probe with address and port in place of names: what is made of it needs no API server.
+    pub fn resolve(&self, probe: &Probe) -> Result<Probe> {
+        let (_, attempt) = self.directory()?.resolve(probe)?;
+        Ok(Probe {
+            to: Endpoint::Address(attempt.to),
+            port: Some(attempt.port),
+            family: None,
+            ..probe.clone()
+        })
     }
 
     /// Makes many attempts at once. A probe whose names mean nothing has `error` as its result.
@@ -117,8 +130,11 @@ impl Lab {
     /// All pods to all pods on all their ports.
     pub fn every_pod_to_every_pod(&self, family: Option<Family>, timeout: Duration) -> Result<Vec<Probe>> {
         let directory = self.directory()?;
-        let pods: Vec<(&PodName, Vec<(Protocol, u16)>)> =
-            directory.attached.keys().map(|name| (name, directory.ports(name))).collect();
+        let pods: Vec<(&PodName, Vec<(Protocol, u16)>)> = directory
+            .attached
+            .keys()
+            .map(|name| Ok((name, directory.ports(name)?)))
+            .collect::<Result<_>>()?;
         let mut probes = Vec::new();
         for (from, _) in &pods {
             for (to, ports) in &pods {
@@ -189,7 +205,7 @@ impl Lab {
     }
 
     fn directory(&self) -> Result<Directory<'_>> {
-        Ok(Directory { lab: self, world: World::read(&self.paths.store())?, attached: self.attachments()? })
+        Ok(Directory { lab: self, world: OnceCell::new(), attached: self.attachments()? })
     }
 }
 
@@ -270,21 +286,29 @@ impl Directory<'_> {
     }
 
     fn service(&self, namespace: &str, name: &str) -> Result<&crate::object::Object> {
-        self.world
+        self.world()?
             .get(&Key::core("Service", Some(namespace), name))
             .ok_or_else(|| no!("there is no Service {namespace}/{name}"))
     }
 
-    fn ports(&self, name: &PodName) -> Vec<(Protocol, u16)> {
-        let pod = self.world.get(&Key::core("Pod", Some(&name.0), &name.1));
+    fn world(&self) -> Result<&World> {
+        if let Some(world) = self.world.get() {
+            return Ok(world);
+        }
+        let world = self.lab.world()?;
+        Ok(self.world.get_or_init(|| world))
+    }
+
+    fn ports(&self, name: &PodName) -> Result<Vec<(Protocol, u16)>> {
+        let pod = self.world()?.get(&Key::core("Pod", Some(&name.0), &name.1));
         let ports = pod.map(|pod| container_ports(pod, false)).unwrap_or_default();
-        ports.into_iter().map(|(_, protocol, port)| (protocol, port)).collect()
+        Ok(ports.into_iter().map(|(_, protocol, port)| (protocol, port)).collect())
     }
 
     fn first_port(&self, to: &Endpoint, protocol: Protocol) -> Result<u16> {
         let found = match to {
             Endpoint::Pod(namespace, name) => self
-                .ports(&(namespace.clone(), name.clone()))
+                .ports(&(namespace.clone(), name.clone()))?
                 .into_iter()
                 .find_map(|(of, port)| (of == protocol).then_some(port)),
             Endpoint::Service(namespace, name) => {

@@ -56,6 +56,15 @@ impl Place {
 
     /// Starts `argv` here. /sys shows this network namespace, as a real machine's would.
     pub fn spawn(&self, argv: &[OsString], stdio: [Stdio; 3]) -> Result<Child> {
+        self.start(argv, stdio, own_sysfs)
+    }
+
+    fn start(
+        &self,
+        argv: &[OsString],
+        stdio: [Stdio; 3],
+        prepare: impl FnOnce() -> anyhow::Result<()> + Send,
+    ) -> Result<Child> {
         let namespace =
             File::open(&self.netns).with_context(|| format!("namespace {}", self.netns.display()))?;
         let [stdin, stdout, stderr] = stdio;
@@ -70,7 +79,7 @@ impl Place {
             .stderr(stderr);
         Ok(on_thread(move || {
             setns(namespace, CloneFlags::CLONE_NEWNET).context("entering the network namespace")?;
-            own_sysfs()?;
+            prepare()?;
             command.spawn().context("starting /bin/sh")
         })?)
     }
@@ -100,11 +109,15 @@ fn own_sysfs() -> anyhow::Result<()> {
 impl Record {
     /// Starts a daemon whose output goes to the file `log`, and writes its record to `record`.
     pub fn start(place: &Place, argv: &[OsString], log: &Path, record: &Path) -> Result<Self> {
-        let output = || -> Result<Stdio> {
-            let file = File::options().append(true).create(true).open(log);
-            Ok(file.with_context(|| log.display().to_string())?.into())
-        };
-        let mut child = place.spawn(argv, [Stdio::null(), output()?, output()?])?;
+        Self::watch_over(place.spawn(argv, [Stdio::null(), output(log)?, output(log)?])?, record)
+    }
+
+    /// The same for a daemon that mounts for others to see: it stays in our mount namespace.
+    pub fn start_sharing_mounts(place: &Place, argv: &[OsString], log: &Path, record: &Path) -> Result<Self> {
+        Self::watch_over(place.start(argv, [Stdio::null(), output(log)?, output(log)?], || Ok(()))?, record)
+    }
+
+    fn watch_over(mut child: Child, record: &Path) -> Result<Self> {
         let started = Self::of(child.id())?;
         files::write_json(record, &started)?;
         // When this process outlives the daemon (a test does), somebody must collect its status.
@@ -147,6 +160,11 @@ impl Record {
             _ => Ok(()),
         }
     }
+}
+
+fn output(log: &Path) -> Result<Stdio> {
+    let file = File::options().append(true).create(true).open(log);
+    Ok(file.with_context(|| log.display().to_string())?.into())
 }
 
 /// Field 22 of /proc/PID/stat; `None` when there is no such process, or only its unread exit status.

@@ -51,7 +51,7 @@ impl Lab {
 
     fn ask_server_once(&self, machine: &str, request: &Request, patience: Duration) -> Result<Answer> {
         if self.start_server(machine)? {
-            let served = self.served(&World::read(&self.paths.store())?, &self.attachments()?);
+            let served = self.served(&self.world()?, &self.attachments()?);
             let mine = served.get(machine).cloned().unwrap_or_default();
             self.talk_to_server(machine, &Request::Serve { served: mine }, START)?;
         }

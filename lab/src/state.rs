@@ -35,6 +35,9 @@ pub struct State {
     pub plan: Plan,
     /// The cgroup v2 directory below which the nodes' cgroups are.
     pub cgroup_root: PathBuf,
+    /// The programs of the control plane; none where the objects are in a directory.
+    #[serde(default)]
+    pub components: BTreeMap<String, PathBuf>,
     /// How many pods without a preference have been scheduled.
     #[serde(default)]
     pub scheduled: u64,

@@ -16,7 +16,6 @@ use crate::names::LabName;
 use crate::object::Object;
 use crate::plan::Dataplane;
 use crate::state::{self, Paths, State};
-use crate::world::World;
 
 /// A laboratory.
 #[derive(Debug, Clone, Serialize)]
@@ -36,7 +35,7 @@ pub struct Summary {
     pub services: Vec<ServiceSummary>,
     /// What `lab route` has set.
     pub routes: BTreeMap<String, String>,
-    /// The directory store.
+    /// Where its objects are, as `--store` takes it.
     pub store: String,
 }
 
@@ -153,7 +152,7 @@ impl Lab {
     /// What there is.
     pub fn summary(&self) -> Result<Summary> {
         let State { plan, routes, .. } = &self.state;
-        let world = World::read(&self.paths.store())?;
+        let world = self.world()?;
         let attached = self.attachments()?;
         let netns_of = |pod: &Object| {
             let name = (pod.namespace().unwrap_or_default().to_owned(), pod.name().to_owned());
@@ -175,7 +174,7 @@ impl Lab {
             pods: world.of_kind("Pod").map(|pod| pod_summary(pod, netns_of(pod))).collect(),
             services: world.of_kind("Service").map(service_summary).collect(),
             routes: routes.iter().map(|(prefix, node)| (prefix.to_string(), node.clone())).collect(),
-            store: self.paths.store().display().to_string(),
+            store: self.store_address().to_string_lossy().into_owned(),
         })
     }
 

@@ -58,6 +58,19 @@ fn build_node(name: &LabName, plan: &Plan, node: &Node) -> Result<()> {
     batch.run(&namespace)
 }
 
+/// A machine on the nodes' subnet that is no node: the control plane's.
+pub fn build_machine(name: &LabName, plan: &Plan, machine_name: &str, addresses: &[IpNet]) -> Result<()> {
+    let (router, namespace) = (name.machine("router"), name.machine(machine_name));
+    machine(&namespace, false)?;
+    let mut batch = Batch::default();
+    cable(&mut batch, plan, machine_name, &namespace);
+    batch.add(format!("link set {machine_name} master br0"));
+    batch.run(&router)?;
+    let mut batch = Batch::default();
+    attach(&mut batch, addresses, &plan.gateways);
+    batch.run(&namespace)
+}
+
 fn build_client(name: &LabName, plan: &Plan, client: &Client) -> Result<()> {
     let (router, namespace) = (name.machine("router"), name.machine(&client.name));
     machine(&namespace, false)?;

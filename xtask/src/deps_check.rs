@@ -11,7 +11,7 @@ use cargo_metadata::{DependencyKind, MetadataCommand};
 use crate::run;
 
 /// What a crate of the workspace may use of the workspace. Tests and benches may use anything.
-const ROOMS: [(&str, Uses); 21] = [
+const ROOMS: [(&str, Uses); 22] = [
     ("tortie-abi", Uses::Only(&["tortie-wire"])),
     ("tortie-wire", Uses::Only(&[])),
     ("tortie-datapath", Uses::Only(&["tortie-abi", "tortie-wire"])),
@@ -47,6 +47,7 @@ const ROOMS: [(&str, Uses); 21] = [
     ("tortie-tests-verifier", Uses::Anything),
     ("tortie-tests-progrun", Uses::Anything),
     ("tortie-tests-e2e", Uses::Anything),
+    ("tortie-tests-kubernetes", Uses::Anything),
     ("tortie-fuzz", Uses::Anything),
     ("xtask", Uses::Only(&[])),
 ];

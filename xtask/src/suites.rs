@@ -2,7 +2,7 @@
 //!
 //! Owns: the command line and environment of each. Does not: contain a test.
 
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use anyhow::Result;
 
@@ -12,7 +12,11 @@ use crate::run;
 pub const PROFILE: &str = "checked";
 
 /// Packages whose tests need root; everything else is tested without.
-pub const PRIVILEGED: [&str; 3] = ["tortie-tests-verifier", "tortie-tests-progrun", "tortie-tests-e2e"];
+pub const PRIVILEGED: [&str; 4] =
+    ["tortie-tests-verifier", "tortie-tests-progrun", "tortie-tests-e2e", KUBERNETES];
+
+/// Needs the components of a real Kubernetes as well.
+pub const KUBERNETES: &str = "tortie-tests-kubernetes";
 
 /// Packets of the differential in `make test`.
 const PACKETS: u64 = 100_000;
@@ -22,6 +26,14 @@ pub fn test(package: &str) -> Result<Command> {
     let mut command = run::cargo(["test", "--profile", PROFILE, "--no-fail-fast", "--package", package])?;
     command.env("TORTIE_DIFF_PACKETS", PACKETS.to_string());
     command.env("TORTIE_BIN", run::target_dir()?.join(PROFILE).join("tortie"));
+    Ok(command)
+}
+
+/// Finds or builds etcd, the API server, the controller manager and kubectl; says on stderr what it builds.
+pub fn components() -> Result<Command> {
+    let mut command = Command::new(run::workspace()?.join("scripts/kubernetes.sh"));
+    // Where they are is for scripts.
+    command.stdout(Stdio::null());
     Ok(command)
 }
 

@@ -11,9 +11,12 @@ mod services;
 mod slices;
 
 pub use defaults::{admit, rfc3339};
+pub use nodes::{default_pools, describe, felix};
 pub use pods::{
-    Attachment, PodName, container_ports, grace_seconds, is_host_network, runs_host_program, schedule,
+    Attachment, PodName, container_ports, grace_seconds, is_host_network, is_ready_by_annotation,
+    runs_host_program, schedule, status,
 };
+pub use slices::expected as expected_slices;
 
 use std::collections::BTreeMap;
 

@@ -22,18 +22,25 @@ pub fn reconcile(world: &mut World, plan: &Plan) {
         ));
     }
     namespaces(world);
-    for cidr in &plan.pod_cidrs {
+    default_pools(plan).into_iter().chain([felix()]).for_each(|object| default_object(world, object));
+}
+
+/// The pools that the pods' addresses are from.
+pub fn default_pools(plan: &Plan) -> Vec<Object> {
+    let pool = |cidr: &ipnet::IpNet| {
         let family = if Family::of(&cidr.addr()) == Family::Ipv4 { "ipv4" } else { "ipv6" };
         let spec = json!({"cidr": cidr.to_string(), "natOutgoing": false, "ipipMode": "Never", "vxlanMode": "Never",
             "nodeSelector": "all()"});
         let name = format!("default-{family}-ippool");
-        default_object(
-            world,
-            Object::make("projectcalico.org/v3", "IPPool", None, &name, json!({"spec": spec})),
-        );
-    }
-    let felix = json!({"spec": {"defaultEndpointToHostAction": "Accept"}});
-    default_object(world, Object::make("projectcalico.org/v3", "FelixConfiguration", None, "default", felix));
+        Object::make("projectcalico.org/v3", "IPPool", None, &name, json!({"spec": spec}))
+    };
+    plan.pod_cidrs.iter().map(pool).collect()
+}
+
+/// The settings of a laboratory: its nodes answer their pods.
+pub fn felix() -> Object {
+    let spec = json!({"spec": {"defaultEndpointToHostAction": "Accept"}});
+    Object::make("projectcalico.org/v3", "FelixConfiguration", None, "default", spec)
 }
 
 /// Only where the user has none of that name.
@@ -43,7 +50,8 @@ fn default_object(world: &mut World, object: Object) {
     }
 }
 
-fn describe(mut object: Object, node: &Node) -> Object {
+/// A Node as the laboratory's plan has it, over what users have added.
+pub fn describe(mut object: Object, node: &Node) -> Object {
     object.set(&["metadata", "labels", "kubernetes.io/hostname"], json!(node.name));
     object.set(&["metadata", "labels", "kubernetes.io/os"], json!("linux"));
     let cidrs: Vec<String> = node.pod_cidrs.iter().map(ToString::to_string).collect();

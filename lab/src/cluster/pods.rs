@@ -88,8 +88,14 @@ pub fn report(world: &mut World, plan: &Plan, attached: &BTreeMap<PodName, Attac
     }
 }
 
-fn status(pod: &Object, plan: &Plan, attachment: Option<&Attachment>) -> Value {
-    let ready = attachment.is_some() && pod.text("/metadata/annotations/tortie.dev~1ready") != Some("false");
+/// Whether the user lets a pod be ready once it runs.
+pub fn is_ready_by_annotation(pod: &Object) -> bool {
+    pod.text("/metadata/annotations/tortie.dev~1ready") != Some("false")
+}
+
+/// The status of a pod, given what was attached for it.
+pub fn status(pod: &Object, plan: &Plan, attachment: Option<&Attachment>) -> Value {
+    let ready = attachment.is_some() && is_ready_by_annotation(pod);
     let condition =
         |kind: &str, yes: bool| json!({"type": kind, "status": if yes { "True" } else { "False" }});
     let mut status = json!({

@@ -17,8 +17,7 @@ const MANAGED_BY_POINTER: &str = "/metadata/labels/endpointslice.kubernetes.io~1
 
 /// Writes all slices of Services that have a selector, and removes those that are no longer due.
 pub fn reconcile(world: &mut World) {
-    let services: Vec<Object> = world.of_kind("Service").cloned().collect();
-    let due: Vec<Object> = services.iter().flat_map(|service| of_service(service, world)).collect();
+    let due = expected(world);
     let keys: BTreeSet<Key> = due.iter().map(Object::key).collect();
     let stale: Vec<Key> = world
         .of_kind("EndpointSlice")
@@ -32,6 +31,11 @@ pub fn reconcile(world: &mut World) {
     for slice in due {
         world.put(slice);
     }
+}
+
+/// The slices that are due for what the world has.
+pub fn expected(world: &World) -> Vec<Object> {
+    world.of_kind("Service").flat_map(|service| of_service(service, world)).collect()
 }
 
 fn of_service(service: &Object, world: &World) -> Vec<Object> {

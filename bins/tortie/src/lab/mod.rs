@@ -37,7 +37,7 @@ pub struct Lab {
 
 #[derive(Debug, Subcommand)]
 enum Verb {
-    /// Build a cluster and wait until it is ready.
+    /// Build a cluster and wait until it is ready; with --store kube around a real API server and kubectl.
     Up(Up),
     /// Create or change objects: Kubernetes and Calico YAML.
     Apply(Files),
@@ -87,7 +87,8 @@ enum Verb {
         #[arg(long, conflicts_with = "name")]
         all: bool,
     },
-    /// A shop with policies, an open connection that is cut, an agent that is killed: under a minute.
+    /// A shop with policies, an open connection that is cut, an agent that is killed: under a minute. With
+    /// --store kube the API server is killed, too.
     Demo {
         /// Leave the laboratory up at the end.
         #[arg(long)]
@@ -108,6 +109,9 @@ enum Verb {
     /// Serves in the pods of one node.
     #[command(hide = true)]
     Server { socket: PathBuf },
+    /// Plays scheduler and kubelet beside a real API server.
+    #[command(hide = true)]
+    Kubelet,
 }
 
 /// Flags of `lab up`.
@@ -327,9 +331,10 @@ pub fn run(lab: Lab, global: &Global) -> Outcome {
         Verb::Status => show::status(&name, format),
         Verb::Logs { node } => show::logs(&open()?, node.as_deref()),
         Verb::Down { all } => up::down(&name, all),
-        Verb::Demo { keep } => demo::demo(&name, keep),
+        Verb::Demo { keep } => demo::demo(&name, keep, up::store(global)?),
         Verb::Stream(verb) => probe::stream(&open()?, verb, format),
         Verb::Flood { probe, count } => probe::flood(&open()?, probe, count),
+        Verb::Kubelet => Ok(tortie_lab::kubelet::run(&name).map(|()| crate::exit::Answer::Yes)?),
         Verb::Server { socket } => Ok(tortie_lab::server::run(&socket).map(|()| crate::exit::Answer::Yes)?),
     }
 }

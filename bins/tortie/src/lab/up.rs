@@ -8,7 +8,7 @@ use std::io::IsTerminal as _;
 use std::time::{Duration, Instant};
 
 use anyhow::anyhow;
-use tortie_lab::{Dataplane, Lab, LabName, UpOptions};
+use tortie_lab::{Dataplane, Lab, LabName, StoreKind, UpOptions};
 
 use super::{DataplaneArg, Overlay, Up, input, objects, show};
 use crate::args::{Global, StoreAddress};
@@ -43,11 +43,6 @@ fn options(arguments: &Up, global: &Global) -> Result<UpOptions, Failure> {
     if arguments.overlay != Overlay::None {
         return Err(refused("--overlay: this version has no overlay; leave it out or use none".into()));
     }
-    if matches!(global.store, Some(StoreAddress::Kube(_))) {
-        return Err(refused(
-            "--store kube: this version keeps a laboratory's objects in a directory; use dir".into(),
-        ));
-    }
     let count = usize::from(arguments.nodes);
     let wanted = match arguments.dataplane.as_slice() {
         [one] => vec![*one; count],
@@ -66,9 +61,21 @@ fn options(arguments: &Up, global: &Global) -> Result<UpOptions, Failure> {
     Ok(UpOptions {
         families: arguments.families.into(),
         mtu_bytes: arguments.mtu,
+        store: store(global)?,
         dataplanes: dataplanes.collect::<Result<_, _>>()?,
         patience: PATIENCE,
     })
+}
+
+/// Where a new laboratory's objects are to be.
+pub fn store(global: &Global) -> Result<StoreKind, Failure> {
+    match &global.store {
+        Some(StoreAddress::Kube(None)) => Ok(StoreKind::Kube),
+        Some(StoreAddress::Kube(Some(_))) => {
+            Err(Failure::bad_input(anyhow!("--store kube:KUBECONFIG: a laboratory makes its own; use kube")))
+        }
+        Some(StoreAddress::Dir(_)) | None => Ok(StoreKind::Dir),
+    }
 }
 
 /// Removes one laboratory, or all.

@@ -307,6 +307,8 @@ impl Connection {
             (false, Some(cause)) => {
                 tracing::warn!(server, cause, "API server is away; what is in force stays")
             }
+            // A verb that asks one question has nothing to tell.
+            (false, None) if before.is_none() => tracing::debug!(server, "API server answers"),
             (false, None) => tracing::info!(server, "API server answers"),
             _ => {}
         }

@@ -3,8 +3,8 @@
 use std::thread;
 use std::time::Duration;
 
-use tortie_lab::{Probe, UpOptions};
-use tortie_tests_e2e::{TestLab, briefly, endpoint};
+use tortie_lab::Probe;
+use tortie_tests_e2e::{briefly, endpoint};
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -32,10 +32,7 @@ spec: {podSelector: {matchLabels: {app: server}}, ingress: [{from: [{podSelector
 
 #[test]
 fn an_open_connection_through_a_service_survives_twenty_kills_of_the_agents() {
-    let mut test = TestLab::with(UpOptions {
-        dataplanes: UpOptions::default().dataplanes[..2].to_vec(),
-        ..UpOptions::default()
-    });
+    let mut test = crate::cluster(2);
     test.apply(WORLD);
     let asking = Probe::new(endpoint("pod:default/client"), endpoint("svc:default/server"));
     test.lab.stream_start("s", &asking, Duration::from_millis(1)).expect("starting");
@@ -62,10 +59,7 @@ fn an_open_connection_through_a_service_survives_twenty_kills_of_the_agents() {
 
 #[test]
 fn what_was_denied_stays_denied_while_the_agent_is_dead() {
-    let mut test = TestLab::with(UpOptions {
-        dataplanes: UpOptions::default().dataplanes[..2].to_vec(),
-        ..UpOptions::default()
-    });
+    let mut test = crate::cluster(2);
     test.apply(WORLD);
     for node in ["node1", "node2"] {
         test.lab.kill_agent(node).expect("kill-agent");
@@ -76,10 +70,7 @@ fn what_was_denied_stays_denied_while_the_agent_is_dead() {
 
 #[test]
 fn a_change_made_while_the_agent_was_dead_is_in_force_when_it_is_back() {
-    let mut test = TestLab::with(UpOptions {
-        dataplanes: UpOptions::default().dataplanes[..2].to_vec(),
-        ..UpOptions::default()
-    });
+    let mut test = crate::cluster(2);
     test.apply(WORLD);
     test.lab.kill_agent("node2").expect("kill-agent");
     let closed = "
@@ -96,10 +87,7 @@ spec: {podSelector: {matchLabels: {app: server}}, ingress: []}
 
 #[test]
 fn a_cluster_leaves_nothing_behind_whichever_of_its_processes_were_killed() {
-    let mut test = TestLab::with(UpOptions {
-        dataplanes: UpOptions::default().dataplanes[..2].to_vec(),
-        ..UpOptions::default()
-    });
+    let mut test = crate::cluster(2);
     test.apply(WORLD);
     test.lab.kill_agent("node1").expect("kill-agent");
     let record = std::fs::read_to_string(test.lab.paths.process("server-node1")).expect("a record");
@@ -118,7 +106,7 @@ fn building_a_cluster_that_was_killed_at_any_moment_leaves_nothing() {
     for step in 0..8 {
         let name = tortie_tests_e2e::fresh_name();
         let mut up = std::process::Command::new(tortie_tests_e2e::binary())
-            .args(["lab", "up", "--nodes", "2", "--name", &name.to_string()])
+            .args(["lab", "up", "--nodes", "2", "--store", crate::STORE, "--name", &name.to_string()])
             .stdout(std::process::Stdio::null())
             .stderr(std::process::Stdio::null())
             .spawn()

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use tortie_lab::{Probe, UpOptions};
-use tortie_tests_e2e::{TestLab, endpoint};
+use tortie_lab::Probe;
+use tortie_tests_e2e::endpoint;
 
 const WORLD: &str = "
 apiVersion: v1
@@ -29,10 +29,7 @@ spec: {selector: {app: server}, ports: [{port: 80}]}
 
 #[test]
 fn a_hundred_thousand_half_open_flows_do_not_disturb_an_established_one() {
-    let mut test = TestLab::with(UpOptions {
-        dataplanes: UpOptions::default().dataplanes[..2].to_vec(),
-        ..UpOptions::default()
-    });
+    let mut test = crate::cluster(2);
     test.apply(WORLD);
     // What goes there is forwarded by node and router, and nobody answers.
     for family in ["-4", "-6"] {

@@ -3,7 +3,6 @@
 use std::fs;
 use std::time::Duration;
 
-use tortie_lab::UpOptions;
 use tortie_tests_e2e::{TestLab, briefly};
 
 const WORLD: &str = "
@@ -30,10 +29,7 @@ fn seen(test: &TestLab) {
 
 #[test]
 fn a_file_that_breaks_keeps_its_last_good_objects_in_force() {
-    let mut test = TestLab::with(UpOptions {
-        dataplanes: UpOptions::default().dataplanes[..1].to_vec(),
-        ..UpOptions::default()
-    });
+    let mut test = crate::cluster(1);
     test.apply(WORLD);
     let is_open =
         |test: &TestLab| test.probe("pod:default/client", "pod:default/server", briefly).is_connected();

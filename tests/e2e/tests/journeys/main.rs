@@ -1,4 +1,5 @@
 //! Journeys through a whole cluster: real agents, real CNI calls, traffic through the BPF programs. Needs root.
+//! `tests/kubernetes` runs the same journeys on a real API server, with another `cluster` and `STORE`.
 
 mod agents;
 mod floods;
@@ -6,3 +7,14 @@ mod inputs;
 mod recipes;
 mod revocation;
 mod services;
+
+use tortie_lab::{Dataplane, UpOptions};
+use tortie_tests_e2e::TestLab;
+
+/// As `--store` takes it.
+const STORE: &str = "dir";
+
+/// So many nodes, dual stack.
+fn cluster(nodes: usize) -> TestLab {
+    TestLab::with(UpOptions { dataplanes: vec![Dataplane::Bpf; nodes], ..UpOptions::default() })
+}

@@ -6,7 +6,7 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use tortie_lab::{Endpoint, Family, Probe, Protocol, UpOptions};
+use tortie_lab::{Endpoint, Family, Probe, Protocol};
 use tortie_tests_e2e::{TestLab, endpoint};
 
 /// Who asks or is asked: `x/a` … `z/c`, `c1`, `c2`.
@@ -284,7 +284,7 @@ fn surprises(test: &TestLab, recipe: &Recipe) -> Vec<String> {
 
 #[test]
 fn every_classic_recipe_gives_its_truth_table_in_both_families() {
-    let mut test = TestLab::with(UpOptions::default());
+    let mut test = crate::cluster(3);
     test.apply(&world());
     let mut wrong = Vec::new();
     for recipe in RECIPES {

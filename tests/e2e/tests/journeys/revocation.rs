@@ -3,8 +3,8 @@
 use std::thread;
 use std::time::{Duration, UNIX_EPOCH};
 
-use tortie_lab::{Key, Probe, UpOptions};
-use tortie_tests_e2e::{TestLab, endpoint};
+use tortie_lab::{Key, Probe};
+use tortie_tests_e2e::endpoint;
 
 const WORLD: &str = "
 apiVersion: v1
@@ -32,10 +32,7 @@ spec: {podSelector: {matchLabels: {app: server}}, ingress: []}
 
 #[test]
 fn a_policy_cuts_an_open_connection_within_50_ms_and_taking_it_back_lets_new_ones_in() {
-    let mut test = TestLab::with(UpOptions {
-        dataplanes: UpOptions::default().dataplanes[..2].to_vec(),
-        ..UpOptions::default()
-    });
+    let mut test = crate::cluster(2);
     test.apply(WORLD);
     for server in ["near", "far"] {
         let asking = Probe::new(endpoint("pod:default/client"), endpoint(&format!("pod:default/{server}")));

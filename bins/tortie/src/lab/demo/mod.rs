@@ -6,13 +6,16 @@
 //! whether everything held.
 
 mod drops;
+mod kubectl;
 mod shop;
 mod tell;
 
 use std::thread;
-use std::time::{Duration, Instant, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use tortie_lab::{Dataplane, Endpoint, Key, Lab, LabName, Probe, StreamReport, UpOptions, parse_objects};
+use tortie_lab::{
+    Dataplane, Endpoint, Key, Lab, LabName, Probe, StoreKind, StreamReport, UpOptions, parse_objects,
+};
 
 use self::tell::{Story, say};
 use crate::exit::{Answer, Failure, Outcome};
@@ -24,14 +27,17 @@ const CUT: Duration = Duration::from_millis(250);
 const STREAM: &str = "conversation";
 
 /// Plays the demo in a laboratory of that name.
-pub fn demo(name: &LabName, keep: bool) -> Outcome {
+pub fn demo(name: &LabName, keep: bool, store: StoreKind) -> Outcome {
     // What an earlier demo may have left, if it was killed.
     tortie_lab::down(name)?;
     clean_up_on_interrupt(name);
     let mut story = Story::begin();
     say("A Kubernetes cluster on this machine: every node and every pod is a network namespace,\n\
          every node runs a real agent, every pod is attached by a real CNI call.");
-    story.part(|story| play(name, story));
+    if store == StoreKind::Kube {
+        say("Its objects are in a real API server, and everything is done to it with kubectl.");
+    }
+    story.part(|story| play(name, store, story));
     if keep {
         say(&format!(
             "\nThe laboratory stays: tortie lab status --name {name}; tortie lab down --name {name}"
@@ -55,17 +61,24 @@ fn clean_up_on_interrupt(name: &LabName) {
     });
 }
 
-fn play(name: &LabName, story: &mut Story) -> tortie_lab::Result<()> {
+fn play(name: &LabName, store: StoreKind, story: &mut Story) -> tortie_lab::Result<()> {
     story.chapter("A cluster: three nodes, a router, two customers outside");
     let started = Instant::now();
-    let mut lab = Lab::up(name, &UpOptions { dataplanes: vec![Dataplane::Bpf; 3], ..UpOptions::default() })?;
+    let options = UpOptions { dataplanes: vec![Dataplane::Bpf; 3], store, ..UpOptions::default() };
+    let mut lab = Lab::up(name, &options)?;
     let took = started.elapsed().as_secs_f64();
     let alive = lab.agents().filter(|node| lab.agent_is_alive(&node.name)).count();
     story.expect(alive == 3, format!("it is up after {took:.1} s, with three agents"));
+    if lab.has_api_server() {
+        kubectl::show(&lab, &["get", "nodes", "-o", "wide"])?;
+    }
 
     story.chapter("A small shop: front, back and database, each behind a Service");
     story.part(|story| {
         apply(&mut lab, shop::SHOP)?;
+        if lab.has_api_server() {
+            kubectl::show(&lab, &["get", "pods,endpointslices", "-A"])?;
+        }
         story.grid(
             &shop::everybody(&lab, false)?,
             "without a policy everybody reaches everybody, IPv4 and IPv6",
@@ -89,14 +102,28 @@ fn play(name: &LabName, story: &mut Story) -> tortie_lab::Result<()> {
     story.chapter("An agent is killed under traffic");
     story.part(|story| kill(&lab, story));
 
+    if lab.has_api_server() {
+        story.chapter("The API server and its database are killed under traffic");
+        story.part(|story| kubectl::outage(&lab, story));
+        story.chapter("A Deployment is restarted, pod by pod");
+        story.part(|story| kubectl::roll(&lab, story));
+    }
+
     story.chapter("Every drop has a reason");
     story.part(|story| drops::show(&lab, story));
     Ok(())
 }
 
-fn apply(lab: &mut Lab, yaml: &str) -> tortie_lab::Result<()> {
-    lab.apply(parse_objects(yaml, "the demo")?)?;
-    lab.wait(PATIENCE)
+/// Applies as a person would, and says when the cluster had it at the latest.
+fn apply(lab: &mut Lab, yaml: &str) -> tortie_lab::Result<SystemTime> {
+    if lab.has_api_server() {
+        kubectl::apply(lab, yaml)?;
+    } else {
+        lab.apply(parse_objects(yaml, "the demo")?)?;
+    }
+    let applied = SystemTime::now();
+    lab.wait(PATIENCE)?;
+    Ok(applied)
 }
 
 fn probe(from: &str, to: &str) -> tortie_lab::Result<Probe> {
@@ -114,16 +141,23 @@ fn revoke(lab: &mut Lab, story: &mut Story) -> tortie_lab::Result<()> {
         format!("shop/back-1 talks to {}: {} records so far", before.server, before.received),
     );
 
-    apply(lab, shop::MAINTENANCE)?;
+    let applied = apply(lab, shop::MAINTENANCE)?;
     let policy =
         Key { group: "networking.k8s.io".into(), ..Key::core("NetworkPolicy", Some("data"), "database") };
-    let changed = lab.stored_at(&policy)?.duration_since(UNIX_EPOCH).unwrap_or_default();
+    // Of kubectl's moment is known only that it was before its end.
+    let changed = if lab.has_api_server() { applied } else { lab.stored_at(&policy)? };
+    let changed = changed.duration_since(UNIX_EPOCH).unwrap_or_default();
     thread::sleep(Duration::from_millis(500));
     let cut = lab.stream_stop(STREAM)?;
     let late = Duration::from_micros(cut.last_record_unix_micros).saturating_sub(changed);
+    let late_text = if late.is_zero() {
+        "the last record came before kubectl had ended".to_owned()
+    } else {
+        format!("the last record came {:.1} ms later", late.as_secs_f64() * 1e3)
+    };
     story.expect(
         cut.silent_micros > 300_000 && late <= CUT,
-        format!("the policy changes: the last record came {:.1} ms later", late.as_secs_f64() * 1e3),
+        format!("the policy changes: {late_text} (at most {} ms)", CUT.as_millis()),
     );
     story.expect(!lab.probe(&asking)?.is_connected(), "a new connection is refused as well");
     apply(lab, shop::POLICIES)?;

@@ -1,0 +1,93 @@
+//! What the tests on a real API server share.
+//!
+//! Owns: laboratories with a control plane, kubectl, and asking a Service all the time.
+//! Does not: judge; the tests do.
+//! Invariant: a component that is missing fails the test, and says how to get it.
+#![forbid(unsafe_code)]
+
+use std::collections::BTreeSet;
+use std::ffi::OsString;
+use std::io::Write as _;
+use std::process::Stdio;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use tortie_lab::{Dataplane, Lab, Probe, StoreKind, UpOptions};
+use tortie_tests_e2e::TestLab;
+
+/// So many nodes, dual stack, on a control plane of their own.
+pub fn cluster(nodes: usize) -> TestLab {
+    TestLab::with(UpOptions {
+        dataplanes: vec![Dataplane::Bpf; nodes],
+        store: StoreKind::Kube,
+        patience: Duration::from_secs(60),
+        ..UpOptions::default()
+    })
+}
+
+/// Runs kubectl on the machine of the API server; what it printed, or its error.
+pub fn kubectl(lab: &Lab, arguments: &[&str], input: &str) -> Result<String, String> {
+    let command: Vec<OsString> = ["kubectl"].iter().chain(arguments).map(OsString::from).collect();
+    let place = lab.control_plane_place().map_err(|error| error.to_string())?;
+    let stdio = [Stdio::piped(), Stdio::piped(), Stdio::piped()];
+    let mut child = place.spawn(&command, stdio).map_err(|error| error.to_string())?;
+    let mut stdin = child.stdin.take().expect("a pipe");
+    stdin.write_all(input.as_bytes()).map_err(|error| error.to_string())?;
+    drop(stdin);
+    let output = child.wait_with_output().map_err(|error| error.to_string())?;
+    if output.status.success() {
+        return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
+    }
+    Err(format!("kubectl {}: {}", arguments.join(" "), String::from_utf8_lossy(&output.stderr).trim()))
+}
+
+/// What became of many attempts.
+#[derive(Debug, Default)]
+pub struct Attempts {
+    /// How many there were.
+    pub made: usize,
+    /// What became of those that failed.
+    pub failed: Vec<String>,
+    /// Who answered.
+    pub servers: BTreeSet<String>,
+}
+
+/// Makes new connections while `work` is done, ten at once, all the time.
+pub fn while_asking<T: Send>(lab: &Lab, probe: &Probe, work: impl FnOnce() -> T + Send) -> (T, Attempts) {
+    let done = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let asking = scope.spawn(|| {
+            let mut attempts = Attempts::default();
+            while !done.load(Ordering::Relaxed) {
+                let results = lab.matrix(&vec![probe.clone(); 10]).expect("matrix");
+                attempts.made += results.len();
+                for result in results {
+                    if result.is_connected() {
+                        attempts.servers.extend(result.server);
+                    } else {
+                        attempts.failed.push(format!("{result:?}"));
+                    }
+                }
+            }
+            attempts
+        });
+        let result = Finished(&done).after(work);
+        (result, asking.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+    })
+}
+
+/// Ends the asking also when the work panics.
+struct Finished<'a>(&'a AtomicBool);
+
+impl Finished<'_> {
+    fn after<T>(self, work: impl FnOnce() -> T) -> T {
+        work()
+    }
+}
+
+impl Drop for Finished<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,168 @@
+//! The API server, etcd, agents and the kubelet die and come back.
+
+use std::thread;
+use std::time::Duration;
+
+use tortie_lab::{Component, Probe};
+use tortie_tests_e2e::{TestLab, briefly, endpoint};
+use tortie_tests_kubernetes::{kubectl, while_asking};
+
+use super::world::{PATIENCE, asking, kill, revive};
+
+/// An open connection and new ones go on, what is denied stays denied; changes made afterwards arrive.
+pub fn outage(test: &mut TestLab) {
+    let lab = &test.lab;
+    let still = asking(lab, "still");
+    let denied =
+        Probe { from: endpoint("pod:default/stranger"), timeout: Duration::from_secs(1), ..still.clone() };
+    lab.stream_start("s", &still, Duration::from_millis(1)).expect("starting");
+    let ((), attempts) = while_asking(lab, &still, || {
+        for components in [&[Component::Etcd][..], &[Component::ApiServer], &Component::ALL] {
+            components.iter().for_each(|component| lab.kill_component(*component).expect("killing"));
+            thread::sleep(Duration::from_secs(2));
+            assert!(!lab.probe(&denied).expect("probe").is_connected(), "{components:?}");
+            revive(lab);
+            assert!(!lab.probe(&denied).expect("probe").is_connected(), "{components:?}");
+        }
+    });
+    assert!(
+        attempts.failed.is_empty(),
+        "{} of {}: {:?}",
+        attempts.failed.len(),
+        attempts.made,
+        attempts.failed
+    );
+    let report = lab.stream_stop("s").expect("stopping");
+    assert_eq!(
+        (report.lost, report.disordered, report.ended.as_deref()),
+        (0, 0, Some("stopped")),
+        "{report:?}"
+    );
+    assert!(report.longest_pause_micros < 500_000, "{report:?}");
+
+    kubectl(lab, &["label", "pod", "stranger", "app=client"], "").expect("label");
+    lab.wait(PATIENCE).expect("wait");
+    assert!(lab.probe(&denied).expect("probe").is_connected(), "a change after the outage arrives");
+    kubectl(lab, &["label", "pod", "stranger", "app-"], "").expect("label");
+    lab.wait(PATIENCE).expect("wait");
+    assert!(!lab.probe(&denied).expect("probe").is_connected());
+}
+
+/// CNI DEL and ADD work without an API server, and the pod has its policy at once.
+pub fn sandboxes(test: &mut TestLab) {
+    let lab = &test.lab;
+    let still = asking(lab, "still");
+    kill(lab);
+    for _ in 0..3 {
+        let client = lab.restart_sandbox("default", "client", PATIENCE).expect("DEL and ADD");
+        assert_eq!(client.addresses.len(), 2, "{client:?}");
+        let result = lab.probe(&still).expect("probe");
+        // The server's node cannot know the client's new address: it was told of it by nobody.
+        assert!(
+            !result.is_connected()
+                || client.addresses.iter().any(|address| {
+                    result.client_seen.as_deref().is_some_and(|seen| seen.contains(&address.to_string()))
+                }),
+            "{result:?}"
+        );
+    }
+    let server = lab.restart_sandbox("default", "still", PATIENCE).expect("DEL and ADD");
+    let direct = |from: &str| Probe {
+        port: Some(80),
+        timeout: Duration::from_secs(1),
+        ..Probe::new(endpoint(from), endpoint(&server.addresses[0].to_string()))
+    };
+    assert!(
+        !lab.probe(&direct("pod:default/stranger")).expect("probe").is_connected(),
+        "closed from the start"
+    );
+    revive(lab);
+    assert!(lab.probe(&asking(lab, "still")).expect("probe").is_connected());
+    assert!(
+        lab.probe(&Probe { timeout: Duration::from_secs(5), ..direct("pod:default/client") })
+            .expect("probe")
+            .is_connected()
+    );
+    assert!(!lab.probe(&direct("pod:default/stranger")).expect("probe").is_connected());
+}
+
+/// An agent that starts without an API server takes over what is in force and what it remembers.
+pub fn agents(test: &mut TestLab) {
+    let still = asking(&test.lab, "still");
+    kill(&test.lab);
+    for node in ["node1", "node2"] {
+        test.lab.kill_agent(node).expect("kill-agent");
+        test.lab.start_agent(node).expect("start-agent");
+    }
+    // Longer than an agent waits for an API server before it works from memory.
+    thread::sleep(Duration::from_secs(7));
+    assert!(test.lab.probe(&still).expect("probe").is_connected());
+    let mut denied = Probe { from: endpoint("pod:default/stranger"), ..still };
+    briefly(&mut denied);
+    assert!(!test.lab.probe(&denied).expect("probe").is_connected());
+    test.lab
+        .restart_sandbox("default", "stranger", PATIENCE)
+        .expect("an agent that works from memory attaches pods");
+    assert!(!test.lab.probe(&denied).expect("probe").is_connected());
+    revive(&test.lab);
+    assert!(test.lab.probe(&asking(&test.lab, "still")).expect("probe").is_connected());
+}
+
+/// Pods come and go while the API server is killed; in the end everything agrees.
+pub fn churn(test: &mut TestLab) {
+    let lab = &test.lab;
+    let ((), attempts) = while_asking(lab, &asking(lab, "still"), || {
+        for round in 0..4 {
+            let replicas = format!("--replicas={}", if round % 2 == 0 { 6 } else { 2 });
+            kubectl(lab, &["scale", "deployment/web", &replicas], "").expect("scale");
+            thread::sleep(Duration::from_millis(150 * round));
+            lab.kill_component(Component::ApiServer).expect("killing");
+            lab.start_component(Component::ApiServer).expect("starting");
+            let ready = (0..200).any(|_| {
+                thread::sleep(Duration::from_millis(100));
+                kubectl(lab, &["get", "--raw", "/readyz"], "").is_ok()
+            });
+            assert!(ready, "the API server does not come back");
+        }
+        kubectl(lab, &["scale", "deployment/web", "--replicas=3"], "").expect("scale");
+        lab.wait(PATIENCE).expect("wait");
+    });
+    assert!(
+        attempts.failed.is_empty(),
+        "{} of {}: {:?}",
+        attempts.failed.len(),
+        attempts.made,
+        attempts.failed
+    );
+    let results = lab.matrix(&vec![asking(lab, "web"); 60]).expect("matrix");
+    let servers: std::collections::BTreeSet<_> =
+        results.iter().filter_map(|result| result.server.clone()).collect();
+    assert!(results.iter().all(|result| result.is_connected()), "{results:?}");
+    assert_eq!(servers.len(), 3, "{servers:?}");
+}
+
+/// Pods that came and went while no kubelet was there are attached and detached.
+pub fn kubelet(test: &mut TestLab) {
+    let record = std::fs::read_to_string(test.lab.paths.process("kubelet")).expect("a record");
+    let record: serde_json::Value = serde_json::from_str(&record).expect("JSON");
+    let kill = std::process::Command::new("kill").args(["-9", &record["pid"].to_string()]).status();
+    assert!(kill.expect("kill").success());
+    kubectl(&test.lab, &["delete", "pod", "stranger", "--wait=false"], "").expect("delete");
+    // The next command that needs a kubelet starts it.
+    test.apply(
+        "
+apiVersion: v1
+kind: Pod
+metadata: {name: late}
+spec: {nodeName: node2, containers: [{name: c, image: any, ports: [{containerPort: 80}]}]}
+",
+    );
+    assert!(test.probe("pod:default/client", "pod:default/late", |_| {}).is_connected());
+    for _ in 0..500 {
+        if test.lab.attachment("default", "stranger").is_err() {
+            return;
+        }
+        thread::sleep(Duration::from_millis(20));
+    }
+    panic!("what was attached for a deleted pod is still there");
+}

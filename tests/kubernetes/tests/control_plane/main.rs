@@ -1,0 +1,37 @@
+//! The control plane dies and comes back; controllers move pods about. Traffic does not notice. Needs root and
+//! scripts/kubernetes.sh.
+//!
+//! One laboratory, and one test after the other: each leaves the cluster as it found it.
+
+mod faults;
+mod rolling;
+mod world;
+
+use std::time::Instant;
+
+use tortie_tests_e2e::TestLab;
+
+/// What is done, in a sentence, and the doing.
+type Step = (&'static str, fn(&mut TestLab));
+
+/// One test, so that one control plane serves all of them.
+#[test]
+fn traffic_does_not_notice_what_happens_to_the_control_plane() {
+    let mut test = tortie_tests_kubernetes::cluster(2);
+    test.apply(world::WORLD);
+    let tests: [Step; 7] = [
+        ("a rolling restart of a Deployment fails no connection", rolling::restart),
+        ("a Service follows its Deployment from none to many and back", rolling::scale),
+        ("nothing breaks while the API server and etcd are dead", faults::outage),
+        ("pods whose sandbox dies meanwhile are attached anew", faults::sandboxes),
+        ("an agent that starts meanwhile enforces what it knows", faults::agents),
+        ("the cluster converges when the API server is killed again and again under churn", faults::churn),
+        ("a kubelet that was killed goes on where it was", faults::kubelet),
+    ];
+    for (name, run) in tests {
+        let started = Instant::now();
+        println!("{name} …");
+        run(&mut test);
+        println!("{name}: {:.1} s", started.elapsed().as_secs_f64());
+    }
+}
