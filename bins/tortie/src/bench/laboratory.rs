@@ -80,7 +80,7 @@ pub fn items(packet: &Packet) -> Result<Vec<Item>, Failure> {
 }
 
 /// Ctrl-C ends the laboratory too, not only this process.
-fn clean_up_on_interrupt(name: &LabName) {
+pub(super) fn clean_up_on_interrupt(name: &LabName) {
     let name = name.clone();
     thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
@@ -173,7 +173,7 @@ impl Bench {
 }
 
 /// The 99th percentile, with the median as low and the slowest as high.
-fn percentile_99(name: &'static str, mut millis: Vec<f64>, target: f64) -> Result<Item, Failure> {
+pub(super) fn percentile_99(name: &'static str, mut millis: Vec<f64>, target: f64) -> Result<Item, Failure> {
     millis.sort_by(f64::total_cmp);
     // The smallest that at least so many percent do not exceed.
     let at = |percent: usize| millis.get((millis.len() * percent).div_ceil(100).checked_sub(1)?).copied();
@@ -181,7 +181,7 @@ fn percentile_99(name: &'static str, mut millis: Vec<f64>, target: f64) -> Resul
     item(name, "ms", spread(), target)
 }
 
-fn item(
+pub(super) fn item(
     name: &'static str,
     unit: &'static str,
     spread: Option<[f64; 3]>,

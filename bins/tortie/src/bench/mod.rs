@@ -3,6 +3,7 @@
 //! Owns: which measurements there are and how figures are shown. Does not: measure.
 //! Invariant: what was measured is printed, whether it meets its target or not; the exit code says which.
 
+mod kube;
 mod laboratory;
 mod machine;
 mod packet;
@@ -40,6 +41,12 @@ pub enum Bench {
     /// target is a 99th percentile (policy-change, cni-add), the figure is that, low is the median and high the
     /// slowest. Of several agents' memory the figure is the largest.
     Packet(Packet),
+    /// What a real API server, a cluster of some size, and the loss of the API server cost (--store kube's
+    /// components are needed: scripts/kubernetes.sh).
+    ///
+    /// Where the target is a 99th percentile (endpointslice-map, pod-first-packet), the figure is that, low is the
+    /// median and high the slowest.
+    Kube(kube::Kube),
 }
 
 /// Flags of `bench packet`.
@@ -119,6 +126,7 @@ pub fn run(measurement: Measurement, global: &Global) -> Outcome {
     plot.iter().try_for_each(|file| plot::check(file))?;
     let (items, command) = match bench {
         Bench::Packet(packet) => (packet.items()?, "tortie bench packet"),
+        Bench::Kube(kube) => (kube.items()?, "tortie bench kube"),
     };
     let report =
         Report { items, machine: Machine::read(), date: tortie_lab::rfc3339(SystemTime::now()), command };

@@ -11,7 +11,7 @@ use tortie_observe::Snapshot;
 use zerocopy::FromBytes;
 
 /// Key and value, as the kernel has them.
-type Element = (Vec<u8>, Vec<u8>);
+pub type Element = (Vec<u8>, Vec<u8>);
 
 /// Elements read with one system call.
 const BATCH: usize = 4096;
@@ -53,6 +53,11 @@ pub fn lost_events(bpffs: &Path) -> Result<u64, Failure> {
     let cpus = Reader { bpffs }.raw(&maps::EVENT_LOST)?;
     let words = cpus.iter().flat_map(|(_, values)| values.chunks_exact(8));
     Ok(words.filter_map(|word| u64::read_from_bytes(word).ok()).sum())
+}
+
+/// The back ends of IPv4 Services, as the kernel has them.
+pub fn backends(bpffs: &Path) -> Result<Vec<Element>, Failure> {
+    Reader { bpffs }.raw(&maps::BACKEND4)
 }
 
 struct Reader<'a> {
