@@ -10,6 +10,7 @@ mod kube_input;
 mod live;
 mod meaning;
 mod messages;
+mod objects;
 mod server;
 mod settings;
 mod suite;

@@ -2,6 +2,9 @@
 //!
 //! HTTP/1.1 without TLS, a thread for each connection. Objects are kept as they are put; there is no validation.
 
+#[path = "server_writes.rs"]
+mod writes;
+
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
@@ -301,7 +304,16 @@ fn serve(world: &(Mutex<World>, Condvar), stream: TcpStream) {
                 }
                 continue;
             }
+            None if request.method != "GET" && query.contains_key("dryRun") => {
+                let before = (guard.objects.clone(), guard.version);
+                let answer = writes::write(&mut guard, &request, path, &query);
+                (guard.objects, guard.version) = before;
+                answer
+            }
             None if request.method == "POST" => create(&mut guard, &request.body),
+            None if request.method != "GET" && !path.contains("/nodes/") => {
+                writes::write(&mut guard, &request, path, &query)
+            }
             None if request.method == "PATCH" => patch(&mut guard, path, &request.body),
             None if path == "/readyz" && guard.faults.unready => (500, "not ready".into()),
             None if path == "/readyz" => (200, "ok".into()),

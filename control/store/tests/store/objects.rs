@@ -1,0 +1,227 @@
+//! Commands over either store: the same changes, the same answers.
+
+use crate::kube::object;
+use crate::server::{Server, status};
+use serde_json::json;
+use tempfile::TempDir;
+use tortie_store::dir::Directory;
+use tortie_store::kind;
+use tortie_store::kube::{Access, Cluster, Delete, Patch};
+use tortie_store::objects::{Done, Dry, Look, Objects, ObjectsError, Selection, Session, What};
+use tortie_store::resource::{Key, Resource};
+
+const POOL: &str = "{apiVersion: projectcalico.org/v3, kind: IPPool, metadata: {name: main, labels: {a: b}}, spec: {cidr: 10.0.0.0/16}}";
+
+fn resource(yaml: &str) -> Resource {
+    Resource::new(object(yaml), "default").unwrap()
+}
+
+fn pools() -> &'static kind::Kind {
+    kind::named("ippools").unwrap()
+}
+
+fn key(name: &str) -> Key {
+    Key { name: name.into(), ..resource(POOL).key }
+}
+
+/// Both stores, with what they live in.
+struct Both {
+    directory: TempDir,
+    server: Server,
+}
+
+impl Both {
+    fn new() -> Self {
+        Self { directory: tempfile::tempdir().unwrap(), server: Server::start() }
+    }
+
+    fn cluster(&self, dry: bool) -> Objects {
+        let kubeconfig = self.server.kubeconfig(self.directory.path(), &json!({}));
+        let access = Access { kubeconfig: Some(kubeconfig), ..Access::default() };
+        Objects::Cluster(Box::new(Cluster::connect(access).unwrap().with_dry_run(dry)))
+    }
+
+    fn each(&self, mut test: impl FnMut(&str, &Objects)) {
+        let store = self.directory.path().join("store");
+        std::fs::create_dir_all(&store).unwrap();
+        test("directory", &Objects::Directory(Directory::new(&store).unwrap()));
+        test("cluster", &self.cluster(false));
+    }
+}
+
+/// One change, written.
+fn once<T>(objects: &Objects, change: impl FnOnce(&mut Session<'_>) -> T) -> T {
+    let mut session = objects.begin(Dry::Not).unwrap();
+    let answer = change(&mut session);
+    session.commit().unwrap();
+    answer
+}
+
+fn what(done: Result<Done, ObjectsError>) -> What {
+    done.unwrap().what
+}
+
+fn found(objects: &Objects) -> Vec<String> {
+    let found = objects.view().unwrap().list(pools(), &Selection::default()).unwrap();
+    found.iter().map(|it| format!("{} {}", it.key.name, it.value["spec"]["cidr"].as_str().unwrap())).collect()
+}
+
+#[test]
+fn objects_are_made_once_and_applied_as_often_as_one_likes() {
+    Both::new().each(|store, objects| {
+        assert_eq!(what(once(objects, |it| it.create(resource(POOL)))), What::Created, "{store}");
+        let again = objects.begin(Dry::Not).unwrap().create(resource(POOL)).unwrap_err();
+        assert!(again.is_existing() && !again.is_missing(), "{store}: {again}");
+        assert_eq!(what(once(objects, |it| it.apply(resource(POOL), false))), What::Unchanged, "{store}");
+        let wider = resource(&POOL.replace("/16", "/12"));
+        assert_eq!(what(once(objects, |it| it.apply(wider.clone(), false))), What::Changed, "{store}");
+        let other = resource(&POOL.replace("main", "other"));
+        assert_eq!(what(once(objects, |it| it.apply(other.clone(), false))), What::Created, "{store}");
+        assert_eq!(found(objects), ["main 10.0.0.0/12", "other 10.0.0.0/16"], "{store}");
+    });
+}
+
+#[test]
+fn what_is_replaced_has_to_be_there_and_to_be_what_was_seen() {
+    Both::new().each(|store, objects| {
+        let missing = objects.begin(Dry::Not).unwrap().replace(resource(POOL)).unwrap_err();
+        assert!(missing.is_missing(), "{store}: {missing}");
+        let mut seen = resource(POOL);
+        seen.value["metadata"]["resourceVersion"] = "7".into();
+        once(objects, |it| it.create(seen.clone())).unwrap();
+        let wider = resource(&POOL.replace("/16", "/12"));
+        assert_eq!(what(once(objects, |it| it.replace(wider.clone()))), What::Changed, "{store}");
+        let mut stale = wider;
+        stale.value["metadata"]["resourceVersion"] = "6".into();
+        let changed = objects.begin(Dry::Not).unwrap().replace(stale).unwrap_err();
+        assert!(!changed.is_missing() && !changed.is_existing(), "{store}: {changed}");
+        assert_eq!(found(objects), ["main 10.0.0.0/12"], "{store}");
+    });
+}
+
+#[test]
+fn parts_are_changed_and_a_change_that_is_none_says_so() {
+    Both::new().each(|store, objects| {
+        let mut first = resource(POOL);
+        first.value["metadata"]["resourceVersion"] = "7".into();
+        once(objects, |it| it.create(first.clone())).unwrap();
+        let disable = Patch::Merge(json!({"spec": {"disabled": true}}));
+        let change = |objects: &Objects| {
+            once(objects, |session| {
+                let before = session.find(pools(), &key("main")).unwrap().unwrap();
+                let mut after = before.clone();
+                after.value["spec"]["disabled"] = true.into();
+                session.modify(pools(), &before, after, &disable)
+            })
+        };
+        assert_eq!(what(change(objects)), What::Changed, "{store}");
+        assert_eq!(what(change(objects)), What::Unchanged, "{store}");
+        let now = objects.view().unwrap().find(pools(), &key("main")).unwrap().unwrap();
+        assert_eq!(
+            (&now.value["spec"]["disabled"], &now.value["spec"]["cidr"]),
+            (&json!(true), &json!("10.0.0.0/16"))
+        );
+    });
+}
+
+#[test]
+fn what_goes_has_to_be_there() {
+    Both::new().each(|store, objects| {
+        once(objects, |it| it.create(resource(POOL))).unwrap();
+        let gone = once(objects, |it| it.delete(Some(pools()), &key("main"), &Delete::default())).unwrap();
+        assert!(gone.is_empty(), "{store}");
+        let missing =
+            objects.begin(Dry::Not).unwrap().delete(Some(pools()), &key("main"), &Delete::default());
+        assert_eq!(
+            missing.unwrap_err().to_string(),
+            "ippools.projectcalico.org \"main\" not found",
+            "{store}"
+        );
+        assert!(objects.view().unwrap().find(pools(), &key("main")).unwrap().is_none(), "{store}");
+    });
+}
+
+#[test]
+fn lists_are_of_a_namespace_and_of_labels() {
+    let both = Both::new();
+    both.each(|store, objects| {
+        let policy = "{apiVersion: networking.k8s.io/v1, kind: NetworkPolicy, metadata: {name: NAME, namespace: NS}, spec: {podSelector: {}}}";
+        for (name, namespace) in [("a", "shop"), ("b", "shop"), ("a", "bank")] {
+            let one = resource(&policy.replace("NAME", name).replace("NS", namespace));
+            once(objects, |it| it.create(one)).unwrap();
+        }
+        let kind = kind::named("netpol").unwrap();
+        let of = |namespace: Option<&str>| {
+            let selection = Selection { namespace: namespace.map(str::to_owned), ..Selection::default() };
+            let found = objects.view().unwrap().list(kind, &selection).unwrap();
+            found.iter().map(|it| format!("{}/{}", it.key.namespace, it.key.name)).collect::<Vec<_>>()
+        };
+        assert_eq!(of(None), ["bank/a", "shop/a", "shop/b"], "{store}");
+        assert_eq!(of(Some("shop")), ["shop/a", "shop/b"], "{store}");
+        assert_eq!(objects.namespace().unwrap(), "default", "{store}");
+    });
+}
+
+#[test]
+fn a_dry_run_writes_nothing_and_says_what_would_be() {
+    let both = Both::new();
+    both.each(|store, objects| {
+        let mut session = objects.begin(Dry::Client).unwrap();
+        assert_eq!(what(session.create(resource(POOL))), What::Created, "{store}");
+        session.commit().unwrap();
+        assert_eq!(found(objects), Vec::<String>::new(), "{store}");
+        once(objects, |it| it.create(resource(POOL))).unwrap();
+        let mut session = objects.begin(Dry::Client).unwrap();
+        assert!(session.create(resource(POOL)).unwrap_err().is_existing(), "{store}");
+        assert!(session.delete(Some(pools()), &key("main"), &Delete::default()).is_ok(), "{store}");
+        session.commit().unwrap();
+        assert_eq!(found(objects), ["main 10.0.0.0/16"], "{store}");
+    });
+    let server = both.cluster(true);
+    let mut session = server.begin(Dry::Server).unwrap();
+    assert_eq!(what(session.apply(resource(&POOL.replace("main", "new")), false)), What::Created);
+    assert!(session.delete(Some(pools()), &key("main"), &Delete::default()).is_ok());
+    session.commit().unwrap();
+    assert_eq!(found(&server), ["main 10.0.0.0/16"], "nothing has been written");
+    assert!(both.server.requests().iter().any(|it| it.contains("dryRun=All")), "the server was asked");
+}
+
+#[test]
+fn fields_of_others_are_a_conflict_and_our_own_are_taken_over() {
+    let both = Both::new();
+    let objects = both.cluster(false);
+    once(&objects, |it| it.create(resource(POOL))).unwrap();
+    let refuse = |manager: &str| {
+        let message =
+            format!("Apply failed with 1 conflict: conflict with \"{manager}\" using v3: .spec.cidr");
+        both.server.with_faults(|faults| {
+            faults.refuse = vec![("force=false".into(), 409, status(409, "Conflict", &message))];
+        });
+    };
+    let wider = resource(&POOL.replace("/16", "/12"));
+    refuse("kubectl");
+    let conflict = objects.begin(Dry::Not).unwrap().apply(wider.clone(), false).unwrap_err();
+    assert!(conflict.to_string().contains("kubectl") && !conflict.is_existing(), "{conflict}");
+    assert_eq!(found(&objects), ["main 10.0.0.0/16"]);
+    refuse("tortie");
+    assert_eq!(what(once(&objects, |it| it.apply(wider.clone(), false))), What::Changed);
+    refuse("kubectl");
+    let back = resource(POOL);
+    assert_eq!(
+        what(once(&objects, |it| it.apply(back.clone(), true))),
+        What::Changed,
+        "taken over when asked"
+    );
+}
+
+#[test]
+fn a_kind_that_is_not_served_and_a_server_that_is_away_are_told_apart() {
+    let both = Both::new();
+    both.server.with_faults(|faults| faults.absent = vec!["IPPool".into()]);
+    let objects = both.cluster(false);
+    let error = objects.view().unwrap().list(pools(), &Selection::default()).unwrap_err();
+    assert!(error.is_not_served(), "{error}");
+    both.server.with_faults(|faults| faults.down = true);
+    let error = both.cluster(false).view().unwrap().list(pools(), &Selection::default()).unwrap_err();
+    assert!(matches!(&error, ObjectsError::Cluster(error) if error.is_unreachable()), "{error}");
+}
