@@ -13,9 +13,10 @@ use crate::conflicts::{Conflict, Conflicts, Contested};
 use crate::outbox::{Outbox, Phase};
 use backends::{Backends, Place};
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 use tortie_intent::{Frontend, Intent, Scope, ServicePort, ServicePortId};
-use tortie_model::service::{EndpointSlice, Service, TrafficPolicy};
+use tortie_model::service::{EndpointSlice, Service, ServicePort as Port, TrafficPolicy};
 use tortie_model::workload::Transport;
 use tortie_model::{NodeName, ObjectId, ServiceId, SliceId};
 
@@ -244,10 +245,6 @@ fn make(
     let mut made: BTreeMap<ServicePortId, ServicePort> = BTreeMap::new();
     for port in &service.ports {
         let id = ServicePortId { service: id.clone(), port: port.name.clone(), transport: port.transport };
-        let frontends = service.cluster_ips.iter().map(|address| {
-            let frontend = Frontend { address: *address, port: port.port };
-            (frontend, Scope::Cluster)
-        });
         let made = made.entry(id).or_insert_with(|| ServicePort {
             frontends: BTreeMap::new(),
             backends: backends.of(service, port, slices.into_iter().flatten()),
@@ -256,7 +253,29 @@ fn make(
             affinity_seconds: service.affinity_seconds,
             service_type: service.service_type,
         });
-        made.frontends.extend(frontends);
+        made.frontends.extend(frontends(service, port));
     }
     made
+}
+
+/// Every address that clients reach a port by. Of the outside's addresses those of the Service's own families.
+fn frontends(service: &Service, port: &Port) -> Vec<(Frontend, Scope)> {
+    let mut found: Vec<(Frontend, Scope)> = Vec::new();
+    let mut add = |address: IpAddr, port: u16, scope: Scope| {
+        let frontend = Frontend { address, port };
+        if !found.iter().any(|(other, _)| *other == frontend) {
+            found.push((frontend, scope));
+        }
+    };
+    let of_family = |a: &&IpAddr| service.cluster_ips.iter().any(|own| own.is_ipv6() == a.is_ipv6());
+    service.cluster_ips.iter().for_each(|a| add(*a, port.port, Scope::Cluster));
+    service.external_ips.iter().filter(of_family).for_each(|a| add(*a, port.port, Scope::External));
+    service.ingress_ips.iter().filter(of_family).for_each(|a| add(*a, port.port, Scope::LoadBalancer));
+    if port.node_port != 0 {
+        let every = |a: &IpAddr| {
+            if a.is_ipv6() { IpAddr::V6(Ipv6Addr::UNSPECIFIED) } else { IpAddr::V4(Ipv4Addr::UNSPECIFIED) }
+        };
+        service.cluster_ips.iter().for_each(|a| add(every(a), port.node_port, Scope::NodePort));
+    }
+    found
 }

@@ -45,7 +45,7 @@ pub enum DatapathError {
 }
 
 /// Programs reached by tail calls, with their slots.
-pub const STAGES: [(&str, u32); 12] = [
+pub const STAGES: [(&str, u32); 14] = [
     ("from_workload4", stage::FROM_WORKLOAD4),
     ("from_workload6", stage::FROM_WORKLOAD6),
     ("from_workload_other", stage::FROM_WORKLOAD_OTHER),
@@ -58,10 +58,15 @@ pub const STAGES: [(&str, u32); 12] = [
     ("reply6", stage::REPLY6),
     ("related4", stage::RELATED4),
     ("related6", stage::RELATED6),
+    ("open4", stage::OPEN4),
+    ("open6", stage::OPEN6),
 ];
 
-/// The program on data interfaces.
+/// The program for what arrives at data interfaces.
 pub const FROM_HOST_DEVICE: &str = "from_host_device";
+
+/// The program for what leaves through data interfaces and enters loopback.
+pub const TO_HOST_DEVICE: &str = "to_host_device";
 
 /// All programs, loaded.
 #[derive(Debug)]

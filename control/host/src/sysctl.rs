@@ -45,6 +45,10 @@ pub fn reverse_path_filter(interface: &str) -> (String, &'static str) {
     (format!("net/ipv4/conf/{interface}/rp_filter"), "2")
 }
 
+/// What the programs send back to the node itself arrives at loopback, from the node's own address or a Service's.
+pub const LOOPBACK: [(&str, &str); 2] =
+    [("net/ipv4/conf/lo/accept_local", "1"), ("net/ipv4/conf/lo/rp_filter", "2")];
+
 /// The kernel's conntrack time-outs, its defaults where conntrack is absent.
 pub fn kernel_timeouts() -> KernelTimeouts {
     let read = |name: &str| {

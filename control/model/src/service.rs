@@ -49,8 +49,10 @@ pub struct Service {
     pub service_type: ServiceType,
     /// Cluster addresses, at most two.
     pub cluster_ips: Vec<IpAddr>,
-    /// External addresses.
+    /// External addresses (`spec.externalIPs`).
     pub external_ips: Vec<IpAddr>,
+    /// A load balancer's addresses whose packets reach the nodes unchanged (`ipMode: VIP`).
+    pub ingress_ips: Vec<IpAddr>,
     /// Ports.
     pub ports: Vec<ServicePort>,
     /// `sessionAffinity: ClientIP` time-out in seconds.

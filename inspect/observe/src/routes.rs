@@ -61,7 +61,7 @@ fn row(address: IpAddr, length: u32, route: &Route, snapshot: &Snapshot, names: 
             row.next_hop = names.next_hops.get(&slot).copied();
             row.interface = snapshot.next_hops.get(&slot).map(|n| names.interface(n.ifindex));
         }
-        TargetKind::Host | TargetKind::Unknown => {}
+        TargetKind::Host | TargetKind::Device => {}
     }
     if route.kind == Kind::Host as u8 {
         row.node = Some(names.node.clone());

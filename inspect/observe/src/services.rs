@@ -18,7 +18,7 @@ pub struct FrontendRow {
     pub address: IpAddr,
     /// Port.
     pub port: u16,
-    /// `cluster`.
+    /// `cluster`, `node-port`, `external`.
     pub scope: &'static str,
 }
 
@@ -67,7 +67,7 @@ pub struct Row {
     pub port: String,
     /// `TCP` …
     pub protocol: String,
-    /// `ClusterIP`.
+    /// `ClusterIP`, `NodePort`: what the front ends say. A load balancer's addresses look like `externalIPs`.
     #[serde(rename = "type")]
     pub service_type: &'static str,
     /// Where clients reach it.
@@ -76,7 +76,7 @@ pub struct Row {
     pub endpoints: Vec<BackendRow>,
     /// `Cluster` or `Local`.
     pub internal_traffic_policy: &'static str,
-    /// `Cluster`.
+    /// `Cluster` or `Local`.
     pub external_traffic_policy: &'static str,
 }
 
@@ -86,10 +86,10 @@ pub fn rows(snapshot: &Snapshot, names: &Names) -> Vec<Row> {
         snapshot.frontend4.iter().map(|(k, f)| ((IpAddr::V4(k.address.into()), k.port.get(), k.protocol), f));
     let v6 =
         snapshot.frontend6.iter().map(|(k, f)| ((IpAddr::V6(k.address.into()), k.port.get(), k.protocol), f));
-    let mut by_port: BTreeMap<(String, String, String, u8), Row> = BTreeMap::new();
+    let mut by_port: BTreeMap<(String, String, String, u8, u32), Row> = BTreeMap::new();
     for ((address, port, protocol), frontend) in v4.chain(v6) {
-        let (namespace, name, port_name) = name_of(names, frontend.service, port);
-        let key = (namespace.clone(), name.clone(), port_name.clone(), protocol);
+        let (namespace, name, port_name) = name_of(names, frontend.service);
+        let key = (namespace.clone(), name.clone(), port_name.clone(), protocol, frontend.service);
         let row = by_port.entry(key).or_insert_with(|| Row {
             namespace,
             name,
@@ -98,10 +98,13 @@ pub fn rows(snapshot: &Snapshot, names: &Names) -> Vec<Row> {
             service_type: "ClusterIP",
             frontends: Vec::new(),
             endpoints: Vec::new(),
-            internal_traffic_policy: policy_name(frontend),
-            external_traffic_policy: "Cluster",
+            internal_traffic_policy: policy_name(frontend, flags::INTERNAL_LOCAL),
+            external_traffic_policy: policy_name(frontend, flags::EXTERNAL_LOCAL),
         });
-        row.frontends.push(FrontendRow { address, port, scope: "cluster" });
+        if frontend.flags & flags::NODE_PORT != 0 {
+            row.service_type = "NodePort";
+        }
+        row.frontends.push(FrontendRow { address, port, scope: scope(frontend) });
         row.endpoints.extend(backends(snapshot, names, frontend, address.is_ipv6()));
     }
     let mut rows: Vec<Row> = by_port.into_values().collect();
@@ -109,20 +112,36 @@ pub fn rows(snapshot: &Snapshot, names: &Names) -> Vec<Row> {
         row.frontends.sort();
         row.endpoints.sort();
         row.endpoints.dedup();
+        if row.port.is_empty() {
+            row.port = number_of(row);
+        }
     }
     rows
 }
 
-fn name_of(names: &Names, service: u32, port: u16) -> (String, String, String) {
+fn name_of(names: &Names, service: u32) -> (String, String, String) {
     match names.services.get(&service) {
-        Some(s) if s.port.is_empty() => (s.namespace.clone(), s.name.clone(), port.to_string()),
         Some(s) => (s.namespace.clone(), s.name.clone(), s.port.clone()),
-        None => (String::new(), format!("service-{service}"), port.to_string()),
+        None => (String::new(), format!("service-{service}"), String::new()),
     }
 }
 
-const fn policy_name(frontend: &Frontend) -> &'static str {
-    if frontend.flags & flags::INTERNAL_LOCAL != 0 { "Local" } else { "Cluster" }
+/// The number at the Service's own address, where it has one.
+fn number_of(row: &Row) -> String {
+    let own = row.frontends.iter().find(|f| f.scope == "cluster").or_else(|| row.frontends.first());
+    own.map_or_else(String::new, |frontend| frontend.port.to_string())
+}
+
+const fn policy_name(frontend: &Frontend, local: u32) -> &'static str {
+    if frontend.flags & local != 0 { "Local" } else { "Cluster" }
+}
+
+const fn scope(frontend: &Frontend) -> &'static str {
+    match frontend.flags & (flags::NODE_PORT | flags::EXTERNAL) {
+        0 => "cluster",
+        flags::EXTERNAL => "external",
+        _ => "node-port",
+    }
 }
 
 fn backends(snapshot: &Snapshot, names: &Names, frontend: &Frontend, v6: bool) -> Vec<BackendRow> {

@@ -4,16 +4,21 @@
 use crate::map::{ANY, Programs};
 use crate::maps::{COUNTER, EVENT, EVENT_LOST, NEXT_HOP, POLICY, STAGE, Tables};
 use crate::skb::Tc;
-use aya_ebpf::bindings::{TC_ACT_SHOT, TC_ACT_UNSPEC, bpf_redir_neigh, bpf_redir_neigh__bindgen_ty_1};
+use aya_ebpf::bindings::{
+    BPF_F_INGRESS, TC_ACT_SHOT, TC_ACT_UNSPEC, bpf_redir_neigh, bpf_redir_neigh__bindgen_ty_1,
+};
 use aya_ebpf::helpers::bpf_redirect;
 use aya_ebpf::helpers::generated::{bpf_ktime_get_coarse_ns, bpf_redirect_neigh, bpf_redirect_peer};
-use tortie_abi::DropReason;
 use tortie_abi::counter::{Counter, CounterKey};
 use tortie_abi::event::{Event, Kind};
+use tortie_abi::{DropReason, Hook};
 use tortie_datapath::kernel::Packet;
 use tortie_datapath::state::IP_OFFSET;
 use tortie_datapath::{Family, Next, State};
 use tortie_wire::{Be16, Ip6};
+
+/// The loopback interface is in every network namespace, with this index.
+const LOOPBACK: u32 = 1;
 
 /// Does what comes next; the return code of the program.
 #[inline(always)]
@@ -29,6 +34,10 @@ pub fn follow<F: Tables>(tc: &Tc, s: &mut State<F>, next: Next) -> i32 {
         }
         Next::Related => {
             tail_call(tc, &STAGE, F::RELATED);
+            s.reason = DropReason::TailCall as u16;
+        }
+        Next::Open => {
+            tail_call(tc, &STAGE, F::OPEN);
             s.reason = DropReason::TailCall as u16;
         }
         _ => {}
@@ -48,7 +57,7 @@ fn tail_call(tc: &Tc, programs: &Programs, slot: u32) {
 fn conclude<F: Tables>(tc: &Tc, s: &mut State<F>, end: Next) -> i32 {
     #[cfg(feature = "test-io")]
     crate::test_io::record(s, end);
-    if !matches!(end, Next::Pass | Next::Peer | Next::Interface | Next::Neighbour) {
+    if !end.is_forward() {
         count(tc, s);
     }
     match end {
@@ -59,11 +68,23 @@ fn conclude<F: Tables>(tc: &Tc, s: &mut State<F>, end: Next) -> i32 {
         // SAFETY: a helper without pointers.
         Next::Interface => unsafe { bpf_redirect(s.output, 0) as i32 },
         Next::Neighbour => neighbour::<F>(s.output),
+        // What was on its way out came from the stack, and is answered into it.
+        Next::Answer if s.is_at(Hook::ToHostDevice) => into_stack(tc.ifindex()),
         // SAFETY: a helper without pointers.
         Next::Answer => unsafe { bpf_redirect(tc.ifindex(), 0) as i32 },
-        // The last three could not be followed.
-        Next::Drop | Next::Policy | Next::Reply | Next::Related => TC_ACT_SHOT,
+        // SAFETY: without a next hop the kernel asks its routes.
+        Next::Routed => unsafe { bpf_redirect_neigh(s.output, core::ptr::null_mut(), 0, 0) as i32 },
+        Next::Local => into_stack(LOOPBACK),
+        // The last four could not be followed.
+        Next::Drop | Next::Policy | Next::Reply | Next::Related | Next::Open => TC_ACT_SHOT,
     }
+}
+
+/// As if it arrived at the interface.
+#[inline(always)]
+fn into_stack(ifindex: u32) -> i32 {
+    // SAFETY: a helper without pointers.
+    unsafe { bpf_redirect(ifindex, BPF_F_INGRESS as u64) as i32 }
 }
 
 /// Out of the interface that leads to the next hop, with its link-layer address from the neighbour table.

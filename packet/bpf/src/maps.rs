@@ -116,6 +116,8 @@ pub trait Tables: Family {
     const REPLY: u32;
     /// Slot of the ICMP error program in `stage`.
     const RELATED: u32;
+    /// Slot in `stage` of the program for flows that begin at a data interface.
+    const OPEN: u32;
     /// Element of `sweep`.
     const SWEEP: u32;
     /// `AF_INET` or `AF_INET6`.
@@ -130,7 +132,7 @@ pub trait Tables: Family {
 macro_rules! tables {
     ($family:ident, $addr:ty, $layouts:ident, [$flow:ident, $half_open:ident, $route:ident, $frontend:ident,
      $backend:ident, $member:ident, $affinity:ident, $fragment:ident, $class_addr:ident, $class_net:ident, $scratch:ident], $reply:ident,
-     $related:ident, $sweep:literal, $address_family:literal) => {
+     $related:ident, $open:ident, $sweep:literal, $address_family:literal) => {
         impl Tables for $family {
             type PrefixKey = $layouts::PrefixKey;
             type AddressKey = $layouts::AddressKey;
@@ -147,6 +149,7 @@ macro_rules! tables {
             const SCRATCH: &'static Map<u32, State<Self>> = &$scratch;
             const REPLY: u32 = stage::$reply;
             const RELATED: u32 = stage::$related;
+            const OPEN: u32 = stage::$open;
             const SWEEP: u32 = $sweep;
             const ADDRESS_FAMILY: u32 = $address_family;
             #[inline(always)]
@@ -180,6 +183,7 @@ tables!(
     ],
     REPLY4,
     RELATED4,
+    OPEN4,
     0,
     2
 );
@@ -202,6 +206,7 @@ tables!(
     ],
     REPLY6,
     RELATED6,
+    OPEN6,
     1,
     10
 );

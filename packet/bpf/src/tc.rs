@@ -56,6 +56,22 @@ program!(
     }
 );
 program!(
+    /// Packets that the node's stack sends through a data interface or loopback. Attached as it is.
+    to_host_device |tc| match tc.0.ethertype() {
+        0x0800 => begin(tc, Hook::ToHostDevice, NO_SLOT, |s: &mut State<V4>| hook::to_host_device(tc, s)),
+        0x86dd => begin(tc, Hook::ToHostDevice, NO_SLOT, |s: &mut State<V6>| hook::to_host_device(tc, s)),
+        _ => TC_ACT_UNSPEC,
+    }
+);
+program!(
+    /// A flow begins at a data interface, IPv4.
+    open4 |tc| go_on(tc, |s: &mut State<V4>| hook::open(tc, s))
+);
+program!(
+    /// A flow begins at a data interface, IPv6.
+    open6 |tc| go_on(tc, |s: &mut State<V6>| hook::open(tc, s))
+);
+program!(
     /// After a policy program, IPv4.
     resume4 |tc| go_on(tc, |s: &mut State<V4>| hook::resume(tc, s))
 );

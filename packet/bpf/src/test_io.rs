@@ -57,8 +57,8 @@ pub fn random() -> u32 {
 #[inline(always)]
 pub fn record<F: Family>(s: &State<F>, end: Next) {
     let argument = match end {
-        Next::Peer | Next::Interface | Next::Neighbour => s.output,
-        Next::Pass | Next::Answer => 0,
+        Next::Peer | Next::Interface | Next::Neighbour | Next::Routed => s.output,
+        Next::Pass | Next::Answer | Next::Local => 0,
         _ => s.reason as u32,
     };
     // What could not be followed is dropped.

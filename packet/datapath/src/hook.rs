@@ -3,19 +3,23 @@
 mod from_host_device;
 mod from_workload;
 mod known;
+mod open;
 mod other;
 mod related;
 mod reply;
 mod resume;
 pub mod sweep;
+mod to_host_device;
 mod to_workload;
 
 pub use from_host_device::from_host_device;
 pub use from_workload::from_workload;
+pub use open::open;
 pub use other::other;
 pub use related::related;
 pub use reply::reply;
 pub use resume::resume;
+pub use to_host_device::to_host_device;
 pub use to_workload::to_workload;
 
 use crate::family::Family;

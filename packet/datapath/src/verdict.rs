@@ -20,16 +20,33 @@ pub enum Next {
     Interface = 3,
     /// To a neighbour of this node (`bpf_redirect_neigh`): `output` indexes `next_hop`.
     Neighbour = 4,
-    /// Back out of the interface it came from: an answer that was made from the packet, for `reason`.
+    /// Back to whoever sent it: an answer that was made from the packet, for `reason`.
     Answer = 5,
+    /// Out of the interface `output`, to the neighbour that the kernel's routes say.
+    Routed = 6,
+    /// Into this node's own stack, as if it came from loopback.
+    Local = 7,
     /// Dropped for `reason`.
-    Drop = 6,
+    Drop = 8,
     /// Ask the policy program in slot `output`, then call [`crate::hook::resume`].
-    Policy = 7,
+    Policy = 9,
     /// Build an answer: call [`crate::hook::reply`].
-    Reply = 8,
+    Reply = 10,
     /// An ICMP error: call [`crate::hook::related`].
-    Related = 9,
+    Related = 11,
+    /// A flow begins: call [`crate::hook::open`].
+    Open = 12,
+}
+
+impl Next {
+    /// The packet goes on, neither dropped nor answered: nothing is counted.
+    #[inline(always)]
+    pub const fn is_forward(self) -> bool {
+        matches!(
+            self,
+            Self::Pass | Self::Peer | Self::Interface | Self::Neighbour | Self::Routed | Self::Local
+        )
+    }
 }
 
 /// The end of a packet's way through a hook, with its details.
@@ -55,6 +72,13 @@ pub enum Verdict {
     },
     /// [`Next::Answer`].
     Answer,
+    /// [`Next::Routed`].
+    Routed {
+        /// Interface.
+        ifindex: u32,
+    },
+    /// [`Next::Local`].
+    Local,
     /// [`Next::Drop`].
     Drop(DropReason),
 }
@@ -68,8 +92,10 @@ impl<F: Family> State<F> {
             Next::Interface => Verdict::Interface { ifindex: self.output },
             Next::Neighbour => Verdict::Neighbour { slot: self.output },
             Next::Answer => Verdict::Answer,
+            Next::Routed => Verdict::Routed { ifindex: self.output },
+            Next::Local => Verdict::Local,
             Next::Drop => Verdict::Drop(DropReason::from_word(self.reason).unwrap_or(DropReason::Internal)),
-            Next::Policy | Next::Reply | Next::Related => return None,
+            Next::Policy | Next::Reply | Next::Related | Next::Open => return None,
         })
     }
 }

@@ -85,7 +85,8 @@ fn one_family<F: HasTables>(node: &Node, hook: Hook, slot: u32, packet: Packet) 
     let mut next = match hook {
         Hook::FromWorkload => hook::from_workload(&k, &mut s),
         Hook::ToWorkload => hook::to_workload(&k, &mut s),
-        Hook::FromHostDevice | Hook::ToHostDevice => hook::from_host_device(&k, &mut s),
+        Hook::FromHostDevice => hook::from_host_device(&k, &mut s),
+        Hook::ToHostDevice => hook::to_host_device(&k, &mut s),
     };
     let verdict = loop {
         if let Some(verdict) = s.verdict(next) {
@@ -94,6 +95,7 @@ fn one_family<F: HasTables>(node: &Node, hook: Hook, slot: u32, packet: Packet) 
         next = match next {
             Next::Reply => hook::reply(&k, &mut s),
             Next::Related => hook::related(&k, &mut s),
+            Next::Open => hook::open(&k, &mut s),
             _ if ask(node, s.output) => hook::resume(&k, &mut s),
             _ => break Verdict::Drop(DropReason::PolicyNotReady),
         };
@@ -102,6 +104,7 @@ fn one_family<F: HasTables>(node: &Node, hook: Hook, slot: u32, packet: Packet) 
         Verdict::Drop(reason) => Some(reason as u16),
         Verdict::Answer => Some(s.reason),
         Verdict::Pass | Verdict::Peer { .. } | Verdict::Interface { .. } | Verdict::Neighbour { .. } => None,
+        Verdict::Routed { .. } | Verdict::Local => None,
     };
     if let Some(reason) = reason {
         let length = if s.ip.total_bytes == 0 { length } else { s.ip.total_bytes };

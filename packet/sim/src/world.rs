@@ -21,6 +21,8 @@ use zerocopy::FromZeros;
 
 /// Interface number of every node's uplink.
 pub const UPLINK: u32 = 2;
+/// Interface number of loopback.
+pub const LOOPBACK: u32 = 1;
 /// Interface number of the pod in slot 0; the others follow.
 pub const FIRST_POD: u32 = 100;
 /// Mark bit that the worlds use for "seen".
@@ -295,7 +297,15 @@ impl World {
             Verdict::Drop(reason) => Landed::Dropped(reason),
             Verdict::Peer { ifindex } | Verdict::Interface { ifindex } => self.pod_behind(node, ifindex),
             Verdict::Answer if hook == Hook::FromWorkload => self.pod_behind(node, ifindex),
+            Verdict::Answer if hook == Hook::ToHostDevice => Landed::Host(node),
             Verdict::Answer => Landed::Outside(node),
+            Verdict::Local => Landed::Host(node),
+            Verdict::Routed { ifindex } => {
+                self.leave_unseen(node, ifindex, &packet);
+                Landed::Outside(node)
+            }
+            Verdict::Pass if hook == Hook::ToHostDevice && ifindex == LOOPBACK => Landed::Host(node),
+            Verdict::Pass if hook == Hook::ToHostDevice => Landed::Outside(node),
             Verdict::Neighbour { slot } => return self.to_neighbour(node, slot, packet, steps),
             Verdict::Pass if hook == Hook::ToWorkload => self.pod_behind(node, ifindex),
             Verdict::Pass => return self.host_stack(node, packet, steps, false),
@@ -310,6 +320,7 @@ impl World {
         packet: Packet,
         steps: Vec<(usize, Hook, Verdict)>,
     ) -> Journey {
+        self.leave_unseen(node, UPLINK, &packet);
         let next = self.nodes[node].next_hop.borrow().get(&slot).map(|n| (n.address4, n.address6));
         let peer = (0..self.nodes.len()).find(|index| {
             let (a4, a6) = Self::node_addresses(*index);
@@ -324,6 +335,13 @@ impl World {
         }
     }
 
+    /// The program at the data interface meets again what another one sends out, and lets it through.
+    fn leave_unseen(&self, node: usize, ifindex: u32, packet: &Packet) {
+        let packet = Packet { ifindex, ..packet.clone() };
+        let again = run(&self.nodes[node], Hook::ToHostDevice, u32::MAX, packet.clone());
+        assert_eq!((again.verdict, &again.packet), (Verdict::Pass, &packet), "what is sent out was judged");
+    }
+
     /// What the host's stack does with a packet: to itself, into a local pod, or out.
     fn host_stack(
         &self,
@@ -333,6 +351,9 @@ impl World {
         own: bool,
     ) -> Journey {
         let destination = destination(&packet.bytes);
+        if destination.is_none() {
+            return Journey { steps, landed: Landed::Host(node), packet: packet.bytes };
+        }
         let local = self.pods.values().find(|p| {
             p.node == node && (Some(IpAddr::V4(p.v4)) == destination || Some(IpAddr::V6(p.v6)) == destination)
         });
@@ -342,8 +363,11 @@ impl World {
         }
         let (a4, a6) = Self::node_addresses(node);
         let is_own = destination == Some(IpAddr::V4(a4)) || destination == Some(IpAddr::V6(a6));
-        let landed = if is_own && !own { Landed::Host(node) } else { Landed::Outside(node) };
-        Journey { steps, landed, packet: packet.bytes }
+        if is_own && !own {
+            return Journey { steps, landed: Landed::Host(node), packet: packet.bytes };
+        }
+        let packet = Packet { ifindex: if is_own { LOOPBACK } else { UPLINK }, ..packet };
+        self.travel(node, Hook::ToHostDevice, u32::MAX, packet, steps)
     }
 
     fn pod_behind(&self, node: usize, ifindex: u32) -> Landed {

@@ -65,6 +65,9 @@ pub mod flags {
     pub const CLIENT_POLICY: u16 = 1 << 7;
     /// The server's ingress generation is part of `generation` (the server is a workload here).
     pub const SERVER_POLICY: u16 = 1 << 8;
+    /// The client is the node itself, and the stack takes replies from loopback alone: it would refuse them from the
+    /// interface they come in by, as forgeries.
+    pub const LOOPBACK: u16 = 1 << 11;
 }
 
 /// Bits of [`FlowCore::tcp_seen`].

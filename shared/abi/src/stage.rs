@@ -27,5 +27,9 @@ pub const REPLY6: u32 = 9;
 pub const RELATED4: u32 = 10;
 /// ICMP errors about a flow: match and translate the quoted packet, IPv6.
 pub const RELATED6: u32 = 11;
+/// A flow that begins at a data interface, in or out, IPv4.
+pub const OPEN4: u32 = 12;
+/// A flow that begins at a data interface, in or out, IPv6.
+pub const OPEN6: u32 = 13;
 /// Size of the array.
 pub const COUNT: u32 = 16;

@@ -5,7 +5,8 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 /// The output of a flow direction: `kind` (2 bits), `incarnation` (14 bits), `slot` (16 bits).
 ///
 /// The slot indexes `endpoint` or `next_hop`; the record there holds the whole id, and a flow whose
-/// target differs from the record is stale: its endpoint is gone, and the slot may serve another.
+/// target differs from the record is stale: its endpoint is gone, and the slot may serve another. A device
+/// is named by its interface index, which takes the place of both (30 bits).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(transparent)]
 pub struct Target(pub u32);
@@ -19,8 +20,9 @@ pub enum TargetKind {
     Endpoint,
     /// Another node: `slot` indexes `next_hop`.
     NextHop,
-    /// Not a value that user space writes.
-    Unknown,
+    /// Out of an interface of this node, whose neighbour the kernel's routes say: the way back to a client
+    /// outside the cluster is the interface that it came in by. Only programs write it, into flows.
+    Device,
 }
 
 impl Target {
@@ -28,6 +30,7 @@ impl Target {
     pub const HOST: Self = Self(0);
     const KIND_SHIFT: u32 = 30;
     const INCARNATION_SHIFT: u32 = 16;
+    const DEVICE_MASK: u32 = (1 << Self::KIND_SHIFT) - 1;
     /// Incarnations count from 1 to this, then start again.
     pub const MAX_INCARNATION: u16 = (1 << 14) - 1;
 
@@ -39,6 +42,12 @@ impl Target {
     /// Another node.
     pub const fn next_hop(slot: u16, incarnation: u16) -> Self {
         Self::of(2, slot, incarnation)
+    }
+
+    /// The interface `ifindex`.
+    #[inline(always)]
+    pub const fn device(ifindex: u32) -> Self {
+        Self((3 << Self::KIND_SHIFT) | (ifindex & Self::DEVICE_MASK))
     }
 
     const fn of(kind: u32, slot: u16, incarnation: u16) -> Self {
@@ -53,7 +62,7 @@ impl Target {
             0 => TargetKind::Host,
             1 => TargetKind::Endpoint,
             2 => TargetKind::NextHop,
-            _ => TargetKind::Unknown,
+            _ => TargetKind::Device,
         }
     }
 
@@ -61,6 +70,12 @@ impl Target {
     #[inline(always)]
     pub const fn slot(self) -> u32 {
         self.0 & 0xffff
+    }
+
+    /// Index of the interface that a device is.
+    #[inline(always)]
+    pub const fn ifindex(self) -> u32 {
+        self.0 & Self::DEVICE_MASK
     }
 
     /// Which use of the slot this is.

@@ -29,6 +29,7 @@ pub struct Generator {
 }
 
 const PORTS: [u16; 9] = [80, 8080, 5353, 53, 443, 132, 8085, 1, 6443];
+const NODE_PORTS: [u16; 8] = [30_080, 30_080, 30_053, 30_081, 30_132, 30_082, 30_083, 80];
 const CLIENT_PORTS: [u16; 4] = [1000, 1001, 1003, 2000];
 const REMOTE: [[u8; 4]; 13] = [
     [10, 0, 0, 99],
@@ -45,9 +46,15 @@ const REMOTE: [[u8; 4]; 13] = [
     [10, 0, 1, 5],
     [192, 168, 0, 1],
 ];
+/// The node's own address, another node's, a load balancer's.
+const DOORS: [[u8; 4]; 5] =
+    [[192, 168, 0, 1], [192, 168, 0, 1], [192, 168, 0, 1], [192, 168, 0, 2], [198, 51, 100, 9]];
 const ODD4: [&str; 7] =
     ["127.0.0.1", "224.0.0.5", "255.255.255.255", "0.0.0.0", "240.0.0.1", "169.254.1.1", "10.0.0.255"];
 const ODD6: [&str; 7] = ["::1", "ff02::1", "fe80::1", "::", "::ffff:10.0.0.1", "ff0e::5", "fe80::2:1"];
+
+/// In place of a slot: the node's own stack.
+const HOST: u32 = u32::MAX;
 
 const SYN_ACK: TcpFlags = TcpFlags(TcpFlags::SYN.0 | TcpFlags::ACK.0);
 const FIN_ACK: TcpFlags = TcpFlags(TcpFlags::FIN.0 | TcpFlags::ACK.0);
@@ -65,6 +72,10 @@ impl Generator {
         let Some((bytes, _)) = &observed.packet else { return };
         let to_slot = match observed.verdict {
             (2 | 3, ifindex) => ifindex.saturating_sub(100),
+            // The host itself.
+            (1, _) if sent.hook == Hook::FromHostDevice => HOST,
+            (1, _) if sent.hook == Hook::ToHostDevice && sent.slot == 1 => HOST,
+            (7, _) => HOST,
             (1, _) if sent.hook == Hook::ToWorkload => sent.slot,
             _ => 0,
         };
@@ -131,22 +142,30 @@ impl Generator {
         let v6 = self.random.percent(50);
         let hook = self.hook();
         let slot = match hook {
-            Hook::FromHostDevice | Hook::ToHostDevice => 0,
+            Hook::FromHostDevice => 0,
+            Hook::ToHostDevice => u32::from(self.random.percent(40)),
             _ if self.random.percent(2) => EMPTY_SLOT,
             _ => self.random.pick(&[1, 1, 1, 2, 2, 3, 4]),
         };
         let source = match hook {
             Hook::FromWorkload => pod(slot, v6, self.random.percent(10)),
+            Hook::ToHostDevice if self.random.percent(90) => address([192, 168, 0, 1], v6),
             _ => self.remote(v6),
         };
         let destination = match hook {
             Hook::FromWorkload => self.destination(v6),
             Hook::ToWorkload if self.random.percent(90) => pod(slot, v6, false),
+            Hook::ToHostDevice if slot == 1 => address([192, 168, 0, 1], v6),
+            Hook::ToHostDevice if self.random.percent(60) => self.destination(v6),
+            Hook::FromHostDevice | Hook::ToHostDevice if self.random.percent(60) => {
+                address(self.random.pick(&DOORS), v6)
+            }
             _ => pod(self.random.pick(&PODS), v6, self.random.percent(10)),
         };
         let source = if self.random.percent(4) { self.any(v6) } else { source };
         let destination = if self.random.percent(4) { self.any(v6) } else { destination };
-        let builder = self.transport(PacketBuilder::ip(source, destination), v6);
+        let doors = DOORS.iter().any(|door| address(*door, v6) == destination);
+        let builder = self.transport(PacketBuilder::ip(source, destination), v6, doors);
         let bytes = self.dressed(builder, v6).build();
         Shot { hook, slot, mark: 0, aggregate: false, bytes }
     }
@@ -158,6 +177,8 @@ impl Generator {
             Hook::FromWorkload,
             Hook::ToWorkload,
             Hook::FromHostDevice,
+            Hook::FromHostDevice,
+            Hook::ToHostDevice,
         ])
     }
 
@@ -184,9 +205,13 @@ impl Generator {
         text.parse().unwrap_or_else(|_| pod(1, v6, false))
     }
 
-    fn transport(&mut self, builder: PacketBuilder, v6: bool) -> PacketBuilder {
+    fn transport(&mut self, builder: PacketBuilder, v6: bool, doors: bool) -> PacketBuilder {
         let from = if self.random.percent(90) { self.random.pick(&CLIENT_PORTS) } else { self.port() };
-        let to = if self.random.percent(95) { self.random.pick(&PORTS) } else { self.port() };
+        let to = match self.random.below(20) {
+            0 => self.port(),
+            _ if doors => self.random.pick(&NODE_PORTS),
+            _ => self.random.pick(&PORTS),
+        };
         match self.random.below(100) {
             0..=49 => {
                 let any = TcpFlags(self.random.bits() as u8);
@@ -202,7 +227,7 @@ impl Generator {
             }
             75..=86 => builder.echo_request(from, 1),
             87..=88 => builder.echo_reply(from, 1),
-            89..=94 => builder.sctp(from, self.random.pick(&[132, 133])),
+            89..=94 => builder.sctp(from, self.random.pick(&[132, 133, 30_132])),
             95..=97 => {
                 let (kind, code) = (self.random.bits() as u8, self.random.bits() as u8);
                 builder.icmp(kind, code, 0)
@@ -314,7 +339,9 @@ impl Generator {
 
     /// Where the other side's packets are met.
     fn where_to(&mut self, slot: u32) -> (Hook, u32) {
-        if slot == 0 || self.random.percent(3) {
+        if slot == HOST {
+            (Hook::ToHostDevice, u32::from(self.random.percent(30)))
+        } else if slot == 0 || self.random.percent(3) {
             (Hook::FromHostDevice, 0)
         } else {
             (Hook::FromWorkload, slot)
@@ -349,7 +376,11 @@ impl Generator {
         {
             *first = if ethertype == 0x0800 { 0x45 } else { 0x60 };
         }
-        let slot = if hook == Hook::FromHostDevice { 0 } else { slot };
+        let slot = match hook {
+            Hook::FromHostDevice => 0,
+            Hook::ToHostDevice => slot - 1,
+            Hook::FromWorkload | Hook::ToWorkload => slot,
+        };
         Shot { hook, slot, mark: 0, aggregate: false, bytes }
     }
 

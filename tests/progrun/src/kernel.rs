@@ -52,7 +52,7 @@ struct TestIo {
 }
 
 /// Which program stands in which slot of `stage`.
-const STAGES: [(&str, u32); 12] = [
+const STAGES: [(&str, u32); 14] = [
     ("from_workload4", stage::FROM_WORKLOAD4),
     ("from_workload6", stage::FROM_WORKLOAD6),
     ("from_workload_other", stage::FROM_WORKLOAD_OTHER),
@@ -65,6 +65,8 @@ const STAGES: [(&str, u32); 12] = [
     ("reply6", stage::REPLY6),
     ("related4", stage::RELATED4),
     ("related6", stage::RELATED6),
+    ("open4", stage::OPEN4),
+    ("open6", stage::OPEN6),
 ];
 
 const SWEEPS: [(&str, &str); 4] = [
@@ -88,6 +90,7 @@ pub struct Kernel {
     prepared: Prepared,
     _programs: BTreeMap<String, Program>,
     from_host_device: Program,
+    to_host_device: Program,
     from_workload: BTreeMap<u32, Program>,
     to_workload: BTreeMap<u32, Program>,
     policies: BTreeMap<u32, LoadedPolicy>,
@@ -110,6 +113,7 @@ impl Kernel {
         let prepared = object::prepare(object, &maps).map_err(|e| text(&e))?;
         let mut programs = prepared.load_all().map_err(|e| text(&e))?;
         let from_host_device = programs.remove("from_host_device").ok_or("no from_host_device")?;
+        let to_host_device = programs.remove("to_host_device").ok_or("no to_host_device")?;
         for (name, slot) in STAGES {
             let program = programs.get(name).ok_or(name)?;
             map(&maps, "stage").set_fd(slot, program.as_fd()).map_err(|e| text(&e))?;
@@ -133,6 +137,7 @@ impl Kernel {
             prepared,
             _programs: programs,
             from_host_device,
+            to_host_device,
             from_workload,
             to_workload,
             policies: BTreeMap::new(),
@@ -297,7 +302,8 @@ impl Kernel {
         let program = match shot.hook {
             Hook::FromWorkload => self.from_workload.get(&shot.slot),
             Hook::ToWorkload => self.to_workload.get(&shot.slot),
-            Hook::FromHostDevice | Hook::ToHostDevice => Some(&self.from_host_device),
+            Hook::FromHostDevice => Some(&self.from_host_device),
+            Hook::ToHostDevice => Some(&self.to_host_device),
         };
         let mut run = Run {
             data: &shot.bytes,
@@ -321,8 +327,8 @@ impl Kernel {
         let expected = match (io.concluded.wrapping_sub(self.concluded), io.verdict) {
             // Not for the packet logic: another ethertype.
             (0, 0) | (1, 1) => PASS,
-            (1, 2..=5) => REDIRECT,
-            (1, 6) => SHOT,
+            (1, 2..=7) => REDIRECT,
+            (1, 8) => SHOT,
             _ => return Err(format!("a verdict told {io:?} times, {} before", self.concluded)),
         };
         self.concluded = io.concluded;

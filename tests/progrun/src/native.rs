@@ -107,7 +107,9 @@ impl Native {
             Verdict::Interface { ifindex } => (3, ifindex),
             Verdict::Neighbour { slot, .. } => (4, slot),
             Verdict::Answer => (5, 0),
-            Verdict::Drop(reason) => (6, reason as u32),
+            Verdict::Routed { ifindex } => (6, ifindex),
+            Verdict::Local => (7, 0),
+            Verdict::Drop(reason) => (8, reason as u32),
         };
         let lives = !matches!(outcome.verdict, Verdict::Drop(_));
         Observed {

@@ -34,6 +34,8 @@ pub const WORLDS: u32 = 64;
 pub const fn ifindex_of(hook: Hook, slot: u32) -> u32 {
     match hook {
         Hook::FromWorkload | Hook::ToWorkload => 100 + slot,
+        // Slot 1 of this hook is loopback.
+        Hook::ToHostDevice if slot == 1 => 1,
         Hook::FromHostDevice | Hook::ToHostDevice => 100,
     }
 }
@@ -233,6 +235,29 @@ fn routes(v6: bool) -> Vec<(IpNet, Route)> {
 /// Front end (last byte of 10.96.0.x, port, protocol), its record, and its back ends in order.
 type Plan = ((IpAddr, u16, u8), Frontend, Vec<(IpAddr, u16)>);
 
+/// A front end for the outside: a port of every node, or an address outside.
+fn external(
+    service: u32,
+    of: ([u8; 4], u16, u8),
+    v6: bool,
+    flags: u32,
+    local: u32,
+    to: &[(IpAddr, u16)],
+) -> Plan {
+    let address = match of.0 {
+        [0, 0, 0, 0] if v6 => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
+        other => address(other, v6),
+    };
+    let frontend = Frontend {
+        service,
+        backends: to.len() as u32,
+        local_backends: local,
+        flags: flags | service_flags::EXTERNAL,
+        ..Frontend::default()
+    };
+    ((address, of.1, of.2), frontend, to.to_vec())
+}
+
 fn services(v6: bool) -> Vec<Plan> {
     let at = |of: [u8; 4], port: u16| (address(of, v6), port);
     let plan = |last: u8, port: u16, protocol: u8, flags: u32, local: u32, backends: Vec<(IpAddr, u16)>| {
@@ -248,6 +273,7 @@ fn services(v6: bool) -> Vec<Plan> {
     };
     let (pod1, pod2) = (at([10, 0, 0, 1], 5353), at([10, 0, 0, 2], 8080));
     let remote = at([10, 0, 1, 5], 8080);
+    let host = at([192, 168, 0, 1], 6443);
     let mut missing = plan(5, 80, 6, 0, 1, vec![pod2]);
     missing.2.clear();
     vec![
@@ -266,8 +292,19 @@ fn services(v6: bool) -> Vec<Plan> {
         // The first one is for node-local traffic alone.
         sticky(narrowed(plan(12, 80, 6, service_flags::INTERNAL_LOCAL, 1, vec![pod2, remote]))),
         narrowed(plan(12, 53, 17, 0, 1, vec![pod1, at([10, 0, 0, 2], 5353), at([10, 0, 1, 5], 53)])),
+        external(21, (ANY_NODE, 30_080, 6), v6, service_flags::NODE_PORT, 2, &[pod2, host, remote]),
+        external(22, (ANY_NODE, 30_053, 17), v6, service_flags::NODE_PORT, 1, &[pod1]),
+        external(23, (ANY_NODE, 30_081, 6), v6, LOCAL_NODE_PORT, 0, &[remote]),
+        external(24, (ANY_NODE, 30_132, 132), v6, service_flags::NODE_PORT, 1, &[at([10, 0, 0, 2], 30_132)]),
+        external(25, ([198, 51, 100, 9], 80, 6), v6, service_flags::EXTERNAL_LOCAL, 1, &[pod2, remote]),
+        external(26, (ANY_NODE, 30_082, 6), v6, service_flags::NODE_PORT, 0, &[]),
+        external(27, (ANY_NODE, 30_083, 17), v6, service_flags::NODE_PORT, 1, &[host]),
     ]
 }
+
+/// Every address of every node.
+const ANY_NODE: [u8; 4] = [0; 4];
+const LOCAL_NODE_PORT: u32 = service_flags::NODE_PORT | service_flags::EXTERNAL_LOCAL;
 
 /// Seconds of affinity of the Services that have it.
 const AFFINITY_SECONDS: u64 = 10;

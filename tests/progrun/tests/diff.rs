@@ -143,9 +143,11 @@ fn native_and_kernel_agree_on_the_corpus_and_on_generated_packets() {
             report.refused
         );
         for ((verdict, reason), count) in &report.verdicts {
-            let reason = tortie_abi::DropReason::from_word(*reason as u16).map_or("", |reason| reason.name());
-            let names = ["", "pass", "peer", "interface", "neighbour", "answer", "drop"];
-            println!("  {:<10}{reason:<24}{count}", names[*verdict as usize]);
+            let names = ["", "pass", "peer", "interface", "neighbour", "answer", "routed", "local", "drop"];
+            let name = names.get(*verdict as usize).copied().unwrap_or("?");
+            let dropped =
+                if name == "drop" { tortie_abi::DropReason::from_word(*reason as u16) } else { None };
+            println!("  {name:<10}{:<24}{count}", dropped.map_or("", |reason| reason.name()));
         }
     });
 }

@@ -1,23 +1,35 @@
-//! Interfaces of this node: which there are, and our program on the data interfaces.
+//! Interfaces of this node: which there are, and our programs on the data interfaces and loopback.
 //!
-//! Invariant: a data interface gets the program as soon as it appears; one that vanishes meanwhile is no
+//! Invariant: a data interface gets its programs as soon as it appears; one that vanishes meanwhile is no
 //! error.
 
 use std::collections::BTreeMap;
 
 use regex::Regex;
-use tortie_host::datapath::FROM_HOST_DEVICE;
+use tortie_host::datapath::{FROM_HOST_DEVICE, TO_HOST_DEVICE};
 use tortie_host::links::{Attached, Direction, LinkError};
 use tortie_host::netlink::Device;
 use tortie_host::sysctl;
 
 use super::parts::Parts;
 
+/// The loopback interface is in every network namespace, with this index.
+const LOOPBACK: u32 = 1;
+
 /// Known interfaces.
 pub struct Devices {
     by_name: BTreeMap<String, Device>,
     pattern: Option<(String, Regex)>,
     errors: BTreeMap<String, String>,
+}
+
+/// One of the node's own interfaces.
+#[derive(Clone, Copy)]
+pub struct HostInterface<'a> {
+    /// Which.
+    pub device: &'a Device,
+    /// Where programs belong on it.
+    pub directions: &'static [Direction],
 }
 
 impl Devices {
@@ -83,15 +95,42 @@ impl Devices {
         self.all().filter(|device| self.is_data(&device.name))
     }
 
-    /// Puts the program on every data interface that has not got it; gives how many were written.
+    /// Interfaces of the node itself that carry programs of ours.
+    pub fn hosts(&self) -> impl Iterator<Item = HostInterface<'_>> {
+        let data = self.data().map(|device| HostInterface { device, directions: &Direction::ALL });
+        let loopback = self.by_index(LOOPBACK);
+        data.chain(loopback.map(|device| HostInterface { device, directions: &[Direction::Egress] }))
+    }
+
+    /// What an interface with programs of ours is, for people.
+    pub fn kind(&self, name: &str) -> &'static str {
+        match self.by_name.get(name) {
+            Some(device) if device.index == LOOPBACK => "loopback",
+            _ if self.is_data(name) => "data",
+            _ => Self::WORKLOAD,
+        }
+    }
+
+    /// [`Devices::kind`] of a pod's.
+    pub const WORKLOAD: &'static str = "workload";
+
+    /// Puts the programs on every data interface that has not got them, and on loopback, where the node speaks to
+    /// itself; gives how many were written.
     pub fn attach(&mut self, parts: &Parts) -> usize {
         let mut written = 0;
         let mut errors = BTreeMap::new();
-        for device in self.data() {
-            match attach_one(device, parts) {
+        let hooks =
+            self.hosts().flat_map(|it| it.directions.iter().map(move |direction| (it.device, *direction)));
+        for (device, direction) in hooks {
+            match attach_one(device, direction, parts) {
                 Ok(Attached::Unchanged) => {}
                 Ok(attached) => {
-                    tracing::info!(interface = device.name, ?attached, "data interface");
+                    tracing::info!(
+                        interface = device.name,
+                        direction = direction.name(),
+                        ?attached,
+                        "data interface"
+                    );
                     written += 1;
                 }
                 Err(error) => {
@@ -112,15 +151,23 @@ impl Devices {
     }
 }
 
-fn attach_one(device: &Device, parts: &Parts) -> Result<Attached, String> {
-    let program = parts.datapath.program(FROM_HOST_DEVICE).map_err(|e| e.to_string())?;
-    match parts.links.attach(&device.name, device.index, Direction::Ingress, program) {
+fn attach_one(device: &Device, direction: Direction, parts: &Parts) -> Result<Attached, String> {
+    let name = match direction {
+        Direction::Ingress => FROM_HOST_DEVICE,
+        Direction::Egress => TO_HOST_DEVICE,
+    };
+    let program = parts.datapath.program(name).map_err(|e| e.to_string())?;
+    match parts.links.attach(&device.name, device.index, direction, program) {
         Ok(Attached::Unchanged) => Ok(Attached::Unchanged),
         Ok(attached) => {
             let (name, value) = sysctl::reverse_path_filter(&device.name);
+            let own = [(name.as_str(), value)];
+            let settings = if device.index == LOOPBACK { &sysctl::LOOPBACK[..] } else { &own };
             // Names with dots are directories with dots there; a vanished interface has none.
-            if let Err(error) = sysctl::set(&name, value) {
-                tracing::warn!(%error, "replies may be taken for forgeries");
+            for (name, value) in settings {
+                if let Err(error) = sysctl::set(name, value) {
+                    tracing::warn!(%error, "replies may be taken for forgeries");
+                }
             }
             Ok(attached)
         }

@@ -36,8 +36,6 @@ use super::{facts, state_file};
 const RETRY: Duration = Duration::from_secs(1);
 /// How often the observing thread is told how things are, at most.
 const OBSERVE: Duration = Duration::from_millis(200);
-/// A data interface carries a program for what comes in.
-const DATA: [Direction; 1] = [Direction::Ingress];
 
 /// Everything the agent knows and holds.
 pub struct Node {
@@ -410,8 +408,8 @@ impl Node {
         for (name, ifindex) in self.reconciler.hooked() {
             expected.insert(name, (ifindex, &Direction::ALL));
         }
-        let data = self.devices.data().filter(|device| !self.devices.errors().contains_key(&device.name));
-        expected.extend(data.map(|device| (device.name.as_str(), (device.index, &DATA[..]))));
+        let host = self.devices.hosts().filter(|it| !self.devices.errors().contains_key(&it.device.name));
+        expected.extend(host.map(|it| (it.device.name.as_str(), (it.device.index, it.directions))));
         let checked = link_check::check(&self.parts.links, &expected, changed);
         self.observer.live.link_check_seconds.observe(checked.took.as_secs_f64());
         for name in checked.lost {
@@ -420,9 +418,8 @@ impl Node {
     }
 
     fn put_back(&mut self, name: &str) {
-        let data = self.devices.is_data(name);
-        let kind = if data { "data" } else { "workload" };
-        let result = match data {
+        let kind = self.devices.kind(name);
+        let result = match kind != Devices::WORKLOAD {
             true => {
                 self.devices.attach(&self.parts);
                 self.devices.errors().get(name).cloned().map_or(Ok(()), Err)

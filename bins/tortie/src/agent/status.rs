@@ -143,7 +143,7 @@ fn interfaces(node: &Node) -> Value {
         json!({
             "interface": link.interface,
             "direction": link.direction.name(),
-            "kind": if node.devices.is_data(&link.interface) { "data" } else { "workload" },
+            "kind": node.devices.kind(&link.interface),
             "attached": link.ifindex != 0,
             "programId": link.program_id,
             "program": program.ok().map(|info| info.name),

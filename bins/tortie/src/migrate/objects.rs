@@ -125,15 +125,18 @@ fn kept(kind: &Kind, name: &str, resource: &Resource) -> Option<Finding> {
 fn limits(name: &str, resource: &Resource) -> Vec<Finding> {
     let spec = |field: &str| resource.value.pointer(&format!("/spec/{field}"));
     let is = |field: &str, value: &str| spec(field).is_some_and(|it| it == value);
-    let keep = "keep kube-proxy for it";
+    let keep = "set externalTrafficPolicy to Local, or keep kube-proxy for it";
     let mut limits = Vec::new();
     match resource.role() {
         Role::Service => {
-            if is("type", "NodePort") || is("type", "LoadBalancer") {
-                limits.push(Finding::differs(name, "only its cluster addresses are served by Tortie", keep));
-            }
-            if spec("externalIPs").and_then(Value::as_array).is_some_and(|it| !it.is_empty()) {
-                limits.push(Finding::differs(name, "its externalIPs are not served by Tortie", keep));
+            let external = spec("externalIPs").and_then(Value::as_array).is_some_and(|it| !it.is_empty());
+            let outside = is("type", "NodePort") || is("type", "LoadBalancer") || external;
+            if outside && !is("externalTrafficPolicy", "Local") {
+                limits.push(Finding::differs(
+                    name,
+                    "clients outside the cluster reach only its endpoints on the node that they ask",
+                    keep,
+                ));
             }
         }
         Role::IpPool if spec("natOutgoing").is_some_and(|it| it == true) => limits.push(Finding::blocks(

@@ -5,9 +5,9 @@ use crate::support::driver::Driver;
 use crate::support::expand::expand;
 use crate::support::state::State;
 use tortie_intent::{Frontend, Intent, ServicePort, ServicePortId};
-use tortie_model::Object;
 use tortie_model::service::TrafficPolicy;
 use tortie_model::workload::Transport;
+use tortie_model::{Change, Object};
 
 fn id(service: &str, port: &str, transport: Transport) -> ServicePortId {
     ServicePortId { service: service_id(service), port: port.into(), transport }
@@ -177,6 +177,30 @@ fn one_port_number_for_two_protocols_is_no_conflict() {
     let state = expand(&[service("shop/dns", "10.96.0.10", &[("udp", UDP, 53), ("tcp", TCP, 53)])]);
     assert!(state.conflicts.is_empty());
     assert_eq!(state.services.len(), 2);
+}
+
+#[test]
+fn the_outside_has_node_ports_external_and_load_balancers_addresses_of_the_services_families() {
+    let mut value = service_value("10.96.0.1", &[("http", TCP, 80)]);
+    value.ports[0].node_port = 30_080;
+    value.external_ips = ips("198.51.100.1 2001:db8::1");
+    value.ingress_ips = ips("203.0.113.1 198.51.100.1");
+    let object = |value| Object::Service(Change { key: service_id("shop/web"), value: Some(value) });
+    let state = expand(&[object(value.clone())]);
+    let scopes = |state: &State| -> Vec<String> {
+        let frontends = &port_of(state, "shop/web", "http", TCP).frontends;
+        frontends.iter().map(|(f, scope)| format!("{}:{} {scope:?}", f.address, f.port)).collect()
+    };
+    let v4 = [
+        "0.0.0.0:30080 NodePort",
+        "10.96.0.1:80 Cluster",
+        "198.51.100.1:80 External",
+        "203.0.113.1:80 LoadBalancer",
+    ];
+    assert_eq!(scopes(&state), v4);
+    value.cluster_ips = ips("10.96.0.1 fd96::1");
+    let v6 = [":::30080 NodePort", "2001:db8::1:80 External", "fd96::1:80 Cluster"];
+    assert_eq!(scopes(&expand(&[object(value)])), [&v4[..], &v6[..]].concat());
 }
 
 #[test]

@@ -169,7 +169,7 @@ impl World {
             let named = match route.target.kind() {
                 TargetKind::Endpoint => self.endpoint.get(route.target.slot()).map(|record| record.id),
                 TargetKind::NextHop => self.next_hop.get(route.target.slot()).map(|record| record.id),
-                TargetKind::Host | TargetKind::Unknown => continue,
+                TargetKind::Host | TargetKind::Device => continue,
             };
             assert_eq!(named, Some(route.target), "the route to {prefix:?} leads nowhere");
         }
@@ -277,7 +277,7 @@ impl World {
             TargetKind::NextHop => {
                 self.next_hop.get(route.target.slot()).map(|r| Ipv4Addr::from(r.address4).to_string())
             }
-            TargetKind::Host | TargetKind::Unknown => None,
+            TargetKind::Host | TargetKind::Device => None,
         };
         format!("kind {} flags {} to {to:?}", route.kind, route.flags)
     }

@@ -31,6 +31,10 @@ invalid! {
         IpFamilyPolicy {} => "spec.ipFamilyPolicy",
         /// One of `spec.externalIPs`.
         ExternalIps { index: usize } => "spec.externalIPs[{index}]",
+        /// One of the load balancer's addresses.
+        Ingress { index: usize } => "status.loadBalancer.ingress[{index}].ip",
+        /// Whether packets to it reach the nodes unchanged.
+        IngressMode { index: usize } => "status.loadBalancer.ingress[{index}].ipMode",
         /// `spec.ports`.
         Ports {} => "spec.ports",
         /// A port's name.
@@ -56,13 +60,17 @@ invalid! {
 
 /// Reads a Service. Headless ones, names of other hosts, and those of another proxy serve nothing here.
 pub fn read(resource: &Resource, service: wire::Service) -> Result<Reading, Fault> {
-    let wire::Service { metadata, spec, status: _ } = service;
+    let wire::Service { metadata, spec, status } = service;
     let labels = metadata_of(resource, metadata, check::service_name)?;
     let spec = spec.ok_or(InvalidService::Spec { wrong: Wrong::Missing { expected: "ports" } })?;
+    let ingress_ips = ingress_addresses(status)?;
+    let restricted = spec.load_balancer_source_ranges.as_ref().is_some_and(|ranges| !ranges.is_empty());
+    let notes: Vec<Fault> = (restricted && !ingress_ips.is_empty()).then(not_for_some).into_iter().collect();
+    let ingress_ips = if restricted { Vec::new() } else { ingress_ips };
     let ours = read_spec(spec)?.filter(|_| !is_foreign(&labels));
-    let value = Some(ours.unwrap_or_default());
+    let value = Some(ours.map(|service| with_ingress(service, ingress_ips)).unwrap_or_default());
     let key = ServiceId::new(resource.key.namespace.as_str(), resource.key.name.as_str());
-    Ok(object(Object::Service(Change { key, value })))
+    Ok(Reading { notes, ..object(Object::Service(Change { key, value })) })
 }
 
 fn is_foreign(labels: &Labels) -> bool {
@@ -116,12 +124,52 @@ fn read_spec(spec: wire::ServiceSpec) -> Result<Option<Service>, InvalidService>
         service_type,
         cluster_ips,
         external_ips,
+        ingress_ips: Vec::new(),
         ports,
         affinity_seconds,
         internal_traffic_policy,
         external_traffic_policy,
         publish_not_ready: publish_not_ready_addresses.unwrap_or(false),
     }))
+}
+
+/// Serving everybody would open what its owner wants closed.
+fn not_for_some() -> Fault {
+    Fault {
+        field: "spec.loadBalancerSourceRanges".into(),
+        problem: "this version cannot tell clients apart, so the load balancer's addresses serve nobody"
+            .into(),
+        fix: "restrict clients at the load balancer, and leave the field out".into(),
+    }
+}
+
+/// Addresses whose packets reach the nodes as the client sent them. Of one with `ipMode: Proxy` they do not: clients
+/// in the cluster go to the load balancer like all others.
+fn ingress_addresses(status: Option<wire::ServiceStatus>) -> Result<Vec<IpAddr>, InvalidService> {
+    let wire::ServiceStatus { conditions: _, load_balancer } = status.unwrap_or_default();
+    let entries = load_balancer.and_then(|it| it.ingress).unwrap_or_default();
+    let mut read = Vec::new();
+    for (index, wire::LoadBalancerIngress { ip, ip_mode, hostname: _, ports: _ }) in
+        entries.into_iter().enumerate()
+    {
+        let Some(text) = ip.filter(|text| !text.is_empty()) else { continue };
+        let vip = check::word(ip_mode.as_deref().unwrap_or("VIP"), &["VIP", "Proxy"], &[true, false])
+            .map_err(|wrong| InvalidService::IngressMode { index, wrong })?;
+        let address =
+            check::reachable_address(&text).map_err(|wrong| InvalidService::Ingress { index, wrong })?;
+        if vip && !read.contains(&address) {
+            read.push(address);
+        }
+    }
+    Ok(read)
+}
+
+/// Only a Service of type LoadBalancer has such addresses, whatever its status still says.
+fn with_ingress(service: Service, ingress_ips: Vec<IpAddr>) -> Service {
+    match service.service_type {
+        ServiceType::LoadBalancer => Service { ingress_ips, ..service },
+        ServiceType::ClusterIp | ServiceType::NodePort => service,
+    }
 }
 
 fn service_type(text: Option<&str>) -> Result<Option<ServiceType>, InvalidService> {

@@ -183,11 +183,27 @@ fn a_service_with_everything() {
     .unwrap();
     assert_eq!(read.service_type, ServiceType::LoadBalancer);
     assert_eq!(read.cluster_ips, [ip("10.96.0.1"), ip("fd96::1")]);
+    assert_eq!(read.external_ips, [ip("1.2.3.4")]);
     assert_eq!((read.affinity_seconds, read.publish_not_ready), (Some(10_800), true));
     assert_eq!(
         (read.internal_traffic_policy, read.external_traffic_policy),
         (TrafficPolicy::Local, TrafficPolicy::Local)
     );
+}
+
+#[test]
+fn a_load_balancers_addresses_count_where_its_packets_arrive_unchanged() {
+    let read = |kind: &str| {
+        read_service(&format!(
+            "{{apiVersion: v1, kind: Service, metadata: {{name: s, namespace: n}}, \
+             spec: {{type: {kind}, clusterIP: 10.96.0.1, ports: [{{port: 80}}]}}, status: {{loadBalancer: {{ingress: [\
+             {{ip: 203.0.113.1}}, {{ip: 203.0.113.2, ipMode: Proxy}}, {{hostname: example.org}}, \
+             {{ip: 203.0.113.3, ipMode: VIP}}, {{ip: 203.0.113.1}}]}}}}}}"
+        ))
+        .unwrap()
+    };
+    assert_eq!(read("LoadBalancer").ingress_ips, [ip("203.0.113.1"), ip("203.0.113.3")]);
+    assert!(read("NodePort").ingress_ips.is_empty(), "what the status of another type still says");
 }
 
 #[test]

@@ -5,10 +5,10 @@ use crate::family::Family;
 use crate::kernel::Kernel;
 use crate::stage::flow::Found;
 use crate::stage::{flow, parse, source};
-use crate::state::{State, phase};
+use crate::state::State;
 use crate::verdict::{Next, Step};
-use tortie_abi::route::{Kind, Route};
-use tortie_abi::{DropReason, Target};
+use tortie_abi::DropReason;
+use tortie_abi::route::Kind;
 
 /// A packet arrives at a data interface.
 #[inline(always)]
@@ -37,42 +37,29 @@ fn arriving<F: Family, K: Kernel<F>>(k: &K, s: &mut State<F>) -> Step<Next> {
     }
     match flow::lookup(k, s)? {
         Found::Known => known::recognise(k, s)?,
-        Found::New => {
-            if let Some(next) = opening(k, s)? {
-                return Ok(next);
-            }
-        }
+        Found::New if parse::opens(s) => return Ok(Next::Open),
+        Found::New => return unknown_flow(k, s),
     }
     known::proceed(k, s)
 }
 
-/// Finds both ends of a new flow, or says what else becomes of the packet.
+/// In the middle of a connection that nobody here knows: a pod gets none of it, the host may know more.
 #[inline(always)]
-fn opening<F: Family, K: Kernel<F>>(k: &K, s: &mut State<F>) -> Step<Option<Next>> {
-    let Some(route) = local_pod(k, s) else { return Ok(Some(Next::Pass)) };
-    let source = k.route(&s.tuple.source);
-    source::check_from_outside(source)?;
-    if !parse::opens(s) {
-        return Err(DropReason::NoFlow);
+fn unknown_flow<F: Family, K: Kernel<F>>(k: &K, s: &State<F>) -> Step<Next> {
+    if !is_for_pod(k, s) {
+        return Ok(Next::Pass);
     }
-    s.translated = s.tuple;
-    s.target = route.target;
-    s.server_slot = route.target.slot();
-    s.reply_target = source.map_or(Target::HOST, |r| r.target);
-    s.phase = phase::NEW_EGRESS;
-    Ok(None)
+    source::check_from_outside(k.route(&s.tuple.source))?;
+    Err(DropReason::NoFlow)
 }
 
 /// What cannot be read is dropped when it is for a pod; everything else is the host's business.
 #[inline(always)]
 fn not_for_us_or<F: Family, K: Kernel<F>>(k: &K, s: &State<F>, reason: DropReason) -> Step<Next> {
-    match local_pod(k, s) {
-        Some(_) => Err(reason),
-        None => Ok(Next::Pass),
-    }
+    if is_for_pod(k, s) { Err(reason) } else { Ok(Next::Pass) }
 }
 
 #[inline(always)]
-fn local_pod<F: Family, K: Kernel<F>>(k: &K, s: &State<F>) -> Option<Route> {
-    k.route(&s.tuple.destination).filter(|r| r.kind == Kind::LocalPod as u8)
+fn is_for_pod<F: Family, K: Kernel<F>>(k: &K, s: &State<F>) -> bool {
+    matches!(k.route(&s.tuple.destination), Some(r) if r.kind == Kind::LocalPod as u8)
 }

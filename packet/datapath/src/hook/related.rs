@@ -52,7 +52,7 @@ fn translate<F: Family, K: Kernel<F>>(k: &K, s: &mut State<F>) -> Step<Next> {
     s.tuple.source = source;
     s.tuple.destination = s.rewritten.source;
     // Addresses are done: what is left is the way out.
-    s.flow.core_mut().flags &= flags::REPLY | flags::CLIENT_POLICY | flags::SERVER_POLICY;
+    s.flow.core_mut().flags &= flags::REPLY | flags::CLIENT_POLICY | flags::SERVER_POLICY | flags::LOOPBACK;
     exit::leave(k, s)
 }
 
@@ -71,7 +71,7 @@ fn unrelated<F: Family, K: Kernel<F>>(k: &K, s: &State<F>) -> Step<Next> {
         k.route(&s.tuple.destination),
         Some(r) if r.kind == tortie_abi::route::Kind::LocalPod as u8
     );
-    if s.is_at(Hook::FromHostDevice) && !local_pod {
+    if s.is_at(Hook::ToHostDevice) || s.is_at(Hook::FromHostDevice) && !local_pod {
         return Ok(Next::Pass);
     }
     Err(DropReason::IcmpUnrelated)

@@ -4,7 +4,7 @@ use crate::family::{Family, FlowEntry};
 use crate::kernel::{Flows, Services, Topology};
 use crate::seeded;
 use crate::stage::flow::{self, Table};
-use crate::stage::nat;
+use crate::stage::{nat, service};
 use tortie_abi::Tick;
 use tortie_abi::flow::{FlowCore, State as Life, flags};
 use tortie_abi::settings::Settings;
@@ -55,7 +55,7 @@ fn has_left<F: Family, K: Services<F>>(k: &K, key: &F::FlowKey, entry: &F::Flow)
     if core.flags & flags::NAT_DESTINATION == 0 {
         return false;
     }
-    let Some(frontend) = k.frontend(&F::frontend_key(&F::tuple(key))) else { return true };
+    let Some(frontend) = service::frontend_of::<F, K>(k, &F::tuple(key)) else { return true };
     k.member(&F::member_key(frontend.service, entry.nat_address(), core.nat_port)).is_none()
 }
 

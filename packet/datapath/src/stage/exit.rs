@@ -7,10 +7,14 @@ use crate::stage::nat;
 use crate::state::{IP_OFFSET, State, answer};
 use crate::verdict::{Next, Step};
 use tortie_abi::endpoint::endpoint_flags;
+use tortie_abi::flow::flags as flow;
 use tortie_abi::settings::flags;
 use tortie_abi::target::TargetKind;
 use tortie_abi::{DropReason, Hook};
 use tortie_wire::Mac;
+
+/// The loopback interface is in every network namespace, with this index.
+pub const LOOPBACK: u32 = 1;
 
 /// Rewrites the packet as its flow says and sends it on its way.
 #[inline(always)]
@@ -20,7 +24,7 @@ pub fn leave<F: Family, K: Packet + Topology<F>>(k: &K, s: &mut State<F>) -> Ste
         return Ok(next);
     }
     nat::rewrite(k, s)?;
-    if next != Next::Pass {
+    if !matches!(next, Next::Pass | Next::Local) {
         F::decrement_ttl(k, IP_OFFSET).ok_or(DropReason::RewriteFailed)?;
     }
     Ok(next)
@@ -34,10 +38,10 @@ fn way<F: Family, K: Packet + Topology<F>>(k: &K, s: &mut State<F>) -> Step<Next
         return Ok(Next::Pass);
     }
     match s.flow.core().target.kind() {
-        TargetKind::Host => Ok(Next::Pass),
+        TargetKind::Host => to_host(k, s),
         TargetKind::Endpoint => to_endpoint(k, s),
         TargetKind::NextHop => to_next_hop(k, s),
-        TargetKind::Unknown => Err(DropReason::Internal),
+        TargetKind::Device => to_device(k, s),
     }
 }
 
@@ -48,7 +52,7 @@ fn check_own<F: Family, K: Topology<F>>(k: &K, s: &State<F>) -> Step<()> {
     if id == s.flow.core().target { Ok(()) } else { Err(DropReason::TargetGone) }
 }
 
-/// Tells to-workload that this packet has been judged for the interface it is sent out of. A packet that
+/// Tells to-workload and to-host-device that this packet has been judged for the interface it is sent out of. A packet that
 /// goes to the host's stack never gets the mark: the stack may send it to an endpoint that was not asked.
 #[inline(always)]
 pub fn mark_seen<F: Family, K: Packet + Topology<F>>(k: &K) -> Step<()> {
@@ -62,6 +66,40 @@ pub fn mark_seen<F: Family, K: Packet + Topology<F>>(k: &K) -> Step<()> {
 pub fn is_seen<F: Family, K: Packet + Topology<F>>(k: &K) -> Step<bool> {
     let seen = k.settings(|c| c.mark_seen).ok_or(DropReason::Internal)?;
     Ok(seen != 0 && k.mark() & seen == seen)
+}
+
+/// What leaves through a data interface for a back end of this very node has to turn round, and some replies reach
+/// the stack through loopback; everything else is on its way to it.
+#[inline(always)]
+fn to_host<F: Family, K: Packet>(k: &K, s: &State<F>) -> Step<Next> {
+    let flags = s.flow.core().flags;
+    let request = flags & flow::REPLY == 0;
+    let turns = if s.is_at(Hook::ToHostDevice) {
+        request && k.ifindex() != LOOPBACK
+    } else {
+        !request && flags & flow::LOOPBACK != 0
+    };
+    if !turns {
+        return Ok(Next::Pass);
+    }
+    // Loopback takes what is addressed to its own address, which is zero.
+    store_macs(k, [Mac([0; 6]); 2])?;
+    Ok(Next::Local)
+}
+
+/// Back to a client outside. What the stack sends there by itself goes its way.
+#[inline(always)]
+fn to_device<F: Family, K: Packet + Topology<F>>(k: &K, s: &mut State<F>) -> Step<Next> {
+    let ifindex = s.flow.core().target.ifindex();
+    if s.is_at(Hook::ToHostDevice) && k.ifindex() == ifindex {
+        return Ok(Next::Pass);
+    }
+    if s.ip.ttl <= 1 {
+        return ttl_exceeded(k, s);
+    }
+    s.output = ifindex;
+    mark_seen(k)?;
+    Ok(Next::Routed)
 }
 
 #[inline(always)]
@@ -81,7 +119,9 @@ fn to_endpoint<F: Family, K: Packet + Topology<F>>(k: &K, s: &mut State<F>) -> S
     }
     store_macs(k, macs)?;
     s.output = ifindex;
-    if k.settings(|c| c.flags & flags::NO_REDIRECT_PEER != 0).ok_or(DropReason::Internal)? {
+    // A packet that is on its way out can only be sent on, not be taken in by somebody.
+    let leaving = s.is_at(Hook::ToHostDevice);
+    if leaving || k.settings(|c| c.flags & flags::NO_REDIRECT_PEER != 0).ok_or(DropReason::Internal)? {
         mark_seen(k)?;
         return Ok(Next::Interface);
     }
@@ -108,6 +148,7 @@ fn to_next_hop<F: Family, K: Packet + Topology<F>>(k: &K, s: &mut State<F>) -> S
         return too_big(k, s, mtu_bytes);
     }
     s.output = slot;
+    mark_seen(k)?;
     Ok(Next::Neighbour)
 }
 

@@ -93,10 +93,9 @@ pub fn is_stale<F: Family, K: Topology<F>>(k: &K, target: Target) -> bool {
         return false;
     }
     match target.kind() {
-        TargetKind::Host => false,
+        TargetKind::Host | TargetKind::Device => false,
         TargetKind::Endpoint => !k.endpoint(target.slot(), |e| e.id == target).unwrap_or(false),
         TargetKind::NextHop => !k.next_hop(target.slot(), |n| n.id == target).unwrap_or(false),
-        TargetKind::Unknown => true,
     }
 }
 

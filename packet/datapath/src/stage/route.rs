@@ -7,7 +7,7 @@ use crate::state::State;
 use crate::verdict::Step;
 use tortie_abi::route::Kind;
 use tortie_abi::settings::flags;
-use tortie_abi::{DropReason, Target};
+use tortie_abi::{DropReason, Hook, Target};
 
 /// Finds the target of the translated destination, and the server's endpoint when it is here.
 #[inline(always)]
@@ -21,9 +21,9 @@ pub fn find<F: Family, K: Topology<F>>(k: &K, s: &mut State<F>) -> Step<Option<K
             s.server_slot = route.target.slot();
         }
         Some(Kind::RemotePod | Kind::RemoteHost) => s.target = route.target,
-        Some(Kind::Host) => refuse_to_host(k)?,
+        Some(Kind::Host) if s.is_at(Hook::FromWorkload) => refuse_to_host(k)?,
         Some(Kind::Blackhole) => return Err(DropReason::Blackhole),
-        Some(Kind::Pool) | None => {}
+        Some(Kind::Host | Kind::Pool) | None => {}
     }
     Ok(kind)
 }

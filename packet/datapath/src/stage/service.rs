@@ -3,12 +3,14 @@
 //! does not have (any more) is never chosen, whatever an affinity entry says.
 
 use crate::family::Family;
-use crate::kernel::{Random, Services};
+use crate::kernel::{Random, Services, Topology};
 use crate::state::{State, answer};
+use crate::tuple::Tuple;
 use crate::verdict::Step;
-use tortie_abi::DropReason;
 use tortie_abi::flow::flags;
+use tortie_abi::route::Kind;
 use tortie_abi::service::{self, BackendKey, Frontend};
+use tortie_abi::{DropReason, Hook};
 use tortie_wire::proto::IpProtocol;
 
 /// What the destination is.
@@ -38,15 +40,19 @@ struct Range {
 
 /// Translates the destination when it is a Service's front end.
 #[inline(always)]
-pub fn choose<F: Family, K: Services<F> + Random>(k: &K, s: &mut State<F>, side: Side) -> Step<Choice> {
+pub fn choose<F: Family, K: Services<F> + Topology<F> + Random>(
+    k: &K,
+    s: &mut State<F>,
+    side: Side,
+) -> Step<Choice> {
     s.translated = s.tuple;
-    let Some(frontend) = k.frontend(&F::frontend_key(&s.tuple)) else { return Ok(Choice::Go) };
+    let Some(frontend) = find(k, s) else { return Ok(Choice::Go) };
     s.flow_flags |= flags::SERVICE;
     if frontend.backends == 0 {
         refuse(s);
         return Ok(Choice::Refuse);
     }
-    let range = usable(&frontend, side);
+    let range = usable(&frontend, side, s.is_at(Hook::FromHostDevice));
     if range.count == 0 {
         return Err(DropReason::NoBackend);
     }
@@ -65,16 +71,43 @@ pub fn choose<F: Family, K: Services<F> + Random>(k: &K, s: &mut State<F>, side:
     Ok(Choice::Go)
 }
 
+/// The front end at the packet's destination: its own address, or a port of every node.
+#[inline(always)]
+fn find<F: Family, K: Services<F> + Topology<F>>(k: &K, s: &State<F>) -> Option<Frontend> {
+    let own = k.frontend(&F::frontend_key(&s.tuple));
+    if own.is_some() || !IpProtocol(s.tuple.protocol).has_ports() {
+        return own;
+    }
+    let kind = k.route(&s.tuple.destination).and_then(|r| Kind::from_byte(r.kind));
+    match kind {
+        Some(Kind::Host | Kind::RemoteHost) => k.frontend(&F::frontend_key(&node_port::<F>(&s.tuple))),
+        _ => None,
+    }
+}
+
+/// The front end that a flow's tuple went through, when there still is one.
+#[inline(always)]
+pub fn frontend_of<F: Family, K: Services<F>>(k: &K, tuple: &Tuple<F::Addr>) -> Option<Frontend> {
+    k.frontend(&F::frontend_key(tuple)).or_else(|| k.frontend(&F::frontend_key(&node_port::<F>(tuple))))
+}
+
+/// The same port at every address of every node.
+#[inline(always)]
+fn node_port<F: Family>(tuple: &Tuple<F::Addr>) -> Tuple<F::Addr> {
+    Tuple { destination: F::UNSPECIFIED, ..*tuple }
+}
+
 /// Which back ends the traffic policies leave. An address for the outside has no policy for the inside.
 #[inline(always)]
-fn usable(frontend: &Frontend, side: Side) -> Range {
+fn usable(frontend: &Frontend, side: Side, arrived: bool) -> Range {
     let external = frontend.flags & service::flags::EXTERNAL != 0;
     let policy = match side {
         Side::Inside if external => 0,
         Side::Outside if external => service::flags::EXTERNAL_LOCAL,
         Side::Inside | Side::Outside => service::flags::INTERNAL_LOCAL,
     };
-    if frontend.flags & policy != 0 {
+    // Who has arrived from elsewhere is not sent elsewhere: nothing would lead the replies back through here.
+    if arrived || frontend.flags & policy != 0 {
         Range { first: 0, count: frontend.local_backends }
     } else {
         Range { first: frontend.first, count: frontend.backends }

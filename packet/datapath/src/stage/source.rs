@@ -24,6 +24,16 @@ pub fn check_not_spoofed<F: Family, K: Topology<F>>(k: &K, s: &State<F>) -> Step
     }
 }
 
+/// Is the source an address of this node?
+#[inline(always)]
+pub fn is_own<F: Family, K: Topology<F>>(k: &K, s: &State<F>) -> Step<bool> {
+    let first = k.settings(F::node_address).ok_or(DropReason::Internal)?;
+    if first == s.tuple.source {
+        return Ok(first != F::UNSPECIFIED);
+    }
+    Ok(matches!(k.route(&s.tuple.source), Some(r) if r.kind == route::Kind::Host as u8))
+}
+
 /// The source must not be one of this node's own addresses or pods: such a packet cannot come from outside.
 #[inline(always)]
 pub fn check_from_outside(source: Option<route::Route>) -> Step<()> {

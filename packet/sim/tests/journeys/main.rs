@@ -1,8 +1,10 @@
 //! Packet journeys: what users of a cluster see, as sentences, for both families.
 
 mod affinity;
+mod host;
 mod icmp;
 mod malformed;
+mod outside;
 mod pods;
 mod policy;
 mod services;

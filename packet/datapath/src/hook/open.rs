@@ -1,0 +1,68 @@
+//! A flow begins at a data interface: from outside to a pod or a Service, or from this node to a Service.
+//!
+//! A program of its own: what every packet needs stays small, and both directions share it.
+
+use super::{finish, known};
+use crate::family::Family;
+use crate::kernel::Kernel;
+use crate::stage::service::{Choice, Side};
+use crate::stage::{exit, route, service, source};
+use crate::state::{NO_SLOT, State, phase};
+use crate::verdict::{Next, Step};
+use tortie_abi::flow::flags;
+use tortie_abi::route::{Kind, Route};
+use tortie_abi::{Hook, Target};
+
+/// Goes on where [`Next::Open`] left off.
+#[inline(always)]
+pub fn open<F: Family, K: Kernel<F>>(k: &K, s: &mut State<F>) -> Next {
+    let step = opened(k, s);
+    finish(s, step)
+}
+
+#[inline(always)]
+fn opened<F: Family, K: Kernel<F>>(k: &K, s: &mut State<F>) -> Step<Next> {
+    let from_host = s.is_at(Hook::ToHostDevice);
+    let from = if from_host { None } else { k.route(&s.tuple.source) };
+    let side = if from_host || is_inside(from) { Side::Inside } else { Side::Outside };
+    if service::choose(k, s, side)? == Choice::Refuse {
+        return Ok(Next::Reply);
+    }
+    let is_service = s.flow_flags & flags::SERVICE != 0;
+    if from_host && !is_service {
+        return Ok(Next::Pass);
+    }
+    let kind = route::find(k, s)?;
+    if from_host {
+        // The node always reaches its own pods, and no rules of a pod are about what it sends.
+        s.flow_flags |= flags::FROM_HOST;
+        // A pod's interface has no address, and a node's own address is no source for anything that comes in.
+        if s.server_slot != NO_SLOT || k.ifindex() == exit::LOOPBACK {
+            s.flow_flags |= flags::LOOPBACK;
+        }
+        s.phase = phase::NEW_ALLOWED;
+        return known::proceed(k, s);
+    }
+    if !is_service && kind != Some(Kind::LocalPod) {
+        return Ok(Next::Pass);
+    }
+    source::check_from_outside(from)?;
+    s.reply_target = way_back(k, from, is_service);
+    s.phase = phase::NEW_EGRESS;
+    known::proceed(k, s)
+}
+
+/// Pods and nodes of the cluster; they meet no external traffic policy.
+#[inline(always)]
+fn is_inside(from: Option<Route>) -> bool {
+    let kind = from.and_then(|r| Kind::from_byte(r.kind));
+    matches!(kind, Some(Kind::RemotePod | Kind::RemoteHost | Kind::Pool))
+}
+
+/// A reply under a Service's address must not meet the stack, which takes its own address as source for a
+/// forgery: it leaves by the interface that the request came in by.
+#[inline(always)]
+fn way_back<F: Family, K: Kernel<F>>(k: &K, from: Option<Route>, is_service: bool) -> Target {
+    let known = from.map_or(Target::HOST, |r| r.target);
+    if is_service && known == Target::HOST { Target::device(k.ifindex()) } else { known }
+}

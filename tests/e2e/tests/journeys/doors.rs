@@ -1,0 +1,219 @@
+//! Services for the nodes' own processes, for pods on their network, and for machines outside.
+
+use std::collections::BTreeSet;
+
+use tortie_lab::{Family, Probe, Protocol, UpOptions, Verdict};
+use tortie_tests_e2e::{TestLab, endpoint};
+
+const WORLD: &str = "
+apiVersion: v1
+kind: Pod
+metadata: {name: client}
+spec: {nodeName: node1, containers: [{name: c, image: any}]}
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: on-host}
+spec: {nodeName: node1, hostNetwork: true, containers: [{name: c, image: any}]}
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: near, labels: {app: server}}
+spec: {nodeName: node1, containers: [{name: c, image: any, ports: [{name: web, containerPort: 8080}, {name: dns, containerPort: 5353, protocol: UDP}]}]}
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: far, labels: {app: server}}
+spec: {nodeName: node2, containers: [{name: c, image: any, ports: [{name: web, containerPort: 9090}, {name: dns, containerPort: 5353, protocol: UDP}]}]}
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: host-server, labels: {app: host-server}}
+spec: {nodeName: node1, hostNetwork: true, containers: [{name: c, image: any, ports: [{name: web, containerPort: 7070}, {name: dns, containerPort: 7053, protocol: UDP}]}]}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: server}
+spec:
+  type: LoadBalancer
+  ipFamilyPolicy: PreferDualStack
+  externalTrafficPolicy: Local
+  selector: {app: server}
+  externalIPs: [198.51.100.7, '2001:db8:e::7']
+  ports: [{name: web, port: 80, targetPort: web, nodePort: 30080}, {name: dns, port: 53, targetPort: dns, protocol: UDP, nodePort: 30053}]
+---
+apiVersion: v1
+kind: Service
+metadata: {name: on-host}
+spec:
+  type: NodePort
+  ipFamilyPolicy: PreferDualStack
+  selector: {app: host-server}
+  ports: [{name: web, port: 80, targetPort: web, nodePort: 30180}, {name: dns, port: 53, targetPort: dns, protocol: UDP, nodePort: 30153}]
+---
+apiVersion: v1
+kind: Service
+metadata: {name: nobody}
+spec:
+  type: NodePort
+  ipFamilyPolicy: PreferDualStack
+  selector: {app: nobody}
+  ports: [{name: web, port: 80, nodePort: 30280}, {name: dns, port: 53, protocol: UDP, nodePort: 30253}]
+";
+
+const BOTH: [Family; 2] = [Family::Ipv4, Family::Ipv6];
+const WEB: Protocol = Protocol::Tcp;
+const DNS: Protocol = Protocol::Udp;
+
+fn world() -> TestLab {
+    let mut test = TestLab::with(UpOptions {
+        dataplanes: UpOptions::default().dataplanes[..2].to_vec(),
+        ..UpOptions::default()
+    });
+    test.apply(WORLD);
+    test
+}
+
+/// Who answers so many connections; every one has to be answered.
+fn servers(
+    test: &TestLab,
+    from: &str,
+    to: &str,
+    (protocol, port): (Protocol, u16),
+    family: Family,
+) -> BTreeSet<String> {
+    let usual = Probe::new(endpoint(from), endpoint(to));
+    let timeout = std::time::Duration::from_secs(5);
+    let probe = Probe { family: Some(family), protocol, port: Some(port), timeout, ..usual };
+    let results = test.lab.matrix(&vec![probe; 20]).expect("matrix");
+    assert!(results.iter().all(|r| r.is_connected()), "{from} → {to}:{port} {family:?}: {results:?}");
+    results.into_iter().filter_map(|result| result.server).collect()
+}
+
+fn set(names: &[&str]) -> BTreeSet<String> {
+    names.iter().map(|name| format!("default/{name}")).collect()
+}
+
+#[test]
+fn processes_of_a_node_and_pods_on_its_network_reach_every_back_end_of_a_service() {
+    let test = world();
+    for family in BOTH {
+        for door in [(WEB, 80), (DNS, 53)] {
+            for from in ["node:node1", "pod:default/on-host", "node:node2"] {
+                assert_eq!(
+                    servers(&test, from, "svc:default/server", door, family),
+                    set(&["near", "far"]),
+                    "{from}"
+                );
+                assert_eq!(
+                    servers(&test, from, "svc:default/on-host", door, family),
+                    set(&["host-server"]),
+                    "{from}"
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn node_ports_answer_pods_and_nodes_through_every_node() {
+    let test = world();
+    for family in BOTH {
+        for door in [(WEB, 30080), (DNS, 30053)] {
+            for from in ["pod:default/client", "node:node1", "node:node2"] {
+                for to in ["node:node1", "node:node2"] {
+                    assert_eq!(
+                        servers(&test, from, to, door, family),
+                        set(&["near", "far"]),
+                        "{from} → {to}"
+                    );
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_machine_outside_meets_the_back_end_of_the_node_it_asks_and_keeps_its_address() {
+    let test = world();
+    for family in BOTH {
+        for door in [(WEB, 30080), (DNS, 30053)] {
+            for from in ["client:c1", "client:c2"] {
+                assert_eq!(servers(&test, from, "node:node1", door, family), set(&["near"]));
+                assert_eq!(servers(&test, from, "node:node2", door, family), set(&["far"]));
+            }
+        }
+        for door in [(WEB, 30180), (DNS, 30153)] {
+            assert_eq!(servers(&test, "client:c1", "node:node1", door, family), set(&["host-server"]));
+        }
+        let seen = test.probe("client:c1", "node:node1", |probe| {
+            (probe.port, probe.family) = (Some(30080), Some(family));
+        });
+        let own = if family == Family::Ipv4 { "192.0.2.10:" } else { "2001:db8:1::10:" };
+        assert!(seen.client_seen.as_deref().unwrap_or_default().starts_with(own), "{seen:?}");
+    }
+}
+
+#[test]
+fn external_and_load_balancers_addresses_are_served_where_the_router_leads_them() {
+    let mut test = world();
+    for (prefix, node) in [("198.51.100.7/32", "node1"), ("2001:db8:e::7/128", "node2")] {
+        test.lab.route(prefix.parse().expect("a prefix"), node).expect("lab route");
+    }
+    for (address, family, server) in
+        [("198.51.100.7", Family::Ipv4, "near"), ("2001:db8:e::7", Family::Ipv6, "far")]
+    {
+        let to = address.to_owned();
+        assert_eq!(servers(&test, "client:c1", &to, (WEB, 80), family), set(&[server]));
+        for from in ["pod:default/client", "node:node1", "node:node2"] {
+            assert_eq!(servers(&test, from, &to, (DNS, 53), family), set(&["near", "far"]), "{from}");
+        }
+    }
+}
+
+#[test]
+fn a_service_without_endpoints_refuses_nodes_pods_and_machines_outside() {
+    let test = world();
+    for family in BOTH {
+        for (from, to, web, dns) in [
+            ("node:node1", "svc:default/nobody", 80, 53),
+            ("node:node1", "node:node1", 30280, 30253),
+            ("node:node1", "node:node2", 30280, 30253),
+            ("pod:default/client", "node:node2", 30280, 30253),
+            ("client:c1", "node:node1", 30280, 30253),
+        ] {
+            for (protocol, port) in [(WEB, web), (DNS, dns)] {
+                let result = test.probe(from, to, |probe| {
+                    (probe.family, probe.protocol, probe.port) = (Some(family), protocol, Some(port));
+                });
+                assert_eq!(
+                    result.result,
+                    Verdict::Refused,
+                    "{from} → {to} {family:?} {protocol:?}: {result:?}"
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn a_megabyte_arrives_undamaged_through_every_door() {
+    let test = world();
+    for family in BOTH {
+        for (from, to, port) in [
+            ("node:node1", "svc:default/server", 80),
+            ("node:node1", "node:node1", 30080),
+            ("client:c1", "node:node1", 30080),
+            ("client:c1", "node:node1", 30180),
+            ("node:node1", "svc:default/on-host", 80),
+        ] {
+            for _ in 0..3 {
+                let result = test.probe(from, to, |probe| {
+                    (probe.family, probe.port, probe.bytes) = (Some(family), Some(port), 1 << 20);
+                    probe.timeout = std::time::Duration::from_secs(10);
+                });
+                assert!(result.is_connected(), "{from} → {to}:{port} {family:?}: {result:?}");
+            }
+        }
+    }
+}
