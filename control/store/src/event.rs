@@ -6,6 +6,7 @@
 use crate::rejection::Rejection;
 use std::fmt;
 use std::sync::Arc;
+use std::time::SystemTime;
 use tortie_model::Object;
 
 /// Number of a batch: 1, 2, 3 … while the store is open.
@@ -24,6 +25,8 @@ impl fmt::Display for Revision {
 pub struct Batch {
     /// Greater than that of every batch before.
     pub revision: Revision,
+    /// When the first of it came from the datastore; `None`: it did not come from there.
+    pub heard: Option<SystemTime>,
     /// Changes, then reports.
     pub events: Vec<Event>,
 }

@@ -11,6 +11,7 @@ use crate::wire::Noun;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
+use std::time::SystemTime;
 use tortie_model::settings::Settings;
 use tortie_model::{Change, Object};
 
@@ -22,6 +23,8 @@ pub(crate) struct State {
     settings: Option<Settings>,
     rejections: BTreeSet<Arc<Rejection>>,
     pending: Vec<Object>,
+    /// When the first of them came.
+    heard: Option<SystemTime>,
     revision: Revision,
     in_sync: bool,
 }
@@ -36,6 +39,7 @@ impl State {
             settings: None,
             rejections: BTreeSet::new(),
             pending: Vec::new(),
+            heard: None,
             revision: Revision::default(),
             in_sync: false,
         }
@@ -66,6 +70,7 @@ impl State {
 
     /// What an object is from now on; `None`: it is gone. Gives whether that is new.
     pub fn set(&mut self, key: &Key, noun: Option<&Noun>) -> bool {
+        self.heard.get_or_insert_with(SystemTime::now);
         if key.kind == "FelixConfiguration" {
             return self.set_layer(key, noun);
         }
@@ -126,6 +131,7 @@ impl State {
         before: Option<BTreeSet<Arc<Rejection>>>,
         rejections: BTreeSet<Arc<Rejection>>,
     ) -> Option<Batch> {
+        let heard = self.heard.take();
         let settings = self.layers.merge();
         if self.settings.as_ref() != Some(&settings) {
             self.settings = Some(settings.clone());
@@ -146,7 +152,7 @@ impl State {
             return None;
         }
         self.revision.0 += 1;
-        Some(Batch { revision: self.revision, events })
+        Some(Batch { revision: self.revision, heard, events })
     }
 }
 

@@ -176,13 +176,16 @@ fn open(
         sizes.extend([("flow4", entries), ("flow6", entries)]);
     }
     let start = Instant::now();
-    let parts = Parts::open(&options, &sizes, mechanism)?;
+    let mut parts = Parts::open(&options, &sizes, mechanism)?;
     tracing::info!(
         adopted = parts.datapath.adopted,
         created = parts.maps.created().len(),
         millis = start.elapsed().as_millis(),
         "programs and maps"
     );
+    if let Some(traces) = &observer.traces {
+        parts.kernel = traces.watch(parts.kernel);
+    }
     observer.vitals.set_sweeps(parts.sweeper.reports());
     Ok(Node::new(options, beginning, reconciler, saved, parts, netlink, observer))
 }

@@ -18,6 +18,7 @@ mod parts;
 mod server;
 mod state_file;
 mod status;
+mod traces;
 mod waiters;
 mod ways;
 
@@ -50,6 +51,10 @@ pub struct Agent {
     /// Look for flows that are over this often.
     #[arg(long, default_value_t = 5, value_name = "SECONDS")]
     sweep_seconds: u64,
+    /// Send a trace of each change, from the datastore's event to the kernel's maps, to this OpenTelemetry collector
+    /// (OTLP over HTTP), such as http://127.0.0.1:4318/v1/traces. Without it there are none.
+    #[arg(long, env = "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", value_name = "URL")]
+    traces_endpoint: Option<String>,
 }
 
 /// What the agent was started with.
@@ -92,8 +97,13 @@ pub fn run(agent: Agent, global: &Global) -> Outcome {
     crate::logging::set_level(&settings.log_level);
     let socket = tortie::agent_api::socket_path(&options.run_dir);
     let vitals = observe::Vitals::new(options.node.as_str(), socket, options.sweep);
-    let observer =
+    let mut observer =
         observe::Observer::start(vitals, &options.bpffs, &settings).map_err(Failure::not_allowed)?;
+    // An empty variable is one that is not set.
+    if let Some(endpoint) = agent.traces_endpoint.as_deref().filter(|url| !url.is_empty()) {
+        let traces = traces::Traces::start(endpoint, &agent.node, observer.runtime.clone());
+        observer.traces = Some(traces.map_err(Failure::bad_input)?);
+    }
     observer.vitals.set_store(store.handle());
     let local = tokio::task::LocalSet::new();
     local.block_on(&runtime, events::run(options, store, observer))?;

@@ -28,6 +28,7 @@ use super::link_check::{self, Expected};
 use super::node_names::NodeNames;
 use super::observe::Observer;
 use super::parts::Parts;
+use super::traces::Round;
 use super::waiters::{Goal, Standing, refused};
 use super::ways::Ways;
 use super::{facts, state_file};
@@ -110,7 +111,7 @@ pub fn count(batch: &Batch, observer: &Observer) {
     }
 }
 
-fn kind(object: &Object) -> &'static str {
+pub fn kind(object: &Object) -> &'static str {
     match object {
         Object::Namespace(_) => "namespace",
         Object::Node(_) => "node",
@@ -230,6 +231,9 @@ impl Node {
     pub fn batch(&mut self, batch: Batch) {
         self.revision = batch.revision;
         count(&batch, &self.observer);
+        if let Some(traces) = &mut self.observer.traces {
+            traces.heard(&batch);
+        }
         let (_, addresses) =
             take_in(batch, &self.options, &mut self.calc, &mut self.rejections, &mut self.names);
         if let Some(addresses) = addresses {
@@ -305,6 +309,7 @@ impl Node {
     /// Carries out everything that was said.
     pub async fn settle(&mut self) {
         let (reconciler, live) = (&mut self.reconciler, &self.observer.live);
+        let mut round = self.observer.traces.as_ref().map(|_| Round::begin());
         let start = Instant::now();
         let mut said = 0;
         self.calc.flush(&mut |intent| {
@@ -314,6 +319,9 @@ impl Node {
         if said > 0 {
             live.calc_seconds.observe(start.elapsed().as_secs_f64());
             live.calc_output.inc_by(said);
+        }
+        if let Some(round) = &mut round {
+            round.calculated(said);
         }
         self.log_conflicts();
         self.devices.set_pattern(&self.reconciler.settings().data_interface_pattern);
@@ -327,6 +335,9 @@ impl Node {
         match self.reconciler.apply(&mut self.parts.kernel, clock::monotonic()) {
             Ok(written) => {
                 self.retry_at = None;
+                if let (Some(traces), Some(round)) = (&mut self.observer.traces, round) {
+                    traces.tell(round, written);
+                }
                 self.count_written(written, start.elapsed());
                 if written.done > 0 || written.failed > 0 {
                     tracing::debug!(done = written.done, failed = written.failed, "kernel");

@@ -5,6 +5,7 @@ mod drops;
 mod lists;
 mod observe;
 mod status;
+mod traces;
 
 use std::path::PathBuf;
 use std::process::Output;

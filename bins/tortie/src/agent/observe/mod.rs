@@ -21,6 +21,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::Context as _;
+use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tortie_model::settings::{Listen, Settings};
 
@@ -29,12 +30,18 @@ pub use live::Live;
 pub use process::status_bytes;
 pub use vitals::Vitals;
 
+use super::traces::Traces;
+
 /// The observing thread, as the main loop holds it.
 pub struct Observer {
     /// What the main loop leaves for it.
     pub vitals: Arc<Vitals>,
     /// Counters of the main loop and of the socket.
     pub live: Live,
+    /// Of each change, when they are asked for.
+    pub traces: Option<Traces>,
+    /// The thread's.
+    pub runtime: Handle,
     settings: watch::Sender<Wanted>,
 }
 
@@ -69,6 +76,7 @@ impl Observer {
             .max_blocking_threads(2)
             .build()
             .context("the runtime of health and metrics")?;
+        let handle = runtime.handle().clone();
         let body = {
             let vitals = vitals.clone();
             move || runtime.block_on(listen::run(vitals, scrape, wanted))
@@ -77,7 +85,7 @@ impl Observer {
             .name("observe".into())
             .spawn(body)
             .context("the thread of health and metrics")?;
-        Ok(Self { vitals, live, settings })
+        Ok(Self { vitals, live, traces: None, runtime: handle, settings })
     }
 
     /// Settings have come; what differs takes effect at once.
