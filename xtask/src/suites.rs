@@ -37,6 +37,13 @@ pub fn components() -> Result<Command> {
     Ok(command)
 }
 
+/// The same of helm, which renders the chart; from another place than the components of the control plane, if need be.
+pub fn helm() -> Result<Command> {
+    let mut command = components()?;
+    command.arg("helm");
+    Ok(command)
+}
+
 /// `xtask verify`
 pub fn verify() -> Result<()> {
     run::succeed(&mut test("tortie-tests-verifier")?)

@@ -75,6 +75,7 @@ fn skip(reason: String, is_failure: bool) -> Counted {
 /// What the suite on a real API server runs. It finds them at the same places; without them its tests fail.
 fn components() -> Result<Counted> {
     run::succeed(&mut suites::components()?)?;
+    run::succeed(&mut suites::helm()?)?;
     Ok((Counts::PASSED, Vec::new()))
 }
 

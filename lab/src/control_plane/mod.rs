@@ -17,6 +17,7 @@ use rustix::process::Signal;
 
 use self::pki::{Identity, Pki, certificate_of, key_of, kubeconfig_of};
 use crate::error::{Result, bad};
+use crate::files;
 use crate::lab::Lab;
 use crate::netns;
 use crate::process::{Place, Record};
@@ -32,6 +33,15 @@ const PORT: u16 = 6443;
 const START: Duration = Duration::from_secs(60);
 /// An API server that ends gracefully drains its connections.
 const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Agents alone are written down: whether they need the rights they have, and miss none.
+const AUDIT_POLICY: &str = "apiVersion: audit.k8s.io/v1
+kind: Policy
+omitStages: [RequestReceived]
+rules:
+- {level: Metadata, users: ['system:serviceaccount:kube-system:tortie-node']}
+- {level: None}
+";
 
 /// Who the agents are to the API server: deploy/ binds rights to this ServiceAccount.
 const AGENT: &str = "system:serviceaccount:kube-system:tortie-node";
@@ -78,6 +88,15 @@ impl Lab {
         kubeconfig_of(&self.pki_directory(), "admin")
     }
 
+    /// What agents have asked the API server for, one JSON object a line.
+    pub fn audit_log(&self) -> PathBuf {
+        self.paths.root.join("control-plane").join("audit.log")
+    }
+
+    fn audit_policy(&self) -> PathBuf {
+        self.paths.root.join("control-plane").join("audit.yaml")
+    }
+
     /// The kubeconfig that a node's agent uses.
     pub fn agent_kubeconfig(&self, node: &str) -> PathBuf {
         kubeconfig_of(&self.pki_directory(), node)
@@ -97,6 +116,7 @@ impl Lab {
     /// Makes keys and starts database and server; returns before the API server answers.
     pub(crate) fn start_control_plane(&self) -> Result<()> {
         self.make_identities()?;
+        files::write_atomically(&self.audit_policy(), AUDIT_POLICY.as_bytes())?;
         self.start_component(Component::Etcd)?;
         self.start_component(Component::ApiServer)
     }
@@ -217,6 +237,8 @@ impl Lab {
             // Pods need not wait until a controller has made their namespace's ServiceAccount.
             ("disable-admission-plugins", "ServiceAccount".into()),
             ("allow-privileged", "true".into()),
+            ("audit-policy-file", self.audit_policy().into_os_string()),
+            ("audit-log-path", self.audit_log().into_os_string()),
             ("profiling", "false".into()),
         ]
     }

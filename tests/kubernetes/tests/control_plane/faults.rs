@@ -19,7 +19,7 @@ pub fn outage(test: &mut TestLab) {
     let ((), attempts) = while_asking(lab, &still, || {
         for components in [&[Component::Etcd][..], &[Component::ApiServer], &Component::ALL] {
             components.iter().for_each(|component| lab.kill_component(*component).expect("killing"));
-            thread::sleep(Duration::from_secs(2));
+            thread::sleep(Duration::from_secs(1));
             assert!(!lab.probe(&denied).expect("probe").is_connected(), "{components:?}");
             revive(lab);
             assert!(!lab.probe(&denied).expect("probe").is_connected(), "{components:?}");
@@ -56,15 +56,9 @@ pub fn sandboxes(test: &mut TestLab) {
     for _ in 0..3 {
         let client = lab.restart_sandbox("default", "client", PATIENCE).expect("DEL and ADD");
         assert_eq!(client.addresses.len(), 2, "{client:?}");
-        let result = lab.probe(&still).expect("probe");
-        // The server's node cannot know the client's new address: it was told of it by nobody.
-        assert!(
-            !result.is_connected()
-                || client.addresses.iter().any(|address| {
-                    result.client_seen.as_deref().is_some_and(|seen| seen.contains(&address.to_string()))
-                }),
-            "{result:?}"
-        );
+        // The server's node cannot know the client's new address: it was told of it by nobody, and unknown is denied.
+        let asked = Probe { timeout: Duration::from_millis(500), ..still.clone() };
+        assert!(!lab.probe(&asked).expect("probe").is_connected());
     }
     let server = lab.restart_sandbox("default", "still", PATIENCE).expect("DEL and ADD");
     let direct = |from: &str| Probe {
@@ -112,14 +106,14 @@ pub fn agents(test: &mut TestLab) {
 pub fn churn(test: &mut TestLab) {
     let lab = &test.lab;
     let ((), attempts) = while_asking(lab, &asking(lab, "still"), || {
-        for round in 0..4 {
+        for round in 0..3 {
             let replicas = format!("--replicas={}", if round % 2 == 0 { 6 } else { 2 });
             kubectl(lab, &["scale", "deployment/web", &replicas], "").expect("scale");
-            thread::sleep(Duration::from_millis(150 * round));
+            thread::sleep(Duration::from_millis(250 * round));
             lab.kill_component(Component::ApiServer).expect("killing");
             lab.start_component(Component::ApiServer).expect("starting");
-            let ready = (0..200).any(|_| {
-                thread::sleep(Duration::from_millis(100));
+            let ready = (0..100).any(|_| {
+                thread::sleep(Duration::from_millis(300));
                 kubectl(lab, &["get", "--raw", "/readyz"], "").is_ok()
             });
             assert!(ready, "the API server does not come back");
