@@ -68,6 +68,9 @@ pub const FROM_HOST_DEVICE: &str = "from_host_device";
 /// The program for what leaves through data interfaces and enters loopback.
 pub const TO_HOST_DEVICE: &str = "to_host_device";
 
+/// The program for what comes out of the tunnel.
+pub const FROM_TUNNEL: &str = "from_tunnel";
+
 /// All programs, loaded.
 #[derive(Debug)]
 pub struct Datapath {

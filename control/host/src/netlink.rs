@@ -12,7 +12,10 @@ use rtnetlink::packet_route::RouteNetlinkMessage;
 use rtnetlink::packet_route::address::{AddressAttribute, AddressMessage};
 use rtnetlink::packet_route::link::{LinkAttribute, LinkFlags, LinkMessage};
 use rtnetlink::packet_route::route::{RouteAddress, RouteAttribute, RouteMessage, RouteProtocol, RouteType};
-use rtnetlink::{Handle, MulticastGroup, RouteMessageBuilder, new_multicast_connection};
+use rtnetlink::{
+    Handle, LinkMessageBuilder, LinkUnspec, LinkVxlan, MulticastGroup, RouteMessageBuilder,
+    new_multicast_connection,
+};
 use std::collections::BTreeMap;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -154,6 +157,34 @@ impl Netlink {
             ours.extend(found.iter().filter_map(our_route));
         }
         Ok(ours)
+    }
+
+    /// Makes the tunnel's interface where it is not there, and brings it up; its index. The programs say for each packet
+    /// where it goes, and see of each where it came from.
+    pub async fn tunnel(&self, name: &str, port: u16) -> Result<u32, NetlinkError> {
+        if let Some(device) = self.device(name).await? {
+            let up = LinkUnspec::new_with_index(device.index).up().build();
+            self.handle.link().change(up).execute().await.map_err(request(format!("bringing {name} up")))?;
+            return Ok(device.index);
+        }
+        let made =
+            LinkMessageBuilder::<LinkVxlan>::new(name).collect_metadata(true).port(port).learning(false).up();
+        let made = self.handle.link().add(made.build()).execute().await;
+        made.map_err(request(format!("making the VXLAN interface {name} on port {port}")))?;
+        let device = self.device(name).await?;
+        let gone = || NetlinkError::Socket(io::Error::other(format!("{name} was made and is gone")));
+        device.map(|device| device.index).ok_or_else(gone)
+    }
+
+    /// Removes an interface; whether there was one.
+    pub async fn remove(&self, name: &str) -> Result<bool, NetlinkError> {
+        let Some(device) = self.device(name).await? else { return Ok(false) };
+        let removed = self.handle.link().del(device.index).execute().await;
+        removed.map_err(request(format!("removing {name}"))).map(|()| true)
+    }
+
+    async fn device(&self, name: &str) -> Result<Option<Device>, NetlinkError> {
+        Ok(self.devices().await?.into_iter().find(|device| device.name == name))
     }
 
     /// Makes or replaces one of our routes.

@@ -27,6 +27,7 @@ pub struct Reconciler {
     settings: Settings,
     timeouts: KernelTimeouts,
     node_addresses: Vec<IpAddr>,
+    tunnel: Option<u32>,
     settings_table: SettingsTable,
     policies: Policies,
     endpoints: Endpoints,
@@ -47,6 +48,7 @@ impl Reconciler {
             settings,
             timeouts: KernelTimeouts::default(),
             node_addresses: Vec::new(),
+            tunnel: None,
             settings_table: SettingsTable::default(),
             policies: Policies::new(&saved),
             endpoints,
@@ -82,6 +84,11 @@ impl Reconciler {
     /// The node's own addresses, the preferred one of each family first.
     pub fn set_node_addresses(&mut self, addresses: Vec<IpAddr>) {
         self.node_addresses = addresses;
+    }
+
+    /// The tunnel's interface has this index, or there is none.
+    pub fn set_tunnel(&mut self, ifindex: Option<u32>) {
+        self.tunnel = ifindex;
     }
 
     /// An interface has this index, or is gone.
@@ -173,7 +180,7 @@ impl Reconciler {
     }
 
     fn resolve(&mut self) {
-        self.settings_table.want(&self.settings, &self.timeouts, &self.node_addresses);
+        self.settings_table.want(&self.settings, &self.timeouts, &self.node_addresses, self.tunnel);
         let targets = self.endpoints.targets();
         for gone in self.routes.local_workloads() {
             if !targets.contains_key(&gone) {

@@ -20,7 +20,7 @@ use tortie_abi::route::{self, Kind, flags};
 use tortie_abi::{Target, v4, v6};
 use tortie_intent::Route;
 use tortie_model::WorkloadId;
-use tortie_wire::{Ip4, Ip6};
+use tortie_wire::{Be32, Ip4, Ip6};
 
 /// How packets get to a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -196,7 +196,7 @@ impl Routes {
         for (node, hop) in &mut self.hops {
             let way = self.ways.get(node).copied().filter(|_| destinations.contains(node));
             hop.way = way;
-            self.next_hop.want(u32::from(hop.used.slot), way.map(|way| record(hop.used, &way)));
+            self.next_hop.want(u32::from(hop.used.slot), way.map(|way| record(*node, hop.used, &way)));
         }
         for net in std::mem::take(&mut self.dirty) {
             let value = self.wanted.get(&net).and_then(|route| self.value(&net, route));
@@ -338,7 +338,7 @@ fn destination(net: &IpNet, route: &Route) -> Option<IpAddr> {
     }
 }
 
-fn record(used: Use, way: &Way) -> NextHop {
+fn record(node: IpAddr, used: Use, way: &Way) -> NextHop {
     let (address4, address6) = match way.neighbour {
         IpAddr::V4(address) => (address.into(), Ip6::default()),
         IpAddr::V6(address) => (Ip4::default(), address.into()),
@@ -349,5 +349,9 @@ fn record(used: Use, way: &Way) -> NextHop {
         mtu_bytes: way.mtu_bytes,
         address4,
         address6,
+        node: match node {
+            IpAddr::V4(address) => Ip6([Ip4::from(address).0, Be32::ZERO, Be32::ZERO, Be32::ZERO]),
+            IpAddr::V6(address) => address.into(),
+        },
     }
 }

@@ -58,8 +58,9 @@ const PREFERRED_MARK: u32 = 0x0100_0000;
 
 impl SettingsTable {
     /// What the record should be.
-    pub fn want(&mut self, model: &Model, kernel: &KernelTimeouts, node: &[IpAddr]) {
-        self.record.want(0, Some(translate(model, kernel, node)));
+    pub fn want(&mut self, model: &Model, kernel: &KernelTimeouts, node: &[IpAddr], tunnel: Option<u32>) {
+        let record = translate(model, kernel, node);
+        self.record.want(0, Some(abi::Settings { tunnel_ifindex: tunnel.unwrap_or(0), ..record }));
     }
 
     /// Reads the kernel's side.
@@ -127,5 +128,6 @@ fn translate(model: &Model, kernel: &KernelTimeouts, node: &[IpAddr]) -> abi::Se
         node_address4: address4.unwrap_or_default(),
         node_address6: address6.unwrap_or_default(),
         gateway4: Ip4::default(),
+        tunnel_ifindex: 0,
     }
 }

@@ -25,6 +25,9 @@ pub const fn reason(reason: DropReason) -> &'static str {
              See `tortie endpoints list` for whose it is."
         }
         R::RouterImpersonation => "A pod sent a router advertisement or redirect.",
+        R::TunnelSource => {
+            "A packet of the tunnel for Services from somebody who is no node of the cluster. See `tortie routes list`."
+        }
         R::NoFlow => {
             "Not the start of a connection, and no connection is known: it expired, or began before the data \
              plane did. TCP clients get a reset. See `tortie conntrack list`."
@@ -40,6 +43,9 @@ pub const fn reason(reason: DropReason) -> &'static str {
         R::IcmpUnrelated => "An ICMP error about a connection that is not known, or that policy has cut.",
         R::NoBackend => "The Service has no ready endpoints. See `tortie services show`.",
         R::BackendMissing => "The chosen endpoint is not in the table; a change was under way.",
+        R::NoTunnel => {
+            "A client outside was led to an endpoint on another node, and there is no tunnel to it. See `tortie status`."
+        }
         R::PolicyEgress => {
             "The sender's egress policy denies it: no rule allows it, or a rule denies it. See `tortie policy \
              list` for the pod."

@@ -2,15 +2,19 @@
 //! drop counters and events.
 
 use crate::map::{ANY, Programs};
-use crate::maps::{COUNTER, EVENT, EVENT_LOST, NEXT_HOP, POLICY, STAGE, Tables};
-use crate::skb::Tc;
+use crate::maps::{COUNTER, EVENT, EVENT_LOST, NEXT_HOP, POLICY, SETTINGS, STAGE, Tables};
+use crate::skb::{TUNNEL_KEY_BYTES, Tc};
 use aya_ebpf::bindings::{
-    BPF_F_INGRESS, TC_ACT_SHOT, TC_ACT_UNSPEC, bpf_redir_neigh, bpf_redir_neigh__bindgen_ty_1,
+    BPF_F_INGRESS, BPF_F_TUNINFO_IPV6, BPF_F_ZERO_CSUM_TX, TC_ACT_SHOT, TC_ACT_UNSPEC, bpf_redir_neigh,
+    bpf_redir_neigh__bindgen_ty_1, bpf_tunnel_key,
 };
 use aya_ebpf::helpers::bpf_redirect;
-use aya_ebpf::helpers::generated::{bpf_ktime_get_coarse_ns, bpf_redirect_neigh, bpf_redirect_peer};
+use aya_ebpf::helpers::generated::{
+    bpf_ktime_get_coarse_ns, bpf_redirect_neigh, bpf_redirect_peer, bpf_skb_set_tunnel_key,
+};
 use tortie_abi::counter::{Counter, CounterKey};
 use tortie_abi::event::{Event, Kind};
+use tortie_abi::settings::TUNNEL_NETWORK;
 use tortie_abi::{DropReason, Hook};
 use tortie_datapath::kernel::Packet;
 use tortie_datapath::state::IP_OFFSET;
@@ -19,6 +23,8 @@ use tortie_wire::{Be16, Ip6};
 
 /// The loopback interface is in every network namespace, with this index.
 const LOOPBACK: u32 = 1;
+/// Time to live of the outer header.
+const TUNNEL_TTL: u8 = 64;
 
 /// Does what comes next; the return code of the program.
 #[inline(always)]
@@ -75,6 +81,7 @@ fn conclude<F: Tables>(tc: &Tc, s: &mut State<F>, end: Next) -> i32 {
         // SAFETY: without a next hop the kernel asks its routes.
         Next::Routed => unsafe { bpf_redirect_neigh(s.output, core::ptr::null_mut(), 0, 0) as i32 },
         Next::Local => into_stack(LOOPBACK),
+        Next::Tunnel => tunnel::<F>(tc, s.output),
         // The last four could not be followed.
         Next::Drop | Next::Policy | Next::Reply | Next::Related | Next::Open => TC_ACT_SHOT,
     }
@@ -102,6 +109,29 @@ fn neighbour<F: Tables>(slot: u32) -> i32 {
     let code =
         unsafe { bpf_redirect_neigh(ifindex, &raw mut next_hop, size_of::<bpf_redir_neigh>() as i32, 0) };
     code as i32
+}
+
+/// Into the tunnel, whose device builds the outer headers.
+#[inline(always)]
+fn tunnel<F: Tables>(tc: &Tc, slot: u32) -> i32 {
+    let node = NEXT_HOP.with(&slot, |n| n.node);
+    let ifindex = SETTINGS.with(&0, |s| s.tunnel_ifindex);
+    let (Some(Ip6([w0, w1, w2, w3])), Some(ifindex)) = (node, ifindex) else { return TC_ACT_SHOT };
+    // The helper takes an IPv4 address in the order of this machine, and an IPv6 address in the network's.
+    let first = if F::VERSION == 4 { w0.get() } else { w0.raw() };
+    // SAFETY: integers all the way down.
+    let mut key: bpf_tunnel_key = unsafe { core::mem::zeroed() };
+    key.tunnel_id = TUNNEL_NETWORK;
+    key.tunnel_ttl = TUNNEL_TTL;
+    key.__bindgen_anon_1.remote_ipv6 = [first, w1.raw(), w2.raw(), w3.raw()];
+    // Over IPv6 a checksum is due; over IPv4 the one inside is enough (RFC 7348 section 5).
+    let flags = if F::VERSION == 6 { BPF_F_TUNINFO_IPV6 } else { BPF_F_ZERO_CSUM_TX } as u64;
+    // SAFETY: a helper on our context, which reads as many bytes as it is told there are.
+    if unsafe { bpf_skb_set_tunnel_key(tc.0.as_ptr().cast(), &raw mut key, TUNNEL_KEY_BYTES, flags) } != 0 {
+        return TC_ACT_SHOT;
+    }
+    // SAFETY: a helper without pointers.
+    unsafe { bpf_redirect(ifindex, 0) as i32 }
 }
 
 /// Counts a drop by interface, hook and reason, and tells user space about it.

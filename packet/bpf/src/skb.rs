@@ -3,18 +3,28 @@
 //! Invariant: packet memory is only read and written by value. `data` and `data_end` are read anew for every
 //! access, since helpers move the packet; beyond the linear part helpers do the same work, slower.
 
+use crate::maps::Tables;
 use crate::tables::Running;
 use aya_ebpf::bindings::{__sk_buff, BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR};
+#[cfg(not(feature = "test-io"))]
+use aya_ebpf::bindings::{BPF_F_TUNINFO_IPV6, BPF_FIB_LOOKUP_SKIP_NEIGH, bpf_fib_lookup, bpf_tunnel_key};
 use aya_ebpf::helpers::generated::bpf_csum_update;
 #[cfg(not(feature = "test-io"))]
 use aya_ebpf::helpers::generated::bpf_ktime_get_coarse_ns;
+#[cfg(not(feature = "test-io"))]
+use aya_ebpf::helpers::generated::{bpf_fib_lookup as ask_routes, bpf_skb_get_tunnel_key};
 use aya_ebpf::helpers::{bpf_l4_csum_replace, bpf_skb_change_tail, bpf_skb_load_bytes, bpf_skb_store_bytes};
 use core::ffi::c_void;
 use core::mem::MaybeUninit;
 use core::ptr;
 use tortie_abi::Tick;
-use tortie_datapath::kernel::{ChecksumKind, Clock, Packet};
+#[cfg(not(feature = "test-io"))]
+use tortie_abi::settings::TUNNEL_NETWORK;
+use tortie_datapath::Family;
+use tortie_datapath::kernel::{ChecksumKind, Clock, Packet, TunnelInfo, Ways};
 use tortie_wire::checksum::Delta;
+#[cfg(not(feature = "test-io"))]
+use tortie_wire::{Be32, Ip6};
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 /// The context of a tc program.
@@ -23,6 +33,9 @@ pub struct Skb(*mut __sk_buff);
 
 /// A tc program.
 pub type Tc = Running<Skb>;
+
+/// Bytes of `struct bpf_tunnel_key` up to the local address, which older kernels do not know.
+pub const TUNNEL_KEY_BYTES: u32 = 28;
 
 /// Offsets beyond this are refused: the verifier wants to see a number, and no header is there.
 const MAX_OFFSET: u32 = 0x3fff;
@@ -170,6 +183,11 @@ impl Packet for Tc {
     }
 
     #[inline(always)]
+    fn segment_bytes(&self) -> u32 {
+        field!(self.0.0, gso_size)
+    }
+
+    #[inline(always)]
     fn mark(&self) -> u32 {
         field!(self.0.0, mark)
     }
@@ -183,5 +201,56 @@ impl Packet for Tc {
     #[inline(always)]
     fn ifindex(&self) -> u32 {
         field!(self.0.0, ifindex)
+    }
+}
+
+impl<F: Family> TunnelInfo<F> for Tc {
+    #[cfg(not(feature = "test-io"))]
+    #[inline(always)]
+    fn tunnel_source(&self) -> Option<F::Addr> {
+        let mut key = MaybeUninit::<bpf_tunnel_key>::zeroed();
+        let flags = if F::VERSION == 6 { BPF_F_TUNINFO_IPV6 as u64 } else { 0 };
+        // SAFETY: a helper on our context, which fills the record or fails.
+        let result = unsafe { bpf_skb_get_tunnel_key(self.0.0, key.as_mut_ptr(), TUNNEL_KEY_BYTES, flags) };
+        // SAFETY: zeroed, and integers all the way down.
+        let key = unsafe { key.assume_init() };
+        if result != 0 || key.tunnel_id != TUNNEL_NETWORK {
+            return None;
+        }
+        // SAFETY: every member of the union is integers of its size or less, and the record was zeroed.
+        let [w0, w1, w2, w3] = unsafe { key.__bindgen_anon_1.remote_ipv6 };
+        // The helper gives an IPv4 address in the order of this machine, and an IPv6 address in the network's.
+        let first = if F::VERSION == 4 { Be32::new(w0) } else { Be32::from_raw(w0) };
+        Some(F::narrow(&Ip6([first, Be32::from_raw(w1), Be32::from_raw(w2), Be32::from_raw(w3)])))
+    }
+
+    #[cfg(feature = "test-io")]
+    #[inline(always)]
+    fn tunnel_source(&self) -> Option<F::Addr> {
+        crate::test_io::tunnel_source().map(|address| F::narrow(&address))
+    }
+}
+
+impl<F: Tables> Ways<F> for Tc {
+    #[cfg(not(feature = "test-io"))]
+    #[inline(always)]
+    fn way_out(&self, destination: &F::Addr) -> Option<u32> {
+        let Ip6([w0, w1, w2, w3]) = F::widen(destination);
+        // SAFETY: integers all the way down.
+        let mut question: bpf_fib_lookup = unsafe { core::mem::zeroed() };
+        question.family = F::ADDRESS_FAMILY as u8;
+        question.ifindex = self.ifindex();
+        question.__bindgen_anon_4.ipv6_dst = [w0.raw(), w1.raw(), w2.raw(), w3.raw()];
+        let size = size_of::<bpf_fib_lookup>() as i32;
+        // SAFETY: a helper on our context, which reads and fills as many bytes as it is told there are.
+        let result =
+            unsafe { ask_routes(self.0.as_ptr(), &raw mut question, size, BPF_FIB_LOOKUP_SKIP_NEIGH) };
+        if result == 0 { Some(question.ifindex) } else { None }
+    }
+
+    #[cfg(feature = "test-io")]
+    #[inline(always)]
+    fn way_out(&self, _destination: &F::Addr) -> Option<u32> {
+        Some(crate::test_io::WAY_OUT)
     }
 }

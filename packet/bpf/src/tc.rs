@@ -64,6 +64,15 @@ program!(
     }
 );
 program!(
+    /// Packets out of the tunnel. Attached as it is.
+    from_tunnel |tc| match tc.0.ethertype() {
+        0x0800 => begin(tc, Hook::FromTunnel, NO_SLOT, |s: &mut State<V4>| hook::from_tunnel(tc, s)),
+        0x86dd => begin(tc, Hook::FromTunnel, NO_SLOT, |s: &mut State<V6>| hook::from_tunnel(tc, s)),
+        0x0806 => TC_ACT_UNSPEC,
+        _ => begin(tc, Hook::FromTunnel, NO_SLOT, |s: &mut State<V4>| hook::other(tc, s)),
+    }
+);
+program!(
     /// A flow begins at a data interface, IPv4.
     open4 |tc| go_on(tc, |s: &mut State<V4>| hook::open(tc, s))
 );

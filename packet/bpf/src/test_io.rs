@@ -4,6 +4,7 @@ use crate::map::Map;
 use tortie_abi::Tick;
 use tortie_abi::maps::{MapKind, MapSpec, Writer};
 use tortie_datapath::{Family, Next, State};
+use tortie_wire::Ip6;
 
 /// Value of `test_io`; `tests/progrun` has the same layout.
 #[repr(C)]
@@ -18,7 +19,12 @@ pub struct TestIo {
     argument: u32,
     /// Out: packets concluded.
     concluded: u32,
+    /// In: where the tunnel's packet came from; all zero: it is none.
+    tunnel_source: Ip6,
 }
+
+/// The interface that leads to every address outside.
+pub const WAY_OUT: u32 = 100;
 
 #[unsafe(export_name = "test_io")]
 #[unsafe(link_section = "maps")]
@@ -39,6 +45,12 @@ pub fn now() -> Tick {
     TEST_IO.with(&0, |io| Tick::from_nanos(io.now_nanos)).unwrap_or(Tick(0))
 }
 
+/// Where the test says the packet came from.
+#[inline(always)]
+pub fn tunnel_source() -> Option<Ip6> {
+    TEST_IO.with(&0, |io| io.tunnel_source).filter(|source| *source != Ip6::UNSPECIFIED)
+}
+
 /// The next number of the generator.
 #[inline(always)]
 pub fn random() -> u32 {
@@ -57,7 +69,7 @@ pub fn random() -> u32 {
 #[inline(always)]
 pub fn record<F: Family>(s: &State<F>, end: Next) {
     let argument = match end {
-        Next::Peer | Next::Interface | Next::Neighbour | Next::Routed => s.output,
+        Next::Peer | Next::Interface | Next::Neighbour | Next::Routed | Next::Tunnel => s.output,
         Next::Pass | Next::Answer | Next::Local => 0,
         _ => s.reason as u32,
     };

@@ -70,6 +70,8 @@ pub trait Family: Sized + Copy + 'static {
     const UNSPECIFIED: Self::Addr;
     /// Bytes of the fixed IP header.
     const HEADER_BYTES: u32;
+    /// What the tunnel adds to a packet: IP, UDP, VXLAN and Ethernet headers.
+    const TUNNEL_BYTES: u32;
     /// How much of a packet an ICMP error quotes at most; a multiple of 4.
     const QUOTE_BYTES: u32;
 
@@ -124,6 +126,8 @@ pub trait Family: Sized + Copy + 'static {
     fn is_link_scope(address: &Self::Addr) -> bool;
     /// IPv4 in the first word, the rest zero.
     fn widen(address: &Self::Addr) -> Ip6;
+    /// The other way round.
+    fn narrow(address: &Ip6) -> Self::Addr;
 
     /// The endpoint's first address.
     fn endpoint_address(endpoint: &Endpoint) -> Self::Addr;

@@ -1,6 +1,7 @@
 //! What each hook does, in order. The only functions that see every trait.
 
 mod from_host_device;
+mod from_tunnel;
 mod from_workload;
 mod known;
 mod open;
@@ -13,6 +14,7 @@ mod to_host_device;
 mod to_workload;
 
 pub use from_host_device::from_host_device;
+pub use from_tunnel::from_tunnel;
 pub use from_workload::from_workload;
 pub use open::open;
 pub use other::other;

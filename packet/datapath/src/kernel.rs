@@ -31,6 +31,8 @@ pub trait Packet {
     fn has_vlan_tag(&self) -> bool;
     /// One buffer that stands for many packets (GSO, GRO); its length says nothing about the MTU.
     fn is_aggregate(&self) -> bool;
+    /// Bytes of payload that each packet of such a buffer has; 0: it stands for one.
+    fn segment_bytes(&self) -> u32;
     /// The firewall mark.
     fn mark(&self) -> u32;
     /// Sets the firewall mark.
@@ -52,6 +54,18 @@ pub enum ChecksumKind {
         /// As above.
         udp: bool,
     },
+}
+
+/// Where a packet of the tunnel came from.
+pub trait TunnelInfo<F: Family> {
+    /// The node that sent it on; `None`: it is none of our network's packets.
+    fn tunnel_source(&self) -> Option<F::Addr>;
+}
+
+/// The kernel's own routes.
+pub trait Ways<F: Family> {
+    /// The interface that leads to an address outside; `None`: none does, or it is the node's own.
+    fn way_out(&self, destination: &F::Addr) -> Option<u32>;
 }
 
 /// Time.
@@ -145,13 +159,31 @@ pub trait Fragments<F: Family> {
 
 /// Everything: only hooks ask for this.
 pub trait Kernel<F: Family>:
-    Packet + Clock + Random + Flows<F> + Topology<F> + Services<F> + Policies<F> + Fragments<F>
+    Packet
+    + TunnelInfo<F>
+    + Ways<F>
+    + Clock
+    + Random
+    + Flows<F>
+    + Topology<F>
+    + Services<F>
+    + Policies<F>
+    + Fragments<F>
 {
 }
 
 impl<F, K> Kernel<F> for K
 where
     F: Family,
-    K: Packet + Clock + Random + Flows<F> + Topology<F> + Services<F> + Policies<F> + Fragments<F>,
+    K: Packet
+        + TunnelInfo<F>
+        + Ways<F>
+        + Clock
+        + Random
+        + Flows<F>
+        + Topology<F>
+        + Services<F>
+        + Policies<F>
+        + Fragments<F>,
 {
 }

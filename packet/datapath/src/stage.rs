@@ -2,6 +2,7 @@
 
 pub mod exit;
 pub mod flow;
+pub mod masquerade;
 pub mod nat;
 pub mod parse;
 pub mod policy;

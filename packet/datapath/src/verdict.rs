@@ -26,16 +26,18 @@ pub enum Next {
     Routed = 6,
     /// Into this node's own stack, as if it came from loopback.
     Local = 7,
+    /// Through the tunnel to the node that `output` of `next_hop` is.
+    Tunnel = 8,
     /// Dropped for `reason`.
-    Drop = 8,
+    Drop = 9,
     /// Ask the policy program in slot `output`, then call [`crate::hook::resume`].
-    Policy = 9,
+    Policy = 10,
     /// Build an answer: call [`crate::hook::reply`].
-    Reply = 10,
+    Reply = 11,
     /// An ICMP error: call [`crate::hook::related`].
-    Related = 11,
+    Related = 12,
     /// A flow begins: call [`crate::hook::open`].
-    Open = 12,
+    Open = 13,
 }
 
 impl Next {
@@ -44,7 +46,13 @@ impl Next {
     pub const fn is_forward(self) -> bool {
         matches!(
             self,
-            Self::Pass | Self::Peer | Self::Interface | Self::Neighbour | Self::Routed | Self::Local
+            Self::Pass
+                | Self::Peer
+                | Self::Interface
+                | Self::Neighbour
+                | Self::Routed
+                | Self::Local
+                | Self::Tunnel
         )
     }
 }
@@ -79,6 +87,11 @@ pub enum Verdict {
     },
     /// [`Next::Local`].
     Local,
+    /// [`Next::Tunnel`].
+    Tunnel {
+        /// Index into `next_hop`.
+        slot: u32,
+    },
     /// [`Next::Drop`].
     Drop(DropReason),
 }
@@ -94,6 +107,7 @@ impl<F: Family> State<F> {
             Next::Answer => Verdict::Answer,
             Next::Routed => Verdict::Routed { ifindex: self.output },
             Next::Local => Verdict::Local,
+            Next::Tunnel => Verdict::Tunnel { slot: self.output },
             Next::Drop => Verdict::Drop(DropReason::from_word(self.reason).unwrap_or(DropReason::Internal)),
             Next::Policy | Next::Reply | Next::Related | Next::Open => return None,
         })

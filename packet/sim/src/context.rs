@@ -13,6 +13,7 @@ use tortie_abi::service::{BackendKey, Frontend, Member};
 use tortie_abi::settings::Settings;
 use tortie_datapath::kernel::{
     ChecksumKind, Clock, Flows, Fragments, Insert, Packet, Policies, Random, Services, TableFull, Topology,
+    TunnelInfo, Ways,
 };
 use tortie_wire::Be16;
 use tortie_wire::checksum::Delta;
@@ -21,6 +22,9 @@ use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes};
 
 /// Longest frame that the kernel lets a program make, bytes.
 const MAX_FRAME: usize = 65_535 + 14;
+
+/// Payload of each packet in a buffer that stands for many, bytes (the differential suite's).
+const SEGMENT_BYTES: u32 = 500;
 
 /// One packet on one node.
 pub(crate) struct Context<'a> {
@@ -80,6 +84,10 @@ impl Packet for Context<'_> {
         self.frame.borrow().aggregate
     }
 
+    fn segment_bytes(&self) -> u32 {
+        if self.is_aggregate() { SEGMENT_BYTES } else { 0 }
+    }
+
     fn mark(&self) -> u32 {
         self.frame.borrow().mark
     }
@@ -90,6 +98,18 @@ impl Packet for Context<'_> {
 
     fn ifindex(&self) -> u32 {
         self.frame.borrow().ifindex
+    }
+}
+
+impl<F: HasTables> TunnelInfo<F> for Context<'_> {
+    fn tunnel_source(&self) -> Option<F::Addr> {
+        self.frame.borrow().tunnel_source.map(|address| F::narrow(&address))
+    }
+}
+
+impl<F: HasTables> Ways<F> for Context<'_> {
+    fn way_out(&self, _destination: &F::Addr) -> Option<u32> {
+        Some(self.node.way_out.get()).filter(|ifindex| *ifindex != 0)
     }
 }
 

@@ -112,6 +112,8 @@ pub struct Node {
     pub counter: RefCell<BTreeMap<(u32, u16, u16), Counter>>,
     /// Monotonic time since boot, nanoseconds.
     pub now_nanos: Cell<u64>,
+    /// The interface that the kernel's routes give for every address outside; 0: none.
+    pub way_out: Cell<u32>,
     /// Source of randomness: each call takes the next value of this xorshift generator.
     pub random: Cell<u32>,
 }
@@ -136,6 +138,7 @@ impl Node {
             rule_counter: RefCell::default(),
             counter: RefCell::default(),
             now_nanos: Cell::new(1 << 40),
+            way_out: Cell::new(0),
             random: Cell::new(0x9e37_79b9),
         }
     }

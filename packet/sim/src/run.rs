@@ -9,9 +9,9 @@ use tortie_datapath::hook::{self, sweep::Fate};
 use tortie_datapath::stage::flow::Table;
 use tortie_datapath::state::Parsed;
 use tortie_datapath::{Next, State, Tuple, V4, V6, Verdict};
-use tortie_wire::Be16;
 use tortie_wire::eth::{EthHeader, EtherType};
 use tortie_wire::read_at;
+use tortie_wire::{Be16, Ip6};
 use zerocopy::{FromBytes, IntoBytes};
 
 /// A frame and what the kernel knows about it.
@@ -27,6 +27,8 @@ pub struct Packet {
     pub vlan_tag: bool,
     /// Many packets in one buffer.
     pub aggregate: bool,
+    /// The node that sent it through the tunnel ([`tortie_datapath::Family::widen`]).
+    pub tunnel_source: Option<Ip6>,
     /// The transport checksum is yet to be completed by hardware.
     pub checksum_partial: bool,
 }
@@ -34,7 +36,15 @@ pub struct Packet {
 impl Packet {
     /// A plain frame at an interface.
     pub fn new(bytes: Vec<u8>, ifindex: u32) -> Self {
-        Self { bytes, ifindex, mark: 0, vlan_tag: false, aggregate: false, checksum_partial: false }
+        Self {
+            bytes,
+            ifindex,
+            mark: 0,
+            vlan_tag: false,
+            aggregate: false,
+            tunnel_source: None,
+            checksum_partial: false,
+        }
     }
 }
 
@@ -87,6 +97,7 @@ fn one_family<F: HasTables>(node: &Node, hook: Hook, slot: u32, packet: Packet) 
         Hook::ToWorkload => hook::to_workload(&k, &mut s),
         Hook::FromHostDevice => hook::from_host_device(&k, &mut s),
         Hook::ToHostDevice => hook::to_host_device(&k, &mut s),
+        Hook::FromTunnel => hook::from_tunnel(&k, &mut s),
     };
     let verdict = loop {
         if let Some(verdict) = s.verdict(next) {
@@ -104,7 +115,7 @@ fn one_family<F: HasTables>(node: &Node, hook: Hook, slot: u32, packet: Packet) 
         Verdict::Drop(reason) => Some(reason as u16),
         Verdict::Answer => Some(s.reason),
         Verdict::Pass | Verdict::Peer { .. } | Verdict::Interface { .. } | Verdict::Neighbour { .. } => None,
-        Verdict::Routed { .. } | Verdict::Local => None,
+        Verdict::Routed { .. } | Verdict::Local | Verdict::Tunnel { .. } => None,
     };
     if let Some(reason) = reason {
         let length = if s.ip.total_bytes == 0 { length } else { s.ip.total_bytes };

@@ -7,11 +7,11 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use tortie_abi::endpoint::{Endpoint, NO_PROGRAM, NextHop, endpoint_flags};
 use tortie_abi::flow::State as Life;
 use tortie_abi::policy::Verdict as Decision;
-use tortie_abi::route::{Kind, Route};
+use tortie_abi::route::{Kind, Route, flags as route_flags};
 use tortie_abi::service::Frontend;
 use tortie_abi::settings::Settings;
 use tortie_abi::{DropReason, Hook, Target, Tick, v4, v6};
-use tortie_datapath::Verdict;
+use tortie_datapath::{Family as _, V4, Verdict};
 use tortie_wire::eth::{EthHeader, EtherType};
 use tortie_wire::ip4::Ip4Header;
 use tortie_wire::ip6::Ip6Header;
@@ -21,6 +21,8 @@ use zerocopy::FromZeros;
 
 /// Interface number of every node's uplink.
 pub const UPLINK: u32 = 2;
+/// Interface number of every node's tunnel.
+pub const TUNNEL: u32 = 3;
 /// Interface number of loopback.
 pub const LOOPBACK: u32 = 1;
 /// Interface number of the pod in slot 0; the others follow.
@@ -115,6 +117,7 @@ pub fn default_settings(node4: Ipv4Addr, node6: Ipv6Addr) -> Settings {
     settings.port_range_last = 29_999;
     settings.node_address4 = Ip4::from(node4);
     settings.node_address6 = Ip6::from(node6);
+    settings.tunnel_ifindex = TUNNEL;
     settings
 }
 
@@ -139,6 +142,7 @@ impl World {
         let node = &self.nodes[index];
         let (own4, own6) = Self::node_addresses(index);
         node.settings.set(default_settings(own4, own6));
+        node.way_out.set(UPLINK);
         node.v4.set_route(own4.into(), 32, route(Kind::Host, Target::HOST));
         node.v6.set_route(own6.into(), 128, route(Kind::Host, Target::HOST));
         for other in (0..self.nodes.len()).filter(|o| *o != index) {
@@ -147,8 +151,11 @@ impl World {
             let id6 = Target::next_hop(other as u16 * 2 + 1, 1);
             let hop = NextHop { ifindex: UPLINK, mtu_bytes: 1500, ..NextHop::new_zeroed() };
             let mut hops = node.next_hop.borrow_mut();
-            hops.insert(id4.slot(), NextHop { id: id4, address4: peer4.into(), ..hop });
-            hops.insert(id6.slot(), NextHop { id: id6, address6: peer6.into(), ..hop });
+            hops.insert(
+                id4.slot(),
+                NextHop { id: id4, address4: peer4.into(), node: V4::widen(&peer4.into()), ..hop },
+            );
+            hops.insert(id6.slot(), NextHop { id: id6, address6: peer6.into(), node: peer6.into(), ..hop });
             let host = other as u8 + 1;
             node.v4.set_route(peer4.into(), 32, route(Kind::RemoteHost, id4));
             node.v6.set_route(peer6.into(), 128, route(Kind::RemoteHost, id6));
@@ -185,6 +192,16 @@ impl World {
         kernel.endpoint.borrow_mut().insert(slot, endpoint);
         self.pods.insert(name.to_owned(), pod.clone());
         pod
+    }
+
+    /// The pool of a pod's addresses masquerades what leaves it.
+    pub fn set_nat_outgoing(&self, pod: &Pod) {
+        let route = Route {
+            flags: route_flags::IN_POOL | route_flags::NAT_OUTGOING,
+            ..route(Kind::LocalPod, pod.id)
+        };
+        self.nodes[pod.node].v4.set_route(pod.v4.into(), 32, route);
+        self.nodes[pod.node].v6.set_route(pod.v6.into(), 128, route);
     }
 
     /// Changes a pod's endpoint record.
@@ -300,6 +317,7 @@ impl World {
             Verdict::Answer if hook == Hook::ToHostDevice => Landed::Host(node),
             Verdict::Answer => Landed::Outside(node),
             Verdict::Local => Landed::Host(node),
+            Verdict::Tunnel { slot } => return self.through_tunnel(node, slot, packet, steps),
             Verdict::Routed { ifindex } => {
                 self.leave_unseen(node, ifindex, &packet);
                 Landed::Outside(node)
@@ -311,6 +329,42 @@ impl World {
             Verdict::Pass => return self.host_stack(node, packet, steps, false),
         };
         Journey { steps, landed, packet: packet.bytes }
+    }
+
+    /// Another node opens what this one has wrapped.
+    fn through_tunnel(
+        &self,
+        node: usize,
+        slot: u32,
+        packet: Packet,
+        steps: Vec<(usize, Hook, Verdict)>,
+    ) -> Journey {
+        let (own4, own6) = Self::node_addresses(node);
+        let wide = |index: usize| {
+            let (a4, a6) = Self::node_addresses(index);
+            (V4::widen(&a4.into()), Ip6::from(a6))
+        };
+        let to = self.nodes[node].next_hop.borrow().get(&slot).map(|n| n.node);
+        let peer = (0..self.nodes.len()).find(|index| {
+            let (a4, a6) = wide(*index);
+            to == Some(a4) || to == Some(a6)
+        });
+        let Some(peer) = peer else {
+            return Journey { steps, landed: Landed::Outside(node), packet: packet.bytes };
+        };
+        let own = if to == Some(wide(peer).0) { V4::widen(&own4.into()) } else { own6.into() };
+        let packet = Packet { tunnel_source: Some(own), ..Packet::new(packet.bytes, TUNNEL) };
+        self.travel(peer, Hook::FromTunnel, u32::MAX, packet, steps)
+    }
+
+    /// A frame comes out of a node's tunnel, which claims to be from this address.
+    pub fn arrive_by_tunnel(&self, node: usize, sender: IpAddr, frame: Vec<u8>) -> Journey {
+        let sender = match sender {
+            IpAddr::V4(a) => V4::widen(&a.into()),
+            IpAddr::V6(a) => a.into(),
+        };
+        let packet = Packet { tunnel_source: Some(sender), ..Packet::new(frame, TUNNEL) };
+        self.travel(node, Hook::FromTunnel, u32::MAX, packet, vec![])
     }
 
     fn to_neighbour(

@@ -61,7 +61,10 @@ pub struct NextHop {
     pub address4: Ip4,
     /// Neighbour's IPv6 address, or zero when this is an IPv4 next hop.
     pub address6: Ip6,
+    /// The node's own address, to which the neighbour leads: the other end of the tunnel. IPv4 in the first word,
+    /// the rest zero.
+    pub node: Ip6,
 }
 
 const _: () = assert!(size_of::<Endpoint>() == 68);
-const _: () = assert!(size_of::<NextHop>() == 32);
+const _: () = assert!(size_of::<NextHop>() == 48);

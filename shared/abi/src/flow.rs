@@ -65,6 +65,10 @@ pub mod flags {
     pub const CLIENT_POLICY: u16 = 1 << 7;
     /// The server's ingress generation is part of `generation` (the server is a workload here).
     pub const SERVER_POLICY: u16 = 1 << 8;
+    /// This direction's packets go through the tunnel to the node that the target names.
+    pub const TUNNEL: u16 = 1 << 9;
+    /// The other direction's packets do.
+    pub const TUNNEL_BACK: u16 = 1 << 10;
     /// The client is the node itself, and the stack takes replies from loopback alone: it would refuse them from the
     /// interface they come in by, as forgeries.
     pub const LOOPBACK: u16 = 1 << 11;

@@ -116,8 +116,8 @@ maps! {
     CLASS_NET4 = "class_net4", LpmTrie, v4::PrefixKey => u32, 65_536, NO_PREALLOC, v 1, Agent;
     CLASS_NET6 = "class_net6", LpmTrie, v6::PrefixKey => u32, 65_536, NO_PREALLOC, v 1, Agent;
     ENDPOINT = "endpoint", Array, u32 => endpoint::Endpoint, ENDPOINT_SLOTS, 0, v 1, Agent;
-    NEXT_HOP = "next_hop", Array, u32 => endpoint::NextHop, NEXT_HOP_SLOTS, 0, v 1, Agent;
-    SETTINGS = "settings", Array, u32 => settings::Settings, 1, 0, v 1, Agent;
+    NEXT_HOP = "next_hop", Array, u32 => endpoint::NextHop, NEXT_HOP_SLOTS, 0, v 2, Agent;
+    SETTINGS = "settings", Array, u32 => settings::Settings, 1, 0, v 2, Agent;
     POLICY = "policy", ProgArray, u32 => u32, POLICY_SLOTS, 0, v 1, Agent;
     STAGE = "stage", ProgArray, u32 => u32, stage::COUNT, 0, v 1, Agent;
     POLICY_IO = "policy_io", PerCpuArray, u32 => policy::PolicyIo, 1, 0, v 1, Kernel;

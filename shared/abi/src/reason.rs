@@ -10,14 +10,16 @@ pub enum Hook {
     ToWorkload = 2,
     /// tc ingress of a data interface.
     FromHostDevice = 3,
-    /// tc egress of a data interface.
+    /// tc egress of a data interface, and of loopback.
     ToHostDevice = 4,
+    /// tc ingress of the tunnel's interface: packets for a Service that another node sends on.
+    FromTunnel = 5,
 }
 
 impl Hook {
     /// All hooks, in the order of their numbers.
-    pub const ALL: [Self; 4] =
-        [Self::FromWorkload, Self::ToWorkload, Self::FromHostDevice, Self::ToHostDevice];
+    pub const ALL: [Self; 5] =
+        [Self::FromWorkload, Self::ToWorkload, Self::FromHostDevice, Self::ToHostDevice, Self::FromTunnel];
 
     /// The hook of a stored number, `None` for one this version does not know.
     pub const fn from_word(word: u16) -> Option<Self> {
@@ -26,6 +28,7 @@ impl Hook {
             2 => Some(Self::ToWorkload),
             3 => Some(Self::FromHostDevice),
             4 => Some(Self::ToHostDevice),
+            5 => Some(Self::FromTunnel),
             _ => None,
         }
     }
@@ -37,6 +40,7 @@ impl Hook {
             Self::ToWorkload => "to-workload",
             Self::FromHostDevice => "from-host-device",
             Self::ToHostDevice => "to-host-device",
+            Self::FromTunnel => "from-tunnel",
         }
     }
 }
@@ -97,6 +101,8 @@ drop_reasons! {
     SourceSpoofed = 20, "source-spoofed";
     /// Source: a router advertisement or redirect from a pod.
     RouterImpersonation = 21, "router-impersonation";
+    /// Source: from the tunnel, but not from a node of the cluster, or not of our network.
+    TunnelSource = 22, "tunnel-source";
     /// Flow: not the start of a connection, and no connection is known.
     NoFlow = 30, "no-flow";
     /// Flow: the main table is full; established flows stay, new ones are refused.
@@ -111,6 +117,8 @@ drop_reasons! {
     NoBackend = 40, "no-backend";
     /// Service: the chosen back end is not in the table.
     BackendMissing = 41, "backend-missing";
+    /// Service: the back end is on another node, and nothing leads there from here.
+    NoTunnel = 42, "no-tunnel";
     /// Policy: the source endpoint's egress rules deny it.
     PolicyEgress = 50, "policy-egress";
     /// Policy: the destination endpoint's ingress rules deny it.

@@ -33,7 +33,14 @@ pub struct Settings {
     pub node_address6: Ip6,
     /// Address that answers pods' IPv4 gateway, used as source of ICMP errors; zero: the node's.
     pub gateway4: Ip4,
+    /// Interface of the tunnel that leads clients outside to back ends on other nodes; 0: there is none.
+    pub tunnel_ifindex: u32,
 }
+
+/// Network identifier of the tunnel (VXLAN).
+pub const TUNNEL_NETWORK: u32 = 0x00ca_11c0;
+/// UDP port of the tunnel.
+pub const TUNNEL_PORT: u16 = 4789;
 
 /// Bits of [`Settings::flags`].
 pub mod flags {
@@ -44,4 +51,4 @@ pub mod flags {
     pub const NO_REDIRECT_PEER: u32 = 1 << 1;
 }
 
-const _: () = assert!(size_of::<Settings>() == 88);
+const _: () = assert!(size_of::<Settings>() == 92);

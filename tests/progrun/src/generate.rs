@@ -53,6 +53,8 @@ const ODD4: [&str; 7] =
     ["127.0.0.1", "224.0.0.5", "255.255.255.255", "0.0.0.0", "240.0.0.1", "169.254.1.1", "10.0.0.255"];
 const ODD6: [&str; 7] = ["::1", "ff02::1", "fe80::1", "::", "::ffff:10.0.0.1", "ff0e::5", "fe80::2:1"];
 
+/// In place of a slot: another node, by the tunnel.
+const TUNNEL: u32 = u32::MAX - 1;
 /// In place of a slot: the node's own stack.
 const HOST: u32 = u32::MAX;
 
@@ -76,6 +78,7 @@ impl Generator {
             (1, _) if sent.hook == Hook::FromHostDevice => HOST,
             (1, _) if sent.hook == Hook::ToHostDevice && sent.slot == 1 => HOST,
             (7, _) => HOST,
+            (8, _) => TUNNEL,
             (1, _) if sent.hook == Hook::ToWorkload => sent.slot,
             _ => 0,
         };
@@ -144,6 +147,7 @@ impl Generator {
         let slot = match hook {
             Hook::FromHostDevice => 0,
             Hook::ToHostDevice => u32::from(self.random.percent(40)),
+            Hook::FromTunnel => self.random.pick(&[0, 0, 0, 0, 0, 0, 1, 2]),
             _ if self.random.percent(2) => EMPTY_SLOT,
             _ => self.random.pick(&[1, 1, 1, 2, 2, 3, 4]),
         };
@@ -157,6 +161,7 @@ impl Generator {
             Hook::ToWorkload if self.random.percent(90) => pod(slot, v6, false),
             Hook::ToHostDevice if slot == 1 => address([192, 168, 0, 1], v6),
             Hook::ToHostDevice if self.random.percent(60) => self.destination(v6),
+            Hook::FromTunnel if self.random.percent(20) => address([192, 168, 0, 1], v6),
             Hook::FromHostDevice | Hook::ToHostDevice if self.random.percent(60) => {
                 address(self.random.pick(&DOORS), v6)
             }
@@ -179,6 +184,7 @@ impl Generator {
             Hook::FromHostDevice,
             Hook::FromHostDevice,
             Hook::ToHostDevice,
+            Hook::FromTunnel,
         ])
     }
 
@@ -339,7 +345,9 @@ impl Generator {
 
     /// Where the other side's packets are met.
     fn where_to(&mut self, slot: u32) -> (Hook, u32) {
-        if slot == HOST {
+        if slot == TUNNEL {
+            (Hook::FromTunnel, u32::from(self.random.percent(5)))
+        } else if slot == HOST {
             (Hook::ToHostDevice, u32::from(self.random.percent(30)))
         } else if slot == 0 || self.random.percent(3) {
             (Hook::FromHostDevice, 0)
@@ -378,7 +386,7 @@ impl Generator {
         }
         let slot = match hook {
             Hook::FromHostDevice => 0,
-            Hook::ToHostDevice => slot - 1,
+            Hook::ToHostDevice | Hook::FromTunnel => slot - 1,
             Hook::FromWorkload | Hook::ToWorkload => slot,
         };
         Shot { hook, slot, mark: 0, aggregate: false, bytes }

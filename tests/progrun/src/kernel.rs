@@ -3,7 +3,7 @@
 use crate::native::Dump;
 use crate::session::Observed;
 use crate::step::Shot;
-use crate::world::{FLOW_ENTRIES, World, ifindex_of};
+use crate::world::{FLOW_ENTRIES, World, ifindex_of, tunnel_source};
 use std::collections::BTreeMap;
 use std::io::{self, Read as _};
 use std::net::IpAddr;
@@ -18,6 +18,7 @@ use tortie_host::object::{self, Prepared};
 use tortie_host::policy::{LoadedPolicy, Shared, load_preamble};
 use tortie_policy::compile::{Limits, compile};
 use tortie_policy::preamble::{Towards, preamble};
+use tortie_wire::Ip6;
 use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes, KnownLayout};
 
 /// `struct __sk_buff`, what a test may set of it.
@@ -49,6 +50,7 @@ struct TestIo {
     verdict: u32,
     argument: u32,
     concluded: u32,
+    tunnel_source: Ip6,
 }
 
 /// Which program stands in which slot of `stage`.
@@ -91,6 +93,7 @@ pub struct Kernel {
     _programs: BTreeMap<String, Program>,
     from_host_device: Program,
     to_host_device: Program,
+    from_tunnel: Program,
     from_workload: BTreeMap<u32, Program>,
     to_workload: BTreeMap<u32, Program>,
     policies: BTreeMap<u32, LoadedPolicy>,
@@ -114,6 +117,7 @@ impl Kernel {
         let mut programs = prepared.load_all().map_err(|e| text(&e))?;
         let from_host_device = programs.remove("from_host_device").ok_or("no from_host_device")?;
         let to_host_device = programs.remove("to_host_device").ok_or("no to_host_device")?;
+        let from_tunnel = programs.remove("from_tunnel").ok_or("no from_tunnel")?;
         for (name, slot) in STAGES {
             let program = programs.get(name).ok_or(name)?;
             map(&maps, "stage").set_fd(slot, program.as_fd()).map_err(|e| text(&e))?;
@@ -138,6 +142,7 @@ impl Kernel {
             _programs: programs,
             from_host_device,
             to_host_device,
+            from_tunnel,
             from_workload,
             to_workload,
             policies: BTreeMap::new(),
@@ -291,7 +296,9 @@ impl Kernel {
 
     /// Sends a packet through its hook. `Ok(None)`: the kernel does not run programs on such a frame.
     pub fn shoot(&mut self, shot: &Shot, now_nanos: u64, random: u32) -> Result<Option<Observed>, String> {
-        let io = TestIo { now_nanos, random, verdict: 0, argument: 0, concluded: self.concluded };
+        let concluded = self.concluded;
+        let tunnel_source = tunnel_source(shot).unwrap_or_default();
+        let io = TestIo { now_nanos, random, verdict: 0, argument: 0, concluded, tunnel_source };
         let text = |error: io::Error| error.to_string();
         self.test_io().update(&[0; 4], io.as_bytes(), Update::Any).map_err(text)?;
         let mut context = Context::new_zeroed();
@@ -304,6 +311,7 @@ impl Kernel {
             Hook::ToWorkload => self.to_workload.get(&shot.slot),
             Hook::FromHostDevice => Some(&self.from_host_device),
             Hook::ToHostDevice => Some(&self.to_host_device),
+            Hook::FromTunnel => Some(&self.from_tunnel),
         };
         let mut run = Run {
             data: &shot.bytes,
@@ -327,8 +335,8 @@ impl Kernel {
         let expected = match (io.concluded.wrapping_sub(self.concluded), io.verdict) {
             // Not for the packet logic: another ethertype.
             (0, 0) | (1, 1) => PASS,
-            (1, 2..=7) => REDIRECT,
-            (1, 8) => SHOT,
+            (1, 2..=8) => REDIRECT,
+            (1, 9) => SHOT,
             _ => return Err(format!("a verdict told {io:?} times, {} before", self.concluded)),
         };
         self.concluded = io.concluded;
@@ -364,7 +372,7 @@ impl Kernel {
 
     /// Runs the sweeps.
     pub fn sweep(&self, now_nanos: u64) -> io::Result<()> {
-        let io = TestIo { now_nanos, random: 0, verdict: 0, argument: 0, concluded: self.concluded };
+        let io = TestIo { now_nanos, concluded: self.concluded, ..TestIo::new_zeroed() };
         self.test_io().update(&[0; 4], io.as_bytes(), Update::Any)?;
         self.sweeps.iter().try_for_each(|link| link.iterate()?.read_to_end(&mut Vec::new()).map(drop))
     }

@@ -2,7 +2,7 @@
 
 use crate::session::Observed;
 use crate::step::Shot;
-use crate::world::{FLOW_ENTRIES, World, ifindex_of};
+use crate::world::{FLOW_ENTRIES, WAY_OUT, World, ifindex_of, tunnel_source};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use tortie_abi::counter::Counter;
@@ -31,6 +31,7 @@ impl Native {
     /// The node of a world.
     pub fn new(world: &World) -> Self {
         let node = Node::new();
+        node.way_out.set(WAY_OUT);
         *node.v4.flow.borrow_mut() = Hash::new(FLOW_ENTRIES);
         *node.v6.flow.borrow_mut() = Hash::new(FLOW_ENTRIES);
         node.settings.set(world.settings);
@@ -98,6 +99,7 @@ impl Native {
         let packet = Packet {
             mark: shot.mark,
             aggregate: shot.aggregate,
+            tunnel_source: tunnel_source(shot),
             ..Packet::new(shot.bytes.clone(), ifindex_of(shot.hook, shot.slot))
         };
         let outcome = run(&self.node, shot.hook, shot.slot, packet);
@@ -109,7 +111,8 @@ impl Native {
             Verdict::Answer => (5, 0),
             Verdict::Routed { ifindex } => (6, ifindex),
             Verdict::Local => (7, 0),
-            Verdict::Drop(reason) => (8, reason as u32),
+            Verdict::Tunnel { slot } => (8, slot),
+            Verdict::Drop(reason) => (9, reason as u32),
         };
         let lives = !matches!(outcome.verdict, Verdict::Drop(_));
         Observed {

@@ -3,6 +3,7 @@
 //! A world is made from a number alone: its bits switch settings. What a number means may not change, or the
 //! corpus means something else.
 
+use crate::step::Shot;
 use ipnet::IpNet;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -12,11 +13,12 @@ use tortie_abi::route::{Kind, Route, flags as route_flags};
 use tortie_abi::service::{Frontend, flags as service_flags};
 use tortie_abi::settings::{Settings, flags};
 use tortie_abi::{Hook, Target, Tick, v4, v6};
+use tortie_datapath::{Family as _, V4};
 use tortie_policy::classes::{ClassChange, ClassId, Classes};
 use tortie_policy::form::{
     Action, Clause, Direction, Family, Icmp, List, Origin, PortRange, Protocol, Rule, SetId,
 };
-use tortie_wire::{Be16, Mac};
+use tortie_wire::{Be16, Ip6, Mac};
 use zerocopy::FromZeros;
 
 /// Entries of each main flow table: few, so that it is full now and then.
@@ -27,6 +29,8 @@ pub const PODS: [u32; 4] = [1, 2, 3, 4];
 pub const EMPTY_SLOT: u32 = 6;
 /// Slot of `policy` without a program.
 pub const EMPTY_PROGRAM: u32 = 9;
+/// The interface that leads to every address outside (as in the test build of the programs).
+pub const WAY_OUT: u32 = 100;
 /// Different worlds.
 pub const WORLDS: u32 = 64;
 
@@ -36,7 +40,25 @@ pub const fn ifindex_of(hook: Hook, slot: u32) -> u32 {
         Hook::FromWorkload | Hook::ToWorkload => 100 + slot,
         // Slot 1 of this hook is loopback.
         Hook::ToHostDevice if slot == 1 => 1,
-        Hook::FromHostDevice | Hook::ToHostDevice => 100,
+        Hook::FromHostDevice | Hook::ToHostDevice | Hook::FromTunnel => 100,
+    }
+}
+
+/// Who sent a packet of the tunnel: slot 0 is the other node, 1 a stranger, 2 nobody of our network.
+pub fn tunnel_source(shot: &Shot) -> Option<Ip6> {
+    let v6 = shot.bytes.get(12..14) == Some(&[0x86, 0xdd]);
+    let of = match shot.slot {
+        0 => [192, 168, 0, 2],
+        1 => [203, 0, 113, 5],
+        _ => return None,
+    };
+    (shot.hook == Hook::FromTunnel).then(|| wide(address(of, v6)))
+}
+
+fn wide(address: IpAddr) -> Ip6 {
+    match address {
+        IpAddr::V4(a) => V4::widen(&a.into()),
+        IpAddr::V6(a) => a.into(),
     }
 }
 
@@ -162,6 +184,7 @@ fn settings(no_peer: bool, drop_to_host: bool, one_port: bool, no_gateway: bool)
     if let IpAddr::V6(node) = address([192, 168, 0, 1], true) {
         settings.node_address6 = node.into();
     }
+    settings.tunnel_ifindex = if no_gateway { 0 } else { 100 };
     if !no_gateway {
         settings.gateway4 = Ipv4Addr::new(169, 254, 1, 1).into();
     }
@@ -202,6 +225,7 @@ fn next_hop(slot: u32, small: bool) -> NextHop {
     hop.id = Target::next_hop(slot as u16, 1);
     hop.ifindex = 7;
     hop.mtu_bytes = if small { 600 } else { 1500 };
+    hop.node = wide(address([192, 168, 0, 2], slot == 2));
     match address([192, 168, 0, 2], slot == 2) {
         IpAddr::V4(a) => hop.address4 = a.into(),
         IpAddr::V6(a) => hop.address6 = a.into(),
@@ -226,8 +250,11 @@ fn routes(v6: bool) -> Vec<(IpNet, Route)> {
     ];
     for slot in PODS {
         let target = Target::endpoint(slot as u16, 1);
-        routes.push(route([10, 0, 0, slot as u8], 32, Kind::LocalPod, target, route_flags::IN_POOL));
-        routes.push(route([10, 0, 0, slot as u8 + 10], 32, Kind::LocalPod, target, route_flags::IN_POOL));
+        // The second pod's pool masquerades, and so does the pool of everybody's second address.
+        let masquerade = route_flags::IN_POOL | route_flags::NAT_OUTGOING;
+        let flags = if slot == 2 { masquerade } else { route_flags::IN_POOL };
+        routes.push(route([10, 0, 0, slot as u8], 32, Kind::LocalPod, target, flags));
+        routes.push(route([10, 0, 0, slot as u8 + 10], 32, Kind::LocalPod, target, masquerade));
     }
     routes
 }

@@ -143,7 +143,8 @@ fn native_and_kernel_agree_on_the_corpus_and_on_generated_packets() {
             report.refused
         );
         for ((verdict, reason), count) in &report.verdicts {
-            let names = ["", "pass", "peer", "interface", "neighbour", "answer", "routed", "local", "drop"];
+            let names =
+                ["", "pass", "peer", "interface", "neighbour", "answer", "routed", "local", "tunnel", "drop"];
             let name = names.get(*verdict as usize).copied().unwrap_or("?");
             let dropped =
                 if name == "drop" { tortie_abi::DropReason::from_word(*reason as u16) } else { None };

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use regex::Regex;
-use tortie_host::datapath::{FROM_HOST_DEVICE, TO_HOST_DEVICE};
+use tortie_host::datapath::{FROM_HOST_DEVICE, FROM_TUNNEL, TO_HOST_DEVICE};
 use tortie_host::links::{Attached, Direction, LinkError};
 use tortie_host::netlink::Device;
 use tortie_host::sysctl;
@@ -15,6 +15,9 @@ use super::parts::Parts;
 
 /// The loopback interface is in every network namespace, with this index.
 const LOOPBACK: u32 = 1;
+
+/// The interface of the tunnel that leads clients outside to back ends on other nodes.
+pub const TUNNEL: &str = "tortie-tunnel";
 
 /// Known interfaces.
 pub struct Devices {
@@ -59,6 +62,11 @@ impl Devices {
         known
     }
 
+    /// Whether the tunnel's interface is there.
+    pub fn has_tunnel(&self) -> bool {
+        self.by_name.contains_key(TUNNEL)
+    }
+
     /// All of them.
     pub fn all(&self) -> impl Iterator<Item = &Device> {
         self.by_name.values()
@@ -99,13 +107,17 @@ impl Devices {
     pub fn hosts(&self) -> impl Iterator<Item = HostInterface<'_>> {
         let data = self.data().map(|device| HostInterface { device, directions: &Direction::ALL });
         let loopback = self.by_index(LOOPBACK);
-        data.chain(loopback.map(|device| HostInterface { device, directions: &[Direction::Egress] }))
+        let loopback = loopback.map(|device| HostInterface { device, directions: &[Direction::Egress] });
+        let tunnel = self.by_name.get(TUNNEL);
+        let tunnel = tunnel.map(|device| HostInterface { device, directions: &[Direction::Ingress] });
+        data.chain(loopback).chain(tunnel)
     }
 
     /// What an interface with programs of ours is, for people.
     pub fn kind(&self, name: &str) -> &'static str {
         match self.by_name.get(name) {
             Some(device) if device.index == LOOPBACK => "loopback",
+            Some(device) if device.name == TUNNEL => "tunnel",
             _ if self.is_data(name) => "data",
             _ => Self::WORKLOAD,
         }
@@ -153,6 +165,7 @@ impl Devices {
 
 fn attach_one(device: &Device, direction: Direction, parts: &Parts) -> Result<Attached, String> {
     let name = match direction {
+        Direction::Ingress if device.name == TUNNEL => FROM_TUNNEL,
         Direction::Ingress => FROM_HOST_DEVICE,
         Direction::Egress => TO_HOST_DEVICE,
     };

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use ipnet::IpNet;
 use serde_json::{Value, json};
 use tortie::pod_cidrs::PodCidrs;
+use tortie_abi::settings::TUNNEL_PORT;
 use tortie_calc::{Calc, Conflicts};
 use tortie_host::links::Direction;
 use tortie_host::netlink::{Netlink, NetworkEvent};
@@ -22,7 +23,7 @@ use tortie_store::{Batch, Event, Handle, NodeState, Rejection, Revision};
 
 use super::Options;
 use super::attachments::Attachments;
-use super::devices::Devices;
+use super::devices::{Devices, TUNNEL};
 use super::host_routes::HostRoutes;
 use super::link_check::{self, Expected};
 use super::node_names::NodeNames;
@@ -266,7 +267,7 @@ impl Node {
                     self.reconciler.interface(&old, None);
                 }
                 self.reconciler.interface(&name, Some(index));
-                if self.devices.is_data(&name) {
+                if self.devices.kind(&name) != Devices::WORKLOAD {
                     self.devices.attach(&self.parts);
                     self.ways.invalidate();
                 }
@@ -281,6 +282,20 @@ impl Node {
                 }
             }
             NetworkEvent::Routing => self.ways.invalidate(),
+        }
+    }
+
+    /// The tunnel for clients outside. Without it they only reach back ends of this node.
+    async fn open_tunnel(&mut self) {
+        match self.netlink.tunnel(TUNNEL, TUNNEL_PORT).await {
+            Ok(index) => self.reconciler.set_tunnel(Some(index)),
+            Err(error) => {
+                let text = format!("clients outside reach only endpoints of this node: {error}");
+                if !self.warnings.contains(&text) {
+                    tracing::error!("{text}");
+                    self.warnings.push(text);
+                }
+            }
         }
     }
 
@@ -308,6 +323,9 @@ impl Node {
 
     /// Carries out everything that was said.
     pub async fn settle(&mut self) {
+        if !self.devices.has_tunnel() {
+            self.open_tunnel().await;
+        }
         let (reconciler, live) = (&mut self.reconciler, &self.observer.live);
         let mut round = self.observer.traces.as_ref().map(|_| Round::begin());
         let start = Instant::now();

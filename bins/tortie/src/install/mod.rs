@@ -15,6 +15,7 @@ use anyhow::{Context as _, anyhow};
 use clap::{Args, Subcommand};
 use serde_json::Value;
 
+use crate::agent::devices::TUNNEL;
 use crate::args::Global;
 use crate::exit::{Answer, Failure, Outcome};
 use crate::output;
@@ -164,7 +165,17 @@ fn take_off(global: &Global) -> Result<(), Failure> {
             _ => output::write(&format!("{} removed", dir.display()))?,
         }
     }
+    let removed = remove_tunnel().context("removing the tunnel's interface")?;
+    output::write(&format!("{TUNNEL} {}", if removed { "removed" } else { "is not there" }))?;
     Ok(())
+}
+
+fn remove_tunnel() -> anyhow::Result<bool> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let (netlink, _) = tortie_host::netlink::Netlink::open()?;
+        Ok(netlink.remove(TUNNEL).await?)
+    })
 }
 
 #[cfg(test)]

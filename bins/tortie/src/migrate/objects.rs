@@ -124,26 +124,17 @@ fn kept(kind: &Kind, name: &str, resource: &Resource) -> Option<Finding> {
 /// What the store takes and the data plane does not do yet. A feature that comes takes its line out of here.
 fn limits(name: &str, resource: &Resource) -> Vec<Finding> {
     let spec = |field: &str| resource.value.pointer(&format!("/spec/{field}"));
-    let is = |field: &str, value: &str| spec(field).is_some_and(|it| it == value);
-    let keep = "set externalTrafficPolicy to Local, or keep kube-proxy for it";
     let mut limits = Vec::new();
     match resource.role() {
-        Role::Service => {
-            let external = spec("externalIPs").and_then(Value::as_array).is_some_and(|it| !it.is_empty());
-            let outside = is("type", "NodePort") || is("type", "LoadBalancer") || external;
-            if outside && !is("externalTrafficPolicy", "Local") {
-                limits.push(Finding::differs(
-                    name,
-                    "clients outside the cluster reach only its endpoints on the node that they ask",
-                    keep,
-                ));
-            }
+        Role::Service
+            if spec("healthCheckNodePort").and_then(Value::as_u64).is_some_and(|port| port != 0) =>
+        {
+            limits.push(Finding::differs(
+                name,
+                "nothing answers a load balancer's health checks at its healthCheckNodePort",
+                "have the load balancer ask the Service itself, or keep kube-proxy for it",
+            ));
         }
-        Role::IpPool if spec("natOutgoing").is_some_and(|it| it == true) => limits.push(Finding::blocks(
-            name,
-            "natOutgoing: pods' packets that leave the cluster are not masqueraded",
-            "masquerade the pool on the nodes or on the router",
-        )),
         _ => {}
     }
     limits

@@ -74,10 +74,6 @@ fn what_would_open_close_or_part_something_blocks_and_says_what_to_do() {
             "apiVersion: v1\nkind: Pod\nmetadata: {name: p, namespace: a, annotations: {cni.projectcalico.org/floatingIPs: '[\"1.2.3.4\"]'}}\nspec: {containers: []}",
             "floatingIPs",
         ),
-        (
-            "apiVersion: projectcalico.org/v3\nkind: IPPool\nmetadata: {name: main}\nspec: {cidr: 10.244.0.0/16, natOutgoing: true}",
-            "masqueraded",
-        ),
         ("kind: [", "all.yaml"),
     ];
     for (text, word) in cases {

@@ -58,6 +58,7 @@ impl Family for V4 {
     const ICMP: IpProtocol = IpProtocol::ICMP;
     const UNSPECIFIED: Ip4 = Ip4::UNSPECIFIED;
     const HEADER_BYTES: u32 = 20;
+    const TUNNEL_BYTES: u32 = 20 + 8 + 8 + 14;
     // RFC 792: the header with its options, and 64 bits.
     const QUOTE_BYTES: u32 = 68;
 
@@ -200,6 +201,12 @@ impl Family for V4 {
     #[inline(always)]
     fn widen(a: &Ip4) -> Ip6 {
         Ip6([a.0, Be32::ZERO, Be32::ZERO, Be32::ZERO])
+    }
+
+    #[inline(always)]
+    fn narrow(address: &Ip6) -> Ip4 {
+        let Ip6([first, ..]) = *address;
+        Ip4(first)
     }
 
     #[inline(always)]

@@ -63,6 +63,7 @@ impl Family for V6 {
     const ICMP: IpProtocol = IpProtocol::ICMPV6;
     const UNSPECIFIED: Ip6 = Ip6::UNSPECIFIED;
     const HEADER_BYTES: u32 = 40;
+    const TUNNEL_BYTES: u32 = 40 + 8 + 8 + 14;
     const QUOTE_BYTES: u32 = 96;
 
     const ECHO_REQUEST: u8 = icmp6::ECHO_REQUEST;
@@ -207,6 +208,11 @@ impl Family for V6 {
     #[inline(always)]
     fn widen(a: &Ip6) -> Ip6 {
         *a
+    }
+
+    #[inline(always)]
+    fn narrow(address: &Ip6) -> Ip6 {
+        *address
     }
 
     #[inline(always)]

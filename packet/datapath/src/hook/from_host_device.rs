@@ -9,6 +9,9 @@ use crate::state::State;
 use crate::verdict::{Next, Step};
 use tortie_abi::DropReason;
 use tortie_abi::route::Kind;
+use tortie_abi::settings::TUNNEL_PORT;
+use tortie_wire::Be16;
+use tortie_wire::proto::IpProtocol;
 
 /// A packet arrives at a data interface.
 #[inline(always)]
@@ -35,12 +38,25 @@ fn arriving<F: Family, K: Kernel<F>>(k: &K, s: &mut State<F>) -> Step<Next> {
     if parse::is_icmp_error(s) {
         return Ok(Next::Related);
     }
+    if is_tunnel(k, s)? {
+        return Ok(Next::Pass);
+    }
     match flow::lookup(k, s)? {
         Found::Known => known::recognise(k, s)?,
         Found::New if parse::opens(s) => return Ok(Next::Open),
         Found::New => return unknown_flow(k, s),
     }
     known::proceed(k, s)
+}
+
+/// The tunnel's own packets: what is inside is judged when it comes out.
+#[inline(always)]
+fn is_tunnel<F: Family, K: Kernel<F>>(k: &K, s: &State<F>) -> Step<bool> {
+    if s.tuple.protocol != IpProtocol::UDP.0 || s.tuple.destination_port != Be16::new(TUNNEL_PORT) {
+        return Ok(false);
+    }
+    let own = k.settings(F::node_address).ok_or(DropReason::Internal)?;
+    Ok(s.tuple.destination == own)
 }
 
 /// In the middle of a connection that nobody here knows: a pod gets none of it, the host may know more.

@@ -5,7 +5,7 @@ use crate::family::Family;
 use crate::kernel::Kernel;
 use crate::stage::flow::Found;
 use crate::stage::service::{Choice, Side};
-use crate::stage::{flow, parse, route, service, source};
+use crate::stage::{flow, masquerade, parse, route, service, source};
 use crate::state::{State, answer, phase};
 use crate::verdict::{Next, Step};
 use tortie_abi::DropReason;
@@ -64,7 +64,8 @@ fn opening<F: Family, K: Kernel<F>>(k: &K, s: &mut State<F>) -> Step<Option<Next
     if service::choose(k, s, Side::Inside)? == Choice::Refuse {
         return Ok(Some(Next::Reply));
     }
-    route::find(k, s)?;
+    let kind = route::find(k, s)?;
+    masquerade::choose(k, s, kind)?;
     s.client_slot = s.slot;
     s.reply_target = k.endpoint(s.slot, |e| e.id).ok_or(DropReason::Internal)?;
     s.phase = phase::NEW_EGRESS;

@@ -1,4 +1,5 @@
-//! A flow begins at a data interface: from outside to a pod or a Service, or from this node to a Service.
+//! A flow begins at a data interface: from outside to a pod or a Service, or from this node to a Service; or it
+//! comes out of the tunnel.
 //!
 //! A program of its own: what every packet needs stays small, and both directions share it.
 
@@ -11,7 +12,8 @@ use crate::state::{NO_SLOT, State, phase};
 use crate::verdict::{Next, Step};
 use tortie_abi::flow::flags;
 use tortie_abi::route::{Kind, Route};
-use tortie_abi::{Hook, Target};
+use tortie_abi::target::TargetKind;
+use tortie_abi::{DropReason, Hook, Target};
 
 /// Goes on where [`Next::Open`] left off.
 #[inline(always)]
@@ -22,34 +24,67 @@ pub fn open<F: Family, K: Kernel<F>>(k: &K, s: &mut State<F>) -> Next {
 
 #[inline(always)]
 fn opened<F: Family, K: Kernel<F>>(k: &K, s: &mut State<F>) -> Step<Next> {
-    let from_host = s.is_at(Hook::ToHostDevice);
-    let from = if from_host { None } else { k.route(&s.tuple.source) };
-    let side = if from_host || is_inside(from) { Side::Inside } else { Side::Outside };
-    if service::choose(k, s, side)? == Choice::Refuse {
-        return Ok(Next::Reply);
+    if s.is_at(Hook::ToHostDevice) {
+        return from_host(k, s);
     }
-    let is_service = s.flow_flags & flags::SERVICE != 0;
-    if from_host && !is_service {
-        return Ok(Next::Pass);
-    }
-    let kind = route::find(k, s)?;
-    if from_host {
-        // The node always reaches its own pods, and no rules of a pod are about what it sends.
-        s.flow_flags |= flags::FROM_HOST;
-        // A pod's interface has no address, and a node's own address is no source for anything that comes in.
-        if s.server_slot != NO_SLOT || k.ifindex() == exit::LOOPBACK {
-            s.flow_flags |= flags::LOOPBACK;
+    let from = k.route(&s.tuple.source);
+    if s.is_at(Hook::FromTunnel) {
+        // The other node has chosen the back end and translated.
+        s.translated = s.tuple;
+        match route::find(k, s)? {
+            Some(Kind::LocalPod | Kind::Host) => {}
+            _ => return Err(DropReason::NoTunnel),
         }
-        s.phase = phase::NEW_ALLOWED;
-        return known::proceed(k, s);
-    }
-    if !is_service && kind != Some(Kind::LocalPod) {
-        return Ok(Next::Pass);
+    } else {
+        let side = if is_inside(from) { Side::Inside } else { Side::Outside };
+        if service::choose(k, s, side)? == Choice::Refuse {
+            return Ok(Next::Reply);
+        }
+        let is_service = s.flow_flags & flags::SERVICE != 0;
+        let kind = route::find(k, s)?;
+        if !is_service && kind != Some(Kind::LocalPod) {
+            return Ok(Next::Pass);
+        }
+        s.reply_target = way_back(k, from, is_service);
+        match kind {
+            Some(Kind::LocalPod | Kind::Host) => {}
+            _ => through_tunnel(k, s)?,
+        }
     }
     source::check_from_outside(from)?;
-    s.reply_target = way_back(k, from, is_service);
     s.phase = phase::NEW_EGRESS;
     known::proceed(k, s)
+}
+
+/// A process of this node; only Services are our business.
+#[inline(always)]
+fn from_host<F: Family, K: Kernel<F>>(k: &K, s: &mut State<F>) -> Step<Next> {
+    if service::choose(k, s, Side::Inside)? == Choice::Refuse {
+        return Ok(Next::Reply);
+    }
+    if s.flow_flags & flags::SERVICE == 0 {
+        return Ok(Next::Pass);
+    }
+    route::find(k, s)?;
+    // The node always reaches its own pods, and no rules of a pod are about what it sends.
+    s.flow_flags |= flags::FROM_HOST;
+    // A pod's interface has no address, and a node's own address is no source for anything that comes in.
+    if s.server_slot != NO_SLOT || k.ifindex() == exit::LOOPBACK {
+        s.flow_flags |= flags::LOOPBACK;
+    }
+    s.phase = phase::NEW_ALLOWED;
+    known::proceed(k, s)
+}
+
+/// A back end on another node: it sees the client as it is, so that its answers must be led back through here.
+#[inline(always)]
+fn through_tunnel<F: Family, K: Kernel<F>>(k: &K, s: &mut State<F>) -> Step<()> {
+    let tunnel = k.settings(|c| c.tunnel_ifindex).ok_or(DropReason::Internal)?;
+    if tunnel == 0 || s.target.kind() != TargetKind::NextHop {
+        return Err(DropReason::NoTunnel);
+    }
+    s.flow_flags |= flags::TUNNEL;
+    Ok(())
 }
 
 /// Pods and nodes of the cluster; they meet no external traffic policy.

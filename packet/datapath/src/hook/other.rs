@@ -1,4 +1,4 @@
-//! Frames at a pod's interface that are neither IP nor ARP.
+//! Frames at a pod's interface, or out of the tunnel, that are neither IP nor ARP.
 
 use super::finish;
 use crate::family::Family;

@@ -52,7 +52,8 @@ fn translate<F: Family, K: Kernel<F>>(k: &K, s: &mut State<F>) -> Step<Next> {
     s.tuple.source = source;
     s.tuple.destination = s.rewritten.source;
     // Addresses are done: what is left is the way out.
-    s.flow.core_mut().flags &= flags::REPLY | flags::CLIENT_POLICY | flags::SERVER_POLICY | flags::LOOPBACK;
+    s.flow.core_mut().flags &=
+        flags::REPLY | flags::CLIENT_POLICY | flags::SERVER_POLICY | flags::LOOPBACK | flags::TUNNEL;
     exit::leave(k, s)
 }
 

@@ -52,7 +52,8 @@ pub fn examine<F: Family, K: Flows<F> + Topology<F> + Services<F>>(
 #[inline(always)]
 fn has_left<F: Family, K: Services<F>>(k: &K, key: &F::FlowKey, entry: &F::Flow) -> bool {
     let core = entry.core();
-    if core.flags & flags::NAT_DESTINATION == 0 {
+    // (A reply to a masqueraded client is led to it by the same flag.)
+    if core.flags & (flags::NAT_DESTINATION | flags::SERVICE) != flags::NAT_DESTINATION | flags::SERVICE {
         return false;
     }
     let Some(frontend) = service::frontend_of::<F, K>(k, &F::tuple(key)) else { return true };

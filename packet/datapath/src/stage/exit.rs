@@ -16,6 +16,9 @@ use tortie_wire::Mac;
 /// The loopback interface is in every network namespace, with this index.
 pub const LOOPBACK: u32 = 1;
 
+/// Bytes of a TCP header with a time stamp.
+const TRANSPORT_BYTES: u32 = 32;
+
 /// Rewrites the packet as its flow says and sends it on its way.
 #[inline(always)]
 pub fn leave<F: Family, K: Packet + Topology<F>>(k: &K, s: &mut State<F>) -> Step<Next> {
@@ -68,14 +71,17 @@ pub fn is_seen<F: Family, K: Packet + Topology<F>>(k: &K) -> Step<bool> {
     Ok(seen != 0 && k.mark() & seen == seen)
 }
 
-/// What leaves through a data interface for a back end of this very node has to turn round, and some replies reach
-/// the stack through loopback; everything else is on its way to it.
+/// What leaves through a data interface for a back end of this very node has to turn round, what comes out of the
+/// tunnel is addressed to nobody's link, and some replies reach the stack through loopback; everything else is on its
+/// way to it.
 #[inline(always)]
 fn to_host<F: Family, K: Packet>(k: &K, s: &State<F>) -> Step<Next> {
     let flags = s.flow.core().flags;
     let request = flags & flow::REPLY == 0;
     let turns = if s.is_at(Hook::ToHostDevice) {
         request && k.ifindex() != LOOPBACK
+    } else if s.is_at(Hook::FromTunnel) {
+        request
     } else {
         !request && flags & flow::LOOPBACK != 0
     };
@@ -144,12 +150,27 @@ fn to_next_hop<F: Family, K: Packet + Topology<F>>(k: &K, s: &mut State<F>) -> S
     if s.ip.ttl <= 1 {
         return ttl_exceeded(k, s);
     }
-    if s.ip.total_bytes > mtu_bytes && !k.is_aggregate() {
+    let tunnel = s.flow.core().flags & flow::TUNNEL != 0;
+    let mtu_bytes = if tunnel { mtu_bytes.saturating_sub(F::TUNNEL_BYTES) } else { mtu_bytes };
+    if is_too_big(k, s, mtu_bytes, tunnel) {
         return too_big(k, s, mtu_bytes);
     }
     s.output = slot;
     mark_seen(k)?;
-    Ok(Next::Neighbour)
+    Ok(if tunnel { Next::Tunnel } else { Next::Neighbour })
+}
+
+/// A buffer that stands for many packets is cut before it leaves; into the tunnel, pieces that were cut for the wire
+/// do not fit. What may be fragmented is, as a packet of the tunnel.
+#[inline(always)]
+fn is_too_big<F: Family, K: Packet>(k: &K, s: &State<F>, mtu_bytes: u32, tunnel: bool) -> bool {
+    let segment = k.segment_bytes();
+    if !tunnel {
+        return segment == 0 && s.ip.total_bytes > mtu_bytes;
+    }
+    let piece = s.ip.header_bytes.wrapping_add(TRANSPORT_BYTES).wrapping_add(segment);
+    let longest = if segment == 0 { s.ip.total_bytes } else { piece };
+    longest > mtu_bytes && s.ip.dont_fragment != 0
 }
 
 /// A router would answer; so does the node.

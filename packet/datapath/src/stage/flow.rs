@@ -5,7 +5,7 @@
 use crate::family::{Family, FlowEntry};
 use crate::kernel::{Flows, Insert, Kernel, Random, TableFull, Topology};
 use crate::seeded;
-use crate::stage::{nat, tcp};
+use crate::stage::{masquerade, nat, tcp};
 use crate::state::State;
 use crate::verdict::Step;
 use tortie_abi::flow::{FlowCore, State as Life, flags};
@@ -199,7 +199,7 @@ pub fn create<F: Family, K: Kernel<F>>(k: &K, s: &mut State<F>) -> Step<()> {
         s.other_port = s.tuple.source_port;
     }
     insert_reply(k, s)?;
-    s.flow = forward_entry(s);
+    s.flow = forward_entry(k, s)?;
     match k.insert_half_open(&F::flow_key(&s.tuple), &s.flow, true) {
         Insert::Done | Insert::Exists => Ok(()),
         Insert::Full => Err(DropReason::FlowTableFull),
@@ -209,11 +209,11 @@ pub fn create<F: Family, K: Kernel<F>>(k: &K, s: &mut State<F>) -> Step<()> {
 /// The reply's entry goes first: its key may be taken by another flow through the same translation.
 #[inline(always)]
 fn insert_reply<F: Family, K: Kernel<F>>(k: &K, s: &mut State<F>) -> Step<()> {
-    let translated = s.flow_flags & (flags::NAT_DESTINATION | flags::HAIRPIN) != 0;
+    let translated = s.flow_flags & (flags::NAT_DESTINATION | flags::NAT_SOURCE | flags::HAIRPIN) != 0;
     let mut attempt: u32 = 0;
     while attempt < PORT_ATTEMPTS {
         // One after the other through `s.flow`: two entries on the stack would be too much.
-        s.flow = forward_entry(s);
+        s.flow = forward_entry(k, s)?;
         nat::find_partner(k, s)?;
         s.flow = reply_entry(s);
         let taken = translated && k.flow(&s.partner, |_| ()).is_some();
@@ -232,6 +232,9 @@ fn insert_reply<F: Family, K: Kernel<F>>(k: &K, s: &mut State<F>) -> Step<()> {
 /// Another client port, at random.
 #[inline(always)]
 fn move_port<F: Family, K: Topology<F> + Random>(k: &K, s: &mut State<F>) -> Step<()> {
+    if s.flow_flags & flags::NAT_SOURCE != 0 {
+        return masquerade::move_port(k, s);
+    }
     let (first, last) =
         k.settings(|c| (c.port_range_first, c.port_range_last)).ok_or(DropReason::Internal)?;
     s.flow_flags |= flags::PORT_MOVED;
@@ -242,12 +245,13 @@ fn move_port<F: Family, K: Topology<F> + Random>(k: &K, s: &mut State<F>) -> Ste
 #[inline(always)]
 fn core<F: Family>(s: &State<F>) -> FlowCore {
     let is_tcp = s.tuple.protocol == IpProtocol::TCP.0;
+    let masqueraded = s.flow_flags & flags::NAT_SOURCE != 0;
     FlowCore {
         created: s.now,
         last_seen: s.now,
         target: s.target,
         generation: s.generation,
-        nat_port: s.translated.destination_port,
+        nat_port: if masqueraded { s.other_port } else { s.translated.destination_port },
         other_port: s.other_port,
         flags: s.flow_flags,
         state: if is_tcp { Life::SynSent as u8 } else { Life::Unreplied as u8 },
@@ -257,31 +261,47 @@ fn core<F: Family>(s: &State<F>) -> FlowCore {
 }
 
 #[inline(always)]
-fn forward_entry<F: Family>(s: &State<F>) -> F::Flow {
-    let mut entry = F::Flow::new(core(s), s.translated.destination);
+fn forward_entry<F: Family, K: Topology<F>>(k: &K, s: &State<F>) -> Step<F::Flow> {
+    let address = if s.flow_flags & flags::NAT_SOURCE != 0 {
+        k.settings(F::node_address).ok_or(DropReason::Internal)?
+    } else {
+        s.translated.destination
+    };
+    let mut entry = F::Flow::new(core(s), address);
     let counters = entry.counters();
     counters.packets = 1;
     counters.bytes = s.ip.total_bytes as u64;
-    entry
+    Ok(entry)
 }
 
 #[inline(always)]
 fn reply_entry<F: Family>(s: &State<F>) -> F::Flow {
     let forward = core(s);
-    let mut reply_flags = (forward.flags & !flags::NAT_DESTINATION) | flags::REPLY;
+    let masqueraded = forward.flags & flags::NAT_SOURCE != 0;
+    let mut reply_flags = (forward.flags & !(flags::NAT_DESTINATION | flags::NAT_SOURCE)) | flags::REPLY;
+    if forward.flags & flags::NAT_SOURCE != 0 {
+        reply_flags |= flags::NAT_DESTINATION;
+    }
     if forward.flags & flags::NAT_DESTINATION != 0 {
         reply_flags |= flags::NAT_SOURCE;
     }
+    reply_flags &= !(flags::TUNNEL | flags::TUNNEL_BACK);
+    if forward.flags & flags::TUNNEL != 0 {
+        reply_flags |= flags::TUNNEL_BACK;
+    }
+    if forward.flags & flags::TUNNEL_BACK != 0 {
+        reply_flags |= flags::TUNNEL;
+    }
     let reply = FlowCore {
         target: s.reply_target,
-        nat_port: s.tuple.destination_port,
+        nat_port: if masqueraded { s.tuple.source_port } else { s.tuple.destination_port },
         other_port: s.tuple.source_port,
         flags: reply_flags,
         tcp_seen: 0,
         sequence: 0,
         ..forward
     };
-    F::Flow::new(reply, s.tuple.destination)
+    F::Flow::new(reply, if masqueraded { s.tuple.source } else { s.tuple.destination })
 }
 
 /// Both directions of a known flow take over the generation that policy has just admitted.

@@ -59,6 +59,14 @@ pub fn translate<F: Family, K: Topology<F>>(k: &K, tuple: &mut Tuple<F::Addr>, f
         tuple.source = flow.nat_address();
         tuple.source_port = core.nat_port;
     }
+    // A query's one identifier stands for both ports.
+    if tuple.protocol == F::ICMP.0 {
+        if reply {
+            tuple.source_port = tuple.destination_port;
+        } else {
+            tuple.destination_port = tuple.source_port;
+        }
+    }
     Ok(())
 }
 

@@ -7,10 +7,10 @@ use crate::kernel::{Random, Services, Topology};
 use crate::state::{State, answer};
 use crate::tuple::Tuple;
 use crate::verdict::Step;
+use tortie_abi::DropReason;
 use tortie_abi::flow::flags;
 use tortie_abi::route::Kind;
 use tortie_abi::service::{self, BackendKey, Frontend};
-use tortie_abi::{DropReason, Hook};
 use tortie_wire::proto::IpProtocol;
 
 /// What the destination is.
@@ -52,7 +52,7 @@ pub fn choose<F: Family, K: Services<F> + Topology<F> + Random>(
         refuse(s);
         return Ok(Choice::Refuse);
     }
-    let range = usable(&frontend, side, s.is_at(Hook::FromHostDevice));
+    let range = usable(&frontend, side);
     if range.count == 0 {
         return Err(DropReason::NoBackend);
     }
@@ -99,15 +99,14 @@ fn node_port<F: Family>(tuple: &Tuple<F::Addr>) -> Tuple<F::Addr> {
 
 /// Which back ends the traffic policies leave. An address for the outside has no policy for the inside.
 #[inline(always)]
-fn usable(frontend: &Frontend, side: Side, arrived: bool) -> Range {
+fn usable(frontend: &Frontend, side: Side) -> Range {
     let external = frontend.flags & service::flags::EXTERNAL != 0;
     let policy = match side {
         Side::Inside if external => 0,
         Side::Outside if external => service::flags::EXTERNAL_LOCAL,
         Side::Inside | Side::Outside => service::flags::INTERNAL_LOCAL,
     };
-    // Who has arrived from elsewhere is not sent elsewhere: nothing would lead the replies back through here.
-    if arrived || frontend.flags & policy != 0 {
+    if frontend.flags & policy != 0 {
         Range { first: 0, count: frontend.local_backends }
     } else {
         Range { first: frontend.first, count: frontend.backends }

@@ -4,6 +4,7 @@ mod affinity;
 mod host;
 mod icmp;
 mod malformed;
+mod masquerade;
 mod outside;
 mod pods;
 mod policy;

@@ -2,11 +2,11 @@
 
 use crate::{ACK, Family, SYN, SYN_ACK, assert_dropped, assert_lands, both, ends, shop, tcp, udp};
 use std::net::IpAddr;
-use tortie_abi::DropReason;
 use tortie_abi::policy::Verdict as Decision;
 use tortie_abi::service::{Frontend, flags};
+use tortie_abi::{DropReason, Hook};
 use tortie_datapath::Verdict;
-use tortie_sim::world::{Landed, UPLINK, World};
+use tortie_sim::world::{Landed, Pod, UPLINK, World};
 use tortie_testkit::packet::{PacketBuilder, verify_checksums};
 
 const NODE_PORT: u16 = 30_080;
@@ -181,5 +181,148 @@ fn fragments_to_a_node_port_follow_their_first_one() {
             assert_eq!(journey.landed, Landed::Pod("b".into()), "{:?}", journey.steps);
             assert_eq!(tortie_sim::world::destination(&journey.packet), Some(f.of(&b)));
         }
+    });
+}
+
+/// The same front end on every node, with back ends of which none is on the first.
+fn serve_everywhere(world: &mut World, f: Family, protocol: u8, flags: u32, backends: &[(IpAddr, u16)]) {
+    let frontend = Frontend {
+        service: world.new_service(),
+        backends: backends.len() as u32,
+        flags,
+        ..Frontend::default()
+    };
+    for node in 0..world.nodes.len() {
+        world.set_frontend(node, (every(f), NODE_PORT, protocol), frontend, backends);
+    }
+}
+
+#[test]
+fn a_back_end_on_another_node_sees_the_client_itself_and_answers_through_the_node_that_was_asked() {
+    both(|f| {
+        let (mut world, _, _, c) = shop();
+        serve_everywhere(&mut world, f, 6, CLUSTER, &[(f.of(&c), 8080)]);
+        for flags in [SYN, ACK, ACK] {
+            let there = world.arrive(0, tcp(f.outside(), 40000, f.node(0), NODE_PORT, flags));
+            assert_lands(&there, "c");
+            assert_eq!(there.steps[1].1, Hook::FromTunnel);
+            assert_eq!(
+                ends(&there.packet),
+                (f.outside(), 40000, f.of(&c), 8080),
+                "the client's address is kept"
+            );
+            let reply = if flags == SYN { SYN_ACK } else { ACK };
+            let back = world.send(&c, tcp(f.of(&c), 8080, f.outside(), 40000, reply));
+            assert_eq!(back.landed, Landed::Outside(0), "{:?}", back.steps);
+            assert_eq!(back.steps.last().unwrap().2, Verdict::Routed { ifindex: UPLINK });
+            assert_eq!(ends(&back.packet), (f.node(0), NODE_PORT, f.outside(), 40000));
+            verify_checksums(&back.packet).unwrap();
+        }
+    });
+}
+
+#[test]
+fn a_back_end_on_another_nodes_own_network_answers_through_the_node_that_was_asked() {
+    both(|f| {
+        let (mut world, ..) = shop();
+        serve_everywhere(&mut world, f, 17, CLUSTER, &[(f.node(1), 8080)]);
+        for _ in 0..2 {
+            let there = world.arrive(0, udp(f.outside(), 40000, f.node(0), NODE_PORT));
+            assert_eq!(there.landed, Landed::Host(1), "{:?}", there.steps);
+            assert_eq!(ends(&there.packet), (f.outside(), 40000, f.node(1), 8080));
+            let back = world.send_from_host(1, udp(f.node(1), 8080, f.outside(), 40000));
+            assert_eq!(back.landed, Landed::Outside(0), "{:?}", back.steps);
+            assert_eq!(ends(&back.packet), (f.node(0), NODE_PORT, f.outside(), 40000));
+            verify_checksums(&back.packet).unwrap();
+        }
+    });
+}
+
+#[test]
+fn a_pod_behind_the_tunnel_has_its_policy() {
+    both(|f| {
+        let (mut world, _, _, c) = shop();
+        serve_everywhere(&mut world, f, 6, CLUSTER, &[(f.of(&c), 8080)]);
+        world.set_policy(&c, true, |_| Decision::Deny);
+        let denied = world.arrive(0, tcp(f.outside(), 40000, f.node(0), NODE_PORT, SYN));
+        assert_dropped(&denied, DropReason::PolicyIngress);
+    });
+}
+
+#[test]
+fn only_nodes_of_the_cluster_send_through_the_tunnel() {
+    both(|f| {
+        let (world, _, b, c) = shop();
+        let frame = |to: &Pod| tcp(f.outside(), 40000, f.of(to), 8080, SYN);
+        assert_dropped(&world.arrive_by_tunnel(0, f.outside(), frame(&b)), DropReason::TunnelSource);
+        assert_dropped(&world.arrive_by_tunnel(0, f.node(0), frame(&b)), DropReason::TunnelSource);
+        assert_dropped(&world.arrive_by_tunnel(0, f.of(&c), frame(&b)), DropReason::TunnelSource);
+        assert_lands(&world.arrive_by_tunnel(0, f.node(1), frame(&b)), "b");
+        let elsewhere = world.arrive_by_tunnel(0, f.node(1), frame(&c));
+        assert_dropped(&elsewhere, DropReason::NoTunnel);
+        let forged = tcp(f.of(&b), 1, f.of(&b), 8080, SYN);
+        assert_dropped(&world.arrive_by_tunnel(0, f.node(1), forged), DropReason::SourceSpoofed);
+        let stray = tcp(f.outside(), 41000, f.of(&b), 8080, ACK);
+        assert_dropped(&world.arrive_by_tunnel(0, f.node(1), stray), DropReason::NoFlow);
+    });
+}
+
+#[test]
+fn what_does_not_fit_into_the_tunnel_and_may_not_be_fragmented_is_answered_with_its_mtu() {
+    both(|f| {
+        let (mut world, _, _, c) = shop();
+        serve_everywhere(&mut world, f, 17, CLUSTER, &[(f.of(&c), 8080)]);
+        let (headers, overhead) = if f == Family::V4 { (28, 50) } else { (48, 70) };
+        let of = |bytes: usize| {
+            let packet =
+                PacketBuilder::ip(f.outside(), f.node(0)).udp(40000, NODE_PORT).payload_len(bytes - headers);
+            if f == Family::V4 { packet.dont_fragment().build() } else { packet.build() }
+        };
+        assert_lands(&world.arrive(0, of(1500 - overhead)), "c");
+        let told = world.arrive(0, of(1500 - overhead + 1));
+        assert_eq!(told.landed, Landed::Outside(0), "{:?}", told.steps);
+        assert_eq!(world.nodes[0].dropped(DropReason::TooBig), 1);
+        let mtu = if f == Family::V4 { 14 + 20 + 6 } else { 14 + 40 + 4 };
+        let said = if f == Family::V4 {
+            u32::from(u16::from_be_bytes([told.packet[mtu], told.packet[mtu + 1]]))
+        } else {
+            u32::from_be_bytes(told.packet[mtu..mtu + 4].try_into().unwrap())
+        };
+        assert_eq!(said as usize, 1500 - overhead);
+        let large =
+            PacketBuilder::ip(f.outside(), f.node(0)).udp(40000, NODE_PORT).payload_len(1500 - headers);
+        if f == Family::V4 {
+            assert_lands(&world.arrive(0, large.build()), "c");
+        }
+    });
+}
+
+#[test]
+fn an_error_from_a_back_end_behind_the_tunnel_reaches_the_client_in_its_own_words() {
+    both(|f| {
+        let (mut world, _, _, c) = shop();
+        serve_everywhere(&mut world, f, 17, CLUSTER, &[(f.of(&c), 8080)]);
+        let there = world.arrive(0, udp(f.outside(), 40000, f.node(0), NODE_PORT));
+        assert_lands(&there, "c");
+        let error = PacketBuilder::ip(f.of(&c), f.outside()).port_unreachable(&there.packet[14..]).build();
+        let told = world.send(&c, error);
+        assert_eq!(told.landed, Landed::Outside(0), "{:?}", told.steps);
+        verify_checksums(&told.packet).unwrap();
+        let quote = if f == Family::V4 { 14 + 20 + 8 } else { 14 + 40 + 8 };
+        let mut quoted = there.packet[..14].to_vec();
+        quoted.extend(&told.packet[quote..]);
+        assert_eq!(ends(&quoted), (f.outside(), 40000, f.node(0), NODE_PORT));
+    });
+}
+
+#[test]
+fn without_a_tunnel_a_back_end_elsewhere_is_out_of_reach_for_the_outside() {
+    both(|f| {
+        let (mut world, _, _, c) = shop();
+        serve_everywhere(&mut world, f, 6, CLUSTER, &[(f.of(&c), 8080)]);
+        let settings = world.nodes[0].settings.get();
+        world.nodes[0].settings.set(tortie_abi::settings::Settings { tunnel_ifindex: 0, ..settings });
+        let lost = world.arrive(0, tcp(f.outside(), 40000, f.node(0), NODE_PORT, SYN));
+        assert_dropped(&lost, DropReason::NoTunnel);
     });
 }

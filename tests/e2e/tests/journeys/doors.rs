@@ -44,6 +44,15 @@ spec:
 ---
 apiVersion: v1
 kind: Service
+metadata: {name: everywhere}
+spec:
+  type: NodePort
+  ipFamilyPolicy: PreferDualStack
+  selector: {app: server}
+  ports: [{name: web, port: 80, targetPort: web, nodePort: 30380}, {name: dns, port: 53, targetPort: dns, protocol: UDP, nodePort: 30353}]
+---
+apiVersion: v1
+kind: Service
 metadata: {name: on-host}
 spec:
   type: NodePort
@@ -155,6 +164,27 @@ fn a_machine_outside_meets_the_back_end_of_the_node_it_asks_and_keeps_its_addres
 }
 
 #[test]
+fn a_machine_outside_meets_back_ends_of_all_nodes_through_each_and_keeps_its_address() {
+    let test = world();
+    for family in BOTH {
+        for door in [(WEB, 30380), (DNS, 30353)] {
+            for to in ["node:node1", "node:node2"] {
+                assert_eq!(servers(&test, "client:c1", to, door, family), set(&["near", "far"]), "{to}");
+            }
+        }
+        for door in [(WEB, 30180), (DNS, 30153)] {
+            assert_eq!(servers(&test, "client:c1", "node:node2", door, family), set(&["host-server"]));
+        }
+        let usual = Probe::new(endpoint("client:c1"), endpoint("node:node1"));
+        let probe = Probe { family: Some(family), port: Some(30380), ..usual };
+        let own = if family == Family::Ipv4 { "192.0.2.10:" } else { "2001:db8:1::10:" };
+        for result in test.lab.matrix(&vec![probe; 20]).expect("matrix") {
+            assert!(result.client_seen.as_deref().unwrap_or_default().starts_with(own), "{result:?}");
+        }
+    }
+}
+
+#[test]
 fn external_and_load_balancers_addresses_are_served_where_the_router_leads_them() {
     let mut test = world();
     for (prefix, node) in [("198.51.100.7/32", "node1"), ("2001:db8:e::7/128", "node2")] {
@@ -205,6 +235,9 @@ fn a_megabyte_arrives_undamaged_through_every_door() {
             ("node:node1", "node:node1", 30080),
             ("client:c1", "node:node1", 30080),
             ("client:c1", "node:node1", 30180),
+            ("client:c1", "node:node1", 30380),
+            ("client:c1", "node:node2", 30380),
+            ("client:c1", "node:node2", 30180),
             ("node:node1", "svc:default/on-host", 80),
         ] {
             for _ in 0..3 {
@@ -215,5 +248,36 @@ fn a_megabyte_arrives_undamaged_through_every_door() {
                 assert!(result.is_connected(), "{from} → {to}:{port} {family:?}: {result:?}");
             }
         }
+    }
+}
+
+#[test]
+fn pods_of_a_pool_with_nat_outgoing_leave_the_cluster_under_their_nodes_address() {
+    let mut test = world();
+    let pool = |family: &str, cidr: &str| {
+        format!(
+            "apiVersion: projectcalico.org/v3\nkind: IPPool\nmetadata: {{name: default-{family}-ippool}}\n\
+             spec: {{cidr: '{cidr}', natOutgoing: true, ipipMode: Never, vxlanMode: Never, nodeSelector: all()}}\n"
+        )
+    };
+    test.apply(&format!("{}---\n{}", pool("ipv4", "10.244.0.0/16"), pool("ipv6", "fd00:244::/32")));
+    for (family, node) in [(Family::Ipv4, "10.240.0.1:"), (Family::Ipv6, "fd00:240::1:")] {
+        for protocol in [WEB, DNS] {
+            let seen = test.probe("pod:default/client", "client:c1", |probe| {
+                (probe.family, probe.protocol) = (Some(family), protocol);
+            });
+            let client = seen.client_seen.as_deref().unwrap_or_default();
+            assert!(client.starts_with(node), "{family:?} {protocol:?}: {seen:?}");
+        }
+        let echo = test.probe("pod:default/client", "client:c1", |probe| {
+            (probe.family, probe.protocol) = (Some(family), Protocol::Icmp);
+        });
+        assert!(echo.is_connected(), "{echo:?}");
+        let far = test.probe("pod:default/client", "pod:default/far", |probe| probe.family = Some(family));
+        let client = far.client_seen.as_deref().unwrap_or_default();
+        assert!(
+            far.is_connected() && !client.starts_with(node),
+            "inside the cluster a pod keeps its address: {far:?}"
+        );
     }
 }

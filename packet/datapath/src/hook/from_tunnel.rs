@@ -1,0 +1,49 @@
+//! Packets that another node sends on to this one: a client outside that came in there, a back end here; or the
+//! other way round, the back end's answers.
+//!
+//! Invariant: only a node of the cluster sends through the tunnel; replies go back to the node that did.
+
+use super::{finish, known};
+use crate::family::Family;
+use crate::kernel::Kernel;
+use crate::stage::flow::Found;
+use crate::stage::{flow, parse};
+use crate::state::State;
+use crate::verdict::{Next, Step};
+use tortie_abi::DropReason;
+use tortie_abi::flow::flags;
+use tortie_abi::route::Kind;
+
+/// A packet comes out of the tunnel.
+#[inline(always)]
+pub fn from_tunnel<F: Family, K: Kernel<F>>(k: &K, s: &mut State<F>) -> Next {
+    let step = arriving(k, s);
+    finish(s, step)
+}
+
+#[inline(always)]
+fn arriving<F: Family, K: Kernel<F>>(k: &K, s: &mut State<F>) -> Step<Next> {
+    if k.has_vlan_tag() {
+        return Err(DropReason::VlanTag);
+    }
+    parse::ip(k, s)?;
+    let sender = k.tunnel_source().ok_or(DropReason::TunnelSource)?;
+    match k.route(&sender) {
+        Some(node) if node.kind == Kind::RemoteHost as u8 => s.reply_target = node.target,
+        _ => return Err(DropReason::TunnelSource),
+    }
+    parse::transport(k, s)?;
+    parse::refuse_martians(s)?;
+    if parse::is_icmp_error(s) {
+        return Ok(Next::Related);
+    }
+    match flow::lookup(k, s)? {
+        Found::Known => known::recognise(k, s)?,
+        Found::New if parse::opens(s) => {
+            s.flow_flags |= flags::TUNNEL_BACK;
+            return Ok(Next::Open);
+        }
+        Found::New => return Err(DropReason::NoFlow),
+    }
+    known::proceed(k, s)
+}
