@@ -64,7 +64,7 @@ pub const FLOW_ENTRIES: u32 = 262_144;
 /// Entries in each family's half-open table: two for each flow.
 pub const HALF_OPEN_ENTRIES: u32 = 32_768;
 /// Clients with session affinity in each family: LRU tables are allocated at once.
-pub const AFFINITY_ENTRIES: u32 = 16_384;
+pub const AFFINITY_ENTRIES: u32 = 8_192;
 /// Slots for workloads on this node.
 pub const ENDPOINT_SLOTS: u32 = 4096;
 /// Slots for other nodes, two for each dual-stack node.
