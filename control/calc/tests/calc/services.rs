@@ -313,3 +313,22 @@ fn while_no_local_endpoint_is_ready_node_local_traffic_has_those_that_terminate(
     assert_eq!(names(&chosen.remote), ["10.0.1.2"]);
     assert!(chosen.local.is_empty());
 }
+
+#[test]
+fn the_service_of_the_api_server_keeps_its_last_back_end_until_there_is_another() {
+    let service = service("default/kubernetes", "10.96.0.1", &[("https", TCP, 443)]);
+    let slice_with =
+        |endpoints| slice("default/kubernetes", "default/kubernetes", &[("https", TCP, 6443)], endpoints);
+    let with = slice_with(vec![endpoint("192.0.2.1", "rs")]);
+    for without in [slice_with(vec![]), gone(&with).expect("an object")] {
+        let mut driver = Driver::with("n1", &[service.clone(), with.clone()]);
+        assert_eq!(driver.step(&[without]), [], "nothing is said");
+        let kept = driver.state();
+        assert_eq!(backends(port_of(&kept, "default/kubernetes", "https", TCP)), ["192.0.2.1:6443 Ready"]);
+        driver.step(&[slice_with(vec![endpoint("192.0.2.2", "rs")])]);
+        let moved = driver.state();
+        assert_eq!(backends(port_of(&moved, "default/kubernetes", "https", TCP)), ["192.0.2.2:6443 Ready"]);
+        driver.step(&[gone(&service).expect("an object")]);
+        assert!(driver.state().services.is_empty(), "a Service that is gone keeps nothing");
+    }
+}
