@@ -1,6 +1,6 @@
 //! What every store does, as a suite over [`Backend`].
 
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 use tortie_model::{Object, ObjectId, SliceId};
 use tortie_store::{Batch, Effect, Event, Rejection, Revision, Store};
 
@@ -147,6 +147,22 @@ pub fn an_empty_store_is_in_sync<B: Backend>() {
     assert_eq!(events[1], Event::InSync);
 }
 
+/// A time between the change and its batch; what came before and said nothing new does not count.
+pub fn a_batch_says_when_its_first_change_came<B: Backend>() {
+    let mut backend = B::new();
+    backend.put("a", POD);
+    let mut listener = Listener::new(backend.open());
+    listener.catch_up();
+    backend.put("a", POD);
+    listener.catch_up();
+    std::thread::sleep(Duration::from_millis(20));
+    let before = SystemTime::now();
+    backend.put("b", POLICY);
+    listener.catch_up();
+    let heard = listener.batches.last().and_then(|batch| batch.heard).expect("it came from the datastore");
+    assert!(before <= heard && heard <= SystemTime::now(), "{before:?} {heard:?}");
+}
+
 /// What is already in force is not said again.
 pub fn the_same_again_says_nothing<B: Backend>() {
     let mut backend = B::new();
@@ -262,6 +278,7 @@ macro_rules! conformance {
             an_empty_store_is_in_sync
             the_same_again_says_nothing
             changes_and_deletions_are_said
+            a_batch_says_when_its_first_change_came
             a_bad_version_keeps_the_last_good_one
             an_object_that_was_never_good_is_not_there
             settings_are_merged

@@ -42,10 +42,15 @@ metadata: {name: server}
 spec: {podSelector: {matchLabels: {app: server}}, ingress: [{from: [{podSelector: {matchLabels: {app: client}}}]}]}
 ";
 
+/// Two nodes.
+fn empty() -> TestLab {
+    let dataplanes = UpOptions::default().dataplanes[..2].to_vec();
+    TestLab::with(UpOptions { dataplanes, ..UpOptions::default() })
+}
+
 /// Two nodes with the world above in force.
 fn world() -> TestLab {
-    let dataplanes = UpOptions::default().dataplanes[..2].to_vec();
-    let mut test = TestLab::with(UpOptions { dataplanes, ..UpOptions::default() });
+    let mut test = empty();
     test.apply(WORLD);
     test
 }

@@ -12,9 +12,9 @@ use prometheus_parse::{Sample, Scrape, Value as Parsed};
 use serde_json::Value;
 use tortie_lab::Where;
 use tortie_observe::metrics;
-use tortie_tests_e2e::TestLab;
+use tortie_tests_e2e::{TestLab, tortie_lab};
 
-use crate::{denied, store, world};
+use crate::{WORLD, answer, denied, empty, items, store, world};
 
 /// Of the node alone: the laboratory has written those of the cluster.
 const SETTINGS: &str =
@@ -233,9 +233,50 @@ fn programs_that_somebody_takes_off_are_back_within_a_second_or_two_and_counted(
         }
         println!("{kind}: back after {:?}", start.elapsed());
         assert_eq!(links(&test), all);
-        let (_, after) = scrape(&test);
         let lost = |samples: &[Sample]| value(samples, "tortie_links_lost_total", &[("kind", kind)]);
+        // It is counted when it is back, which is a moment later than the pin.
+        let (_, after) = scrape_until(&test, |samples| lost(samples) > lost(&before));
         assert_eq!(lost(&after) - lost(&before), 1.0, "{kind}");
+    }
+    assert!(test.probe("pod:default/client", "pod:default/near", |_| {}).is_connected());
+}
+
+/// `tc` on node1.
+fn tc(test: &TestLab, arguments: &str) -> String {
+    let command: Vec<&str> =
+        ["exec", "--node", "node1", "--", "tc"].into_iter().chain(arguments.split(' ')).collect();
+    let output = tortie_lab(&test.lab.name, &command);
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success(), "tc {arguments}: {said}");
+    String::from_utf8(output.stdout).expect("text")
+}
+
+#[test]
+fn filters_that_somebody_deletes_are_back_at_once_where_programs_are_filters() {
+    // The kind of attachment is chosen when the agent starts, and for pods when they do.
+    let mut test = empty();
+    configure(&test, "prometheusMetricsEnabled: true, bpfAttachType: TC");
+    test.lab.kill_agent("node1").expect("kill-agent");
+    test.lab.start_agent("node1").expect("start-agent");
+    test.apply(WORLD);
+    let (status, _) = answer(&test, &["status"]);
+    assert_eq!(status["attach"], "clsact", "{status}");
+    let pods = items(&test, &["endpoints", "list"]);
+    let cali = pods[0]["interface"].as_str().expect("a name").to_owned();
+    let (_, before) = scrape(&test);
+    for (interface, kind) in [("eth0", "data"), (&cali, "workload")] {
+        let there = || tc(&test, &format!("filter show dev {interface} ingress")).contains("bpf");
+        assert!(there(), "{interface}");
+        tc(&test, &format!("filter del dev {interface} ingress"));
+        let start = Instant::now();
+        while !there() {
+            assert!(start.elapsed() < Duration::from_secs(5), "{interface} is without its program");
+            thread::sleep(Duration::from_millis(5));
+        }
+        println!("{kind}: back after {:?}", start.elapsed());
+        let lost = |samples: &[Sample]| value(samples, "tortie_links_lost_total", &[("kind", kind)]);
+        let counted = scrape_until(&test, |samples| lost(samples) > lost(&before)).1;
+        assert_eq!(lost(&counted) - lost(&before), 1.0, "{kind}");
     }
     assert!(test.probe("pod:default/client", "pod:default/near", |_| {}).is_connected());
 }
