@@ -242,11 +242,19 @@ const PROBES: &[Probe] = &[
     },
     Probe {
         name: "cgroup v2",
-        needed_by: "connect-time load balancing (not in this version)",
+        needed_by: "connect-time load balancing",
         required: false,
-        without: "nothing yet: Services are translated packet by packet",
+        without: "pods' connections to Services are translated packet by packet; the node's own reach no Service",
         fix: "mount -t cgroup2 none DIR, and --cgroup DIR",
-        look: |node| node::cgroup(node.cgroup),
+        look: |node| node::cgroup_mount(node.cgroup),
+    },
+    Probe {
+        name: "programs at cgroups",
+        needed_by: "connect-time load balancing",
+        required: false,
+        without: "as without cgroup v2",
+        fix: "CONFIG_CGROUP_BPF",
+        look: |_| node::socket_programs(),
     },
     Probe {
         name: "IPv6",

@@ -6,6 +6,7 @@
 
 pub mod bpf;
 pub mod bpffs;
+pub mod cgroup;
 pub mod clock;
 pub mod clsact;
 pub mod datapath;
@@ -22,6 +23,7 @@ pub mod packet_bench;
 pub mod policy;
 pub mod policy_bench;
 pub mod programs;
+pub mod sockets;
 pub mod sweep;
 pub mod sysctl;
 pub mod tables;

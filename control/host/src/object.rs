@@ -8,9 +8,10 @@
 use crate::bpf::{self, LoadError, Map, MapDef, Program, ProgramDef, ProgramKind, Update};
 use crate::kernel_btf;
 use crate::maps::{Maps, MapsError};
+use crate::sockets::{self, Support};
 use crate::verifier::VerifierError;
 use aya_obj::btf::BtfFeatures;
-use aya_obj::generated::bpf_insn;
+use aya_obj::generated::{bpf_attach_type, bpf_insn};
 use aya_obj::{EbpfSectionKind, Function, ProgramSection};
 use std::collections::{BTreeMap, HashSet};
 use std::io;
@@ -118,6 +119,10 @@ pub fn prepare(bytes: &[u8], maps: &Maps) -> Result<Prepared, ObjectError> {
     object.relocate_calls(&text).map_err(damaged)?;
     let mut programs = BTreeMap::new();
     for (name, program) in &object.programs {
+        if is_cgroup(&program.section) && sockets::support() == Support::None {
+            tracing::warn!(name, "left out: this kernel takes no programs at cgroups (CONFIG_CGROUP_BPF)");
+            continue;
+        }
         let function = object
             .functions
             .get(&program.function_key())
@@ -188,6 +193,12 @@ fn loadable(
         ProgramSection::SchedClassifier => (ProgramKind::SchedCls, 0),
         ProgramSection::Xdp { .. } => (ProgramKind::Xdp, 37),
         ProgramSection::Iter { .. } => (ProgramKind::Tracing, TRACE_ITER),
+        ProgramSection::CgroupSockAddr { attach_type } => {
+            (ProgramKind::CgroupSockAddr, bpf_attach_type::from(attach_type) as u32)
+        }
+        ProgramSection::CgroupSock { attach_type } => {
+            (ProgramKind::CgroupSock, bpf_attach_type::from(attach_type) as u32)
+        }
         _ => return Err(ObjectError::ProgramKind(name.to_owned())),
     };
     let attach_btf_id = match kind {
@@ -202,10 +213,32 @@ fn loadable(
         expected_attach_type,
         attach_btf_id,
         license: program.license.to_string_lossy().into_owned(),
-        insns: function.instructions.iter().flat_map(encode).collect(),
+        insns: match kind {
+            ProgramKind::CgroupSockAddr if sockets::support() != Support::Full => {
+                function.instructions.iter().flat_map(without_set_retval).collect()
+            }
+            _ => function.instructions.iter().flat_map(encode).collect(),
+        },
         func_info: info(function.func_info.func_info_bytes(), function.func_info_rec_size),
         line_info: info(function.line_info.line_info_bytes(), function.line_info_rec_size),
     })
+}
+
+fn is_cgroup(section: &ProgramSection) -> bool {
+    matches!(section, ProgramSection::CgroupSockAddr { .. } | ProgramSection::CgroupSock { .. })
+}
+
+/// `call`
+const CALL: u8 = 0x85;
+/// `r0 = constant`
+const SET_R0: u8 = 0xb7;
+
+/// A kernel without `bpf_set_retval` gets programs that do without: what is refused is "not permitted".
+fn without_set_retval(insn: &bpf_insn) -> [u8; 8] {
+    if insn.code == CALL && insn.src_reg() == 0 && insn.imm == sockets::SET_RETVAL {
+        return [SET_R0, 0, 0, 0, 0, 0, 0, 0];
+    }
+    encode(insn)
 }
 
 fn encode(insn: &bpf_insn) -> [u8; 8] {

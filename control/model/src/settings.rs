@@ -1,5 +1,6 @@
 //! What FelixConfiguration and its file and environment forms say, for this node.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// A time-out: fixed, or taken from the kernel's own sysctl (`Auto`).
@@ -50,6 +51,18 @@ pub struct Listen {
     pub port: u16,
 }
 
+/// `bpfConnectTimeLoadBalancing`: which sockets are led to a back end when they name a Service.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ConnectTime {
+    /// TCP alone.
+    #[default]
+    Tcp,
+    /// TCP and UDP.
+    Enabled,
+    /// None: packets are translated one by one.
+    Disabled,
+}
+
 /// Settings in force. Names follow FelixConfiguration.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
@@ -71,6 +84,10 @@ pub struct Settings {
     pub redirect_to_peer: bool,
     /// `bpfAttachType: TC` instead of TCX.
     pub force_clsact: bool,
+    /// `bpfConnectTimeLoadBalancing`.
+    pub connect_time: ConnectTime,
+    /// `cgroupV2Path`: the node's cgroup v2 directory; `None`: where it is mounted.
+    pub cgroup_path: Option<PathBuf>,
     /// `vxlanMTU`-like override: MTU of pods' interfaces, bytes; `None`: the uplink's.
     pub mtu_bytes: Option<u32>,
     /// `logSeverityScreen`.
@@ -108,6 +125,8 @@ impl Default for Settings {
             endpoint_to_host: EndpointToHost::Drop,
             redirect_to_peer: true,
             force_clsact: false,
+            connect_time: ConnectTime::Tcp,
+            cgroup_path: None,
             mtu_bytes: None,
             log_level: "info".into(),
             health: Listen { enabled: false, host: "localhost".into(), port: 9099 },

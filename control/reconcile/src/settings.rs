@@ -9,7 +9,7 @@ use std::time::Duration;
 use tortie_abi::flow::State;
 use tortie_abi::settings::{self as abi, flags};
 use tortie_abi::time::Tick;
-use tortie_model::settings::{EndpointToHost, Settings as Model, Timeout};
+use tortie_model::settings::{ConnectTime, EndpointToHost, Settings as Model, Timeout};
 use tortie_wire::{Ip4, Ip6};
 
 /// The kernel's own conntrack time-outs: what `Auto` stands for.
@@ -122,7 +122,12 @@ fn translate(model: &Model, kernel: &KernelTimeouts, node: &[IpAddr]) -> abi::Se
         mark_seen: if model.mark_mask & PREFERRED_MARK != 0 { PREFERRED_MARK } else { lowest },
         mark_mask: model.mark_mask,
         flags: if model.endpoint_to_host == EndpointToHost::Drop { flags::DROP_TO_HOST } else { 0 }
-            | if model.redirect_to_peer { 0 } else { flags::NO_REDIRECT_PEER },
+            | if model.redirect_to_peer { 0 } else { flags::NO_REDIRECT_PEER }
+            | match model.connect_time {
+                ConnectTime::Tcp => flags::CONNECT_TCP,
+                ConnectTime::Enabled => flags::CONNECT_TCP | flags::CONNECT_UDP,
+                ConnectTime::Disabled => 0,
+            },
         port_range_first: model.source_port_range.0,
         port_range_last: model.source_port_range.1,
         node_address4: address4.unwrap_or_default(),

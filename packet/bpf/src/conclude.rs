@@ -141,15 +141,7 @@ fn count<F: Family>(tc: &Tc, s: &State<F>) {
     let understood = s.ip.total_bytes != 0;
     let length = if understood { s.ip.total_bytes } else { tc.length().saturating_sub(IP_OFFSET) };
     let key = CounterKey { ifindex: tc.ifindex(), hook: s.hook, reason };
-    let known = COUNTER.with(&key, |counter| {
-        // Per CPU: nobody else writes it.
-        counter.packets = counter.packets.wrapping_add(1);
-        counter.bytes = counter.bytes.wrapping_add(length as u64);
-    });
-    if known.is_none() {
-        // When there is no room the event is still sent.
-        let _ = COUNTER.update(&key, &Counter { packets: 1, bytes: length as u64 }, ANY);
-    }
+    add(&key, length);
     let icmp = s.tuple.protocol == F::ICMP.0;
     let event = Event {
         // SAFETY: a helper without arguments.
@@ -169,5 +161,24 @@ fn count<F: Family>(tc: &Tc, s: &State<F>) {
     };
     if !EVENT.push(&event) {
         EVENT_LOST.with(&0, |lost| *lost = lost.wrapping_add(1));
+    }
+}
+
+/// Counts a system call that was refused. There is no packet that could be told about.
+#[inline(always)]
+pub fn count_refused(reason: DropReason) {
+    add(&CounterKey { ifindex: 0, hook: Hook::Socket as u16, reason: reason as u16 }, 0);
+}
+
+#[inline(always)]
+fn add(key: &CounterKey, bytes: u32) {
+    let known = COUNTER.with(key, |counter| {
+        // Per CPU: no other CPU writes it. A system call may be interrupted here, which loses a count.
+        counter.packets = counter.packets.wrapping_add(1);
+        counter.bytes = counter.bytes.wrapping_add(bytes as u64);
+    });
+    if known.is_none() {
+        // When there is no room the event is still sent.
+        let _ = COUNTER.update(key, &Counter { packets: 1, bytes: bytes as u64 }, ANY);
     }
 }

@@ -1,6 +1,6 @@
 //! The packet programs: what the kernel runs.
 //!
-//! Owns: entry points ([`tc`], [`sweep`]), maps ([`maps`]), the kernel traits on helpers and maps
+//! Owns: entry points ([`tc`], [`cgroup`], [`sweep`]), maps ([`maps`]), the kernel traits on helpers and maps
 //! ([`skb`], [`tables`]), verdict to return code ([`conclude`]). Does not: decide anything about policy,
 //! services or routes; `tortie-datapath` does. Invariant: the only unsafe packet code, each block with
 //! the fact it relies on; no panic path (the object is scanned).
@@ -10,6 +10,7 @@
 #![deny(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 #![deny(clippy::panic, clippy::undocumented_unsafe_blocks, unsafe_op_in_unsafe_fn)]
 
+mod cgroup;
 mod conclude;
 mod map;
 mod maps;

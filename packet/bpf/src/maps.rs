@@ -55,6 +55,8 @@ maps! {
     "member6" MEMBER6: Map<v6::MemberKey, Member>;
     "affinity4" AFFINITY4: Map<v4::AffinityKey, v4::Affinity>;
     "affinity6" AFFINITY6: Map<v6::AffinityKey, v6::Affinity>;
+    "socket4" SOCKET4: Map<v4::SocketKey, v4::SocketPeer>;
+    "socket6" SOCKET6: Map<v6::SocketKey, v6::SocketPeer>;
     "fragment4" FRAGMENT4: Map<v4::FragmentKey, [u8; 4]>;
     "fragment6" FRAGMENT6: Map<v6::FragmentKey, [u8; 4]>;
     "class_addr4" CLASS_ADDR4: Map<v4::AddressKey, u32>;
@@ -104,6 +106,8 @@ pub trait Tables: Family {
     const MEMBER: &'static Map<Self::MemberKey, Member>;
     /// Clients with session affinity.
     const AFFINITY: &'static Map<Self::AffinityKey, Self::Affinity>;
+    /// What sockets remember.
+    const SOCKET: &'static Map<Self::SocketKey, Self::SocketPeer>;
     /// Ports of fragments.
     const FRAGMENT: &'static Map<Self::FragmentKey, [u8; 4]>;
     /// Classes of addresses.
@@ -131,7 +135,7 @@ pub trait Tables: Family {
 
 macro_rules! tables {
     ($family:ident, $addr:ty, $layouts:ident, [$flow:ident, $half_open:ident, $route:ident, $frontend:ident,
-     $backend:ident, $member:ident, $affinity:ident, $fragment:ident, $class_addr:ident, $class_net:ident, $scratch:ident], $reply:ident,
+     $backend:ident, $member:ident, $affinity:ident, $socket:ident, $fragment:ident, $class_addr:ident, $class_net:ident, $scratch:ident], $reply:ident,
      $related:ident, $open:ident, $sweep:literal, $address_family:literal) => {
         impl Tables for $family {
             type PrefixKey = $layouts::PrefixKey;
@@ -143,6 +147,7 @@ macro_rules! tables {
             const BACKEND: &'static Map<BackendKey, Self::Backend> = &$backend;
             const MEMBER: &'static Map<Self::MemberKey, Member> = &$member;
             const AFFINITY: &'static Map<Self::AffinityKey, Self::Affinity> = &$affinity;
+            const SOCKET: &'static Map<Self::SocketKey, Self::SocketPeer> = &$socket;
             const FRAGMENT: &'static Map<Self::FragmentKey, [u8; 4]> = &$fragment;
             const CLASS_ADDR: &'static Map<Self::AddressKey, u32> = &$class_addr;
             const CLASS_NET: &'static Map<Self::PrefixKey, u32> = &$class_net;
@@ -176,6 +181,7 @@ tables!(
         BACKEND4,
         MEMBER4,
         AFFINITY4,
+        SOCKET4,
         FRAGMENT4,
         CLASS_ADDR4,
         CLASS_NET4,
@@ -199,6 +205,7 @@ tables!(
         BACKEND6,
         MEMBER6,
         AFFINITY6,
+        SOCKET6,
         FRAGMENT6,
         CLASS_ADDR6,
         CLASS_NET6,

@@ -59,6 +59,10 @@ pub trait Family: Sized + Copy + 'static {
     type AffinityKey: Copy + IntoBytes + Immutable;
     /// The back end that such a client is led to.
     type Affinity: Copy + FromBytes + IntoBytes + Immutable + KnownLayout;
+    /// Key of what sockets remember.
+    type SocketKey: Copy + FromBytes + IntoBytes + Immutable + KnownLayout;
+    /// What they remember.
+    type SocketPeer: Copy + FromBytes + IntoBytes + Immutable + KnownLayout;
     /// Key of the fragment table.
     type FragmentKey: Copy + FromBytes + IntoBytes + Immutable + KnownLayout;
 
@@ -105,10 +109,18 @@ pub trait Family: Sized + Copy + 'static {
     fn member_key(service: u32, address: Self::Addr, port: Be16) -> Self::MemberKey;
     /// The key of a client that is known by its address.
     fn affinity_key(client: Self::Addr, service: u32) -> Self::AffinityKey;
+    /// The key of a client that is known by its network namespace.
+    fn affinity_key_of(netns: u64, service: u32) -> Self::AffinityKey;
     /// What is remembered of it.
     fn affinity(address: Self::Addr, port: Be16, last_use: Tick) -> Self::Affinity;
     /// Address and port of the remembered back end, and the client's last new connection.
     fn remembered(affinity: &Self::Affinity) -> (Self::Addr, Be16, Tick);
+    /// The key of an address that a socket talks to; `side` says whose it is.
+    fn socket_key(cookie: u64, address: Self::Addr, port: Be16, protocol: u8, side: u8) -> Self::SocketKey;
+    /// The other name of that address.
+    fn socket_peer(address: Self::Addr, port: Be16, service: u32, now: Tick) -> Self::SocketPeer;
+    /// Address, port, Service port and last use of it.
+    fn peer(peer: &Self::SocketPeer) -> (Self::Addr, Be16, u32, Tick);
     /// The key of a fragmented packet.
     fn fragment_key(tuple: &Tuple<Self::Addr>, identification: u32) -> Self::FragmentKey;
 

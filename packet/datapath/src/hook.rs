@@ -1,9 +1,11 @@
 //! What each hook does, in order. The only functions that see every trait.
 
+mod connect;
 mod from_host_device;
 mod from_tunnel;
 mod from_workload;
 mod known;
+mod named;
 mod open;
 mod other;
 mod related;
@@ -13,9 +15,11 @@ pub mod sweep;
 mod to_host_device;
 mod to_workload;
 
+pub use connect::{close4, close6, connect4, connect6};
 pub use from_host_device::from_host_device;
 pub use from_tunnel::from_tunnel;
 pub use from_workload::from_workload;
+pub use named::{named4, named6};
 pub use open::open;
 pub use other::other;
 pub use related::related;

@@ -5,13 +5,14 @@
 //! in maps are reached through closures, so that no pointer outlives a lookup.
 
 use crate::family::Family;
-use tortie_abi::Tick;
 use tortie_abi::endpoint::{Endpoint, NextHop};
 use tortie_abi::policy::PolicyIo;
 use tortie_abi::route::Route;
 use tortie_abi::service::{BackendKey, Frontend, Member};
 use tortie_abi::settings::Settings;
+use tortie_abi::{DropReason, Tick};
 use tortie_wire::checksum::Delta;
+use tortie_wire::{Be16, Ip4, Ip6};
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 /// The packet at the hook, from its Ethernet header on. Offsets and lengths are bytes.
@@ -137,6 +138,48 @@ pub trait Services<F: Family> {
     fn affinity(&self, key: &F::AffinityKey) -> Option<F::Affinity>;
     /// Remembers that; the least recently used client is forgotten when the table is full.
     fn remember(&self, key: &F::AffinityKey, affinity: &F::Affinity);
+}
+
+/// A socket at a cgroup hook.
+pub trait Socket {
+    /// Its IP protocol number.
+    fn protocol(&self) -> u8;
+    /// The kernel's number of it.
+    fn cookie(&self) -> u64;
+}
+
+/// A system call about a socket's peer. Only the addresses of the hook's own family may be asked for.
+pub trait SocketCall: Socket {
+    /// The kernel's number of the network namespace that the socket is in.
+    fn netns(&self) -> u64;
+    /// The peer's port.
+    fn port(&self) -> Be16;
+    /// Replaces the peer's port.
+    fn set_port(&self, port: Be16);
+    /// The peer's IPv4 address.
+    fn address4(&self) -> Ip4;
+    /// Replaces the peer's IPv4 address.
+    fn set_address4(&self, address: Ip4);
+    /// The peer's IPv6 address.
+    fn address6(&self) -> Ip6;
+    /// Replaces the peer's IPv6 address.
+    fn set_address6(&self, address: Ip6);
+}
+
+/// What sockets remember.
+pub trait Sockets<F: Family> {
+    /// The other name of an address.
+    fn peer(&self, key: &F::SocketKey) -> Option<F::SocketPeer>;
+    /// Remembers it; nothing is remembered when the table is full.
+    fn set_peer(&self, key: &F::SocketKey, peer: &F::SocketPeer);
+    /// Forgets it.
+    fn forget_peer(&self, key: &F::SocketKey);
+}
+
+/// Counts what was refused where no packet is.
+pub trait Refusals {
+    /// One more for this reason.
+    fn refused(&self, reason: DropReason);
 }
 
 /// Policy.

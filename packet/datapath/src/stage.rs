@@ -8,5 +8,6 @@ pub mod parse;
 pub mod policy;
 pub mod route;
 pub mod service;
+pub mod socket;
 pub mod source;
 pub mod tcp;

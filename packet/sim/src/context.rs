@@ -2,8 +2,9 @@
 
 use crate::node::{HasTables, Node};
 use crate::run::Packet as Frame;
+use crate::socket::Call;
 use crate::table::Refused;
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use tortie_abi::Tick;
 use tortie_abi::endpoint::{Endpoint, NextHop};
 use tortie_abi::maps;
@@ -26,10 +27,21 @@ const MAX_FRAME: usize = 65_535 + 14;
 /// Payload of each packet in a buffer that stands for many, bytes (the differential suite's).
 const SEGMENT_BYTES: u32 = 500;
 
-/// One packet on one node.
+/// One packet or one system call on one node.
 pub(crate) struct Context<'a> {
     pub(crate) node: &'a Node,
     pub(crate) frame: RefCell<Frame>,
+    pub(crate) call: Cell<Call>,
+}
+
+impl<'a> Context<'a> {
+    pub(crate) fn of_packet(node: &'a Node, frame: Frame) -> Self {
+        Self { node, frame: RefCell::new(frame), call: Cell::new(Call::NONE) }
+    }
+
+    pub(crate) fn of_call(node: &'a Node, call: Call) -> Self {
+        Self { node, frame: RefCell::new(Frame::new(Vec::new(), 0)), call: Cell::new(call) }
+    }
 }
 
 impl Packet for Context<'_> {

@@ -37,6 +37,8 @@ pub struct Tables<F: Family> {
     pub class_addr: RefCell<Hash<u32>>,
     /// `class_net`.
     pub class_net: RefCell<Lpm<u32>>,
+    /// `socket`.
+    pub socket: RefCell<Hash<F::SocketPeer>>,
     /// `fragment`.
     pub fragment: RefCell<Lru<[u8; 4]>>,
 }
@@ -53,6 +55,7 @@ impl<F: Family> Tables<F> {
             affinity: RefCell::new(Lru::new(maps::AFFINITY4.max_entries)),
             class_addr: RefCell::new(Hash::new(maps::CLASS_ADDR4.max_entries)),
             class_net: RefCell::new(Lpm::new(maps::CLASS_NET4.max_entries)),
+            socket: RefCell::new(Hash::new(maps::SOCKET4.max_entries)),
             fragment: RefCell::new(Lru::new(maps::FRAGMENT4.max_entries)),
         }
     }
@@ -114,6 +117,8 @@ pub struct Node {
     pub now_nanos: Cell<u64>,
     /// The interface that the kernel's routes give for every address outside; 0: none.
     pub way_out: Cell<u32>,
+    /// The kernel's number of the last socket.
+    pub cookie: Cell<u64>,
     /// Source of randomness: each call takes the next value of this xorshift generator.
     pub random: Cell<u32>,
 }
@@ -139,6 +144,7 @@ impl Node {
             counter: RefCell::default(),
             now_nanos: Cell::new(1 << 40),
             way_out: Cell::new(0),
+            cookie: Cell::new(0),
             random: Cell::new(0x9e37_79b9),
         }
     }
@@ -161,6 +167,12 @@ impl Node {
         x ^= x << 5;
         self.random.set(x);
         x
+    }
+
+    /// The number of a new socket.
+    pub(crate) fn next_cookie(&self) -> u64 {
+        self.cookie.set(self.cookie.get() + 1);
+        self.cookie.get()
     }
 
     /// Counts a drop or an answer as the programs do.

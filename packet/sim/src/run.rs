@@ -2,7 +2,6 @@
 
 use crate::context::Context;
 use crate::node::{HasTables, Node};
-use std::cell::RefCell;
 use tortie_abi::counter::CounterKey;
 use tortie_abi::{DropReason, Hook, Target, Tick};
 use tortie_datapath::hook::{self, sweep::Fate};
@@ -89,7 +88,7 @@ fn other(node: &Node, hook: Hook, packet: Packet, reason: DropReason) -> Outcome
 fn one_family<F: HasTables>(node: &Node, hook: Hook, slot: u32, packet: Packet) -> Outcome {
     let length = packet.bytes.len().saturating_sub(14) as u32;
     let ifindex = packet.ifindex;
-    let k = Context { node, frame: RefCell::new(packet) };
+    let k = Context::of_packet(node, packet);
     let mut s = poisoned::<F>();
     s.begin(hook, slot, node.now());
     let mut next = match hook {
@@ -98,6 +97,8 @@ fn one_family<F: HasTables>(node: &Node, hook: Hook, slot: u32, packet: Packet) 
         Hook::FromHostDevice => hook::from_host_device(&k, &mut s),
         Hook::ToHostDevice => hook::to_host_device(&k, &mut s),
         Hook::FromTunnel => hook::from_tunnel(&k, &mut s),
+        // No packet passes there: `crate::socket`.
+        Hook::Socket => Next::Pass,
     };
     let verdict = loop {
         if let Some(verdict) = s.verdict(next) {
@@ -211,6 +212,6 @@ pub fn examine<F: HasTables>(
     key: &F::FlowKey,
     entry: &F::Flow,
 ) -> (Fate, F::FlowKey) {
-    let k = Context { node, frame: RefCell::new(Packet::new(Vec::new(), 0)) };
+    let k = Context::of_packet(node, Packet::new(Vec::new(), 0));
     hook::sweep::examine::<F, _>(&k, table, key, entry, node.now())
 }

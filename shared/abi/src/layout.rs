@@ -3,8 +3,8 @@
 //! A macro and not a generic struct, because the derive that proves "no padding" needs concrete types.
 //! The family-generic logic reaches them through the associated types of its `Family` trait.
 
-/// Defines every layout with an address inside for one family. `$pad` fills [`Flow`](v4::Flow) and
-/// [`FragmentKey`](v4::FragmentKey) up to their alignment.
+/// Defines every layout with an address inside for one family. `$flow_reserved` words fill [`Flow`](v4::Flow) and
+/// [`SocketKey`](v4::SocketKey) up to their alignment.
 macro_rules! family {
     ($module:ident, $addr:ty, $addr_bits:literal, $flow_reserved:literal) => {
         /// Layouts of this family.
@@ -157,6 +157,42 @@ macro_rules! family {
                 pub last_use: crate::service::LastUse,
             }
 
+            /// Key of `socket`: what one socket knows by an address.
+            #[derive(
+                Clone, Copy, Debug, PartialEq, Eq, Hash, FromBytes, IntoBytes, Immutable, KnownLayout,
+            )]
+            #[repr(C)]
+            pub struct SocketKey {
+                /// The kernel's number of the socket, never used for another one.
+                pub cookie: u64,
+                /// An address that the socket talks to.
+                pub address: $addr,
+                /// Its port.
+                pub port: Be16,
+                /// IP protocol number.
+                pub protocol: u8,
+                /// [`side`](crate::socket::side): whose address it is.
+                pub side: u8,
+                /// Zero; keeps the size a multiple of 8.
+                pub _zero: [u32; $flow_reserved],
+            }
+
+            /// Value of `socket`: the other name of that address.
+            #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+            #[repr(C)]
+            pub struct SocketPeer {
+                /// The Service's address.
+                pub address: $addr,
+                /// Its port.
+                pub port: Be16,
+                /// Zero.
+                pub _zero: u16,
+                /// The Service port that it is about.
+                pub service: u32,
+                /// When it was last used to send.
+                pub last_use: crate::Tick,
+            }
+
             /// Key of the ports of a fragmented packet, learnt from its first fragment.
             #[derive(
                 Clone, Copy, Debug, PartialEq, Eq, Hash, FromBytes, IntoBytes, Immutable, KnownLayout,
@@ -189,4 +225,6 @@ const _: () = assert!(size_of::<v4::Backend>() == 8 && size_of::<v6::Backend>() 
 const _: () = assert!(size_of::<v4::MemberKey>() == 12 && size_of::<v6::MemberKey>() == 24);
 const _: () = assert!(size_of::<v4::AffinityKey>() == 16 && size_of::<v6::AffinityKey>() == 28);
 const _: () = assert!(size_of::<v4::Affinity>() == 12 && size_of::<v6::Affinity>() == 24);
+const _: () = assert!(size_of::<v4::SocketKey>() == 16 && size_of::<v6::SocketKey>() == 32);
+const _: () = assert!(size_of::<v4::SocketPeer>() == 16 && size_of::<v6::SocketPeer>() == 28);
 const _: () = assert!(size_of::<v4::FragmentKey>() == 16 && size_of::<v6::FragmentKey>() == 40);

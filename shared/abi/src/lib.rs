@@ -24,6 +24,7 @@ pub mod reason;
 pub mod route;
 pub mod service;
 pub mod settings;
+pub mod socket;
 pub mod stage;
 pub mod sweep;
 pub mod target;

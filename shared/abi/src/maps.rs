@@ -65,6 +65,8 @@ pub const FLOW_ENTRIES: u32 = 262_144;
 pub const HALF_OPEN_ENTRIES: u32 = 32_768;
 /// Clients with session affinity in each family: LRU tables are allocated at once.
 pub const AFFINITY_ENTRIES: u32 = 8_192;
+/// Open connections in each family that were led from a Service to a back end by their socket.
+pub const SOCKET_ENTRIES: u32 = 16_384;
 /// Slots for workloads on this node.
 pub const ENDPOINT_SLOTS: u32 = 4096;
 /// Slots for other nodes, two for each dual-stack node.
@@ -109,6 +111,8 @@ maps! {
     MEMBER6 = "member6", Hash, v6::MemberKey => service::Member, 131_072, NO_PREALLOC, v 1, Agent;
     AFFINITY4 = "affinity4", LruHash, v4::AffinityKey => v4::Affinity, AFFINITY_ENTRIES, 0, v 1, Kernel;
     AFFINITY6 = "affinity6", LruHash, v6::AffinityKey => v6::Affinity, AFFINITY_ENTRIES, 0, v 1, Kernel;
+    SOCKET4 = "socket4", Hash, v4::SocketKey => v4::SocketPeer, SOCKET_ENTRIES, NO_PREALLOC, v 1, Kernel;
+    SOCKET6 = "socket6", Hash, v6::SocketKey => v6::SocketPeer, SOCKET_ENTRIES, NO_PREALLOC, v 1, Kernel;
     FRAGMENT4 = "fragment4", LruHash, v4::FragmentKey => [u8; 4], 4096, 0, v 1, Kernel;
     FRAGMENT6 = "fragment6", LruHash, v6::FragmentKey => [u8; 4], 4096, 0, v 1, Kernel;
     CLASS_ADDR4 = "class_addr4", Hash, v4::AddressKey => u32, 131_072, NO_PREALLOC, v 1, Agent;
@@ -123,7 +127,7 @@ maps! {
     POLICY_IO = "policy_io", PerCpuArray, u32 => policy::PolicyIo, 1, 0, v 1, Kernel;
     RULE_COUNTER = "rule_counter", Array, u32 => counter::Counter, RULE_SLOTS, 0, v 1, Both;
     COUNTER = "counter", PerCpuHash, counter::CounterKey => counter::Counter, 16_384, NO_PREALLOC, v 1, Both;
-    EVENT = "event", RingBuf, () => (), 1 << 20, 0, v 1, Kernel;
+    EVENT = "event", RingBuf, () => (), 1 << 19, 0, v 1, Kernel;
     EVENT_LOST = "event_lost", PerCpuArray, u32 => u64, 1, 0, v 1, Both;
     SWEEP = "sweep", Array, u32 => sweep::Sweep, 2, 0, v 1, Both;
 }

@@ -14,12 +14,20 @@ pub enum Hook {
     ToHostDevice = 4,
     /// tc ingress of the tunnel's interface: packets for a Service that another node sends on.
     FromTunnel = 5,
+    /// Cgroup: a socket's system call. No interface.
+    Socket = 6,
 }
 
 impl Hook {
     /// All hooks, in the order of their numbers.
-    pub const ALL: [Self; 5] =
-        [Self::FromWorkload, Self::ToWorkload, Self::FromHostDevice, Self::ToHostDevice, Self::FromTunnel];
+    pub const ALL: [Self; 6] = [
+        Self::FromWorkload,
+        Self::ToWorkload,
+        Self::FromHostDevice,
+        Self::ToHostDevice,
+        Self::FromTunnel,
+        Self::Socket,
+    ];
 
     /// The hook of a stored number, `None` for one this version does not know.
     pub const fn from_word(word: u16) -> Option<Self> {
@@ -29,6 +37,7 @@ impl Hook {
             3 => Some(Self::FromHostDevice),
             4 => Some(Self::ToHostDevice),
             5 => Some(Self::FromTunnel),
+            6 => Some(Self::Socket),
             _ => None,
         }
     }
@@ -41,6 +50,7 @@ impl Hook {
             Self::FromHostDevice => "from-host-device",
             Self::ToHostDevice => "to-host-device",
             Self::FromTunnel => "from-tunnel",
+            Self::Socket => "socket",
         }
     }
 }

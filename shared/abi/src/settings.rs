@@ -49,6 +49,10 @@ pub mod flags {
     pub const DROP_TO_HOST: u32 = 1 << 0;
     /// `bpfRedirectToPeer: Disabled`.
     pub const NO_REDIRECT_PEER: u32 = 1 << 1;
+    /// `bpfConnectTimeLoadBalancing: TCP` or `Enabled`: TCP sockets are connected to a back end.
+    pub const CONNECT_TCP: u32 = 1 << 2;
+    /// `bpfConnectTimeLoadBalancing: Enabled`: UDP sockets send to a back end.
+    pub const CONNECT_UDP: u32 = 1 << 3;
 }
 
 const _: () = assert!(size_of::<Settings>() == 92);

@@ -172,6 +172,19 @@ impl Ip6 {
         a.raw() | b.raw() | (c.raw() ^ Be32::new(0xffff).raw()) == 0
     }
 
+    /// The socket's clothes for an IPv4 address.
+    #[inline(always)]
+    pub const fn v4_mapped(address: Ip4) -> Self {
+        Self([Be32::ZERO, Be32::ZERO, Be32::new(0xffff), address.0])
+    }
+
+    /// The IPv4 address in the last word, when it is in such clothes.
+    #[inline(always)]
+    pub const fn as_v4_mapped(self) -> Option<Ip4> {
+        let Self([_, _, _, last]) = self;
+        if self.is_v4_mapped() { Some(Ip4(last)) } else { None }
+    }
+
     /// The multicast group on which an address is solicited, `ff02::1:ffXX:XXXX` (RFC 4291 section 2.7.1).
     #[inline(always)]
     pub const fn solicited_node(self) -> Self {

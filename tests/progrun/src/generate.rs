@@ -145,7 +145,7 @@ impl Generator {
         let v6 = self.random.percent(50);
         let hook = self.hook();
         let slot = match hook {
-            Hook::FromHostDevice => 0,
+            Hook::FromHostDevice | Hook::Socket => 0,
             Hook::ToHostDevice => u32::from(self.random.percent(40)),
             Hook::FromTunnel => self.random.pick(&[0, 0, 0, 0, 0, 0, 1, 2]),
             _ if self.random.percent(2) => EMPTY_SLOT,

@@ -312,6 +312,7 @@ impl Kernel {
             Hook::FromHostDevice => Some(&self.from_host_device),
             Hook::ToHostDevice => Some(&self.to_host_device),
             Hook::FromTunnel => Some(&self.from_tunnel),
+            Hook::Socket => None,
         };
         let mut run = Run {
             data: &shot.bytes,

@@ -40,7 +40,7 @@ pub const fn ifindex_of(hook: Hook, slot: u32) -> u32 {
         Hook::FromWorkload | Hook::ToWorkload => 100 + slot,
         // Slot 1 of this hook is loopback.
         Hook::ToHostDevice if slot == 1 => 1,
-        Hook::FromHostDevice | Hook::ToHostDevice | Hook::FromTunnel => 100,
+        Hook::FromHostDevice | Hook::ToHostDevice | Hook::FromTunnel | Hook::Socket => 100,
     }
 }
 

@@ -16,6 +16,7 @@ pub(crate) mod node_names;
 mod observe;
 mod parts;
 mod server;
+mod sockets;
 mod state_file;
 mod status;
 mod traces;
@@ -63,6 +64,7 @@ pub struct Options {
     node: NodeName,
     run_dir: PathBuf,
     bpffs: PathBuf,
+    cgroup: Option<PathBuf>,
     resync: Duration,
     sweep: Duration,
 }
@@ -74,6 +76,7 @@ pub fn run(agent: Agent, global: &Global) -> Outcome {
         node: NodeName::new(agent.node.as_str()),
         run_dir: global.run_dir.clone(),
         bpffs: global.bpffs.clone(),
+        cgroup: global.cgroup.clone(),
         resync: Duration::from_secs(agent.resync_seconds.max(1)),
         sweep: Duration::from_secs(agent.sweep_seconds.max(1)),
     };

@@ -29,6 +29,7 @@ use super::link_check::{self, Expected};
 use super::node_names::NodeNames;
 use super::observe::Observer;
 use super::parts::Parts;
+use super::sockets::Sockets;
 use super::traces::Round;
 use super::waiters::{Goal, Standing, refused};
 use super::ways::Ways;
@@ -46,6 +47,7 @@ pub struct Node {
     pub reconciler: Reconciler,
     pub parts: Parts,
     pub devices: Devices,
+    pub sockets: Sockets,
     pub attachments: Attachments,
     pub routes: HostRoutes,
     pub rejections: BTreeSet<Arc<Rejection>>,
@@ -190,6 +192,7 @@ impl Node {
             calc: beginning.calc,
             reconciler,
             devices: Devices::new(),
+            sockets: Sockets::new(),
             attachments,
             routes: HostRoutes::new(),
             rejections: beginning.rejections,
@@ -370,6 +373,8 @@ impl Node {
         self.save();
         if self.reconciler.in_sync() {
             self.devices.attach(&self.parts);
+            let given = self.options.cgroup.as_deref();
+            self.sockets.attach(given, self.reconciler.settings(), &self.parts);
             let desired = self.host_routes();
             self.routes.apply(&desired, &self.netlink).await;
             self.tell_store();

@@ -7,6 +7,7 @@ use tortie_host::bpf::RingBuffer;
 use tortie_host::datapath::Datapath;
 use tortie_host::links::{Links, Mechanism};
 use tortie_host::maps::{Maps, Sizes};
+use tortie_host::sockets::SocketHooks;
 use tortie_host::sweep::Sweeper;
 use tortie_reconcile::Kernel;
 
@@ -17,6 +18,7 @@ pub struct Parts {
     pub maps: Maps,
     pub datapath: Datapath,
     pub links: Rc<Links>,
+    pub sockets: SocketHooks,
     pub kernel: Kernel,
     pub sweeper: Sweeper,
 }
@@ -34,12 +36,13 @@ impl Parts {
         }
         let datapath = Datapath::open(&options.bpffs, &maps, &options.run_dir)?;
         let links = Rc::new(Links::open(&options.bpffs, mechanism)?);
+        let sockets = SocketHooks::open(&options.bpffs)?;
         let kernel = tortie_host::kernel::kernel(&maps, &links)?;
         let sweeper = Sweeper::start(&datapath, &maps, options.sweep)?;
         for old in Maps::remove_outdated(&options.bpffs).context("removing old maps")? {
             tracing::info!(map = old, "removed: of another version");
         }
-        Ok(Self { maps, datapath, links, kernel, sweeper })
+        Ok(Self { maps, datapath, links, sockets, kernel, sweeper })
     }
 
     /// The reading end of the programs' events.

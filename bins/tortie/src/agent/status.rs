@@ -19,7 +19,9 @@ use crate::inspect::fill;
 /// Everything, as JSON.
 pub fn status(node: &Node) -> Value {
     let dirty = node.dirty();
-    let warnings: Vec<String> = node.warnings.iter().cloned().chain(node.deaf()).collect();
+    let warnings = node.warnings.iter().cloned();
+    let warnings: Vec<String> =
+        warnings.chain(node.deaf()).chain(node.sockets.error().map(str::to_owned)).collect();
     let degraded = !dirty.is_empty() || !warnings.is_empty();
     let health = match (node.reconciler.in_sync(), degraded) {
         (false, _) => "starting",
@@ -42,6 +44,7 @@ pub fn status(node: &Node) -> Value {
         },
         "bpffs": node.options.bpffs,
         "interfaces": interfaces(node),
+        "connectTime": connect_time(node),
         "programs": programs(node),
         "maps": maps(node),
         "endpoints": node.saved.endpoints.len(),
@@ -150,6 +153,15 @@ fn interfaces(node: &Node) -> Value {
         })
     };
     Value::Array(links.iter().map(row).collect())
+}
+
+fn connect_time(node: &Node) -> Value {
+    let row = |link: &tortie_host::sockets::Found| json!({"program": link.program, "programId": link.program_id, "attached": link.cgroup_id != 0});
+    json!({
+        "mode": node.sockets.mode(),
+        "cgroup": node.sockets.cgroup(),
+        "programs": node.parts.sockets.list().iter().map(row).collect::<Vec<_>>(),
+    })
 }
 
 fn programs(node: &Node) -> Value {

@@ -42,6 +42,9 @@ pub struct Status {
     pub endpoints: u64,
     /// Programs on interfaces.
     pub interfaces: Vec<Interface>,
+    /// Connect-time load balancing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub connect_time: Option<ConnectTime>,
     /// The packet programs.
     pub programs: Vec<Program>,
     /// The maps.
@@ -113,6 +116,32 @@ pub struct Interface {
     /// Its name in the kernel.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub program: Option<String>,
+}
+
+/// Connect-time load balancing.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct ConnectTime {
+    /// `TCP`, `Enabled`, `Disabled`; absent when the agent was not asked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mode: Option<String>,
+    /// The cgroup's directory.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cgroup: Option<String>,
+    /// Programs there.
+    pub programs: Vec<SocketProgram>,
+}
+
+/// A program at a cgroup.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct SocketProgram {
+    /// Its name.
+    pub program: String,
+    /// Kernel-wide id.
+    pub program_id: u32,
+    /// The link is in force.
+    pub attached: bool,
 }
 
 /// A packet program.

@@ -180,12 +180,15 @@ fn full_maps(status: &Status) -> impl Iterator<Item = String> {
 
 fn loose_ends(status: &Status) -> impl Iterator<Item = String> {
     let loose = status.interfaces.iter().filter(|interface| !interface.attached);
-    loose.map(|i| format!("the program of {} ({}) is detached", i.interface, i.direction))
+    let loose = loose.map(|i| format!("the program of {} ({}) is detached", i.interface, i.direction));
+    let sockets = status.connect_time.iter().flat_map(|connect_time| &connect_time.programs);
+    let gone = sockets.filter(|socket| !socket.attached);
+    loose.chain(gone.map(|socket| format!("the cgroup of program {} is gone", socket.program)))
 }
 
 #[cfg(test)]
 mod tests {
-    use super::answer::{Conflict, Dirty, Interface, MapFill, Rejected};
+    use super::answer::{Conflict, ConnectTime, Dirty, Interface, MapFill, Rejected, SocketProgram};
     use super::*;
 
     fn judged(mut status: Status) -> Status {
@@ -212,7 +215,7 @@ mod tests {
 
     #[test]
     fn each_thing_that_is_not_as_desired_makes_a_node_degraded_and_is_named() {
-        let cases: [(&str, Status); 7] = [
+        let cases: [(&str, Status); 8] = [
             ("not in force", Status { dirty: vec![Dirty::default()], ..healthy() }),
             ("rejected", Status { rejected: vec![rejected("Service a/b", "keepsLast")], ..healthy() }),
             (
@@ -230,6 +233,11 @@ mod tests {
                 let mut status = healthy();
                 status.interfaces[0].attached = false;
                 status
+            }),
+            ("cgroup", {
+                let program = SocketProgram { program: "connect4".into(), ..SocketProgram::default() };
+                let connect_time = ConnectTime { programs: vec![program], ..ConnectTime::default() };
+                Status { connect_time: Some(connect_time), ..healthy() }
             }),
         ];
         for (word, status) in cases {

@@ -5,10 +5,11 @@
 use tortie_abi::maps::ALL;
 use tortie_host::bpf::Program;
 use tortie_host::links::{Found, Links, Mechanism};
+use tortie_host::sockets::SocketHooks;
 use tortie_observe::metrics::Fill;
 
 use super::NO_AGENT;
-use super::answer::{Interface, MapFill, Status};
+use super::answer::{ConnectTime, Interface, MapFill, SocketProgram, Status};
 use crate::args::Global;
 use crate::inspect::{self, names};
 
@@ -26,6 +27,7 @@ pub fn status(global: &Global) -> Option<Status> {
         bpffs: Some(global.bpffs.display().to_string()),
         endpoints: saved.endpoints.len() as u64,
         interfaces: interfaces(global),
+        connect_time: connect_time(global),
         maps,
         ..Status::default()
     })
@@ -49,6 +51,21 @@ fn interfaces(global: &Global) -> Vec<Interface> {
     }
     let links = Links::open(&global.bpffs, Mechanism::Tcx).and_then(|links| links.list()).unwrap_or_default();
     links.iter().map(interface).collect()
+}
+
+/// The links alone: the mode is in the agent's settings, and a cgroup's number has no path.
+fn connect_time(global: &Global) -> Option<ConnectTime> {
+    if !global.bpffs.join("links").is_dir() {
+        return None;
+    }
+    let links = SocketHooks::open(&global.bpffs).ok()?.list();
+    let program = |link: tortie_host::sockets::Found| SocketProgram {
+        program: link.program.to_owned(),
+        program_id: link.program_id,
+        attached: link.cgroup_id != 0,
+    };
+    let programs: Vec<SocketProgram> = links.into_iter().map(program).collect();
+    (!programs.is_empty()).then(|| ConnectTime { programs, ..ConnectTime::default() })
 }
 
 fn interface(link: &Found) -> Interface {

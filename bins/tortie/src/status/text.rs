@@ -75,6 +75,7 @@ fn facts(status: &Status, drops: Option<&Total>) -> String {
         ("pins", status.bpffs.clone().unwrap_or_default()),
         ("state", state),
         ("store", status.store.as_ref().map(store).unwrap_or_default()),
+        ("sockets", status.connect_time.as_ref().map(sockets).unwrap_or_default()),
         ("sweep", status.sweep.as_ref().map(sweep).unwrap_or_default()),
         ("drops", drops.map(Total::sentence).unwrap_or_default()),
     ];
@@ -89,6 +90,18 @@ fn store(store: &super::answer::Store) -> String {
     let word = if store.connected { "connected" } else { "away" };
     let since = store.since_seconds.map(|s| format!(" for {}", duration(s))).unwrap_or_default();
     format!("API server {}, {word}{since}", store.server)
+}
+
+fn sockets(connect_time: &super::answer::ConnectTime) -> String {
+    let attached = connect_time.programs.iter().filter(|program| program.attached).count();
+    let programs = match attached {
+        0 => "no programs".to_owned(),
+        n => format!("{n} programs"),
+    };
+    let mode = connect_time.mode.as_deref().map(|mode| format!(" {mode}")).unwrap_or_default();
+    let cgroup =
+        connect_time.cgroup.as_deref().map(|cgroup| format!(" at cgroup {cgroup}")).unwrap_or_default();
+    format!("connect-time load balancing{mode}: {programs}{cgroup}")
 }
 
 fn sweep(sweep: &super::answer::Sweep) -> String {

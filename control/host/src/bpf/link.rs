@@ -18,6 +18,7 @@ pub enum Attach {
 }
 
 const TRACE_ITER: u32 = 28;
+const LINK_TYPE_CGROUP: u32 = 3;
 const LINK_TYPE_TCX: u32 = 11;
 /// `BPF_F_REPLACE`: [`Link::update`] names the program it expects.
 const REPLACE: u32 = 4;
@@ -39,6 +40,17 @@ pub struct LinkInfo {
     pub ifindex: u32,
     /// A TCX link's hook.
     pub attach: Option<Attach>,
+    /// A cgroup link's place.
+    pub cgroup: Option<CgroupPlace>,
+}
+
+/// Where a cgroup link is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CgroupPlace {
+    /// The cgroup: the inode number of its directory; 0 once it is gone.
+    pub id: u64,
+    /// `enum bpf_attach_type`.
+    pub attach_type: u32,
 }
 
 impl Link {
@@ -48,6 +60,18 @@ impl Link {
             prog_fd: program.as_raw_fd() as u32,
             target: ifindex,
             attach_type: attach as u32,
+            ..Default::default()
+        };
+        // SAFETY: no addresses inside.
+        Ok(Self { fd: unsafe { bpf_fd(Command::LinkCreate, &mut attributes)? } })
+    }
+
+    /// Attaches a program to a cgroup, beside those that are there; `attach_type` is the one it was loaded for.
+    pub fn cgroup(program: BorrowedFd<'_>, cgroup: BorrowedFd<'_>, attach_type: u32) -> io::Result<Self> {
+        let mut attributes = sys::LinkCreate {
+            prog_fd: program.as_raw_fd() as u32,
+            target: cgroup.as_raw_fd() as u32,
+            attach_type,
             ..Default::default()
         };
         // SAFETY: no addresses inside.
@@ -84,12 +108,22 @@ impl Link {
     pub fn info(&self) -> io::Result<LinkInfo> {
         let i: sys::LinkInfo = info_by_fd(self.fd.as_raw_fd())?;
         let tcx = i.link_type == LINK_TYPE_TCX;
+        let cgroup = (i.link_type == LINK_TYPE_CGROUP).then(|| {
+            // `struct { __u64 cgroup_id; __u32 attach_type; }` in place of the interface.
+            let ([a, b, c, d], [e, f, g, h]) = (i.ifindex.to_ne_bytes(), i.attach_type.to_ne_bytes());
+            let [k, l, m, n, ..] = i.rest.first().copied().unwrap_or_default().to_ne_bytes();
+            CgroupPlace {
+                id: u64::from_ne_bytes([a, b, c, d, e, f, g, h]),
+                attach_type: u32::from_ne_bytes([k, l, m, n]),
+            }
+        });
         let attach = [Attach::Ingress, Attach::Egress].into_iter().find(|a| *a as u32 == i.attach_type);
         Ok(LinkInfo {
             id: i.id,
             program_id: i.prog_id,
             ifindex: if tcx { i.ifindex } else { 0 },
             attach: attach.filter(|_| tcx),
+            cgroup,
         })
     }
 

@@ -12,7 +12,7 @@ mod program;
 mod ring;
 mod sys;
 
-pub use link::{Attach, Link, LinkInfo, tcx_programs};
+pub use link::{Attach, CgroupPlace, Link, LinkInfo, tcx_programs};
 pub use map::{Cursor, Map, MapDef, MapInfo, Update, possible_cpus};
 pub use pin::{get_link, get_map, get_program, pin};
 pub use program::{

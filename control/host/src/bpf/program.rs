@@ -14,6 +14,8 @@ pub enum ProgramKind {
     SchedCls = 3,
     /// XDP.
     Xdp = 6,
+    /// Cgroup hooks on sockets.
+    CgroupSock = 9,
     /// Cgroup hooks on socket addresses.
     CgroupSockAddr = 18,
     /// Iterators (with `expected_attach_type` 28 and a BTF id).

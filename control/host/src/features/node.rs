@@ -1,11 +1,11 @@
 //! What files and sysctls say about the node.
 
 use super::Found;
-use crate::{bpffs, sysctl};
+use crate::sockets::{self, Support};
+use crate::{bpffs, cgroup, sysctl};
 use nix::sys::resource::{Resource, getrlimit};
-use nix::sys::statfs::{CGROUP2_SUPER_MAGIC, statfs};
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// The oldest kernel that is meant to be supported.
 const OLDEST: (u32, u32) = (6, 1);
@@ -54,29 +54,21 @@ pub(super) fn bpf_file_system(dir: &Path) -> Found {
     }
 }
 
-pub(super) fn cgroup(given: Option<&Path>) -> Found {
-    let found = match given {
-        Some(dir) => Some(dir.to_owned()),
-        None => std::fs::read_to_string("/proc/self/mountinfo").ok().and_then(|text| cgroup_mount(&text)),
-    };
-    match found {
-        None => Found::No("not mounted".to_owned()),
-        Some(dir) => match statfs(&dir) {
-            Ok(fs) if fs.filesystem_type() == CGROUP2_SUPER_MAGIC => Found::Yes(dir.display().to_string()),
-            Ok(_) => Found::No(format!("{} is not cgroup v2", dir.display())),
-            Err(error) => Found::No(format!("{}: {}", dir.display(), io::Error::from(error))),
-        },
+pub(super) fn cgroup_mount(given: Option<&Path>) -> Found {
+    match cgroup::find(given) {
+        Ok(dir) => Found::Yes(dir.display().to_string()),
+        Err(error) => Found::No(error.to_string()),
     }
 }
 
-/// The first cgroup v2 mount of a `mountinfo` (proc_pid_mountinfo(5): the mount point is the fifth field, the type
-/// comes after a lone hyphen).
-fn cgroup_mount(mountinfo: &str) -> Option<PathBuf> {
-    mountinfo.lines().find_map(|line| {
-        let (mount, kind) = line.split_once(" - ")?;
-        let point = mount.split(' ').nth(4)?;
-        kind.starts_with("cgroup2 ").then(|| PathBuf::from(point))
-    })
+pub(super) fn socket_programs() -> Found {
+    match sockets::support() {
+        Support::Full => Found::Yes("with errors of their own".to_owned()),
+        Support::WithoutErrors => Found::Yes(
+            "refusing as \"operation not permitted\" (bpf_set_retval is new in Linux 5.18)".to_owned(),
+        ),
+        Support::None => Found::No("programs of that type are refused".to_owned()),
+    }
 }
 
 pub(super) fn ipv6() -> Found {
@@ -160,15 +152,6 @@ mod tests {
         assert_eq!(version("6.1-rc3"), Some((6, 1)));
         assert!(version("6.6.0") > version("6.1.99") && version("6.18") > version("6.6"));
         assert_eq!(version("plan9"), None);
-    }
-
-    #[test]
-    fn a_cgroup_v2_mount_is_told_from_the_first_version() {
-        let mountinfo = "30 25 0:26 / /sys/fs/cgroup rw - tmpfs tmpfs rw\n\
-                         31 30 0:27 / /sys/fs/cgroup/cpu rw - cgroup cgroup rw,cpu\n\
-                         40 30 0:36 / /sys/fs/cgroup/unified rw,nosuid shared:9 - cgroup2 cgroup2 rw\n";
-        assert_eq!(cgroup_mount(mountinfo), Some(PathBuf::from("/sys/fs/cgroup/unified")));
-        assert_eq!(cgroup_mount("31 30 0:27 / /cg rw - cgroup cgroup2 rw\n"), None);
     }
 
     #[test]

@@ -38,7 +38,8 @@ impl Layers {
         let mut settings = Settings::default();
         let datastore = self.default.iter().chain(&self.node);
         for layer in datastore.chain([&self.file, &self.environment]) {
-            layer.settings.iter().for_each(|setting| setting.apply(&mut settings));
+            let (old, new): (Vec<_>, Vec<_>) = layer.settings.iter().partition(|s| s.is_deprecated());
+            old.into_iter().chain(new).for_each(|setting| setting.apply(&mut settings));
         }
         settings
     }

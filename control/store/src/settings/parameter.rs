@@ -7,8 +7,9 @@ use super::value;
 use crate::fault::Wrong;
 use regex::Regex;
 use serde_json::Value;
+use std::path::PathBuf;
 use std::time::Duration;
-use tortie_model::settings::{EndpointToHost, Settings, Timeout, Timeouts};
+use tortie_model::settings::{ConnectTime, EndpointToHost, Settings, Timeout, Timeouts};
 
 /// A parameter with its value.
 #[derive(Clone, Debug, PartialEq)]
@@ -33,6 +34,12 @@ pub enum Setting {
     RedirectToPeer(bool),
     /// `bpfAttachType`: by clsact.
     ForceClsact(bool),
+    /// `bpfConnectTimeLoadBalancingEnabled`, the older name; the newer one wins over it.
+    ConnectTimeEnabled(bool),
+    /// `bpfConnectTimeLoadBalancing`.
+    ConnectTime(ConnectTime),
+    /// `cgroupV2Path`.
+    CgroupPath(PathBuf),
     /// `logSeverityScreen`.
     LogLevel(&'static str),
     /// `healthEnabled`.
@@ -129,6 +136,9 @@ pub fn read(name: &str, given: &Value) -> Result<Option<Setting>, InvalidSetting
         "bpfAttachType" => {
             Setting::ForceClsact(value::word(given, &["TC", "TCX", "Netkit"], &[true, false, false])?)
         }
+        "bpfConnectTimeLoadBalancingEnabled" => Setting::ConnectTimeEnabled(value::boolean(given)?),
+        "bpfConnectTimeLoadBalancing" => Setting::ConnectTime(connect_time(given)?),
+        "cgroupV2Path" => Setting::CgroupPath(absolute(given)?),
         "logSeverityScreen" => Setting::LogLevel(level(given)?),
         "healthEnabled" => Setting::HealthEnabled(value::switch(given)?),
         "healthHost" => Setting::HealthHost(value::text(given)?.trim().to_owned()),
@@ -195,6 +205,17 @@ fn to_host(given: &Value) -> Result<EndpointToHost, Wrong> {
     value::word(given, &["Drop", "Accept", "Return"], &meanings)
 }
 
+fn connect_time(given: &Value) -> Result<ConnectTime, Wrong> {
+    let meanings = [ConnectTime::Tcp, ConnectTime::Enabled, ConnectTime::Disabled];
+    value::word(given, &["TCP", "Enabled", "Disabled"], &meanings)
+}
+
+fn absolute(given: &Value) -> Result<PathBuf, Wrong> {
+    let text = value::text(given)?;
+    let wrong = || Wrong::NotA { value: text.into(), what: "path from the root", example: "/sys/fs/cgroup" };
+    text.starts_with('/').then(|| PathBuf::from(text)).ok_or_else(wrong)
+}
+
 fn level(given: &Value) -> Result<&'static str, Wrong> {
     let words = &["Trace", "Debug", "Info", "Warning", "Error", "Fatal", "None"];
     value::word(given, words, &["trace", "debug", "info", "warn", "error", "error", "off"])
@@ -237,6 +258,11 @@ fn timeout_field(name: &str, given: &Value) -> Result<Option<(TimeoutName, Timeo
 }
 
 impl Setting {
+    /// An older name of a parameter: it yields to the newer one of the same source.
+    pub const fn is_deprecated(&self) -> bool {
+        matches!(self, Self::ConnectTimeEnabled(_))
+    }
+
     /// Puts it in force.
     pub fn apply(&self, settings: &mut Settings) {
         match self {
@@ -252,6 +278,11 @@ impl Setting {
             Self::EndpointToHost(action) => settings.endpoint_to_host = *action,
             Self::RedirectToPeer(on) => settings.redirect_to_peer = *on,
             Self::ForceClsact(on) => settings.force_clsact = *on,
+            Self::ConnectTimeEnabled(on) => {
+                settings.connect_time = if *on { ConnectTime::Enabled } else { ConnectTime::Disabled };
+            }
+            Self::ConnectTime(mode) => settings.connect_time = *mode,
+            Self::CgroupPath(path) => settings.cgroup_path = Some(path.clone()),
             Self::LogLevel(level) => settings.log_level = (*level).into(),
             Self::HealthEnabled(on) => settings.health.enabled = *on,
             Self::HealthHost(host) => settings.health.host.clone_from(host),

@@ -15,6 +15,21 @@ pub fn text(value: &Value) -> Result<&str, Wrong> {
     value.as_str().ok_or_else(|| wrong_type(value, "text"))
 }
 
+/// Yes or no; as text in any of the forms that Go reads.
+pub fn boolean(value: &Value) -> Result<bool, Wrong> {
+    let from_text = |text: &str| match text.to_ascii_lowercase().as_str() {
+        "true" | "t" | "1" => Some(true),
+        "false" | "f" | "0" => Some(false),
+        _ => None,
+    };
+    let read = match value {
+        Value::Bool(b) => Some(*b),
+        Value::String(text) => from_text(text.trim()),
+        _ => None,
+    };
+    read.ok_or_else(|| wrong_type(value, "true or false"))
+}
+
 /// A whole number; as text also in hexadecimal with `0x`.
 pub fn number(value: &Value) -> Result<i64, Wrong> {
     let from_text = |text: &str| match text.strip_prefix("0x") {

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 use std::time::Duration;
-use tortie_model::settings::{EndpointToHost, Listen, Settings, Timeout};
+use tortie_model::settings::{ConnectTime, EndpointToHost, Listen, Settings, Timeout};
 use tortie_store::dir::content::{self, Content};
 use tortie_store::settings::{Layer, Layers, local};
 use tortie_store::wire::Noun;
@@ -41,7 +41,8 @@ fn an_object_sets_what_it_names_and_nothing_else() {
     let settings = merged(
         "interfacePrefix: tap, bpfDataIfacePattern: '^ens', bpfMapSizeConntrack: 1000, bpfPSNATPorts: '100:200', \
          iptablesMarkMask: 4278190080, defaultEndpointToHostAction: ACCEPT, bpfRedirectToPeer: Disabled, \
-         bpfAttachType: TC, logSeverityScreen: Warning, \
+         bpfAttachType: TC, logSeverityScreen: Warning, bpfConnectTimeLoadBalancing: Enabled, \
+         cgroupV2Path: /run/cgroup, \
          bpfConntrackTimeouts: {tcpEstablished: 1h30m, udpTimeout: Auto, creationGracePeriod: 10s}",
     );
     let mut expected = Settings {
@@ -53,6 +54,8 @@ fn an_object_sets_what_it_names_and_nothing_else() {
         endpoint_to_host: EndpointToHost::Accept,
         redirect_to_peer: false,
         force_clsact: true,
+        connect_time: ConnectTime::Enabled,
+        cgroup_path: Some("/run/cgroup".into()),
         log_level: "warn".into(),
         ..Settings::default()
     };
@@ -108,6 +111,25 @@ fn the_environment_wins_over_the_file_over_the_node_over_the_default() {
     layers.environment = environment(&[("FELIX_INTERFACEPREFIX", "d")]).0;
     names.push(layers.merge().interface_prefix);
     assert_eq!(names, ["a", "b", "c", "d"]);
+}
+
+#[test]
+fn the_newer_name_of_connect_time_balancing_wins_over_the_older_one_of_the_same_source() {
+    for (spec, expected) in [
+        ("bpfConnectTimeLoadBalancingEnabled: true", ConnectTime::Enabled),
+        ("bpfConnectTimeLoadBalancingEnabled: false", ConnectTime::Disabled),
+        ("bpfConnectTimeLoadBalancing: tcp, bpfConnectTimeLoadBalancingEnabled: false", ConnectTime::Tcp),
+        (
+            "bpfConnectTimeLoadBalancingEnabled: true, bpfConnectTimeLoadBalancing: Disabled",
+            ConnectTime::Disabled,
+        ),
+        ("logSeverityScreen: Info", ConnectTime::Tcp),
+    ] {
+        assert_eq!(merged(spec).connect_time, expected, "{spec}");
+    }
+    let mut layers = Layers { default: Some(layer("bpfConnectTimeLoadBalancing: TCP")), ..Layers::default() };
+    layers.environment = environment(&[("FELIX_BPFCONNECTTIMELOADBALANCINGENABLED", "false")]).0;
+    assert_eq!(layers.merge().connect_time, ConnectTime::Disabled, "a later source wins by either name");
 }
 
 #[test]
@@ -169,6 +191,18 @@ fn values_that_are_wrong_are_refused_with_the_way_out() {
         (
             "logSeverityScreen: loud",
             "spec.logSeverityScreen: \"loud\" is unknown; use Trace, Debug, Info, Warning, Error, Fatal or None",
+        ),
+        (
+            "bpfConnectTimeLoadBalancing: UDP",
+            "spec.bpfConnectTimeLoadBalancing: \"UDP\" is unknown; use TCP, Enabled or Disabled",
+        ),
+        (
+            "bpfConnectTimeLoadBalancingEnabled: maybe",
+            "spec.bpfConnectTimeLoadBalancingEnabled: found text \"maybe\", expected true or false; write true or false without quotes",
+        ),
+        (
+            "cgroupV2Path: cgroup",
+            "spec.cgroupV2Path: \"cgroup\" is no path from the root; write it like /sys/fs/cgroup",
         ),
         (
             "bpfConntrackTimeouts: 5s",

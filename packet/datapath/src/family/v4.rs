@@ -52,6 +52,8 @@ impl Family for V4 {
     type MemberKey = v4::MemberKey;
     type AffinityKey = v4::AffinityKey;
     type Affinity = v4::Affinity;
+    type SocketKey = v4::SocketKey;
+    type SocketPeer = v4::SocketPeer;
     type FragmentKey = v4::FragmentKey;
 
     const VERSION: u8 = 4;
@@ -131,6 +133,12 @@ impl Family for V4 {
     }
 
     #[inline(always)]
+    fn affinity_key_of(netns: u64, service: u32) -> v4::AffinityKey {
+        let netns = [netns as u32, (netns >> 32) as u32];
+        v4::AffinityKey { client: Ip4::UNSPECIFIED, service, netns }
+    }
+
+    #[inline(always)]
     fn affinity(address: Ip4, port: Be16, last_use: Tick) -> v4::Affinity {
         v4::Affinity { address, port, _zero: 0, last_use }
     }
@@ -138,6 +146,21 @@ impl Family for V4 {
     #[inline(always)]
     fn remembered(affinity: &v4::Affinity) -> (Ip4, Be16, Tick) {
         (affinity.address, affinity.port, affinity.last_use)
+    }
+
+    #[inline(always)]
+    fn socket_key(cookie: u64, address: Ip4, port: Be16, protocol: u8, side: u8) -> v4::SocketKey {
+        v4::SocketKey { cookie, address, port, protocol, side, _zero: [] }
+    }
+
+    #[inline(always)]
+    fn socket_peer(address: Ip4, port: Be16, service: u32, now: Tick) -> v4::SocketPeer {
+        v4::SocketPeer { address, port, _zero: 0, service, last_use: now }
+    }
+
+    #[inline(always)]
+    fn peer(peer: &v4::SocketPeer) -> (Ip4, Be16, u32, Tick) {
+        (peer.address, peer.port, peer.service, peer.last_use)
     }
 
     #[inline(always)]

@@ -57,6 +57,8 @@ impl Family for V6 {
     type MemberKey = v6::MemberKey;
     type AffinityKey = v6::AffinityKey;
     type Affinity = v6::Affinity;
+    type SocketKey = v6::SocketKey;
+    type SocketPeer = v6::SocketPeer;
     type FragmentKey = v6::FragmentKey;
 
     const VERSION: u8 = 6;
@@ -136,6 +138,12 @@ impl Family for V6 {
     }
 
     #[inline(always)]
+    fn affinity_key_of(netns: u64, service: u32) -> v6::AffinityKey {
+        let netns = [netns as u32, (netns >> 32) as u32];
+        v6::AffinityKey { client: Ip6::UNSPECIFIED, service, netns }
+    }
+
+    #[inline(always)]
     fn affinity(address: Ip6, port: Be16, last_use: Tick) -> v6::Affinity {
         v6::Affinity { address, port, _zero: 0, last_use }
     }
@@ -143,6 +151,21 @@ impl Family for V6 {
     #[inline(always)]
     fn remembered(affinity: &v6::Affinity) -> (Ip6, Be16, Tick) {
         (affinity.address, affinity.port, affinity.last_use)
+    }
+
+    #[inline(always)]
+    fn socket_key(cookie: u64, address: Ip6, port: Be16, protocol: u8, side: u8) -> v6::SocketKey {
+        v6::SocketKey { cookie, address, port, protocol, side, _zero: [0] }
+    }
+
+    #[inline(always)]
+    fn socket_peer(address: Ip6, port: Be16, service: u32, now: Tick) -> v6::SocketPeer {
+        v6::SocketPeer { address, port, _zero: 0, service, last_use: now }
+    }
+
+    #[inline(always)]
+    fn peer(peer: &v6::SocketPeer) -> (Ip6, Be16, u32, Tick) {
+        (peer.address, peer.port, peer.service, peer.last_use)
     }
 
     #[inline(always)]

@@ -7,11 +7,15 @@ use crate::kernel::{Random, Services, Topology};
 use crate::state::{State, answer};
 use crate::tuple::Tuple;
 use crate::verdict::Step;
-use tortie_abi::DropReason;
 use tortie_abi::flow::flags;
 use tortie_abi::route::Kind;
 use tortie_abi::service::{self, BackendKey, Frontend};
+use tortie_abi::{DropReason, Tick};
+use tortie_wire::Be16;
 use tortie_wire::proto::IpProtocol;
+
+/// An address and a port.
+pub type Place<A> = (A, Be16);
 
 /// What the destination is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,7 +37,7 @@ pub enum Side {
 
 /// The ordinals that may be chosen.
 #[derive(Clone, Copy)]
-struct Range {
+pub struct Range {
     first: u32,
     count: u32,
 }
@@ -53,17 +57,10 @@ pub fn choose<F: Family, K: Services<F> + Topology<F> + Random>(
         return Ok(Choice::Refuse);
     }
     let range = usable(&frontend, side);
-    if range.count == 0 {
-        return Err(DropReason::NoBackend);
-    }
-    if !recall(k, s, &frontend, range) {
-        pick(k, s, &frontend, range)?;
-    }
-    if frontend.affinity != 0 {
-        let (address, port) = (s.translated.destination, s.translated.destination_port);
-        let key = F::affinity_key(s.tuple.source, frontend.service);
-        k.remember(&key, &F::affinity(address, port, s.now));
-    }
+    let client = F::affinity_key(s.tuple.source, frontend.service);
+    let (address, port) = backend::<F, K>(k, &frontend, range, &client, s.now)?;
+    s.translated.destination = address;
+    s.translated.destination_port = port;
     s.flow_flags |= flags::NAT_DESTINATION;
     if s.translated.destination == s.tuple.source {
         s.flow_flags |= flags::HAIRPIN;
@@ -97,9 +94,32 @@ fn node_port<F: Family>(tuple: &Tuple<F::Addr>) -> Tuple<F::Addr> {
     Tuple { destination: F::UNSPECIFIED, ..*tuple }
 }
 
+/// The back end for a new connection of a client, which is remembered where the Service asks for it. The front
+/// end has back ends; [`DropReason::NoBackend`]: but none that may be used from here.
+#[inline(always)]
+pub fn backend<F: Family, K: Services<F> + Random>(
+    k: &K,
+    frontend: &Frontend,
+    range: Range,
+    client: &F::AffinityKey,
+    now: Tick,
+) -> Step<Place<F::Addr>> {
+    if range.count == 0 {
+        return Err(DropReason::NoBackend);
+    }
+    let place = match recall::<F, K>(k, frontend, range, client, now) {
+        Some(place) => place,
+        None => pick::<F, K>(k, frontend, range)?,
+    };
+    if frontend.affinity != 0 {
+        k.remember(client, &F::affinity(place.0, place.1, now));
+    }
+    Ok(place)
+}
+
 /// Which back ends the traffic policies leave. An address for the outside has no policy for the inside.
 #[inline(always)]
-fn usable(frontend: &Frontend, side: Side) -> Range {
+pub fn usable(frontend: &Frontend, side: Side) -> Range {
     let external = frontend.flags & service::flags::EXTERNAL != 0;
     let policy = match side {
         Side::Inside if external => 0,
@@ -115,39 +135,35 @@ fn usable(frontend: &Frontend, side: Side) -> Range {
 
 /// Session affinity: the back end that the client was led to last, while it may still be chosen.
 #[inline(always)]
-fn recall<F: Family, K: Services<F>>(k: &K, s: &mut State<F>, frontend: &Frontend, range: Range) -> bool {
+fn recall<F: Family, K: Services<F>>(
+    k: &K,
+    frontend: &Frontend,
+    range: Range,
+    client: &F::AffinityKey,
+    now: Tick,
+) -> Option<Place<F::Addr>> {
     if frontend.affinity == 0 {
-        return false;
+        return None;
     }
-    let Some(affinity) = k.affinity(&F::affinity_key(s.tuple.source, frontend.service)) else { return false };
-    let (address, port, last_use) = F::remembered(&affinity);
-    if s.now.since(last_use) > frontend.affinity {
-        return false;
+    let (address, port, last_use) = F::remembered(&k.affinity(client)?);
+    if now.since(last_use) > frontend.affinity {
+        return None;
     }
-    let Some(member) = k.member(&F::member_key(frontend.service, address, port)) else { return false };
-    if member.ordinal.wrapping_sub(range.first) >= range.count {
-        return false;
-    }
-    s.translated.destination = address;
-    s.translated.destination_port = port;
-    true
+    let member = k.member(&F::member_key(frontend.service, address, port))?;
+    (member.ordinal.wrapping_sub(range.first) < range.count).then_some((address, port))
 }
 
 /// One of them, at random.
 #[inline(always)]
 fn pick<F: Family, K: Services<F> + Random>(
     k: &K,
-    s: &mut State<F>,
     frontend: &Frontend,
     range: Range,
-) -> Step<()> {
+) -> Step<Place<F::Addr>> {
     let offset = ((k.random() as u64).wrapping_mul(range.count as u64) >> 32) as u32;
     let key = BackendKey { service: frontend.service, ordinal: range.first.wrapping_add(offset) };
     let backend = k.backend(&key).ok_or(DropReason::BackendMissing)?;
-    let (address, port) = F::backend(&backend);
-    s.translated.destination = address;
-    s.translated.destination_port = port;
-    Ok(())
+    Ok(F::backend(&backend))
 }
 
 #[inline(always)]

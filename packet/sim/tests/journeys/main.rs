@@ -9,6 +9,7 @@ mod outside;
 mod pods;
 mod policy;
 mod services;
+mod sockets;
 mod sweep;
 mod tcp;
 

@@ -8,7 +8,14 @@ use tortie_tests_e2e::{briefly, endpoint};
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
+/// Packets are translated one by one, so that the flow table is what must survive; sockets are in
+/// `connect_time.rs`.
 const WORLD: &str = "
+apiVersion: projectcalico.org/v3
+kind: FelixConfiguration
+metadata: {name: default}
+spec: {defaultEndpointToHostAction: Accept, bpfConnectTimeLoadBalancing: Disabled}
+---
 apiVersion: v1
 kind: Pod
 metadata: {name: client}

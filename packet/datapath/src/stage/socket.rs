@@ -1,0 +1,127 @@
+//! Owns: what a socket's destination becomes, and by which name its peer is told. Does not: see packets.
+//! Invariant: only an address that is a Service's front end is replaced; a peer is told by the Service's address
+//! exactly when this socket was led to it from there.
+
+use crate::family::Family;
+use crate::kernel::{Clock, Random, Refusals, Services, Socket, SocketCall, Sockets, Topology};
+use crate::stage::service::{self as choice, Place, Side};
+use crate::tuple::Tuple;
+use tortie_abi::DropReason;
+use tortie_abi::service::{self, Frontend};
+use tortie_abi::settings::flags;
+use tortie_abi::socket::side;
+use tortie_wire::Be16;
+use tortie_wire::proto::IpProtocol;
+
+/// What happens to a system call.
+#[must_use]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Admission {
+    /// It goes on, with the address as it is now.
+    Allow = 1,
+    /// Nobody serves there: "connection refused".
+    Refuse = 2,
+    /// No back end may be used from here: "operation not permitted", as when a firewall drops at the source.
+    Forbid = 3,
+}
+
+/// What becomes of a destination.
+#[must_use]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Destination<A> {
+    /// No Service, or not served at this hook.
+    Stays,
+    /// This back end.
+    Becomes(Place<A>),
+    /// A Service without a back end.
+    Refused(Admission),
+}
+
+/// Everything that choosing needs.
+pub trait Chooser<F: Family>:
+    SocketCall + Services<F> + Sockets<F> + Topology<F> + Random + Clock + Refusals
+{
+}
+
+impl<F, K> Chooser<F> for K
+where
+    F: Family,
+    K: SocketCall + Services<F> + Sockets<F> + Topology<F> + Random + Clock + Refusals,
+{
+}
+
+/// Where a socket that is being connected goes.
+#[inline(always)]
+pub fn connected<F: Family, K: Chooser<F>>(k: &K, to: Place<F::Addr>) -> Destination<F::Addr> {
+    // Nothing is asked at a send on a connected UDP socket, so that a back end which vanishes could not be
+    // replaced: its packets are translated one by one.
+    if k.protocol() != IpProtocol::TCP.0 || !is_on::<F, K>(k, flags::CONNECT_TCP) {
+        return Destination::Stays;
+    }
+    let Some(frontend) = frontend::<F, K>(k, to) else { return Destination::Stays };
+    match choose::<F, K>(k, &frontend) {
+        Ok(backend) => {
+            tell_by::<F, K>(k, backend, to, frontend.service);
+            Destination::Becomes(backend)
+        }
+        Err(refused) => Destination::Refused(refused),
+    }
+}
+
+/// The Service's address, when this socket was led from there to `peer`.
+#[inline(always)]
+pub fn name<F: Family, K: Socket + Sockets<F>>(k: &K, peer: Place<F::Addr>) -> Option<Place<F::Addr>> {
+    let known = k.peer(&F::socket_key(k.cookie(), peer.0, peer.1, k.protocol(), side::BACKEND))?;
+    let (address, port, _, _) = F::peer(&known);
+    Some((address, port))
+}
+
+/// Forgets by which name the peer of a socket that is closed was told.
+#[inline(always)]
+pub fn forget<F: Family, K: Socket + Sockets<F>>(k: &K, peer: Place<F::Addr>) {
+    k.forget_peer(&F::socket_key(k.cookie(), peer.0, peer.1, k.protocol(), side::BACKEND));
+}
+
+#[inline(always)]
+fn is_on<F: Family, K: Topology<F>>(k: &K, flag: u32) -> bool {
+    k.settings(|settings| settings.flags & flag != 0).unwrap_or(false)
+}
+
+#[inline(always)]
+fn frontend<F: Family, K: Socket + Services<F>>(k: &K, to: Place<F::Addr>) -> Option<Frontend> {
+    let frontend = k.frontend(&F::frontend_key(&Tuple {
+        source: F::UNSPECIFIED,
+        destination: to.0,
+        source_port: Be16::ZERO,
+        destination_port: to.1,
+        protocol: k.protocol(),
+    }))?;
+    // Who may use it depends on the source address, which packets have and sockets do not.
+    (frontend.flags & service::flags::SOURCE_RANGES == 0).then_some(frontend)
+}
+
+#[inline(always)]
+fn tell_by<F: Family, K: Chooser<F>>(k: &K, backend: Place<F::Addr>, name: Place<F::Addr>, service: u32) {
+    let key = F::socket_key(k.cookie(), backend.0, backend.1, k.protocol(), side::BACKEND);
+    k.set_peer(&key, &F::socket_peer(name.0, name.1, service, k.now()));
+}
+
+/// One of the back ends that may be used from here.
+#[inline(always)]
+fn choose<F: Family, K: Chooser<F>>(k: &K, frontend: &Frontend) -> Result<Place<F::Addr>, Admission> {
+    if frontend.backends == 0 {
+        k.refused(DropReason::NoBackend);
+        return Err(Admission::Refuse);
+    }
+    // A pod by its namespace: its address is not known before the route is.
+    let client = F::affinity_key_of(k.netns(), frontend.service);
+    let range = choice::usable(frontend, Side::Inside);
+    choice::backend::<F, K>(k, frontend, range, &client, k.now()).map_err(|reason| {
+        k.refused(reason);
+        match reason {
+            DropReason::NoBackend => Admission::Forbid,
+            _ => Admission::Refuse,
+        }
+    })
+}

@@ -1,0 +1,195 @@
+//! A process and its sockets: the system calls that the programs at a cgroup see.
+//!
+//! Owns: what the kernel does around the programs. Does not: send packets; [`crate::world`] does.
+//! Invariant: the programs see addresses in the form that the kernel shows them: a v4-mapped one stays mapped at
+//! `connect`, `getpeername` and `recvmsg`, and is an IPv4 one at `sendmsg`.
+
+use crate::context::Context;
+use crate::node::{HasTables, Node};
+use std::cell::Cell;
+use std::net::{IpAddr, SocketAddr};
+use tortie_abi::counter::CounterKey;
+use tortie_abi::{DropReason, Hook};
+use tortie_datapath::hook;
+use tortie_datapath::kernel::{Refusals, Socket as Id, SocketCall, Sockets};
+use tortie_datapath::stage::socket::Admission;
+use tortie_wire::{Be16, Ip4, Ip6};
+use zerocopy::IntoBytes;
+
+/// What a program sees of a call.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Call {
+    protocol: u8,
+    cookie: u64,
+    netns: u64,
+    address4: Ip4,
+    address6: Ip6,
+    port: Be16,
+}
+
+impl Call {
+    pub(crate) const NONE: Self = Self {
+        protocol: 0,
+        cookie: 0,
+        netns: 0,
+        address4: Ip4::UNSPECIFIED,
+        address6: Ip6::UNSPECIFIED,
+        port: Be16::ZERO,
+    };
+}
+
+/// Why a call failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Errno {
+    /// `ECONNREFUSED`
+    Refused,
+    /// `EPERM`
+    NotPermitted,
+    /// `ENOTCONN`
+    NotConnected,
+}
+
+/// A socket in a pod or on the host.
+pub struct Socket<'a> {
+    node: &'a Node,
+    cookie: u64,
+    netns: u64,
+    protocol: u8,
+    peer: Cell<Option<SocketAddr>>,
+}
+
+impl<'a> Socket<'a> {
+    /// A socket of the namespace numbered `netns`.
+    pub fn new(node: &'a Node, netns: u64, protocol: u8) -> Self {
+        let cookie = node.next_cookie();
+        Self { node, cookie, netns, protocol, peer: Cell::new(None) }
+    }
+
+    fn call(&self, address: SocketAddr) -> Context<'a> {
+        let (address4, address6) = match address.ip() {
+            IpAddr::V4(address) => (Ip4::from(address), Ip6::UNSPECIFIED),
+            IpAddr::V6(address) => (Ip4::UNSPECIFIED, Ip6::from(address)),
+        };
+        let port = Be16::new(address.port());
+        let (protocol, cookie, netns) = (self.protocol, self.cookie, self.netns);
+        Context::of_call(self.node, Call { protocol, cookie, netns, address4, address6, port })
+    }
+
+    /// `connect`: where packets go.
+    pub fn connect(&self, to: SocketAddr) -> Result<SocketAddr, Errno> {
+        let k = self.call(to);
+        let admission = if to.is_ipv4() { hook::connect4(&k) } else { hook::connect6(&k) };
+        let goes = conclude(admission, &k, to)?;
+        self.peer.set(Some(goes));
+        Ok(goes)
+    }
+
+    /// `getpeername`.
+    pub fn peer(&self) -> Result<SocketAddr, Errno> {
+        self.named(self.peer.get().ok_or(Errno::NotConnected)?)
+    }
+
+    fn named(&self, peer: SocketAddr) -> Result<SocketAddr, Errno> {
+        let k = self.call(peer);
+        if peer.is_ipv4() {
+            hook::named4(&k)
+        } else {
+            hook::named6(&k)
+        }
+        conclude(Admission::Allow, &k, peer)
+    }
+
+    /// `close`.
+    pub fn close(self) {
+        let Some(peer) = self.peer.get() else { return };
+        let k = self.call(peer);
+        let call = k.call.get();
+        if peer.is_ipv4() {
+            hook::close4(&k, call.address4, call.port);
+        } else {
+            hook::close6(&k, call.address6, call.port);
+        }
+    }
+}
+
+/// The address as the program has left it.
+fn conclude(admission: Admission, k: &Context<'_>, before: SocketAddr) -> Result<SocketAddr, Errno> {
+    let call = k.call.get();
+    let address = match before {
+        SocketAddr::V4(_) => IpAddr::V4(call.address4.into()),
+        SocketAddr::V6(_) => IpAddr::V6(call.address6.into()),
+    };
+    match admission {
+        Admission::Allow => Ok(SocketAddr::new(address, call.port.get())),
+        Admission::Refuse => Err(Errno::Refused),
+        Admission::Forbid => Err(Errno::NotPermitted),
+    }
+}
+
+impl Id for Context<'_> {
+    fn protocol(&self) -> u8 {
+        self.call.get().protocol
+    }
+
+    fn cookie(&self) -> u64 {
+        self.call.get().cookie
+    }
+}
+
+impl Context<'_> {
+    fn change(&self, change: impl FnOnce(&mut Call)) {
+        let mut call = self.call.get();
+        change(&mut call);
+        self.call.set(call);
+    }
+}
+
+impl SocketCall for Context<'_> {
+    fn netns(&self) -> u64 {
+        self.call.get().netns
+    }
+
+    fn port(&self) -> Be16 {
+        self.call.get().port
+    }
+
+    fn set_port(&self, port: Be16) {
+        self.change(|call| call.port = port);
+    }
+
+    fn address4(&self) -> Ip4 {
+        self.call.get().address4
+    }
+
+    fn set_address4(&self, address: Ip4) {
+        self.change(|call| call.address4 = address);
+    }
+
+    fn address6(&self) -> Ip6 {
+        self.call.get().address6
+    }
+
+    fn set_address6(&self, address: Ip6) {
+        self.change(|call| call.address6 = address);
+    }
+}
+
+impl<F: HasTables> Sockets<F> for Context<'_> {
+    fn peer(&self, key: &F::SocketKey) -> Option<F::SocketPeer> {
+        F::tables(self.node).socket.borrow().get(key.as_bytes()).copied()
+    }
+
+    fn set_peer(&self, key: &F::SocketKey, peer: &F::SocketPeer) {
+        let _ = F::tables(self.node).socket.borrow_mut().insert(key.as_bytes(), *peer, true);
+    }
+
+    fn forget_peer(&self, key: &F::SocketKey) {
+        F::tables(self.node).socket.borrow_mut().remove(key.as_bytes());
+    }
+}
+
+impl Refusals for Context<'_> {
+    fn refused(&self, reason: DropReason) {
+        self.node.count(&CounterKey { ifindex: 0, hook: Hook::Socket as u16, reason: reason as u16 }, 0);
+    }
+}
