@@ -42,6 +42,8 @@ pub struct Probe {
     pub timeout: Duration,
     /// How much to send each way.
     pub bytes: u64,
+    /// UDP: every message has its address, and the socket has none.
+    pub unconnected: bool,
 }
 
 impl Probe {
@@ -56,6 +58,7 @@ impl Probe {
             source_port: None,
             timeout: Duration::from_secs(1),
             bytes: 0,
+            unconnected: false,
         }
     }
 }
@@ -230,6 +233,7 @@ impl Directory<'_> {
             to,
             port,
             source_port: probe.source_port,
+            unconnected: probe.unconnected,
             timeout_millis,
             bytes: probe.bytes,
         };

@@ -178,6 +178,9 @@ pub struct Attempt {
     /// How much to send each way after the greeting.
     #[serde(default)]
     pub bytes: u64,
+    /// UDP: the message has the address, and the socket has none.
+    #[serde(default)]
+    pub unconnected: bool,
 }
 
 /// A conversation that stays open.

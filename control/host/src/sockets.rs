@@ -15,12 +15,16 @@ use std::sync::OnceLock;
 
 /// The programs with their `enum bpf_attach_type`. Those that tell a peer come before those that choose one, so
 /// that no socket is led to a back end whose name cannot be told yet.
-pub const PROGRAMS: [(&str, u32); 5] = [
+pub const PROGRAMS: [(&str, u32); 9] = [
     ("getpeername4", 29),
     ("getpeername6", 30),
+    ("recvmsg4", 19),
+    ("recvmsg6", 20),
     ("sock_release", 34),
     ("connect4", CONNECT4),
     ("connect6", 11),
+    ("sendmsg4", 14),
+    ("sendmsg6", 15),
 ];
 
 const CONNECT4: u32 = 10;

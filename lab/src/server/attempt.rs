@@ -129,13 +129,19 @@ async fn tcp(socket: Socket, attempt: &Attempt) -> Result<ProbeResult> {
 async fn udp(socket: Socket, attempt: &Attempt) -> Result<ProbeResult> {
     let started = Instant::now();
     let socket = told_of_errors(socket, attempt)?;
-    socket.connect(peer(attempt)).await?;
-    let server_address = socket.peer_addr()?;
+    if !attempt.unconnected {
+        socket.connect(peer(attempt)).await?;
+    }
     let mut question = line(&Opening::Probe { bytes: attempt.bytes })?;
     question.extend(pattern(0, attempt.bytes.min(65_000)));
-    socket.send(&question).await?;
     let mut buffer = vec![0; 65_536];
-    let length = socket.recv(&mut buffer).await?;
+    let (length, server_address) = if attempt.unconnected {
+        socket.send_to(&question, peer(attempt)).await?;
+        socket.recv_from(&mut buffer).await?
+    } else {
+        socket.send(&question).await?;
+        (socket.recv(&mut buffer).await?, socket.peer_addr()?)
+    };
     let answer = buffer.get(..length).unwrap_or_default();
     let mut parts = answer.splitn(2, |byte| *byte == b'\n');
     let greeting: Greeting = serde_json::from_slice(parts.next().unwrap_or_default())?;

@@ -106,6 +106,13 @@ impl SocketCall for Running<Address> {
         write!(self.0.0, c.raw(), user_ip6[2]);
         write!(self.0.0, d.raw(), user_ip6[3]);
     }
+
+    #[inline(always)]
+    fn is_connected(&self) -> bool {
+        let socket = read!(self.0.0, __bindgen_anon_1.sk);
+        // The kernel gives a socket at every hook; where the verifier knows it the comparison costs nothing.
+        !socket.is_null() && read!(socket, dst_port) != 0
+    }
 }
 
 impl Clock for Running<Address> {
@@ -159,6 +166,17 @@ impl<C, F: Tables> Sockets<F> for Running<C> {
     fn forget_peer(&self, key: &F::SocketKey) {
         F::SOCKET.remove(key);
     }
+
+    #[inline(always)]
+    fn message(&self, key: &F::SocketKey) -> Option<F::SocketPeer> {
+        F::MESSAGE.get(key)
+    }
+
+    #[inline(always)]
+    fn set_message(&self, key: &F::SocketKey, peer: &F::SocketPeer) {
+        // Without the entry the sender of an answer is told by its own address.
+        let _ = F::MESSAGE.update(key, peer, ANY);
+    }
 }
 
 /// The return code: 1 lets the call go on; 0 ends it, with "operation not permitted" unless an error is set.
@@ -195,6 +213,14 @@ programs! {
     "cgroup/connect4" connect4 |call| conclude(hook::connect4(call));
     /// `connect` with an IPv6 address.
     "cgroup/connect6" connect6 |call| conclude(hook::connect6(call));
+    /// A message to an IPv4 address.
+    "cgroup/sendmsg4" sendmsg4 |call| conclude(hook::sent4(call));
+    /// A message to an IPv6 address.
+    "cgroup/sendmsg6" sendmsg6 |call| conclude(hook::sent6(call));
+    /// A message has come to an IPv4 socket.
+    "cgroup/recvmsg4" recvmsg4 |call| { hook::sender4(call); 1 };
+    /// A message has come to an IPv6 socket.
+    "cgroup/recvmsg6" recvmsg6 |call| { hook::sender6(call); 1 };
     /// `getpeername` of an IPv4 socket.
     "cgroup/getpeername4" getpeername4 |call| { hook::named4(call); 1 };
     /// `getpeername` of an IPv6 socket.

@@ -57,6 +57,8 @@ maps! {
     "affinity6" AFFINITY6: Map<v6::AffinityKey, v6::Affinity>;
     "socket4" SOCKET4: Map<v4::SocketKey, v4::SocketPeer>;
     "socket6" SOCKET6: Map<v6::SocketKey, v6::SocketPeer>;
+    "message4" MESSAGE4: Map<v4::SocketKey, v4::SocketPeer>;
+    "message6" MESSAGE6: Map<v6::SocketKey, v6::SocketPeer>;
     "fragment4" FRAGMENT4: Map<v4::FragmentKey, [u8; 4]>;
     "fragment6" FRAGMENT6: Map<v6::FragmentKey, [u8; 4]>;
     "class_addr4" CLASS_ADDR4: Map<v4::AddressKey, u32>;
@@ -106,8 +108,10 @@ pub trait Tables: Family {
     const MEMBER: &'static Map<Self::MemberKey, Member>;
     /// Clients with session affinity.
     const AFFINITY: &'static Map<Self::AffinityKey, Self::Affinity>;
-    /// What sockets remember.
+    /// What connected sockets remember.
     const SOCKET: &'static Map<Self::SocketKey, Self::SocketPeer>;
+    /// What others remember.
+    const MESSAGE: &'static Map<Self::SocketKey, Self::SocketPeer>;
     /// Ports of fragments.
     const FRAGMENT: &'static Map<Self::FragmentKey, [u8; 4]>;
     /// Classes of addresses.
@@ -135,7 +139,7 @@ pub trait Tables: Family {
 
 macro_rules! tables {
     ($family:ident, $addr:ty, $layouts:ident, [$flow:ident, $half_open:ident, $route:ident, $frontend:ident,
-     $backend:ident, $member:ident, $affinity:ident, $socket:ident, $fragment:ident, $class_addr:ident, $class_net:ident, $scratch:ident], $reply:ident,
+     $backend:ident, $member:ident, $affinity:ident, $socket:ident, $message:ident, $fragment:ident, $class_addr:ident, $class_net:ident, $scratch:ident], $reply:ident,
      $related:ident, $open:ident, $sweep:literal, $address_family:literal) => {
         impl Tables for $family {
             type PrefixKey = $layouts::PrefixKey;
@@ -148,6 +152,7 @@ macro_rules! tables {
             const MEMBER: &'static Map<Self::MemberKey, Member> = &$member;
             const AFFINITY: &'static Map<Self::AffinityKey, Self::Affinity> = &$affinity;
             const SOCKET: &'static Map<Self::SocketKey, Self::SocketPeer> = &$socket;
+            const MESSAGE: &'static Map<Self::SocketKey, Self::SocketPeer> = &$message;
             const FRAGMENT: &'static Map<Self::FragmentKey, [u8; 4]> = &$fragment;
             const CLASS_ADDR: &'static Map<Self::AddressKey, u32> = &$class_addr;
             const CLASS_NET: &'static Map<Self::PrefixKey, u32> = &$class_net;
@@ -182,6 +187,7 @@ tables!(
         MEMBER4,
         AFFINITY4,
         SOCKET4,
+        MESSAGE4,
         FRAGMENT4,
         CLASS_ADDR4,
         CLASS_NET4,
@@ -206,6 +212,7 @@ tables!(
         MEMBER6,
         AFFINITY6,
         SOCKET6,
+        MESSAGE6,
         FRAGMENT6,
         CLASS_ADDR6,
         CLASS_NET6,

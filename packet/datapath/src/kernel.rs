@@ -164,6 +164,8 @@ pub trait SocketCall: Socket {
     fn address6(&self) -> Ip6;
     /// Replaces the peer's IPv6 address.
     fn set_address6(&self, address: Ip6);
+    /// The socket has a peer of its own.
+    fn is_connected(&self) -> bool;
 }
 
 /// What sockets remember.
@@ -174,6 +176,10 @@ pub trait Sockets<F: Family> {
     fn set_peer(&self, key: &F::SocketKey, peer: &F::SocketPeer);
     /// Forgets it.
     fn forget_peer(&self, key: &F::SocketKey);
+    /// The other name of an address that single messages go to or come from.
+    fn message(&self, key: &F::SocketKey) -> Option<F::SocketPeer>;
+    /// Remembers it; the least recently used one is forgotten when the table is full.
+    fn set_message(&self, key: &F::SocketKey, peer: &F::SocketPeer);
 }
 
 /// Counts what was refused where no packet is.

@@ -25,6 +25,7 @@ pub(crate) struct Call {
     address4: Ip4,
     address6: Ip6,
     port: Be16,
+    connected: bool,
 }
 
 impl Call {
@@ -35,6 +36,7 @@ impl Call {
         address4: Ip4::UNSPECIFIED,
         address6: Ip6::UNSPECIFIED,
         port: Be16::ZERO,
+        connected: false,
     };
 }
 
@@ -72,7 +74,8 @@ impl<'a> Socket<'a> {
         };
         let port = Be16::new(address.port());
         let (protocol, cookie, netns) = (self.protocol, self.cookie, self.netns);
-        Context::of_call(self.node, Call { protocol, cookie, netns, address4, address6, port })
+        let connected = self.peer.get().is_some();
+        Context::of_call(self.node, Call { protocol, cookie, netns, address4, address6, port, connected })
     }
 
     /// `connect`: where packets go.
@@ -82,6 +85,26 @@ impl<'a> Socket<'a> {
         let goes = conclude(admission, &k, to)?;
         self.peer.set(Some(goes));
         Ok(goes)
+    }
+
+    /// `sendto`: where the message goes.
+    pub fn send(&self, to: SocketAddr) -> Result<SocketAddr, Errno> {
+        // The kernel strips an IPv4 address before it asks.
+        let to = SocketAddr::new(to.ip().to_canonical(), to.port());
+        let k = self.call(to);
+        let admission = if to.is_ipv4() { hook::sent4(&k) } else { hook::sent6(&k) };
+        conclude(admission, &k, to)
+    }
+
+    /// `recvfrom`: the sender that is told.
+    pub fn receive(&self, from: SocketAddr) -> SocketAddr {
+        let k = self.call(from);
+        if from.is_ipv4() {
+            hook::sender4(&k);
+        } else {
+            hook::sender6(&k);
+        }
+        conclude(Admission::Allow, &k, from).unwrap_or(from)
     }
 
     /// `getpeername`.
@@ -172,6 +195,10 @@ impl SocketCall for Context<'_> {
     fn set_address6(&self, address: Ip6) {
         self.change(|call| call.address6 = address);
     }
+
+    fn is_connected(&self) -> bool {
+        self.call.get().connected
+    }
 }
 
 impl<F: HasTables> Sockets<F> for Context<'_> {
@@ -185,6 +212,14 @@ impl<F: HasTables> Sockets<F> for Context<'_> {
 
     fn forget_peer(&self, key: &F::SocketKey) {
         F::tables(self.node).socket.borrow_mut().remove(key.as_bytes());
+    }
+
+    fn message(&self, key: &F::SocketKey) -> Option<F::SocketPeer> {
+        F::tables(self.node).message.borrow_mut().get_mut(key.as_bytes()).copied()
+    }
+
+    fn set_message(&self, key: &F::SocketKey, peer: &F::SocketPeer) {
+        let _ = F::tables(self.node).message.borrow_mut().insert(key.as_bytes(), *peer, true);
     }
 }
 

@@ -157,7 +157,7 @@ macro_rules! family {
                 pub last_use: crate::service::LastUse,
             }
 
-            /// Key of `socket`: what one socket knows by an address.
+            /// Key of `socket` and `message`: what one socket knows by an address.
             #[derive(
                 Clone, Copy, Debug, PartialEq, Eq, Hash, FromBytes, IntoBytes, Immutable, KnownLayout,
             )]
@@ -177,11 +177,11 @@ macro_rules! family {
                 pub _zero: [u32; $flow_reserved],
             }
 
-            /// Value of `socket`: the other name of that address.
+            /// Value of `socket` and `message`: the other name of that address.
             #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
             #[repr(C)]
             pub struct SocketPeer {
-                /// The Service's address.
+                /// The other address.
                 pub address: $addr,
                 /// Its port.
                 pub port: Be16,

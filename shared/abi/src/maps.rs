@@ -67,6 +67,8 @@ pub const HALF_OPEN_ENTRIES: u32 = 32_768;
 pub const AFFINITY_ENTRIES: u32 = 8_192;
 /// Open connections in each family that were led from a Service to a back end by their socket.
 pub const SOCKET_ENTRIES: u32 = 16_384;
+/// What sockets that send single messages remember in each family: LRU tables are allocated at once.
+pub const MESSAGE_ENTRIES: u32 = 4_096;
 /// Slots for workloads on this node.
 pub const ENDPOINT_SLOTS: u32 = 4096;
 /// Slots for other nodes, two for each dual-stack node.
@@ -113,6 +115,8 @@ maps! {
     AFFINITY6 = "affinity6", LruHash, v6::AffinityKey => v6::Affinity, AFFINITY_ENTRIES, 0, v 1, Kernel;
     SOCKET4 = "socket4", Hash, v4::SocketKey => v4::SocketPeer, SOCKET_ENTRIES, NO_PREALLOC, v 1, Kernel;
     SOCKET6 = "socket6", Hash, v6::SocketKey => v6::SocketPeer, SOCKET_ENTRIES, NO_PREALLOC, v 1, Kernel;
+    MESSAGE4 = "message4", LruHash, v4::SocketKey => v4::SocketPeer, MESSAGE_ENTRIES, 0, v 1, Kernel;
+    MESSAGE6 = "message6", LruHash, v6::SocketKey => v6::SocketPeer, MESSAGE_ENTRIES, 0, v 1, Kernel;
     FRAGMENT4 = "fragment4", LruHash, v4::FragmentKey => [u8; 4], 4096, 0, v 1, Kernel;
     FRAGMENT6 = "fragment6", LruHash, v6::FragmentKey => [u8; 4], 4096, 0, v 1, Kernel;
     CLASS_ADDR4 = "class_addr4", Hash, v4::AddressKey => u32, 131_072, NO_PREALLOC, v 1, Agent;

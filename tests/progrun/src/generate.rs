@@ -387,7 +387,7 @@ impl Generator {
         let slot = match hook {
             Hook::FromHostDevice => 0,
             Hook::ToHostDevice | Hook::FromTunnel => slot - 1,
-            Hook::FromWorkload | Hook::ToWorkload => slot,
+            Hook::FromWorkload | Hook::ToWorkload | Hook::Socket => slot,
         };
         Shot { hook, slot, mark: 0, aggregate: false, bytes }
     }

@@ -13,7 +13,7 @@ use crate::output::{self, Colour, Format, paint};
 impl From<ProbeArgs> for Probe {
     fn from(arguments: ProbeArgs) -> Self {
         let ProbeArgs { from, to, protocol, port, source_port, family, timeout, bytes } = arguments;
-        Self { from, to, protocol, port, family, source_port, timeout, bytes }
+        Self { from, to, protocol, port, family, source_port, timeout, bytes, unconnected: false }
     }
 }
 

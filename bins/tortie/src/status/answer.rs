@@ -3,6 +3,7 @@
 //! Invariant: every field may be absent, so that an older or newer agent is understood as far as it goes.
 
 use serde::{Deserialize, Serialize};
+use tortie_abi::maps::{self, MapKind, MapSpec, Writer};
 
 /// How a node is.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
@@ -186,6 +187,12 @@ impl MapFill {
     /// Per cent used; `None` for arrays.
     pub fn percent(&self) -> Option<u64> {
         self.entries?.saturating_mul(100).checked_div(self.max_entries)
+    }
+
+    /// A map whose entries the programs write and nobody removes: it fills, and then forgets the least recently used.
+    pub fn fills_up(&self) -> bool {
+        let forgets = |spec: &&MapSpec| spec.kind == MapKind::LruHash && spec.writer == Writer::Kernel;
+        maps::ALL.iter().filter(forgets).any(|spec| spec.name == self.name)
     }
 }
 

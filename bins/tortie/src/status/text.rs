@@ -211,7 +211,9 @@ fn maps(all: &[MapFill], wide: bool) -> String {
     let shown = all.iter().filter(|map| wide || map.entries.is_some_and(|entries| entries > 0));
     let row = |map: &MapFill| {
         let fill = map.percent().map(|percent| match percent {
-            percent if percent >= NEARLY_FULL => paint(Colour::Red, &format!("{percent} % !")),
+            percent if percent >= NEARLY_FULL && !map.fills_up() => {
+                paint(Colour::Red, &format!("{percent} % !"))
+            }
             0 if map.entries.is_some_and(|entries| entries > 0) => "< 1 %".to_owned(),
             percent => format!("{percent} %"),
         });

@@ -6,10 +6,10 @@ use crate::family::Family;
 use crate::kernel::{Clock, Random, Refusals, Services, Socket, SocketCall, Sockets, Topology};
 use crate::stage::service::{self as choice, Place, Side};
 use crate::tuple::Tuple;
-use tortie_abi::DropReason;
 use tortie_abi::service::{self, Frontend};
 use tortie_abi::settings::flags;
 use tortie_abi::socket::side;
+use tortie_abi::{DropReason, Tick};
 use tortie_wire::Be16;
 use tortie_wire::proto::IpProtocol;
 
@@ -67,6 +67,66 @@ pub fn connected<F: Family, K: Chooser<F>>(k: &K, to: Place<F::Addr>) -> Destina
         }
         Err(refused) => Destination::Refused(refused),
     }
+}
+
+/// How old a time of use may be: it is not written at every message.
+const PRECISION: u32 = Tick::ticks_of_millis(1000);
+
+/// Where one message of a socket that is not connected goes.
+#[inline(always)]
+pub fn sent<F: Family, K: Chooser<F>>(k: &K, to: Place<F::Addr>) -> Destination<F::Addr> {
+    // A connected socket hears its peer alone: it would not get the answer of another address.
+    if k.protocol() != IpProtocol::UDP.0 || k.is_connected() {
+        return Destination::Stays;
+    }
+    let Some(frontend) = frontend::<F, K>(k, to) else { return Destination::Stays };
+    let key = F::socket_key(k.cookie(), to.0, to.1, IpProtocol::UDP.0, side::SERVICE);
+    let backend = match again::<F, K>(k, &key, &frontend) {
+        Some(backend) => backend,
+        None if !is_on::<F, K>(k, flags::CONNECT_UDP) => return Destination::Stays,
+        None => match choose::<F, K>(k, &frontend) {
+            Ok(backend) => backend,
+            Err(refused) => return Destination::Refused(refused),
+        },
+    };
+    remember::<F, K>(k, &key, backend, frontend.service);
+    let key = F::socket_key(k.cookie(), backend.0, backend.1, IpProtocol::UDP.0, side::BACKEND);
+    remember::<F, K>(k, &key, to, frontend.service);
+    Destination::Becomes(backend)
+}
+
+/// The back end of the last message to the same Service, while it is one of its and the socket was not silent
+/// for as long as a flow would live.
+#[inline(always)]
+fn again<F: Family, K: Chooser<F>>(k: &K, key: &F::SocketKey, frontend: &Frontend) -> Option<Place<F::Addr>> {
+    let (address, port, service, last_use) = F::peer(&k.message(key)?);
+    let limit = k.settings(|settings| settings.udp).unwrap_or(0);
+    if service != frontend.service || k.now().since(last_use) > limit {
+        return None;
+    }
+    k.member(&F::member_key(service, address, port))?;
+    Some((address, port))
+}
+
+/// Writes what is not known, or not of late.
+#[inline(always)]
+fn remember<F: Family, K: Chooser<F>>(k: &K, key: &F::SocketKey, place: Place<F::Addr>, service: u32) {
+    let now = k.now();
+    if let Some(known) = k.message(key) {
+        let (address, port, of, last_use) = F::peer(&known);
+        if (address, port, of) == (place.0, place.1, service) && now.since(last_use) < PRECISION {
+            return;
+        }
+    }
+    k.set_message(key, &F::socket_peer(place.0, place.1, service, now));
+}
+
+/// The Service's address, when this socket's messages to it were led to `from`.
+#[inline(always)]
+pub fn sender<F: Family, K: Socket + Sockets<F>>(k: &K, from: Place<F::Addr>) -> Option<Place<F::Addr>> {
+    let known = k.message(&F::socket_key(k.cookie(), from.0, from.1, IpProtocol::UDP.0, side::BACKEND))?;
+    let (address, port, _, _) = F::peer(&known);
+    Some((address, port))
 }
 
 /// The Service's address, when this socket was led from there to `peer`.

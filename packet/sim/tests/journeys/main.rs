@@ -5,6 +5,7 @@ mod host;
 mod icmp;
 mod malformed;
 mod masquerade;
+mod messages;
 mod outside;
 mod pods;
 mod policy;

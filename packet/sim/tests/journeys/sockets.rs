@@ -11,23 +11,23 @@ use tortie_sim::world::World;
 use tortie_wire::Be16;
 
 const TCP: u8 = 6;
-const UDP: u8 = 17;
+pub const UDP: u8 = 17;
 /// The namespace that a socket is in, when it does not matter which.
-const ANY: u64 = 7;
+pub const ANY: u64 = 7;
 
-fn at(address: IpAddr, port: u16) -> SocketAddr {
+pub fn at(address: IpAddr, port: u16) -> SocketAddr {
     SocketAddr::new(address, port)
 }
 
 /// The address as an IPv6 socket names it.
-fn mapped(address: SocketAddr) -> SocketAddr {
+pub fn mapped(address: SocketAddr) -> SocketAddr {
     match address.ip() {
         IpAddr::V4(v4) => at(IpAddr::V6(v4.to_ipv6_mapped()), address.port()),
         IpAddr::V6(_) => address,
     }
 }
 
-fn mode(world: &World, bits: u32) {
+pub fn mode(world: &World, bits: u32) {
     for node in &world.nodes {
         let mut settings = node.settings.get();
         settings.flags = settings.flags & !(flags::CONNECT_TCP | flags::CONNECT_UDP) | bits;
@@ -48,7 +48,7 @@ fn remembered(node: &Node) -> usize {
 }
 
 /// Changes the Service's front end.
-fn edit(node: &Node, f: Family, protocol: u8, change: impl FnOnce(&mut service::Frontend)) {
+pub fn edit(node: &Node, f: Family, protocol: u8, change: impl FnOnce(&mut service::Frontend)) {
     use zerocopy::IntoBytes as _;
     let (port, _zero) = (Be16::new(80), 0);
     match f.vip() {

@@ -6,7 +6,7 @@ use std::thread;
 use std::time::Duration;
 
 use serde_json::Value;
-use tortie_lab::{Family, Probe, UpOptions, Verdict};
+use tortie_lab::{Family, Probe, Protocol, UpOptions, Verdict};
 use tortie_tests_e2e::{TestLab, briefly, endpoint, tortie_lab};
 
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -26,17 +26,20 @@ spec: {nodeName: node1, hostNetwork: true, containers: [{name: c, image: any}]}
 apiVersion: v1
 kind: Pod
 metadata: {name: near, labels: {app: server}}
-spec: {nodeName: node1, containers: [{name: c, image: any, ports: [{containerPort: 8080}]}]}
+spec: {nodeName: node1, containers: [{name: c, image: any, ports: [{containerPort: 8080}, {name: dns, containerPort: 5353, protocol: UDP}]}]}
 ---
 apiVersion: v1
 kind: Pod
 metadata: {name: far, labels: {app: server}}
-spec: {nodeName: node2, containers: [{name: c, image: any, ports: [{containerPort: 8080}]}]}
+spec: {nodeName: node2, containers: [{name: c, image: any, ports: [{containerPort: 8080}, {name: dns, containerPort: 5353, protocol: UDP}]}]}
 ---
 apiVersion: v1
 kind: Service
 metadata: {name: server}
-spec: {ipFamilyPolicy: PreferDualStack, selector: {app: server}, ports: [{port: 80, targetPort: 8080}]}
+spec:
+  ipFamilyPolicy: PreferDualStack
+  selector: {app: server}
+  ports: [{name: web, port: 80, targetPort: 8080}, {name: dns, port: 53, targetPort: dns, protocol: UDP}]
 ---
 apiVersion: v1
 kind: Service
@@ -90,17 +93,13 @@ fn pods_host_pods_and_the_node_itself_reach_a_service_and_call_it_by_its_name() 
         }
     }
     // What a pod connects to is a pod: nothing was translated.
-    let binary = tortie_tests_e2e::binary();
-    let list = ["conntrack", "list", "--service", "default/server", "-o", "json"];
-    let command =
-        [&["exec", "--node", "node1", "--", binary.to_str().expect("a plain path")], &list[..]].concat();
-    let flows: Value = serde_json::from_slice(&tortie_lab(&test.lab.name, &command).stdout).expect("JSON");
-    assert_eq!(flows["items"].as_array().map(Vec::len), Some(0), "{flows}");
+    let flows_then = flows(&test);
+    assert_eq!(flows_then["items"].as_array().map(Vec::len), Some(0), "{flows_then}");
     mode(&mut test, "Disabled");
     let result = test.probe("pod:default/client", "svc:default/server", |probe| probe.port = Some(80));
     assert!(result.is_connected(), "{result:?}");
-    let flows: Value = serde_json::from_slice(&tortie_lab(&test.lab.name, &command).stdout).expect("JSON");
-    assert_eq!(flows["items"].as_array().map(Vec::len), Some(1), "now packets are: {flows}");
+    let flows_now = flows(&test);
+    assert_eq!(flows_now["items"].as_array().map(Vec::len), Some(1), "now packets are: {flows_now}");
 }
 
 #[test]
@@ -179,4 +178,52 @@ fn the_mode_changes_and_agents_die_under_an_open_connection_and_it_notices_nothi
     }
     let after = status(&test, "node1");
     assert_eq!(after["connectTime"]["programs"], Value::from(programs), "adopted, not made anew");
+}
+
+/// Flows of the Service on node1, as the packet programs know them.
+fn flows(test: &TestLab) -> Value {
+    let binary = tortie_tests_e2e::binary();
+    let binary = binary.to_str().expect("a plain path");
+    let command = [
+        "exec",
+        "--node",
+        "node1",
+        "--",
+        binary,
+        "conntrack",
+        "list",
+        "--service",
+        "default/server",
+        "-o",
+        "json",
+    ];
+    serde_json::from_slice(&tortie_lab(&test.lab.name, &command).stdout).expect("JSON")
+}
+
+#[test]
+fn messages_of_every_kind_of_client_are_answered_by_the_service_in_every_mode() {
+    let mut test = world();
+    for (connect_time, translated) in [("Enabled", false), ("TCP", true), ("Disabled", true)] {
+        mode(&mut test, connect_time);
+        // Connected sockets come last: their flows stay for a while.
+        for (unconnected, family) in [true, false].into_iter().flat_map(|u| BOTH.map(|f| (u, f))) {
+            for from in ["pod:default/client", "pod:default/on-host", "node:node1"] {
+                let usual = Probe::new(endpoint(from), endpoint("svc:default/server"));
+                let asking = (Protocol::Udp, Some(53), Some(family), Duration::from_secs(5));
+                let (protocol, port, family, timeout) = asking;
+                let probe = Probe { protocol, port, family, timeout, unconnected, ..usual };
+                let results = test.lab.matrix(&vec![probe; 20]).expect("matrix");
+                let case = format!("{connect_time} {from} {family:?} unconnected {unconnected}: {results:?}");
+                assert!(results.iter().all(|result| result.is_connected()), "{case}");
+                let servers: BTreeSet<&str> = results.iter().filter_map(|r| r.server.as_deref()).collect();
+                assert_eq!(servers, BTreeSet::from(["default/near", "default/far"]), "{case}");
+                let names: BTreeSet<&str> =
+                    results.iter().filter_map(|r| r.server_address.as_deref()).collect();
+                assert!(names.len() == 1 && names.iter().all(|name| name.ends_with(":53")), "{case}");
+            }
+            // Connected sockets are never led to a back end: it could not be replaced at a send.
+            let items = flows(&test)["items"].as_array().map_or(0, Vec::len);
+            assert_eq!(items > 0, translated || !unconnected, "{connect_time} {family:?} {unconnected}");
+        }
+    }
 }

@@ -6,7 +6,7 @@ use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use tortie_abi::service::{BackendKey, Frontend};
+use tortie_abi::service::{BackendKey, Frontend, Member};
 use tortie_abi::settings::{Settings, flags};
 use tortie_abi::{Tick, v4, v6};
 use tortie_host::bpf::{Map, Program, Update};
@@ -22,6 +22,7 @@ static NEXT: AtomicU32 = AtomicU32::new(0);
 static PROCESS: Mutex<()> = Mutex::new(());
 
 pub const TCP: u8 = 6;
+pub const UDP: u8 = 17;
 
 /// A cgroup that goes when the test ends, also by a panic.
 pub struct Cgroup(pub PathBuf);
@@ -129,10 +130,14 @@ impl Rig {
                 IpAddr::V4(a) => {
                     let value = v4::Backend { address: a.into(), port, _zero: 0 };
                     put("backend4", key.as_bytes(), value.as_bytes());
+                    let key = v4::MemberKey { service, address: a.into(), port, _zero: 0 };
+                    put("member4", key.as_bytes(), Member { ordinal }.as_bytes());
                 }
                 IpAddr::V6(a) => {
                     let value = v6::Backend { address: a.into(), port, _zero: 0 };
                     put("backend6", key.as_bytes(), value.as_bytes());
+                    let key = v6::MemberKey { service, address: a.into(), port, _zero: 0 };
+                    put("member6", key.as_bytes(), Member { ordinal }.as_bytes());
                 }
             }
         }
@@ -148,6 +153,22 @@ impl Rig {
                 put("frontend6", key.as_bytes(), frontend.as_bytes());
             }
         }
+    }
+
+    /// The back end is none of the Service's any more.
+    pub fn remove_member(&self, service: u32, backend: SocketAddr) {
+        let port = backend.port().into();
+        let (map, key) = match backend.ip() {
+            IpAddr::V4(a) => {
+                let key = v4::MemberKey { service, address: a.into(), port, _zero: 0 };
+                ("member4", key.as_bytes().to_vec())
+            }
+            IpAddr::V6(a) => {
+                let key = v6::MemberKey { service, address: a.into(), port, _zero: 0 };
+                ("member6", key.as_bytes().to_vec())
+            }
+        };
+        assert!(self.map(map).delete(&key).expect("a map"), "a member");
     }
 
     /// Entries of a map.
