@@ -12,8 +12,10 @@ use std::{env, fs};
 
 use bpf_object::Request;
 
-/// Every input of the object, relative to the workspace: a change in any of them asks for a new build.
-const INPUTS: [&str; 5] = ["packet/bpf", "packet/datapath", "shared", "Cargo.toml", "Cargo.lock"];
+/// Every input of the object, relative to this crate, so that a target directory that two checkouts share asks for the
+/// files of the one that is built: a change in any of them asks for a new build.
+const INPUTS: [&str; 5] =
+    ["../../packet/bpf", "../../packet/datapath", "../../shared", "../../Cargo.toml", "../../Cargo.lock"];
 
 /// Environment variables that change which object is built, or how.
 const SETTINGS: [&str; 3] = ["TORTIE_BPF_OBJECT", "TORTIE_BPF_RUSTC", "TORTIE_CACHE"];
@@ -29,7 +31,7 @@ fn main() -> ExitCode {
         return ExitCode::FAILURE;
     };
     for input in INPUTS {
-        println!("cargo::rerun-if-changed={}", workspace.join(input).display());
+        println!("cargo::rerun-if-changed={input}");
     }
     for setting in SETTINGS {
         println!("cargo::rerun-if-env-changed={setting}");
