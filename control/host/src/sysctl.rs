@@ -1,5 +1,6 @@
 //! Settings under `/proc/sys`, of the network namespace of this thread.
 
+use nix::mount::MsFlags;
 use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -32,8 +33,21 @@ pub fn set(name: &str, value: &str) -> Result<bool, SysctlError> {
     if get(name).map_err(failed)? == value {
         return Ok(false);
     }
-    std::fs::write(path(name), value).map_err(failed)?;
+    let written = std::fs::write(path(name), value).or_else(|error| match error.raw_os_error() {
+        Some(libc::EROFS) => {
+            make_writable().map_err(|_| error).and_then(|()| std::fs::write(path(name), value))
+        }
+        _ => Err(error),
+    });
+    written.map_err(failed)?;
     Ok(true)
+}
+
+/// Container runtimes mount `/proc/sys` read-only; who has CAP_SYS_ADMIN may change that, for its own container alone.
+fn make_writable() -> nix::Result<()> {
+    let flags =
+        MsFlags::MS_REMOUNT | MsFlags::MS_BIND | MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
+    nix::mount::mount(None::<&str>, "/proc/sys", None::<&str>, flags, None::<&str>)
 }
 
 /// The node forwards packets.
