@@ -3,7 +3,7 @@
 //! Invariant: a data interface gets its programs as soon as it appears; one that vanishes meanwhile is no
 //! error.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use regex::Regex;
 use tortie_host::datapath::{FROM_HOST_DEVICE, FROM_TUNNEL, TO_HOST_DEVICE};
@@ -24,6 +24,9 @@ pub struct Devices {
     by_name: BTreeMap<String, Device>,
     pattern: Option<(String, Regex)>,
     errors: BTreeMap<String, String>,
+    /// Where programs of ours were when it was looked last, by index.
+    held: BTreeSet<(u32, Direction)>,
+    lost: Vec<String>,
 }
 
 /// One of the node's own interfaces.
@@ -38,7 +41,13 @@ pub struct HostInterface<'a> {
 impl Devices {
     /// None known.
     pub fn new() -> Self {
-        Self { by_name: BTreeMap::new(), pattern: None, errors: BTreeMap::new() }
+        Self {
+            by_name: BTreeMap::new(),
+            pattern: None,
+            errors: BTreeMap::new(),
+            held: BTreeSet::new(),
+            lost: Vec::new(),
+        }
     }
 
     /// An interface is new or changed. A renamed one loses its old name.
@@ -130,13 +139,20 @@ impl Devices {
     /// itself; gives how many were written.
     pub fn attach(&mut self, parts: &Parts) -> usize {
         let mut written = 0;
-        let mut errors = BTreeMap::new();
+        let (mut errors, mut held, mut lost) = (BTreeMap::new(), BTreeSet::new(), Vec::new());
         let hooks =
             self.hosts().flat_map(|it| it.directions.iter().map(move |direction| (it.device, *direction)));
         for (device, direction) in hooks {
+            let place = (device.index, direction);
             match attach_one(device, direction, parts) {
-                Ok(Attached::Unchanged) => {}
+                Ok(Attached::Unchanged) => {
+                    held.insert(place);
+                }
                 Ok(attached) => {
+                    held.insert(place);
+                    if attached == Attached::Created && self.held.contains(&place) {
+                        lost.push(device.name.clone());
+                    }
                     tracing::info!(
                         interface = device.name,
                         direction = direction.name(),
@@ -153,8 +169,14 @@ impl Devices {
                 }
             }
         }
-        self.errors = errors;
+        (self.errors, self.held) = (errors, held);
+        self.lost.extend(lost);
         written
+    }
+
+    /// Interfaces from which somebody took a program that has been put back, since this was asked last.
+    pub fn take_lost(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.lost)
     }
 
     /// Interfaces without their programs, with the reason.

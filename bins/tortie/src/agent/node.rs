@@ -271,7 +271,7 @@ impl Node {
                 }
                 self.reconciler.interface(&name, Some(index));
                 if self.devices.kind(&name) != Devices::WORKLOAD {
-                    self.devices.attach(&self.parts);
+                    self.attach_hosts();
                     self.ways.invalidate();
                 }
             }
@@ -372,7 +372,7 @@ impl Node {
         }
         self.save();
         if self.reconciler.in_sync() {
-            self.devices.attach(&self.parts);
+            self.attach_hosts();
             let given = self.options.cgroup.as_deref();
             self.sockets.attach(given, self.reconciler.settings(), &self.parts);
             let desired = self.host_routes();
@@ -452,20 +452,23 @@ impl Node {
     }
 
     fn put_back(&mut self, name: &str) {
-        let kind = self.devices.kind(name);
-        let result = match kind != Devices::WORKLOAD {
-            true => {
-                self.devices.attach(&self.parts);
-                self.devices.errors().get(name).cloned().map_or(Ok(()), Err)
-            }
-            false => {
-                self.reconciler.put_back(&mut self.parts.kernel, name).map_err(|error| error.to_string())
-            }
-        };
-        self.observer.live.links_lost.with_label_values(&[kind]).inc();
+        if self.devices.kind(name) != Devices::WORKLOAD {
+            return self.attach_hosts();
+        }
+        let result = self.reconciler.put_back(&mut self.parts.kernel, name);
+        self.observer.live.links_lost.with_label_values(&[Devices::WORKLOAD]).inc();
         match result {
             Ok(()) => tracing::warn!(interface = name, "somebody took our programs off; put back"),
-            Err(error) => tracing::error!(interface = name, error, "our programs were taken off"),
+            Err(error) => tracing::error!(interface = name, %error, "our programs were taken off"),
+        }
+    }
+
+    /// The node's own interfaces carry programs; those that had lost them are told, whoever looked first.
+    fn attach_hosts(&mut self) {
+        self.devices.attach(&self.parts);
+        for name in self.devices.take_lost() {
+            self.observer.live.links_lost.with_label_values(&[self.devices.kind(&name)]).inc();
+            tracing::warn!(interface = name, "somebody took our programs off; put back");
         }
     }
 
