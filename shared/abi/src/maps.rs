@@ -71,8 +71,10 @@ pub const SOCKET_ENTRIES: u32 = 16_384;
 pub const MESSAGE_ENTRIES: u32 = 4_096;
 /// Slots for workloads on this node.
 pub const ENDPOINT_SLOTS: u32 = 4096;
-/// Slots for other nodes, two for each dual-stack node.
-pub const NEXT_HOP_SLOTS: u32 = 16_384;
+/// Datagrams of each family of which fragments are on their way: LRU tables are allocated at once.
+pub const FRAGMENT_ENTRIES: u32 = 2_048;
+/// Slots for other nodes, two for each dual-stack node: room for 5,120 of them.
+pub const NEXT_HOP_SLOTS: u32 = 10_240;
 /// Slots for policy programs.
 pub const POLICY_SLOTS: u32 = 8192;
 /// Rule ids.
@@ -117,8 +119,8 @@ maps! {
     SOCKET6 = "socket6", Hash, v6::SocketKey => v6::SocketPeer, SOCKET_ENTRIES, NO_PREALLOC, v 1, Kernel;
     MESSAGE4 = "message4", LruHash, v4::SocketKey => v4::SocketPeer, MESSAGE_ENTRIES, 0, v 1, Kernel;
     MESSAGE6 = "message6", LruHash, v6::SocketKey => v6::SocketPeer, MESSAGE_ENTRIES, 0, v 1, Kernel;
-    FRAGMENT4 = "fragment4", LruHash, v4::FragmentKey => [u8; 4], 4096, 0, v 1, Kernel;
-    FRAGMENT6 = "fragment6", LruHash, v6::FragmentKey => [u8; 4], 4096, 0, v 1, Kernel;
+    FRAGMENT4 = "fragment4", LruHash, v4::FragmentKey => [u8; 4], FRAGMENT_ENTRIES, 0, v 1, Kernel;
+    FRAGMENT6 = "fragment6", LruHash, v6::FragmentKey => [u8; 4], FRAGMENT_ENTRIES, 0, v 1, Kernel;
     CLASS_ADDR4 = "class_addr4", Hash, v4::AddressKey => u32, 131_072, NO_PREALLOC, v 1, Agent;
     CLASS_ADDR6 = "class_addr6", Hash, v6::AddressKey => u32, 131_072, NO_PREALLOC, v 1, Agent;
     CLASS_NET4 = "class_net4", LpmTrie, v4::PrefixKey => u32, 65_536, NO_PREALLOC, v 1, Agent;
