@@ -30,7 +30,7 @@ import_image() {
 install_tortie() {
     make_image
     import_image
-    k apply --server-side -k "${TORTIE_OVERLAY:-$cluster/tortie}" >/dev/null
+    k kustomize "${TORTIE_OVERLAY:-$cluster/tortie}" | sed "s|/CGROUP2/|$cgroup2/|" | k apply --server-side -f - >/dev/null
     say "Tortie applied after $SECONDS s"
     k -n kube-system rollout status daemonset/tortie-node --timeout=180s >/dev/null || {
         k -n kube-system get pods -o wide >&2
