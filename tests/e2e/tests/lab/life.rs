@@ -127,7 +127,7 @@ fn asking_for_what_is_not_there_or_not_possible_has_its_own_exit_code() {
     for (arguments, code) in [
         (&["status"][..], 3),
         (&["up", "--overlay", "vxlan"], 2),
-        (&["up", "--store", "kube"], 2),
+        (&["up", "--store", "tape"], 2),
         (&["up", "--dataplane", "bpf,bpf"], 2),
         (&["up", "--nodes", "0"], 2),
         (&["up", "-f", "/nowhere/world.yaml"], 2),
