@@ -26,7 +26,6 @@ pub struct Devices {
     errors: BTreeMap<String, String>,
     /// Where programs of ours were when it was looked last, by index.
     held: BTreeSet<(u32, Direction)>,
-    lost: Vec<String>,
 }
 
 /// One of the node's own interfaces.
@@ -41,13 +40,7 @@ pub struct HostInterface<'a> {
 impl Devices {
     /// None known.
     pub fn new() -> Self {
-        Self {
-            by_name: BTreeMap::new(),
-            pattern: None,
-            errors: BTreeMap::new(),
-            held: BTreeSet::new(),
-            lost: Vec::new(),
-        }
+        Self { by_name: BTreeMap::new(), pattern: None, errors: BTreeMap::new(), held: BTreeSet::new() }
     }
 
     /// An interface is new or changed. A renamed one loses its old name.
@@ -122,6 +115,11 @@ impl Devices {
         data.chain(loopback).chain(tunnel)
     }
 
+    /// Those of them that do carry them.
+    pub fn guarded(&self) -> impl Iterator<Item = HostInterface<'_>> {
+        self.hosts().filter(|it| !self.errors.contains_key(&it.device.name))
+    }
+
     /// What an interface with programs of ours is, for people.
     pub fn kind(&self, name: &str) -> &'static str {
         match self.by_name.get(name) {
@@ -134,11 +132,12 @@ impl Devices {
 
     /// [`Devices::kind`] of a pod's.
     pub const WORKLOAD: &'static str = "workload";
+    /// Every [`Devices::kind`].
+    pub const KINDS: [&'static str; 4] = [Self::WORKLOAD, "data", "loopback", "tunnel"];
 
     /// Puts the programs on every data interface that has not got them, and on loopback, where the node speaks to
-    /// itself; gives how many were written.
-    pub fn attach(&mut self, parts: &Parts) -> usize {
-        let mut written = 0;
+    /// itself; gives the interfaces from which somebody had taken one.
+    pub fn attach(&mut self, parts: &Parts) -> Vec<String> {
         let (mut errors, mut held, mut lost) = (BTreeMap::new(), BTreeSet::new(), Vec::new());
         let hooks =
             self.hosts().flat_map(|it| it.directions.iter().map(move |direction| (it.device, *direction)));
@@ -159,7 +158,6 @@ impl Devices {
                         ?attached,
                         "data interface"
                     );
-                    written += 1;
                 }
                 Err(error) => {
                     if self.errors.get(&device.name) != Some(&error) {
@@ -170,13 +168,7 @@ impl Devices {
             }
         }
         (self.errors, self.held) = (errors, held);
-        self.lost.extend(lost);
-        written
-    }
-
-    /// Interfaces from which somebody took a program that has been put back, since this was asked last.
-    pub fn take_lost(&mut self) -> Vec<String> {
-        std::mem::take(&mut self.lost)
+        lost
     }
 
     /// Interfaces without their programs, with the reason.

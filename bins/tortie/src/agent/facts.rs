@@ -6,11 +6,12 @@
 use std::collections::BTreeMap;
 
 use tortie_host::bpf::Program;
-use tortie_host::links::Mechanism;
+use tortie_host::links::{Direction, Mechanism};
 use tortie_reconcile::Dirty;
 use tortie_store::kind::KINDS;
 use tortie_store::{Effect, Rejection};
 
+use super::devices::{Devices, HostInterface};
 use super::node::Node;
 use super::observe::{Facts, Rejected};
 use super::parts::Parts;
@@ -76,12 +77,14 @@ fn bare_interfaces(node: &Node, dirty: &[Dirty]) -> Vec<String> {
 
 fn links(node: &Node) -> BTreeMap<(&'static str, &'static str), usize> {
     let workloads = node.reconciler.hooked().len();
-    let data = node.devices.data().count().saturating_sub(node.devices.errors().len());
-    BTreeMap::from([
-        (("workload", "ingress"), workloads),
-        (("workload", "egress"), workloads),
-        (("data", "ingress"), data),
-    ])
+    let mut counts: BTreeMap<_, _> =
+        Direction::ALL.iter().map(|direction| ((Devices::WORKLOAD, direction.name()), workloads)).collect();
+    for HostInterface { device, directions } in node.devices.guarded() {
+        for direction in directions {
+            *counts.entry((node.devices.kind(&device.name), direction.name())).or_default() += 1;
+        }
+    }
+    counts
 }
 
 /// How many packet programs there are, and their memory. They are the same for as long as the agent runs.

@@ -442,8 +442,9 @@ impl Node {
         for (name, ifindex) in self.reconciler.hooked() {
             expected.insert(name, (ifindex, &Direction::ALL));
         }
-        let host = self.devices.hosts().filter(|it| !self.devices.errors().contains_key(&it.device.name));
-        expected.extend(host.map(|it| (it.device.name.as_str(), (it.device.index, it.directions))));
+        expected.extend(
+            self.devices.guarded().map(|it| (it.device.name.as_str(), (it.device.index, it.directions))),
+        );
         let checked = link_check::check(&self.parts.links, &expected, changed);
         self.observer.live.link_check_seconds.observe(checked.took.as_secs_f64());
         for name in checked.lost {
@@ -465,8 +466,7 @@ impl Node {
 
     /// The node's own interfaces carry programs; those that had lost them are told, whoever looked first.
     fn attach_hosts(&mut self) {
-        self.devices.attach(&self.parts);
-        for name in self.devices.take_lost() {
+        for name in self.devices.attach(&self.parts) {
             self.observer.live.links_lost.with_label_values(&[self.devices.kind(&name)]).inc();
             tracing::warn!(interface = name, "somebody took our programs off; put back");
         }
@@ -522,6 +522,7 @@ impl Node {
             tracing::warn!(%error, "stale links could not be removed");
         }
         self.routes.invalidate();
+        self.sockets.invalidate();
         self.own_prefixes = None;
         self.reread_attachments();
     }

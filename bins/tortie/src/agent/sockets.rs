@@ -16,16 +16,28 @@ pub struct Sockets {
     cgroup: Option<PathBuf>,
     mode: ConnectTime,
     error: Option<String>,
+    /// The mode and the cgroup that the settings named when the programs were last put there.
+    attached: Option<(ConnectTime, Option<PathBuf>)>,
 }
 
 impl Sockets {
     /// Nothing tried yet.
     pub fn new() -> Self {
-        Self { cgroup: None, mode: ConnectTime::Disabled, error: None }
+        Self { cgroup: None, mode: ConnectTime::Disabled, error: None, attached: None }
     }
 
-    /// Puts the programs at the cgroup that the command line (`given`), else the settings, else the mount says.
+    /// Somebody may have changed it: the next [`Sockets::attach`] looks.
+    pub fn invalidate(&mut self) {
+        self.attached = None;
+    }
+
+    /// Puts the programs at the cgroup that the command line (`given`), else the settings, else the mount says. Costs
+    /// nothing when they were put there for the same settings.
     pub fn attach(&mut self, given: Option<&Path>, settings: &Settings, parts: &Parts) {
+        let wanted = (settings.connect_time, settings.cgroup_path.clone());
+        if self.attached.as_ref() == Some(&wanted) {
+            return;
+        }
         self.mode = settings.connect_time;
         let found = cgroup::find(given.or(settings.cgroup_path.as_deref())).map_err(|e| e.to_string());
         let result = found.and_then(|dir| {
@@ -48,6 +60,7 @@ impl Sockets {
         if error.is_some() && error != self.error {
             tracing::error!(error, "Services are translated packet by packet");
         }
+        self.attached = error.is_none().then_some(wanted);
         self.error = error;
     }
 

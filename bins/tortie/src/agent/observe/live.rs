@@ -8,6 +8,8 @@ use std::time::Duration;
 use prometheus::{Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, Opts, Registry};
 use tortie_observe::metrics::{self as catalogue, Metric};
 
+use crate::agent::devices::Devices;
+
 /// From 50 µs, which a change of one route takes, to 30 s.
 const SECONDS: [f64; 18] = [
     0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5,
@@ -97,7 +99,7 @@ impl Live {
             registry: make.0,
         };
         // What may never happen is there from the start, so that a first time is a rate too.
-        for kind in ["workload", "data"] {
+        for kind in Devices::KINDS {
             live.links_lost.with_label_values(&[kind]);
         }
         for trigger in ["timer", "request"] {
