@@ -9,12 +9,13 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
+use tortie_store::kind;
 use tortie_store::kube::{ClusterError, Method, Patch};
 use tortie_store::resource::Resource;
 
 use super::{explain, resource};
 use crate::apply::{Applied, Change};
-use crate::error::{Error, Result, bad, no, silent};
+use crate::error::{Result, bad, no, silent};
 use crate::lab::Lab;
 use crate::object::{Key, Object};
 
@@ -211,39 +212,16 @@ impl Lab {
         Ok(())
     }
 
-    /// The path of an object on the API server.
+    /// The path of an object on the API server. Kinds that the store does not know are looked for in `v1` of their group.
     fn path_of(&self, key: &Key) -> Result<String> {
-        let cluster = self.cluster()?;
-        let (version, plural) = match tortie_store::kind::of(&key.group, &key.kind) {
-            Some(kind) => {
-                let api = cluster.api(kind).map_err(|error| Error::No(error.into()))?;
-                (api.api_version, api.plural)
-            }
-            None => {
-                let version = if key.group.is_empty() { "v1".into() } else { format!("{}/v1", key.group) };
-                let served = cluster.raw(&Method::GET, &root(&version), None).map_err(explain)?;
-                let plural = plural(&served, &key.kind);
-                (version, plural.ok_or_else(|| no!("{key}: the API server serves no such kind"))?)
-            }
+        let version = match kind::of(&key.group, &key.kind) {
+            Some(kind) => kind.api_version(),
+            None if key.group.is_empty() => "v1".into(),
+            None => format!("{}/v1", key.group),
         };
-        let namespace = key.namespace.as_ref().map(|name| format!("namespaces/{name}/")).unwrap_or_default();
-        Ok(format!("{}/{namespace}{plural}/{}", root(&version), key.name))
+        let object = Object::make(&version, &key.kind, key.namespace.as_deref(), &key.name, json!({}));
+        self.cluster()?.path_of(&resource(&object)?).map_err(explain)
     }
-}
-
-/// Where a version of a group is served.
-fn root(version: &str) -> String {
-    if version.contains('/') { format!("/apis/{version}") } else { format!("/api/{version}") }
-}
-
-/// How a kind is called in paths.
-fn plural(served: &Value, kind: &str) -> Option<String> {
-    let mut all = served.get("resources").and_then(Value::as_array).into_iter().flatten();
-    let name = |item: &Value| item.get("name").and_then(Value::as_str).map(str::to_owned);
-    let is_it = |item: &&Value| {
-        item.get("kind").and_then(Value::as_str) == Some(kind) && name(item).is_some_and(|n| !n.contains('/'))
-    };
-    all.find(is_it).and_then(name)
 }
 
 /// Why a pod is not attached, if the kubelet has said so.

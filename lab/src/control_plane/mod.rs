@@ -8,15 +8,18 @@ mod components;
 mod pki;
 
 use std::ffi::OsString;
+use std::io::Write as _;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
+use std::process::Stdio;
 use std::time::Duration;
 
+use anyhow::Context as _;
 use ipnet::IpNet;
 use rustix::process::Signal;
 
 use self::pki::{Identity, Pki, certificate_of, key_of, kubeconfig_of};
-use crate::error::{Result, bad};
+use crate::error::{Result, bad, no};
 use crate::files;
 use crate::lab::Lab;
 use crate::netns;
@@ -185,6 +188,22 @@ impl Lab {
             Some(record) => record.end(Signal::KILL, PATIENCE),
             None => Ok(()),
         }
+    }
+
+    /// Runs kubectl as somebody who may do everything; gives what it printed.
+    pub fn kubectl(&self, arguments: &[&str], input: &str) -> Result<String> {
+        let command: Vec<OsString> = ["kubectl"].iter().chain(arguments).map(OsString::from).collect();
+        let stdio = [Stdio::piped(), Stdio::piped(), Stdio::piped()];
+        let mut child = self.control_plane_place()?.spawn(&command, stdio)?;
+        if let Some(mut stdin) = child.stdin.take() {
+            stdin.write_all(input.as_bytes()).context("writing to kubectl")?;
+        }
+        let output = child.wait_with_output().context("waiting for kubectl")?;
+        if !output.status.success() {
+            let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+            return Err(no!("kubectl {}: {said}", arguments.join(" ")));
+        }
+        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
     }
 
     /// Where people run kubectl: the machine of the control plane.

@@ -6,9 +6,6 @@
 #![forbid(unsafe_code)]
 
 use std::collections::BTreeSet;
-use std::ffi::OsString;
-use std::io::Write as _;
-use std::process::Stdio;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
@@ -28,18 +25,7 @@ pub fn cluster(nodes: usize) -> TestLab {
 
 /// Runs kubectl on the machine of the API server; what it printed, or its error.
 pub fn kubectl(lab: &Lab, arguments: &[&str], input: &str) -> Result<String, String> {
-    let command: Vec<OsString> = ["kubectl"].iter().chain(arguments).map(OsString::from).collect();
-    let place = lab.control_plane_place().map_err(|error| error.to_string())?;
-    let stdio = [Stdio::piped(), Stdio::piped(), Stdio::piped()];
-    let mut child = place.spawn(&command, stdio).map_err(|error| error.to_string())?;
-    let mut stdin = child.stdin.take().expect("a pipe");
-    stdin.write_all(input.as_bytes()).map_err(|error| error.to_string())?;
-    drop(stdin);
-    let output = child.wait_with_output().map_err(|error| error.to_string())?;
-    if output.status.success() {
-        return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
-    }
-    Err(format!("kubectl {}: {}", arguments.join(" "), String::from_utf8_lossy(&output.stderr).trim()))
+    lab.kubectl(arguments, input).map_err(|error| error.to_string())
 }
 
 /// What became of many attempts.

@@ -237,6 +237,11 @@ impl Cluster {
         self.raw(&Method::DELETE, &path, Some((JSON, &options))).map(drop)
     }
 
+    /// The path of an object, also of a kind that this version does not know.
+    pub fn path_of(&self, object: &Resource) -> Result<String, ClusterError> {
+        Ok(self.api_of(object)?.object(&object.key.namespace, &object.key.name, None))
+    }
+
     /// Any path, such as `/version`, `/readyz` answers no JSON and is [`Cluster::text`].
     pub fn raw(
         &self,

@@ -4,41 +4,20 @@
 //! Does not: go around kubectl where a person would use it.
 //! Invariant: an attempt that failed is counted, whatever the reason.
 
-use std::ffi::OsString;
-use std::io::Write as _;
-use std::process::Stdio;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::Context as _;
-use tortie_lab::{Component, Error, Lab, Probe};
+use tortie_lab::{Component, Lab, Probe};
 
 use super::tell::{Story, say};
 use super::{PATIENCE, STREAM, is_alive, probe};
 
 const TILL: &str = include_str!("till.yaml");
 
-/// Runs kubectl on the machine of the API server; gives what it printed.
-fn kubectl(lab: &Lab, arguments: &[&str], input: &str) -> tortie_lab::Result<String> {
-    let mut command: Vec<OsString> = vec!["kubectl".into()];
-    command.extend(arguments.iter().map(OsString::from));
-    let mut child =
-        lab.control_plane_place()?.spawn(&command, [Stdio::piped(), Stdio::piped(), Stdio::piped()])?;
-    if let Some(mut stdin) = child.stdin.take() {
-        stdin.write_all(input.as_bytes()).context("writing to kubectl")?;
-    }
-    let output = child.wait_with_output().context("waiting for kubectl")?;
-    if !output.status.success() {
-        let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
-        return Err(Error::No(anyhow::anyhow!("kubectl {}: {said}", arguments.join(" "))));
-    }
-    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
-}
-
 /// Runs kubectl and shows command and answer.
 pub fn show(lab: &Lab, arguments: &[&str]) -> tortie_lab::Result<()> {
     say(&format!("   $ kubectl {}", arguments.join(" ")));
-    for line in kubectl(lab, arguments, "")?.lines() {
+    for line in lab.kubectl(arguments, "")?.lines() {
         say(&format!("   {line}"));
     }
     say("");
@@ -47,7 +26,7 @@ pub fn show(lab: &Lab, arguments: &[&str]) -> tortie_lab::Result<()> {
 
 /// Applies YAML.
 pub fn apply(lab: &Lab, yaml: &str) -> tortie_lab::Result<()> {
-    kubectl(lab, &["apply", "-f", "-"], yaml).map(drop)
+    lab.kubectl(&["apply", "-f", "-"], yaml).map(drop)
 }
 
 /// etcd and the API server die and come back; meanwhile a pod's sandbox dies as well.
@@ -105,8 +84,8 @@ pub fn roll(lab: &Lab, story: &mut Story) -> tortie_lab::Result<()> {
     let (mut asked, mut failed, mut servers) = (0, 0, std::collections::BTreeSet::new());
     let rolled = thread::scope(|scope| {
         let rolling = scope.spawn(|| {
-            kubectl(lab, &["-n", "shop", "rollout", "restart", "deployment/till"], "")?;
-            kubectl(lab, &["-n", "shop", "rollout", "status", "deployment/till", "--timeout=60s"], "")
+            lab.kubectl(&["-n", "shop", "rollout", "restart", "deployment/till"], "")?;
+            lab.kubectl(&["-n", "shop", "rollout", "status", "deployment/till", "--timeout=60s"], "")
         });
         while !rolling.is_finished() {
             for result in lab.matrix(&vec![resolved.clone(); 20])? {
