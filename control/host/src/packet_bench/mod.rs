@@ -2,7 +2,7 @@
 //!
 //! Owns: the measured situations and their figures. Does not: print, or know targets.
 //! Invariant: a figure belongs to a program that had just given the expected verdict; each measured run is
-//! paired with a run of the same driver on an empty program, and the two are interleaved.
+//! paired with a run of the same driver on an empty program, and all situations take turns.
 
 mod driver;
 mod frames;
@@ -13,7 +13,7 @@ use crate::maps::MapsError;
 use crate::object::ObjectError;
 use crate::policy::PolicyError;
 use frames::{Family, Frame};
-use rig::{Entry, Rig};
+use rig::{Driver, Entry, Rig};
 use std::io;
 use std::time::Duration;
 use tortie_policy::asm::{AsmError, MissingMap};
@@ -99,7 +99,7 @@ pub struct Figures {
     pub flow_pair_bytes: [u64; 2],
 }
 
-const ROUNDS: usize = 15;
+const ROUNDS: usize = 25;
 const STARTS: usize = 3;
 /// `TC_ACT_SHOT`, `TC_ACT_REDIRECT`
 const SHOT: u32 = 2;
@@ -124,16 +124,30 @@ pub fn measure() -> Result<Figures, BenchError> {
         starts.push(rig::start()?.as_secs_f64() * 1e3);
     }
     let mut rig = Rig::new()?;
-    let mut packets = Vec::new();
-    let mut empties = Vec::new();
+    let mut pairs = Vec::new();
     for family in [Family::V4, Family::V6] {
         rig.shake_hands(family)?;
-        let floor = measure_case(&mut rig, &floor(family), &mut empties)?;
         for case in cases(family) {
-            let mut figure = measure_case(&mut rig, &case, &mut empties)?;
-            figure.floor = case.name.starts_with("established").then_some(floor.value);
-            packets.push(figure);
+            pairs.push(Pair::new(&rig, case)?);
         }
+    }
+    let mut empties = Vec::new();
+    for _ in 0..ROUNDS {
+        for pair in &mut pairs {
+            empties.push(pair.measure(&mut rig)?);
+        }
+    }
+    let mut packets = Vec::new();
+    let mut floor = None;
+    for pair in pairs {
+        rig.check(&pair.with, &pair.case)?;
+        let mut figure = Figure::of(pair.case.name, Some(pair.case.family.number()), pair.net);
+        if let Entry::Floor(_) = pair.case.entry {
+            floor = Some(figure.value);
+            continue;
+        }
+        figure.floor = floor.filter(|_| figure.name.starts_with("established"));
+        packets.push(figure);
     }
     Ok(Figures {
         packets,
@@ -142,6 +156,32 @@ pub fn measure() -> Result<Figures, BenchError> {
         idle_bytes: rig.memory()?,
         flow_pair_bytes: frames::flow_pair_bytes(),
     })
+}
+
+/// A situation beside the same driver on an empty program.
+struct Pair {
+    case: Case,
+    with: Driver,
+    without: Driver,
+    /// Nanoseconds, a round each.
+    net: Vec<f64>,
+}
+
+impl Pair {
+    fn new(rig: &Rig, case: Case) -> Result<Self, BenchError> {
+        let with = rig.driver(case.entry, &case.frame, case.fresh)?;
+        let without = rig.driver(Entry::Empty, &case.frame, case.fresh)?;
+        rig.check(&with, &case)?;
+        Ok(Self { case, with, without, net: Vec::with_capacity(ROUNDS) })
+    }
+
+    /// One round; the nanoseconds of the empty program.
+    fn measure(&mut self, rig: &mut Rig) -> Result<f64, BenchError> {
+        rig.drain_events();
+        let empty = nanos(rig.run(&self.without, self.case.repeat)?);
+        self.net.push(nanos(rig.run(&self.with, self.case.repeat)?) - empty);
+        Ok(empty)
+    }
 }
 
 fn cases(family: Family) -> Vec<Case> {
@@ -156,6 +196,7 @@ fn cases(family: Family) -> Vec<Case> {
     };
     use Entry::{Client, Server};
     vec![
+        floor(family),
         case("established-pod-pod", Client, frames::to_pod(family), false, REDIRECT, 20_000),
         case("established-service-request", Client, frames::to_service(family), false, REDIRECT, 20_000),
         case("established-service-reply", Server, frames::from_service(family), false, REDIRECT, 20_000),
@@ -177,22 +218,6 @@ fn floor(family: Family) -> Case {
         expected: REDIRECT,
         repeat: 20_000,
     }
-}
-
-fn measure_case(rig: &mut Rig, case: &Case, empties: &mut Vec<f64>) -> Result<Figure, BenchError> {
-    let with = rig.driver(case.entry, &case.frame, case.fresh)?;
-    let without = rig.driver(Entry::Empty, &case.frame, case.fresh)?;
-    rig.check(&with, case)?;
-    let mut net = Vec::with_capacity(ROUNDS);
-    for _ in 0..ROUNDS {
-        rig.drain_events();
-        let empty = nanos(rig.run(&without, case.repeat)?);
-        let full = nanos(rig.run(&with, case.repeat)?);
-        empties.push(empty);
-        net.push(full - empty);
-    }
-    rig.check(&with, case)?;
-    Ok(Figure::of(case.name, Some(case.family.number()), net))
 }
 
 fn nanos(duration: Duration) -> f64 {
