@@ -9,7 +9,7 @@ use crate::dirty::{Dirty, Retry};
 use crate::generations::Generations;
 use crate::kernel::{HookError, Kernel};
 use crate::policies::Policies;
-use crate::saved::{Saved, SavedEndpoint};
+use crate::saved::{Saved, SavedEndpoint, put};
 use crate::slots::{Slots, Use};
 use crate::table::TableError;
 use std::collections::{BTreeMap, BTreeSet};
@@ -537,8 +537,8 @@ impl Endpoints {
         retries.chain(self.records.next_retry()).min()
     }
 
-    /// For the file.
-    pub fn save(&self, saved: &mut Saved) {
+    /// For the file; `false`: it is as it was.
+    pub fn save(&self, saved: &mut Saved) -> bool {
         let one = |id: &WorkloadId, container: &str, interface: &str, used: Use| SavedEndpoint {
             slot: used.slot,
             incarnation: used.incarnation,
@@ -550,9 +550,10 @@ impl Endpoints {
         let known = self.saved.iter().map(|((id, container), used)| one(id, container, "", *used));
         let states = self.states.iter();
         let current = states.map(|(id, s)| one(id, &s.wanted.container_id, &s.wanted.interface, s.used));
-        saved.endpoints = current.chain(known).collect();
-        saved.free_endpoints = self.slots.free_slots().map(|used| (used.slot, used.incarnation)).collect();
-        saved.generation_ceiling = self.generations.ceiling();
+        let free = self.slots.free_slots().map(|used| (used.slot, used.incarnation)).collect();
+        put(&mut saved.endpoints, current.chain(known).collect())
+            | put(&mut saved.free_endpoints, free)
+            | put(&mut saved.generation_ceiling, self.generations.ceiling())
     }
 }
 

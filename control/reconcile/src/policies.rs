@@ -11,7 +11,7 @@ use crate::dirty::{Dirty, Retry};
 use crate::kernel::Kernel;
 use crate::program_name::program_name;
 use crate::rules::{RuleIds, action_name, direction_name};
-use crate::saved::{Saved, SavedProgram};
+use crate::saved::{Saved, SavedProgram, put};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use tortie_abi::counter::Counter;
@@ -495,11 +495,11 @@ impl Policies {
         lists.chain(tables.into_iter().flatten()).chain(clean).min()
     }
 
-    /// For the file.
-    pub fn save(&self, saved: &mut Saved) {
-        (saved.rules, saved.last_rule) = self.rules.save();
+    /// For the file; `false`: it is as it was.
+    pub fn save(&mut self, saved: &mut Saved) -> bool {
+        let rules = self.rules.save(saved);
         let installed = self.lists.values().filter_map(|state| state.installed.as_ref());
-        saved.programs = installed
+        let programs = installed
             .map(|installed| SavedProgram {
                 slot: installed.slot,
                 name: installed.name.clone(),
@@ -508,6 +508,7 @@ impl Policies {
                 default: action_name(installed.list.default).to_owned(),
             })
             .collect();
+        rules | put(&mut saved.programs, programs)
     }
 }
 

@@ -121,7 +121,7 @@ impl Reconciler {
         self.in_sync
     }
 
-    /// Gives names their numbers. What [`Reconciler::saved`] gives then belongs into the file before
+    /// Gives names their numbers. What [`Reconciler::save`] finds then belongs into the file before
     /// [`Reconciler::apply`].
     pub fn allocate(&mut self) {
         if self.in_sync {
@@ -131,18 +131,18 @@ impl Reconciler {
         }
     }
 
-    /// For the file; `None`: it is as it was the last time.
-    pub fn saved(&mut self) -> Option<&Saved> {
-        let mut saved = Saved::default();
-        self.endpoints.save(&mut saved);
-        self.routes.save(&mut saved);
-        self.services.save(&mut saved);
-        self.policies.save(&mut saved);
-        if saved == self.saved {
-            return None;
-        }
-        self.saved = saved;
-        Some(&self.saved)
+    /// Brings [`Reconciler::saved`] up to date; whether it has changed. A change of a Service's back ends does not
+    /// cost what all Services cost.
+    pub fn save(&mut self) -> bool {
+        self.endpoints.save(&mut self.saved)
+            | self.routes.save(&mut self.saved)
+            | self.services.save(&mut self.saved)
+            | self.policies.save(&mut self.saved)
+    }
+
+    /// For the file: as of the last [`Reconciler::save`].
+    pub fn saved(&self) -> &Saved {
+        &self.saved
     }
 
     /// Writes what differs and may be tried now.

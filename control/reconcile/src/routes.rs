@@ -8,7 +8,7 @@ use crate::classes::{prefix4, prefix6};
 use crate::delta::{DeltaTracker, Now, Part, Written};
 use crate::dirty::Dirty;
 use crate::kernel::Kernel;
-use crate::saved::{Saved, SavedNextHop};
+use crate::saved::{Saved, SavedNextHop, put};
 use crate::slots::{Slots, Use};
 use crate::table::TableError;
 use ipnet::IpNet;
@@ -317,15 +317,15 @@ impl Routes {
         retries.into_iter().flatten().min()
     }
 
-    /// For the file.
-    pub fn save(&self, saved: &mut Saved) {
+    /// For the file; `false`: it is as it was.
+    pub fn save(&self, saved: &mut Saved) -> bool {
         let hop = |(node, hop): (&IpAddr, &Hop)| SavedNextHop {
             slot: hop.used.slot,
             incarnation: hop.used.incarnation,
             address: *node,
         };
-        saved.next_hops = self.hops.iter().map(hop).collect();
-        saved.free_next_hops = self.slots.free_slots().map(|u| (u.slot, u.incarnation)).collect();
+        let free = self.slots.free_slots().map(|u| (u.slot, u.incarnation)).collect();
+        put(&mut saved.next_hops, self.hops.iter().map(hop).collect()) | put(&mut saved.free_next_hops, free)
     }
 }
 

@@ -3,7 +3,7 @@
 //! Invariant: an id names one rule while any list uses it, and after a restart still the same one; a freed
 //! id is given out again as late as possible, with its counter at zero.
 
-use crate::saved::{SavedMatches, SavedRule};
+use crate::saved::{Saved, SavedMatches, SavedRule, put};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use tortie_abi::maps::RULE_SLOTS;
@@ -22,12 +22,14 @@ pub struct RuleIds {
     last: u32,
     /// Given out since the last time: their counters have to be set to zero.
     new: BTreeSet<u32>,
+    /// Something has changed since it was saved.
+    unsaved: bool,
 }
 
 impl RuleIds {
     /// What was known before a restart.
     pub fn restore(saved: &[SavedRule], last: u32) -> Self {
-        let mut ids = Self { last, ..Self::default() };
+        let mut ids = Self { last, unsaved: true, ..Self::default() };
         for rule in saved.iter().filter(|rule| rule.id != 0 && rule.id < RULE_SLOTS) {
             let (Some(direction), Some(action)) = (direction(&rule.direction), action(&rule.action)) else {
                 continue;
@@ -55,12 +57,14 @@ impl RuleIds {
             *users += 1;
             if self.words.get(id) != Some(matches) {
                 self.words.insert(*id, matches.clone());
+                self.unsaved = true;
             }
             return *id;
         }
         let Some(id) = self.free_id() else { return tortie_abi::policy::NO_RULE };
         self.words.insert(id, matches.clone());
         self.last = id;
+        self.unsaved = true;
         self.new.insert(id);
         self.by_id.insert(id, key.clone());
         self.by_rule.insert(key, (id, 1));
@@ -85,6 +89,7 @@ impl RuleIds {
     pub fn collect(&mut self) {
         let unused: Vec<u32> =
             self.by_rule.values().filter(|(_, users)| *users == 0).map(|(id, _)| *id).collect();
+        self.unsaved |= !unused.is_empty();
         for id in unused {
             self.words.remove(&id);
             if let Some(key) = self.by_id.remove(&id) {
@@ -98,8 +103,11 @@ impl RuleIds {
         std::mem::take(&mut self.new)
     }
 
-    /// For the file.
-    pub fn save(&self) -> (Vec<SavedRule>, u32) {
+    /// For the file; `false`: it is as it was.
+    pub fn save(&mut self, saved: &mut Saved) -> bool {
+        if !std::mem::take(&mut self.unsaved) {
+            return false;
+        }
         let rule = |(id, (direction, origin, action)): (&u32, &Key)| SavedRule {
             id: *id,
             direction: direction_name(*direction).to_owned(),
@@ -109,7 +117,8 @@ impl RuleIds {
             action: action_name(*action).to_owned(),
             matches: self.words.get(id).cloned().map(saved_words).unwrap_or_default(),
         };
-        (self.by_id.iter().map(rule).collect(), self.last)
+        let rules = self.by_id.iter().map(rule).collect();
+        put(&mut saved.rules, rules) | put(&mut saved.last_rule, self.last)
     }
 }
 

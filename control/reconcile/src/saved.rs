@@ -126,3 +126,10 @@ pub struct SavedProgram {
     /// What happens when none matches: `allow`, `deny`.
     pub default: String,
 }
+
+/// Replaces what is saved; whether it was something else.
+pub(crate) fn put<T: PartialEq>(place: &mut T, value: T) -> bool {
+    let changed = *place != value;
+    *place = value;
+    changed
+}

@@ -9,7 +9,7 @@ mod family;
 use crate::delta::{Now, Written};
 use crate::dirty::Dirty;
 use crate::kernel::Kernel;
-use crate::saved::{Saved, SavedService};
+use crate::saved::{Saved, SavedService, put};
 use crate::table::TableError;
 use family::{Tables, V4, V6};
 use std::collections::{BTreeMap, BTreeSet};
@@ -22,6 +22,8 @@ use tortie_model::workload::Transport;
 pub struct Services {
     ids: BTreeMap<ServicePortId, u32>,
     last: u32,
+    /// Ids have been given out or taken back since they were saved.
+    unsaved: bool,
     wanted: BTreeMap<ServicePortId, ServicePort>,
     dirty: BTreeSet<ServicePortId>,
     v4: Tables<V4>,
@@ -49,6 +51,7 @@ impl Services {
         Self {
             ids,
             last,
+            unsaved: true,
             wanted: BTreeMap::new(),
             dirty: BTreeSet::new(),
             v4: Tables::default(),
@@ -68,7 +71,9 @@ impl Services {
     /// Reads the kernel's side.
     pub fn read(&mut self, kernel: &mut Kernel) -> Result<(), TableError> {
         let (last4, last6) = (self.v4.read(kernel)?, self.v6.read(kernel)?);
-        self.last = self.last.max(last4).max(last6);
+        let last = self.last.max(last4).max(last6);
+        self.unsaved |= last != self.last;
+        self.last = last;
         Ok(())
     }
 
@@ -78,6 +83,7 @@ impl Services {
             if self.wanted.contains_key(id) && !self.ids.contains_key(id) {
                 self.last = self.last.saturating_add(1);
                 self.ids.insert(id.clone(), self.last);
+                self.unsaved = true;
             }
         }
     }
@@ -91,6 +97,7 @@ impl Services {
             self.v6.want(number, id.transport, wanted);
             if wanted.is_none() {
                 self.ids.remove(&id);
+                self.unsaved = true;
             }
         }
     }
@@ -121,8 +128,11 @@ impl Services {
         [self.v4.next_retry(), self.v6.next_retry()].into_iter().flatten().min()
     }
 
-    /// For the file.
-    pub fn save(&self, saved: &mut Saved) {
+    /// For the file; `false`: it is as it was.
+    pub fn save(&mut self, saved: &mut Saved) -> bool {
+        if !std::mem::take(&mut self.unsaved) {
+            return false;
+        }
         let service = |(id, number): (&ServicePortId, &u32)| SavedService {
             id: *number,
             namespace: id.service.namespace.to_string(),
@@ -130,7 +140,7 @@ impl Services {
             port: id.port.clone(),
             protocol: id.transport.name().to_owned(),
         };
-        saved.services = self.ids.iter().map(service).collect();
-        saved.last_service = self.last;
+        let services = self.ids.iter().map(service).collect();
+        put(&mut saved.services, services) | put(&mut saved.last_service, self.last)
     }
 }

@@ -19,7 +19,7 @@ class Server:
 
     def __init__(self, kubeconfig):
         text = open(kubeconfig).read()
-        self.host, self.port = re.search(r"https://\[?([0-9a-f.:]+?)\]?:(\d+)\s", text).groups()
+        self.host, self.port = re.search(r"https://\[?([0-9a-f.:]+?)\]?:(\d+)[\s\"]", text).groups()
         self.context = ssl.create_default_context(cadata=self.decoded(text, "certificate-authority-data").decode())
         with tempfile.NamedTemporaryFile() as both:
             both.write(self.decoded(text, "client-certificate-data") + b"\n" + self.decoded(text, "client-key-data"))
@@ -103,9 +103,9 @@ def toggle(kubeconfig, name, count, gap, address):
 def rewrite(kubeconfig, count, rate, seconds):
     server, start, done = Server(kubeconfig), time.monotonic(), 0
     while time.monotonic() - start < float(seconds):
-        number, turn = done % int(count), done // int(count) % 2
+        number = done % int(count)
         # Never what is there: every change is one to every agent.
-        server.endpoints(f"s{number}", [made_up(number, i) for i in (0, 1, 5 - 3 * turn)])
+        server.endpoints(f"s{number}", [made_up(number, i) for i in (0, 1, random.randrange(3, 10_000))])
         done += 1
         time.sleep(max(0.0, start + done / float(rate) - time.monotonic()))
     print(done)

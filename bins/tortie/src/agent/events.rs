@@ -99,7 +99,7 @@ pub async fn run(options: Options, mut store: Store, observer: Observer) -> anyh
         filters: watch_filters(&node)?,
     };
     node.settle().await;
-    tracing::info!(node = %node.options.node, endpoints = node.saved.endpoints.len(), "in force");
+    tracing::info!(node = %node.options.node, endpoints = node.reconciler.saved().endpoints.len(), "in force");
     loop {
         node.observe();
         main.waiters.answer(|goal| node.standing(goal));
@@ -163,8 +163,7 @@ fn open(
     netlink: Netlink,
     observer: Observer,
 ) -> anyhow::Result<Node> {
-    let saved = state_file::read(&options.run_dir);
-    let mut reconciler = Reconciler::new(saved.clone());
+    let mut reconciler = Reconciler::new(state_file::read(&options.run_dir));
     beginning.calc.flush(&mut |intent| reconciler.receive(intent));
     let settings = reconciler.settings();
     let mechanism = match settings.force_clsact {
@@ -187,7 +186,7 @@ fn open(
         parts.kernel = traces.watch(parts.kernel);
     }
     observer.vitals.set_sweeps(parts.sweeper.reports());
-    Ok(Node::new(options, beginning, reconciler, saved, parts, netlink, observer))
+    Ok(Node::new(options, beginning, reconciler, parts, netlink, observer))
 }
 
 #[expect(
@@ -317,9 +316,9 @@ impl Loop {
             }
             Ask::Status => status::status(node),
             Ask::Services => status::services(node),
-            Ask::Drops(since) => {
-                self.drops.rows(since, &from_saved(node.saved.clone(), &node.names, node.devices.names()))
-            }
+            Ask::Drops(since) => self
+                .drops
+                .rows(since, &from_saved(node.reconciler.saved().clone(), &node.names, node.devices.names())),
             Ask::Resync => {
                 node.resync("request").await;
                 json!({"ok": true})

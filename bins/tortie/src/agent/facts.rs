@@ -64,7 +64,7 @@ pub fn gather(node: &Node) -> Facts {
         conflicts: node.calc.conflicts().len(),
         endpoints: node.reconciler.endpoint_counts(),
         local_policies: node.local_policies,
-        policy_programs: node.saved.programs.len(),
+        policy_programs: node.reconciler.saved().programs.len(),
         packet_programs: node.packet_programs,
     }
 }

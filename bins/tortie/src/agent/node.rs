@@ -18,7 +18,7 @@ use tortie_host::links::Direction;
 use tortie_host::netlink::{Netlink, NetworkEvent};
 use tortie_host::{clock, sysctl};
 use tortie_model::{Object, WorkloadId};
-use tortie_reconcile::{Dirty, Readiness, Reconciler, Saved, Written};
+use tortie_reconcile::{Dirty, Readiness, Reconciler, Written};
 use tortie_store::{Batch, Event, Handle, NodeState, Rejection, Revision};
 
 use super::Options;
@@ -53,7 +53,6 @@ pub struct Node {
     pub rejections: BTreeSet<Arc<Rejection>>,
     pub names: NodeNames,
     pub revision: Revision,
-    pub saved: Saved,
     pub warnings: Vec<String>,
     pub started: Instant,
     pub store: Handle,
@@ -181,7 +180,6 @@ impl Node {
         options: Options,
         beginning: Beginning,
         reconciler: Reconciler,
-        saved: Saved,
         parts: Parts,
         netlink: Netlink,
         observer: Observer,
@@ -198,7 +196,6 @@ impl Node {
             rejections: beginning.rejections,
             names: beginning.names,
             revision: beginning.revision,
-            saved,
             warnings: Vec::new(),
             started: Instant::now(),
             store: beginning.store,
@@ -482,17 +479,16 @@ impl Node {
         if let Err(error) = self.names.save(&self.options.run_dir) {
             tracing::warn!(%error, "nodes.json cannot be written; lists show nodes by address");
         }
-        match self.reconciler.saved() {
-            Some(saved) => self.saved = saved.clone(),
-            // Nothing is new; what could not be written may fit by now.
-            None if self.save_again.is_some_and(|at| at <= Instant::now()) => {}
-            None => return,
+        // Where nothing is new, what could not be written may fit by now.
+        if !self.reconciler.save() && self.save_again.is_none_or(|at| at > Instant::now()) {
+            return;
         }
-        let policies: BTreeSet<&str> = self.saved.rules.iter().map(|rule| rule.policy.as_str()).collect();
+        let saved = self.reconciler.saved();
+        let policies: BTreeSet<&str> = saved.rules.iter().map(|rule| rule.policy.as_str()).collect();
         self.local_policies = policies.len();
         self.warnings.retain(|warning| !warning.starts_with("state.json"));
         self.save_again = None;
-        if let Err(error) = state_file::write(&self.options.run_dir, &self.saved) {
+        if let Err(error) = state_file::write(&self.options.run_dir, saved) {
             let path = self.options.run_dir.join("state.json");
             tracing::error!(path = %path.display(), %error, "cannot be written; names may be lost when the agent restarts");
             self.warnings.push(format!(

@@ -3,7 +3,7 @@
 //! Invariant: the file is complete whenever it exists; a damaged one is moved aside, not overwritten.
 
 use std::fs;
-use std::io::{self, Write as _};
+use std::io::{self, BufWriter, Write as _};
 use std::path::{Path, PathBuf};
 
 use tortie_reconcile::Saved;
@@ -35,9 +35,9 @@ pub fn read(run_dir: &Path) -> Saved {
 pub fn write(run_dir: &Path, saved: &Saved) -> io::Result<()> {
     let path = path(run_dir);
     let aside = path.with_extension("json.new");
-    let mut file = fs::File::create(&aside)?;
-    file.write_all(&serde_json::to_vec(saved)?)?;
-    drop(file);
+    let mut file = BufWriter::new(fs::File::create(&aside)?);
+    serde_json::to_writer(&mut file, saved)?;
+    file.flush()?;
     fs::rename(&aside, &path)
 }
 

@@ -47,7 +47,7 @@ pub fn status(node: &Node) -> Value {
         "connectTime": connect_time(node),
         "programs": programs(node),
         "maps": maps(node),
-        "endpoints": node.saved.endpoints.len(),
+        "endpoints": node.reconciler.saved().endpoints.len(),
         "dirty": dirty_rows(&dirty),
         "warnings": warnings,
         "rejected": node.rejections.iter().map(|rejection| rejected(rejection)).collect::<Vec<_>>(),

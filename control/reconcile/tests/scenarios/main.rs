@@ -58,14 +58,16 @@ impl Agent {
 
     fn apply(&mut self) -> Written {
         self.reconciler.allocate();
-        if let Some(saved) = self.reconciler.saved() {
-            self.saved = saved.clone();
-        }
+        self.save();
         let written = self.reconciler.apply(&mut self.kernel, self.now).expect("readable tables");
-        if let Some(saved) = self.reconciler.saved() {
-            self.saved = saved.clone();
-        }
+        self.save();
         written
+    }
+
+    fn save(&mut self) {
+        if self.reconciler.save() {
+            self.saved = self.reconciler.saved().clone();
+        }
     }
 
     /// Applies until nothing is left, with time passing.
