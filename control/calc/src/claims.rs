@@ -3,13 +3,15 @@
 //! Owns: all claims and the winner among them. Does not: judge; the smallest claimant wins.
 //! Invariant: the winner depends on the claims alone, not on their order in time.
 
+use litemap::LiteMap;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Claims of claimants `C` on keys `K`.
 #[derive(Debug)]
 pub(crate) struct Claims<K, C, V> {
-    by_key: BTreeMap<K, BTreeMap<C, V>>,
-    by_claimant: BTreeMap<C, BTreeSet<K>>,
+    /// Nearly always there is one.
+    by_key: BTreeMap<K, LiteMap<C, V>>,
+    by_claimant: BTreeMap<C, Box<[K]>>,
 }
 
 impl<K, C, V> Default for Claims<K, C, V> {
@@ -21,12 +23,12 @@ impl<K, C, V> Default for Claims<K, C, V> {
 impl<K: Ord + Clone, C: Ord + Clone, V: PartialEq> Claims<K, C, V> {
     /// From now on `claimant` claims these keys and no other. Returns the keys where something changed.
     pub(crate) fn set(&mut self, claimant: &C, wanted: BTreeMap<K, V>) -> BTreeSet<K> {
-        let keys: BTreeSet<K> = wanted.keys().cloned().collect();
-        let old = match keys.is_empty() {
+        let old = match wanted.is_empty() {
             true => self.by_claimant.remove(claimant),
-            false => self.by_claimant.insert(claimant.clone(), keys.clone()),
+            false => self.by_claimant.insert(claimant.clone(), wanted.keys().cloned().collect()),
         };
-        let mut changed: BTreeSet<K> = old.unwrap_or_default().difference(&keys).cloned().collect();
+        let lost = old.into_iter().flatten().filter(|key| !wanted.contains_key(key));
+        let mut changed: BTreeSet<K> = lost.collect();
         changed.iter().for_each(|key| self.drop_claim(key, claimant));
         for (key, value) in wanted {
             let claims = self.by_key.entry(key.clone()).or_default();
@@ -40,12 +42,12 @@ impl<K: Ord + Clone, C: Ord + Clone, V: PartialEq> Claims<K, C, V> {
 
     /// Who has the key, and with what.
     pub(crate) fn winner(&self, key: &K) -> Option<(&C, &V)> {
-        self.by_key.get(key)?.first_key_value()
+        self.by_key.get(key)?.first()
     }
 
     /// Who wants the key, the winner first.
     pub(crate) fn claimants(&self, key: &K) -> impl Iterator<Item = &C> {
-        self.by_key.get(key).into_iter().flat_map(BTreeMap::keys)
+        self.by_key.get(key).into_iter().flat_map(LiteMap::keys)
     }
 
     fn drop_claim(&mut self, key: &K, claimant: &C) {

@@ -12,6 +12,7 @@ use crate::claims::Claims;
 use crate::conflicts::{Conflict, Conflicts, Contested};
 use crate::outbox::{Outbox, Phase};
 use backends::{Backends, Place};
+use litemap::LiteMap;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
@@ -27,13 +28,13 @@ type FrontendKey = (Frontend, Transport);
 pub(crate) struct Services {
     here: Place,
     services: BTreeMap<ServiceId, Service>,
-    slices: BTreeMap<ServiceId, BTreeMap<SliceId, EndpointSlice>>,
+    slices: BTreeMap<ServiceId, LiteMap<SliceId, EndpointSlice>>,
     service_of: BTreeMap<SliceId, ServiceId>,
     dirty: BTreeSet<ServiceId>,
     /// As if nobody else claimed their front ends.
-    wanted: BTreeMap<ServicePortId, ServicePort>,
+    wanted: BTreeMap<ServicePortId, Arc<ServicePort>>,
     claims: Claims<FrontendKey, ServicePortId, ()>,
-    said: BTreeMap<ServicePortId, ServicePort>,
+    said: BTreeMap<ServicePortId, Arc<ServicePort>>,
     joins: u64,
 }
 
@@ -118,7 +119,7 @@ impl Services {
             ports.extend(self.claims.claimants(key).cloned());
             self.report(key, conflicts);
         }
-        let changed: BTreeMap<ServicePortId, Option<ServicePort>> = ports
+        let changed: BTreeMap<ServicePortId, Option<Arc<ServicePort>>> = ports
             .into_iter()
             .map(|id| (id.clone(), self.held(&id)))
             .filter(|(id, now)| self.said.get(id) != now.as_ref())
@@ -132,7 +133,7 @@ impl Services {
         }
     }
 
-    fn say(&mut self, id: ServicePortId, now: Option<ServicePort>, phase: Phase, out: &mut Outbox) {
+    fn say(&mut self, id: ServicePortId, now: Option<Arc<ServicePort>>, phase: Phase, out: &mut Outbox) {
         if self.said.get(&id) == now.as_ref() {
             return;
         }
@@ -174,7 +175,7 @@ impl Services {
             }
             let keys = port.frontends.keys().map(|frontend| ((*frontend, id.transport), ())).collect();
             contested.extend(self.claims.set(&id, keys));
-            self.wanted.insert(id.clone(), port);
+            self.wanted.insert(id.clone(), Arc::new(port));
             ports.insert(id);
         }
     }
@@ -198,19 +199,24 @@ impl Services {
     }
 
     /// A port with the front ends that are its own.
-    fn held(&self, id: &ServicePortId) -> Option<ServicePort> {
-        let mut port = self.wanted.get(id)?.clone();
-        port.frontends.retain(|frontend, _| {
+    fn held(&self, id: &ServicePortId) -> Option<Arc<ServicePort>> {
+        let wanted = self.wanted.get(id)?;
+        let held = |frontend: &Frontend| {
             self.claims.winner(&(*frontend, id.transport)).is_some_and(|(winner, ())| winner == id)
-        });
-        Some(port)
+        };
+        if wanted.frontends.keys().all(held) {
+            return Some(Arc::clone(wanted));
+        }
+        let mut port = ServicePort::clone(wanted);
+        port.frontends.retain(|frontend, _| held(frontend));
+        Some(Arc::new(port))
     }
 
     /// Ports that lose a front end to another one, as they are without it: said before the other takes it.
     fn releases(
         &self,
-        changed: &BTreeMap<ServicePortId, Option<ServicePort>>,
-    ) -> Vec<(ServicePortId, Option<ServicePort>)> {
+        changed: &BTreeMap<ServicePortId, Option<Arc<ServicePort>>>,
+    ) -> Vec<(ServicePortId, Option<Arc<ServicePort>>)> {
         let mut taken: BTreeMap<FrontendKey, &ServicePortId> = BTreeMap::new();
         for (id, port) in changed {
             let frontends = port.iter().flat_map(|port| port.frontends.keys());
@@ -223,7 +229,8 @@ impl Services {
             if said.frontends.keys().any(lost) {
                 let frontends =
                     said.frontends.iter().filter(|(f, _)| !lost(f)).map(|(f, scope)| (*f, *scope)).collect();
-                let without = now.as_ref().map(|_| ServicePort { frontends, ..said.clone() });
+                let without =
+                    now.as_ref().map(|_| Arc::new(ServicePort { frontends, ..ServicePort::clone(said) }));
                 releases.push((id.clone(), without));
             }
         }
@@ -251,7 +258,7 @@ fn is_of_the_api_server(service: &ServiceId) -> bool {
 fn make(
     id: &ServiceId,
     service: &Service,
-    slices: Option<&BTreeMap<SliceId, EndpointSlice>>,
+    slices: Option<&LiteMap<SliceId, EndpointSlice>>,
     backends: &mut Backends<'_>,
 ) -> BTreeMap<ServicePortId, ServicePort> {
     let mut made: BTreeMap<ServicePortId, ServicePort> = BTreeMap::new();

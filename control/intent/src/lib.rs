@@ -40,7 +40,7 @@ pub enum Intent {
     /// Whose addresses these are.
     Route(IpNet, Option<Route>),
     /// One port of a Service, with all its front ends and back ends.
-    Service(ServicePortId, Option<ServicePort>),
+    Service(ServicePortId, Option<Arc<ServicePort>>),
     /// The settings in force.
     Settings(Box<Settings>),
     /// Everything known at the start has been said.

@@ -13,6 +13,7 @@ use crate::saved::{Saved, SavedService, put};
 use crate::table::TableError;
 use family::{Tables, V4, V6};
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use tortie_intent::{ServicePort, ServicePortId};
 use tortie_model::ServiceId;
 use tortie_model::workload::Transport;
@@ -24,7 +25,7 @@ pub struct Services {
     last: u32,
     /// Ids have been given out or taken back since they were saved.
     unsaved: bool,
-    wanted: BTreeMap<ServicePortId, ServicePort>,
+    wanted: BTreeMap<ServicePortId, Arc<ServicePort>>,
     dirty: BTreeSet<ServicePortId>,
     v4: Tables<V4>,
     v6: Tables<V6>,
@@ -60,7 +61,7 @@ impl Services {
     }
 
     /// A Service port changes.
-    pub fn want(&mut self, id: ServicePortId, port: Option<ServicePort>) {
+    pub fn want(&mut self, id: ServicePortId, port: Option<Arc<ServicePort>>) {
         match port {
             Some(port) => self.wanted.insert(id.clone(), port),
             None => self.wanted.remove(&id),
@@ -92,7 +93,7 @@ impl Services {
     pub fn resolve(&mut self) {
         for id in std::mem::take(&mut self.dirty) {
             let Some(&number) = self.ids.get(&id) else { continue };
-            let wanted = self.wanted.get(&id);
+            let wanted = self.wanted.get(&id).map(|wanted| &**wanted);
             self.v4.want(number, id.transport, wanted);
             self.v6.want(number, id.transport, wanted);
             if wanted.is_none() {

@@ -130,7 +130,7 @@ impl Desired {
         intents.extend(gone.map(|net| Intent::Route(net.parse().unwrap(), None)));
         for (name, backends) in &self.services {
             if before.services.get(name) != Some(backends) {
-                intents.push(Intent::Service(service(name), Some(service_port(name, backends))));
+                intents.push(Intent::Service(service(name), Some(service_port(name, backends).into())));
             }
         }
         let gone = before.services.keys().filter(|name| !self.services.contains_key(*name));

@@ -137,7 +137,7 @@ pub(crate) fn metadata_of(
     if !resource.key.namespace.is_empty() {
         check::label(&resource.key.namespace).map_err(|wrong| InvalidMetadata::Namespace { wrong })?;
     }
-    let labels = metadata.labels.unwrap_or_default();
+    let labels: Labels = metadata.labels.into_iter().flatten().collect();
     for (key, value) in &labels {
         check::label_key(key).map_err(|wrong| InvalidMetadata::LabelKey { key: key.clone(), wrong })?;
         check::label_value(value).map_err(|wrong| InvalidMetadata::LabelValue { key: key.clone(), wrong })?;

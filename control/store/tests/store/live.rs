@@ -193,7 +193,7 @@ fn of_two_files_with_one_object_the_first_stays_and_both_are_named() {
     fs::remove_file(world.path("a.yaml")).unwrap();
     let events = world.listener.catch_up();
     let [Object::Namespace(change)] = changed(&events)[..] else { panic!("{events:?}") };
-    assert_eq!(change.value.as_ref().unwrap().labels["l"], "second");
+    assert_eq!(change.value.as_ref().unwrap().labels.get("l").unwrap(), "second");
     assert_eq!(resolved(&events), [&said]);
 }
 
@@ -204,7 +204,7 @@ fn an_object_twice_in_one_file_is_the_first() {
     world.write("a.yaml", &text);
     let events = world.listener.catch_up();
     let [Object::Namespace(change)] = changed(&events)[..] else { panic!("{events:?}") };
-    assert_eq!(change.value.as_ref().unwrap().labels["l"], "first");
+    assert_eq!(change.value.as_ref().unwrap().labels.get("l").unwrap(), "first");
     let path = world.path("a.yaml");
     let expected =
         format!("{}:7: Namespace x: is already in this file, at line 1; keep one of them", path.display());
@@ -262,7 +262,11 @@ fn what_a_broken_file_held_stays_in_force_over_a_restart() {
     assert_eq!(names(&events)[1..], [is("a"), is("b")]);
     assert_eq!(rejected(&events)[0].effect, Effect::KeepsLast);
     let Object::Namespace(a) = changed(&events)[1] else { panic!("{events:?}") };
-    assert_eq!(a.value.as_ref().unwrap().labels["l"], "two", "what can be read is what is there now");
+    assert_eq!(
+        a.value.as_ref().unwrap().labels.get("l").unwrap(),
+        "two",
+        "what can be read is what is there now"
+    );
     fs::remove_file(&file).unwrap();
     assert_eq!(names(&listener.catch_up()), [gone("a"), gone("b")]);
     drop(listener);

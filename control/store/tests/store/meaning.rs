@@ -109,8 +109,8 @@ fn a_pods_node_network_and_account() {
 fn a_namespace_carries_its_name_as_a_label() {
     let read =
         read_namespace("{apiVersion: v1, kind: Namespace, metadata: {name: shop, labels: {a: b}}}").unwrap();
-    assert_eq!(read.labels["kubernetes.io/metadata.name"], "shop");
-    assert_eq!(read.labels["a"], "b");
+    assert_eq!(read.labels.get("kubernetes.io/metadata.name").unwrap(), "shop");
+    assert_eq!(read.labels.get("a").unwrap(), "b");
 }
 
 #[test]

@@ -185,7 +185,7 @@ pub fn changes_and_deletions_are_said<B: Backend>() {
     backend.put("a", &POD.replace("app: web", "app: front"));
     let events = listener.catch_up();
     let [Object::Workload(change)] = changed(&events)[..] else { panic!("{events:?}") };
-    assert_eq!(change.value.as_ref().unwrap().labels["app"], "front");
+    assert_eq!(change.value.as_ref().unwrap().labels.get("app").unwrap(), "front");
     backend.delete("a");
     let events = listener.catch_up();
     let [Object::Workload(change)] = changed(&events)[..] else { panic!("{events:?}") };
