@@ -55,6 +55,7 @@ impl Lab {
                 map.insert("capacity".into(), size.clone());
                 map.insert("allocatable".into(), size);
                 map.insert("conditions".into(), conditions());
+                map.insert("nodeInfo".into(), info(&node.name));
             }
             let mut node = described;
             node.set(&["status"], Value::Null);
@@ -65,6 +66,30 @@ impl Lab {
         }
         Ok(())
     }
+}
+
+/// What a kubelet says of its machine. The API server fills what is left out with nothing at all, which would say that
+/// the node has no operating system.
+fn info(node: &str) -> Value {
+    let kernel = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    let architecture = match std::env::consts::ARCH {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        other => other,
+    };
+    let lab = concat!("tortie-lab://", env!("CARGO_PKG_VERSION"));
+    json!({
+        "architecture": architecture,
+        "operatingSystem": "linux",
+        "kernelVersion": kernel.trim(),
+        "osImage": "tortie lab",
+        "containerRuntimeVersion": lab,
+        "kubeletVersion": concat!("v", env!("CARGO_PKG_VERSION"), "-tortie-lab"),
+        "kubeProxyVersion": "",
+        "machineID": node,
+        "systemUUID": node,
+        "bootID": node,
+    })
 }
 
 fn conditions() -> Value {

@@ -193,6 +193,7 @@ fn pod_findings(pod: &Resource) -> Vec<Finding> {
     WISHES.iter().filter_map(asked).collect()
 }
 
+/// An API server has an empty text for what nobody has said, such as a Node's system before its kubelet reports.
 fn text<'r>(resource: &'r Resource, path: &str) -> Option<&'r str> {
-    resource.value.pointer(path)?.as_str()
+    resource.value.pointer(path)?.as_str().filter(|text| !text.is_empty())
 }

@@ -86,6 +86,15 @@ fn what_would_open_close_or_part_something_blocks_and_says_what_to_do() {
 }
 
 #[test]
+fn a_node_whose_kubelet_has_not_reported_yet_is_no_foreign_system() {
+    let silent = "nodeInfo: {operatingSystem: '', architecture: '', kernelVersion: ''}";
+    let text = CALM
+        .replace("nodeInfo: {operatingSystem: linux, architecture: amd64, kernelVersion: 6.1.0-18}", silent);
+    assert!(text.contains(silent));
+    assert_eq!(of(&examined(&text), Verdict::Blocks), Vec::<String>::new());
+}
+
+#[test]
 fn a_kube_proxy_that_has_been_put_aside_is_no_matter() {
     let report = examined(&CALM.replace("desiredNumberScheduled: 3", "desiredNumberScheduled: 0"));
     assert_eq!(of(&report, Verdict::Differs), Vec::<String>::new());
