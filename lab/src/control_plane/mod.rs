@@ -216,6 +216,11 @@ impl Lab {
         Ok(place)
     }
 
+    /// The router, where cables end; for tests that pull one.
+    pub fn router_place(&self) -> Place {
+        Place { netns: netns::path(&self.name.machine("router")), ..self.api_place() }
+    }
+
     pub(crate) fn api_place(&self) -> Place {
         Place {
             netns: netns::path(&self.name.machine(API)),

@@ -6,6 +6,9 @@
 #![forbid(unsafe_code)]
 
 use std::collections::BTreeSet;
+use std::ffi::OsString;
+use std::io::Write as _;
+use std::process::Stdio;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
@@ -26,6 +29,23 @@ pub fn cluster(nodes: usize) -> TestLab {
 /// Runs kubectl on the machine of the API server; what it printed, or its error.
 pub fn kubectl(lab: &Lab, arguments: &[&str], input: &str) -> Result<String, String> {
     lab.kubectl(arguments, input).map_err(|error| error.to_string())
+}
+
+/// Runs a verb of `tortie` there, on the cluster; its output on `stdout` with exit code 0, else what it said.
+pub fn tortie(lab: &Lab, arguments: &[&str], input: &str) -> Result<String, String> {
+    let program = [tortie_tests_e2e::binary().into_os_string(), "--store".into(), "kube".into()];
+    let command: Vec<OsString> = program.into_iter().chain(arguments.iter().map(OsString::from)).collect();
+    let place = lab.control_plane_place().map_err(|error| error.to_string())?;
+    let stdio = [Stdio::piped(), Stdio::piped(), Stdio::piped()];
+    let mut child = place.spawn(&command, stdio).map_err(|error| error.to_string())?;
+    let mut stdin = child.stdin.take().expect("a pipe");
+    stdin.write_all(input.as_bytes()).map_err(|error| error.to_string())?;
+    drop(stdin);
+    let output = child.wait_with_output().map_err(|error| error.to_string())?;
+    if output.status.success() {
+        return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
+    }
+    Err(format!("tortie {}: {}", arguments.join(" "), String::from_utf8_lossy(&output.stderr).trim()))
 }
 
 /// What became of many attempts.

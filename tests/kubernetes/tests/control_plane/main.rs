@@ -5,6 +5,7 @@
 
 mod faults;
 mod rolling;
+mod silence;
 mod world;
 
 use std::time::Instant;
@@ -19,9 +20,11 @@ type Step = (&'static str, fn(&mut TestLab));
 fn traffic_does_not_notice_what_happens_to_the_control_plane() {
     let mut test = tortie_tests_kubernetes::cluster(2);
     test.apply(world::WORLD);
-    let tests: [Step; 7] = [
+    let tests: [Step; 9] = [
         ("a rolling restart of a Deployment fails no connection", rolling::restart),
         ("a Service follows its Deployment from none to many and back", rolling::scale),
+        ("the Service of the API server keeps its last back end", silence::of_its_service),
+        ("nothing breaks while the API server is there and says nothing", silence::of_the_server),
         ("nothing breaks while the API server and etcd are dead", faults::outage),
         ("pods whose sandbox dies meanwhile are attached anew", faults::sandboxes),
         ("an agent that starts meanwhile enforces what it knows", faults::agents),

@@ -3,6 +3,7 @@
 
 mod mistakes;
 mod rights;
+mod verbs;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -20,6 +21,8 @@ fn an_api_server_takes_what_is_shipped_and_refuses_mistakes() {
     overlays_are_taken(lab);
     the_chart_renders_the_same_objects(lab);
     mistakes::are_refused_with_words(lab);
+    verbs::write_what_kubectl_reads(lab);
+    verbs::switch_the_data_plane(lab);
     rights::are_exactly_what_is_needed(lab);
     rights::may_be_lost_and_come_back(&mut test);
 }

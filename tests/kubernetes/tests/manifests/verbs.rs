@@ -1,0 +1,92 @@
+//! The verbs of people on a real API server, beside kubectl: what one writes the other reads.
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use tortie_lab::Lab;
+use tortie_tests_kubernetes::{kubectl, tortie};
+
+const PATIENCE: Duration = Duration::from_secs(30);
+const SET: &str = "{apiVersion: projectcalico.org/v3, kind: GlobalNetworkSet, metadata: {name: verbs}, spec: {nets: [NET]}}";
+const SETS: &str = "globalnetworksets.crd.projectcalico.org";
+const SETTINGS: &str = "felixconfigurations.crd.projectcalico.org";
+
+pub fn write_what_kubectl_reads(lab: &Lab) {
+    let set = |net: &str| SET.replace("NET", net);
+    let nets = || kubectl(lab, &["get", SETS, "verbs", "-o", "jsonpath={.spec.nets}"], "").unwrap();
+    tortie(lab, &["create", "-f", "-"], &set("192.0.2.0/24")).unwrap();
+    assert_eq!(nets(), r#"["192.0.2.0/24"]"#);
+    tortie(lab, &["create", "-f", "-"], &set("192.0.2.0/24")).unwrap_err();
+    tortie(lab, &["create", "--skip-exists", "-f", "-"], &set("198.51.100.0/24")).unwrap();
+    assert_eq!(nets(), r#"["192.0.2.0/24"]"#, "what exists is left as it is");
+    tortie(lab, &["apply", "-f", "-"], &set("198.51.100.0/24")).unwrap();
+    assert_eq!(nets(), r#"["198.51.100.0/24"]"#);
+    tortie(lab, &["replace", "-f", "-"], &set("203.0.113.0/24")).unwrap();
+    assert_eq!(nets(), r#"["203.0.113.0/24"]"#);
+    tortie(lab, &["apply", "--dry-run=server", "-f", "-"], &set("192.0.2.0/24")).unwrap();
+    assert_eq!(nets(), r#"["203.0.113.0/24"]"#, "a dry run writes nothing");
+    tortie(
+        lab,
+        &["patch", "globalnetworkset", "verbs", "-p", r#"{"spec": {"nets": ["2001:db8::/32"]}}"#],
+        "",
+    )
+    .unwrap();
+    assert_eq!(nets(), r#"["2001:db8::/32"]"#);
+    tortie(lab, &["label", "globalnetworkset", "verbs", "side=outer"], "").unwrap();
+    let got = tortie(lab, &["get", "globalnetworkset", "verbs", "-o", "json"], "").unwrap();
+    let got: Value = serde_json::from_str(&got).unwrap();
+    assert_eq!(got["metadata"]["labels"]["side"], "outer", "{got}");
+    tortie(lab, &["delete", "globalnetworkset", "verbs"], "").unwrap();
+    kubectl(lab, &["get", SETS, "verbs"], "").unwrap_err();
+    tortie(lab, &["get", "globalnetworkset", "verbs"], "").unwrap_err();
+
+    let version = tortie(lab, &["version"], "").unwrap();
+    assert!(version.contains(env!("CARGO_PKG_VERSION")) && version.contains("1."), "{version}");
+    let report = tortie(lab, &["migrate", "check", "-o", "json"], "").unwrap();
+    let report: Value = serde_json::from_str(&report).unwrap();
+    let items = report["items"].as_array().unwrap();
+    let blocks: Vec<_> = items.iter().filter(|item| item["verdict"] == "blocks").collect();
+    assert!(!items.is_empty() && blocks.is_empty(), "nothing blocks in a laboratory: {blocks:?}");
+}
+
+/// By kubectl and by `tortie patch`: true is taken, false is refused with an Event and in `status`, and what runs stays.
+pub fn switch_the_data_plane(lab: &Lab) {
+    let with_kubectl = |value: bool| {
+        let patch = format!(r#"{{"spec": {{"bpfEnabled": {value}}}}}"#);
+        kubectl(lab, &["patch", SETTINGS, "default", "--type=merge", "--patch", &patch], "").unwrap();
+    };
+    with_kubectl(true);
+    lab.wait(PATIENCE).unwrap();
+    assert!(!is_refused(lab));
+    with_kubectl(false);
+    until(|| is_refused(lab), "status says that bpfEnabled is refused");
+    until(|| has_event(lab), "kubectl shows an Event about it");
+    let enabled = r#"{"spec": {"bpfEnabled": true}}"#;
+    tortie(lab, &["patch", "felixconfiguration", "default", "-p", enabled], "").unwrap();
+    until(|| !is_refused(lab), "it is taken back");
+    assert!(lab.agent_is_alive("node1"));
+}
+
+fn is_refused(lab: &Lab) -> bool {
+    let request = serde_json::json!({"verb": "status"});
+    let status = lab.ask_agent("node1", &request, Instant::now() + PATIENCE).unwrap();
+    status["rejected"].to_string().contains("bpfEnabled")
+}
+
+fn has_event(lab: &Lab) -> bool {
+    let printed = kubectl(lab, &["get", "events", "-A", "-o", "json"], "").unwrap();
+    let events: Value = serde_json::from_str(&printed).unwrap();
+    events["items"].as_array().unwrap().iter().any(|event| {
+        event["involvedObject"]["kind"] == "FelixConfiguration"
+            && event["message"].as_str().is_some_and(|text| text.contains("bpfEnabled"))
+    })
+}
+
+fn until(mut is_so: impl FnMut() -> bool, what: &str) {
+    let deadline = Instant::now() + PATIENCE;
+    while !is_so() {
+        assert!(Instant::now() < deadline, "{what}: not within {} s", PATIENCE.as_secs());
+        thread::sleep(Duration::from_millis(100));
+    }
+}
