@@ -44,6 +44,11 @@ impl Lab {
 
     /// Starts the node's agent; one that runs already is left alone.
     pub fn start_agent(&self, node: &str) -> Result<()> {
+        self.start_agent_with(node, &[])
+    }
+
+    /// The same, with more in its environment.
+    pub fn start_agent_with(&self, node: &str, environment: &[(&str, &str)]) -> Result<()> {
         let path = self.agent_record(node)?;
         if self.agent_is_alive(node) {
             return Ok(());
@@ -57,6 +62,8 @@ impl Lab {
             let memory = self.paths.run_dir(node).join("store");
             place.env.insert("TORTIE_CACHE".to_owned(), memory.into_os_string());
         }
+        let more = environment.iter().map(|(name, value)| ((*name).to_owned(), OsString::from(value)));
+        place.env.extend(more);
         // A stale socket would make the first request after the start fail instead of wait.
         let _ = std::fs::remove_file(self.agent_socket(node));
         let mut argv = vec![self.binary.clone().into_os_string()];

@@ -12,7 +12,7 @@ use std::io::Write as _;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::process::Stdio;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::Context as _;
 use ipnet::IpNet;
@@ -142,6 +142,14 @@ impl Lab {
             pki.client(&Identity { file: &node.name, user: AGENT, groups: AGENT_GROUPS }, &url)?;
         }
         Ok(())
+    }
+
+    /// Gives a node's agent a new certificate, in the place of the one it has, that is good until then. It is for the
+    /// agent to notice.
+    pub fn renew_agent_certificate(&self, node: &str, until: SystemTime) -> Result<()> {
+        let until = until.duration_since(UNIX_EPOCH).context("the clock")?;
+        let identity = Identity { file: node, user: AGENT, groups: AGENT_GROUPS };
+        Pki::open(&self.pki_directory())?.issue_until(Some(until), &identity, &[], &[])
     }
 
     fn component_record(&self, component: Component) -> PathBuf {

@@ -8,11 +8,12 @@ use std::fs;
 use std::net::IpAddr;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::Context as _;
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
-    KeyUsagePurpose, SanType,
+    KeyUsagePurpose, SanType, date_time_ymd,
 };
 use serde_json::json;
 
@@ -41,10 +42,7 @@ impl Pki {
     /// Makes the authority and the key that signs ServiceAccount tokens.
     pub fn make(directory: &Path) -> Result<Self> {
         fs::create_dir_all(directory).with_context(|| directory.display().to_string())?;
-        let mut params = CertificateParams::default();
-        params.distinguished_name.push(DnType::CommonName, "tortie-lab");
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::DigitalSignature];
+        let params = authority();
         let key = KeyPair::generate().context("making the authority's key")?;
         let certificate = params.self_signed(&key).context("making the authority's certificate")?;
         write(&directory.join("ca.crt"), &certificate.pem())?;
@@ -55,14 +53,38 @@ impl Pki {
         Ok(Self { directory: directory.to_owned(), authority: Issuer::new(params, key) })
     }
 
+    /// That of a laboratory which is up.
+    pub fn open(directory: &Path) -> Result<Self> {
+        let path = directory.join("ca.key");
+        let text = fs::read_to_string(&path).with_context(|| path.display().to_string())?;
+        let key = KeyPair::from_pem(&text).with_context(|| path.display().to_string())?;
+        Ok(Self { directory: directory.to_owned(), authority: Issuer::new(authority(), key) })
+    }
+
     /// A certificate for a client that is also a server under these names and addresses.
     pub fn issue(&self, identity: &Identity<'_>, names: &[&str], addresses: &[IpAddr]) -> Result<()> {
+        self.issue_until(None, identity, names, addresses)
+    }
+
+    /// The same, valid from a minute ago until a moment after the epoch.
+    pub fn issue_until(
+        &self,
+        until: Option<Duration>,
+        identity: &Identity<'_>,
+        names: &[&str],
+        addresses: &[IpAddr],
+    ) -> Result<()> {
         let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
         let mut params = CertificateParams::new(names).context("names of a certificate")?;
         params.subject_alt_names.extend(addresses.iter().copied().map(SanType::IpAddress));
         params.distinguished_name.push(DnType::CommonName, identity.user);
         for group in identity.groups {
             params.distinguished_name.push(DnType::OrganizationName, *group);
+        }
+        if let Some(until) = until {
+            let now = SystemTime::now().duration_since(UNIX_EPOCH).context("the clock")?;
+            params.not_before = date_time_ymd(1970, 1, 1) + now.saturating_sub(Duration::from_secs(60));
+            params.not_after = date_time_ymd(1970, 1, 1) + until;
         }
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         params.extended_key_usages =
@@ -94,6 +116,14 @@ impl Pki {
         });
         files::write_json(&kubeconfig_of(&self.directory, identity.file), &config)
     }
+}
+
+fn authority() -> CertificateParams {
+    let mut params = CertificateParams::default();
+    params.distinguished_name.push(DnType::CommonName, "tortie-lab");
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::DigitalSignature];
+    params
 }
 
 /// Where somebody's kubeconfig is.

@@ -204,12 +204,16 @@ impl Connection {
                     return Ok((server.url, response));
                 }
                 Ok(response) => {
-                    self.note(&server.url, None);
                     let refusal = refusal(response).await;
                     if refusal.code == 401 && !reloaded && self.reload().await {
                         reloaded = true;
                         continue;
                     }
+                    // Nothing more will be heard from a server that does not know us: as good as away.
+                    let unknown = (refusal.code == 401).then(|| {
+                        format!("401 {}: renew the certificate or token of the agent", refusal.message)
+                    });
+                    self.note(&server.url, unknown);
                     return Err(ClusterError::Refused(refusal));
                 }
                 Err(error) => error,

@@ -90,6 +90,8 @@ pub(super) struct Driver {
     waiting: Vec<(Vec<u64>, Rescan)>,
     open: bool,
     remembers: bool,
+    /// A list of the definitions is under way.
+    lists_definitions: bool,
     shared: Arc<Mutex<Seen>>,
 }
 
@@ -174,6 +176,7 @@ impl Driver {
             waiting: Vec::new(),
             open: false,
             remembers,
+            lists_definitions: false,
             shared,
         }
     }
@@ -241,7 +244,11 @@ impl Driver {
             }
             Signal::Is(value) | Signal::Gone(value) => {
                 if followed.kind == &DEFINITIONS {
-                    return self.defined();
+                    // What is in a list may long have been there.
+                    if !self.lists_definitions {
+                        self.defined(Orders::look_closely);
+                    }
+                    return;
                 }
                 if matches!(signal, Signal::Is(_))
                     && let Some(server) = server_of(value)
@@ -251,15 +258,24 @@ impl Driver {
             }
             Signal::Listing => {}
         }
-        if self.followed.get(number).is_some_and(|followed| followed.kind != &DEFINITIONS) {
-            self.objects.take(number, signal, &mut self.state, &mut self.cache);
+        if self.followed.get(number).is_some_and(|followed| followed.kind == &DEFINITIONS) {
+            match signal {
+                Signal::Listing => self.lists_definitions = true,
+                Signal::Listed { .. } => {
+                    self.lists_definitions = false;
+                    self.defined(Orders::look_again);
+                }
+                _ => {}
+            }
+            return;
         }
+        self.objects.take(number, signal, &mut self.state, &mut self.cache);
     }
 
     /// Definitions have changed: kinds that were not served are looked for.
-    fn defined(&self) {
+    fn defined(&self, look: fn(&Orders)) {
         self.served.forget();
-        self.followed.iter().for_each(|followed| followed.orders.look_again());
+        self.followed.iter().for_each(|followed| look(&followed.orders));
     }
 
     fn note(&mut self) {

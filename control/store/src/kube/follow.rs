@@ -22,6 +22,8 @@ const PAGE: usize = 500;
 const GIVE_UP_AFTER: u32 = 3;
 /// How often we look whether a kind is served by now, beside being told.
 const LOOK_AGAIN: Duration = Duration::from_secs(300);
+/// A kind is served some moments after it has been defined; so often we look then, at doubling intervals.
+const LOOKS: u32 = 7;
 
 /// What is followed.
 #[derive(Clone, Debug)]
@@ -101,6 +103,10 @@ pub(super) struct Orders {
     /// So many times everything was to be listed again.
     count: std::sync::atomic::AtomicU64,
     woken: Notify,
+    /// So many times a kind could have come to be served.
+    looks: std::sync::atomic::AtomicU64,
+    /// So many times it was defined.
+    defined: std::sync::atomic::AtomicU64,
     look: Notify,
 }
 
@@ -114,7 +120,30 @@ impl Orders {
 
     /// A kind that was not served may be by now.
     pub fn look_again(&self) {
+        self.looks.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
         self.look.notify_waiters();
+    }
+
+    /// It may be at any moment now.
+    pub fn look_closely(&self) {
+        self.defined.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+        self.look_again();
+    }
+
+    fn looks(&self) -> u64 {
+        self.looks.load(std::sync::atomic::Ordering::SeqCst)
+    }
+
+    /// Ends when there is a reason to look that was not there yet at `seen`.
+    async fn reason_to_look(&self, seen: u64) {
+        loop {
+            // Made before the question, so that nothing between the two is missed.
+            let woken = self.look.notified();
+            if self.looks() != seen {
+                return;
+            }
+            woken.await;
+        }
     }
 
     fn count(&self) -> u64 {
@@ -137,6 +166,31 @@ pub(super) struct Follower {
     pub say: mpsc::Sender<(usize, Signal)>,
 }
 
+/// How closely a kind that is not served is looked for.
+#[derive(Debug, Default)]
+struct Attention {
+    /// Definitions that have been heeded.
+    defined: u64,
+    /// Looks that are left.
+    left: u32,
+}
+
+impl Attention {
+    fn pause(&mut self, orders: &Orders, first: Duration) -> Duration {
+        let defined = orders.defined.load(std::sync::atomic::Ordering::SeqCst);
+        if std::mem::replace(&mut self.defined, defined) != defined {
+            self.left = LOOKS;
+        }
+        match self.left.checked_sub(1) {
+            Some(left) => {
+                self.left = left;
+                first * 2u32.pow(LOOKS.saturating_sub(left).saturating_sub(1))
+            }
+            None => LOOK_AGAIN,
+        }
+    }
+}
+
 /// Why a watch is over.
 enum Ended {
     /// In the ordinary way, or the connection was lost: go on from the version reached.
@@ -152,8 +206,10 @@ impl Follower {
     pub async fn run(self) {
         let timing = self.connection.timing();
         let mut backoff = Backoff::new(timing.first_pause, timing.longest_pause);
+        let mut attention = Attention::default();
         loop {
             let orders = self.orders.count();
+            let looks = self.orders.looks();
             let api = match self.find().await {
                 Ok(Some(api)) => api,
                 Ok(None) => {
@@ -161,10 +217,10 @@ impl Follower {
                     if !self.said(Signal::NotServed { orders }).await {
                         return;
                     }
-                    let look = self.orders.look.notified();
+                    let pause = attention.pause(&self.orders, timing.first_pause);
                     tokio::select! {
-                        () = self.rest(LOOK_AGAIN, orders) => {}
-                        () = look => {}
+                        () = self.rest(pause, orders) => {}
+                        () = self.orders.reason_to_look(looks) => {}
                     }
                     if self.say.is_closed() {
                         return;

@@ -282,6 +282,18 @@ fn a_kind_that_appears_later_is_picked_up_and_one_that_goes_takes_its_objects_al
     world.server.put(&definition);
     let events = world.until("the pool", |events| !changed(events).is_empty());
     assert_eq!(id(changed(&events)[0]), (ObjectId::Pool("p".into()), true));
+    // Defined, and served a moment later, of which nobody is told.
+    let tiers = json!({"apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
+        "metadata": {"name": "tiers.projectcalico.org"}});
+    let tier = json!({"apiVersion": "projectcalico.org/v3", "kind": "Tier", "metadata": {"name": "t"},
+        "spec": {}});
+    world.faults(|faults| faults.absent = vec!["Tier".into()]);
+    world.server.put(&tier);
+    world.listener.catch_up();
+    world.server.put(&tiers);
+    assert_eq!(world.during(Duration::from_millis(100)), []);
+    world.faults(|faults| faults.absent.clear());
+    world.until("the tier", |events| !rejected(events).is_empty());
     // A server that has just begun and does not know its kinds yet.
     world.faults(|faults| {
         faults.absent = vec!["IPPool".into()];
@@ -311,14 +323,18 @@ fn a_rotated_token_is_read_again() {
     options.access.kubeconfig = Some(kubeconfig);
     let mut listener = Listener::new(kube::open(options).unwrap());
     listener.catch_up();
-    std::fs::write(&token, "two").unwrap();
     server.with_faults(|faults| {
         faults.token = Some("two".into());
         faults.down = true;
     });
     server.with_faults(|faults| faults.down = false);
+    let handle = listener.store.handle();
+    let trouble = || handle.standing().unwrap().trouble.unwrap_or_default();
+    wait("the trouble is named", || trouble().starts_with("401 "));
     server.put(&namespace("a"));
+    std::fs::write(&token, "two").unwrap();
     until(&mut listener, "a", |events| names(events) == [is("a")]);
+    assert_eq!(trouble(), "");
 }
 
 #[test]
