@@ -1,9 +1,11 @@
 //! What is in the cluster of these tests.
 
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
+use serde_json::{Value, json};
 use tortie_lab::{Component, Lab, Probe};
-use tortie_tests_e2e::endpoint;
+use tortie_tests_e2e::{briefly, endpoint};
 
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -58,6 +60,27 @@ pub fn asking(lab: &Lab, service: &str) -> Probe {
         ..Probe::new(endpoint("pod:default/client"), endpoint(&format!("svc:default/{service}")))
     };
     lab.resolve(&probe).expect("the Service's address")
+}
+
+/// The same, asked by somebody who may not.
+pub fn denied(probe: &Probe) -> Probe {
+    let mut denied = Probe { from: endpoint("pod:default/stranger"), ..probe.clone() };
+    briefly(&mut denied);
+    denied
+}
+
+/// What the agent of a node says about itself.
+pub fn status(lab: &Lab, node: &str) -> Value {
+    lab.ask_agent(node, &json!({"verb": "status"}), Instant::now() + PATIENCE).expect("status")
+}
+
+/// Waits for something that comes by itself.
+pub fn until(mut is_so: impl FnMut() -> bool, what: &str) {
+    let deadline = Instant::now() + PATIENCE;
+    while !is_so() {
+        assert!(Instant::now() < deadline, "{what}: not within {} s", PATIENCE.as_secs());
+        thread::sleep(Duration::from_millis(50));
+    }
 }
 
 /// Kills etcd and the API server.
