@@ -11,10 +11,11 @@ use super::config::{Attachment, Config};
 use super::env::{Env, Pod};
 use super::error::CniError;
 use super::ipam::Ipam;
+use super::netlink::Link;
 use super::netns::Netns;
 use super::records::{self, Lock};
 use super::result::{self, Addresses, HOST_MAC};
-use super::wiring::{self, Wiring};
+use super::wiring::{self, Pair, Wiring};
 use crate::agent_api::EndpointRecord;
 
 /// Gives a pod its network, and returns when it is protected.
@@ -57,10 +58,23 @@ fn connect(
     netns: &Netns,
     ipam: &Ipam<'_>,
 ) -> Result<EndpointRecord, CniError> {
-    let addresses = get_addresses(env, ipam)?;
-    let connected = connect_with(env, config, pod, netns, &addresses);
+    let interface = config.interface_of(pod);
+    let pair = Pair { interface: &interface, pod_interface: &env.ifname, mtu: config.mtu };
+    // Neither needs the other, and the address plugin is a process that has to start.
+    let (addresses, host) = std::thread::scope(|scope| {
+        let host = scope.spawn(|| pair.make(netns));
+        let addresses = get_addresses(env, ipam);
+        (addresses, host.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+    });
+    let addresses = match addresses {
+        Ok(addresses) => addresses,
+        Err(error) => {
+            complain(wiring::remove(&interface));
+            return Err(error);
+        }
+    };
+    let connected = host.and_then(|host| connect_with(env, config, pod, netns, pair, &host, &addresses));
     if connected.is_err() {
-        let interface = config.interface_of(pod);
         complain(wiring::remove(&interface));
         complain(records::remove(&config.run_dir, pod));
         complain(ipam.del(env));
@@ -88,13 +102,13 @@ fn connect_with(
     config: &Config,
     pod: &Pod,
     netns: &Netns,
+    pair: Pair<'_>,
+    host: &Link,
     addresses: &Addresses,
 ) -> Result<EndpointRecord, CniError> {
-    let (interface, list) = (config.interface_of(pod), addresses.list());
+    let list = addresses.list();
     check_mtu(config, addresses)?;
-    let wiring =
-        Wiring { interface: &interface, pod_interface: &env.ifname, addresses: &list, mtu: config.mtu };
-    let wired = wiring.make(netns)?;
+    let wired = Wiring { pair, addresses: &list }.finish(netns, host)?;
     let record = EndpointRecord {
         namespace: pod.namespace.clone(),
         name: pod.name.clone(),
@@ -106,7 +120,7 @@ fn connect_with(
         pod_interface: env.ifname.clone(),
         network: config.network.clone(),
         ipam: serde_json::to_value(addresses).unwrap_or_default(),
-        interface,
+        interface: pair.interface.to_owned(),
         addresses: list,
     };
     records::write(&config.run_dir, &record)?;
@@ -261,12 +275,8 @@ fn attachment_of(record: &EndpointRecord) -> Attachment {
 }
 
 fn wiring_of(record: &EndpointRecord) -> Wiring<'_> {
-    Wiring {
-        interface: &record.interface,
-        pod_interface: &record.pod_interface,
-        addresses: &record.addresses,
-        mtu: Some(record.mtu),
-    }
+    let (interface, pod_interface) = (&record.interface, &record.pod_interface);
+    Wiring { pair: Pair { interface, pod_interface, mtu: Some(record.mtu) }, addresses: &record.addresses }
 }
 
 /// What fails while something is being undone is told, and does not hide why it is undone.

@@ -6,8 +6,7 @@ use std::path::Path;
 
 use super::error::CniError;
 
-/// Before the host's side is up. Duplicate detection would keep the gateway's address unusable for a second;
-/// so would a random delay of proxy ARP.
+/// A random delay of proxy ARP would keep the gateway's address unusable for a second.
 const HOST_V4: [(&str, &str); 4] = [
     ("ipv4/conf/{}/proxy_arp", "1"),
     ("ipv4/neigh/{}/proxy_delay", "0"),
@@ -15,14 +14,10 @@ const HOST_V4: [(&str, &str); 4] = [
     ("ipv4/conf/{}/rp_filter", "2"),
     ("ipv4/conf/{}/forwarding", "1"),
 ];
-const HOST_V6: [(&str, &str); 4] = [
-    ("ipv6/conf/{}/disable_ipv6", "0"),
-    ("ipv6/conf/{}/accept_dad", "0"),
-    ("ipv6/conf/{}/accept_ra", "0"),
-    ("ipv6/conf/{}/forwarding", "1"),
-];
-/// Also where the pod has no IPv6 address: it could still send router advertisements to the node.
-const HOST_WITHOUT_V6: [(&str, &str); 1] = [("ipv6/conf/{}/accept_ra", "0")];
+const HOST_V6: [(&str, &str); 2] = [("ipv6/conf/{}/disable_ipv6", "0"), ("ipv6/conf/{}/forwarding", "1")];
+/// Before the host's side is up, also where the pod gets no IPv6 address: duplicate detection would keep the gateway's
+/// unusable for a second, and a pod could send router advertisements to the node.
+const HOST_QUIET: [(&str, &str); 2] = [("ipv6/conf/{}/accept_dad", "0"), ("ipv6/conf/{}/accept_ra", "0")];
 const POD_V6: [(&str, &str); 3] = [
     ("ipv6/conf/{}/disable_ipv6", "0"),
     ("ipv6/conf/{}/accept_dad", "0"),
@@ -30,14 +25,16 @@ const POD_V6: [(&str, &str); 3] = [
     ("ipv6/conf/{}/accept_ra", "0"),
 ];
 
-/// The host's side.
+/// The host's side before it is up.
+pub fn host_side_quiet(interface: &str) -> Result<(), CniError> {
+    let has_v6 = Path::new("/proc/sys/net/ipv6/conf").join(interface).is_dir();
+    write_all(interface, if has_v6 { &HOST_QUIET } else { &[] })
+}
+
+/// The host's side for the families that the pod has.
 pub fn host_side(interface: &str, v4: bool, v6: bool) -> Result<(), CniError> {
     write_all(interface, if v4 { &HOST_V4 } else { &[] })?;
-    match v6 {
-        true => write_all(interface, &HOST_V6),
-        false if Path::new("/proc/sys/net/ipv6").is_dir() => write_all(interface, &HOST_WITHOUT_V6),
-        false => Ok(()),
-    }
+    write_all(interface, if v6 { &HOST_V6 } else { &[] })
 }
 
 /// The pod's side.

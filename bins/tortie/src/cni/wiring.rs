@@ -9,17 +9,24 @@ use super::netns::Netns;
 use super::result::{GATEWAY_V4, GATEWAY_V6, HOST_MAC};
 use super::sysctl;
 
+/// The veth of a pod.
+#[derive(Clone, Copy, Debug)]
+pub struct Pair<'a> {
+    /// The side on the host.
+    pub interface: &'a str,
+    /// The side in the pod.
+    pub pod_interface: &'a str,
+    /// Of both sides; the kernel's default when absent.
+    pub mtu: Option<u32>,
+}
+
 /// How a pod is, or is to be, connected.
 #[derive(Clone, Copy, Debug)]
 pub struct Wiring<'a> {
-    /// The veth's side on the host.
-    pub interface: &'a str,
-    /// The veth's side in the pod.
-    pub pod_interface: &'a str,
+    /// The veth.
+    pub pair: Pair<'a>,
     /// The pod's addresses.
     pub addresses: &'a [IpAddr],
-    /// Of both sides; the kernel's default when absent.
-    pub mtu: Option<u32>,
 }
 
 /// What only the kernel knew before.
@@ -29,6 +36,25 @@ pub struct Wired {
     pub pod_mac: String,
     /// MTU of both sides in bytes.
     pub mtu: u32,
+}
+
+impl Pair<'_> {
+    /// Makes it, with the host's side up. Needs no addresses: the address plugin can run meanwhile.
+    pub fn make(&self, netns: &Netns) -> Result<Link, CniError> {
+        netlink::with(async |netlink| {
+            // Of an attempt that was killed, or of the pod's sandbox before this one.
+            if let Some(old) = netlink.link(self.interface).await? {
+                netlink.delete(&old).await?;
+            }
+            let (host, pod) = (self.interface, self.pod_interface);
+            let veth = Veth { host, host_mac: HOST_MAC, pod, netns, mtu: self.mtu };
+            netlink.add_veth(&veth).await?;
+            let host = existing(&netlink, self.interface).await?;
+            sysctl::host_side_quiet(self.interface)?;
+            netlink.set_up(&host).await?;
+            Ok(host)
+        })
+    }
 }
 
 impl Wiring<'_> {
@@ -42,34 +68,27 @@ impl Wiring<'_> {
 
     /// Connects the pod.
     pub fn make(&self, netns: &Netns) -> Result<Wired, CniError> {
-        let host = netlink::with(async |netlink| self.make_veth(&netlink, netns).await)?;
+        self.finish(netns, &self.pair.make(netns)?)
+    }
+
+    /// Connects the pod by a new veth, whose side on the host is `host`.
+    pub fn finish(&self, netns: &Netns, host: &Link) -> Result<Wired, CniError> {
+        sysctl::host_side(self.pair.interface, self.has_v4(), self.has_v6())?;
         let wired = netns.run(|| {
-            sysctl::pod_side(self.pod_interface, self.has_v6())?;
+            sysctl::pod_side(self.pair.pod_interface, self.has_v6())?;
             netlink::with(async |netlink| self.make_pod_side(&netlink).await)
         })?;
-        netlink::with(async |netlink| self.make_host_routes(&netlink, &host).await)?;
+        netlink::with(async |netlink| {
+            if self.has_v6() {
+                netlink.add_address(host, GATEWAY_V6.into(), 64).await?;
+            }
+            self.make_host_routes(&netlink, host).await
+        })?;
         Ok(wired)
     }
 
-    async fn make_veth(&self, netlink: &Netlink, netns: &Netns) -> Result<Link, CniError> {
-        // Of an attempt that was killed, or of the pod's sandbox before this one.
-        if let Some(old) = netlink.link(self.interface).await? {
-            netlink.delete(&old).await?;
-        }
-        let veth =
-            Veth { host: self.interface, host_mac: HOST_MAC, pod: self.pod_interface, netns, mtu: self.mtu };
-        netlink.add_veth(&veth).await?;
-        let host = existing(netlink, self.interface).await?;
-        sysctl::host_side(self.interface, self.has_v4(), self.has_v6())?;
-        netlink.set_up(&host).await?;
-        if self.has_v6() {
-            netlink.add_address(&host, GATEWAY_V6.into(), 64).await?;
-        }
-        Ok(host)
-    }
-
     async fn make_pod_side(&self, netlink: &Netlink) -> Result<Wired, CniError> {
-        let pod = existing(netlink, self.pod_interface).await?;
+        let pod = existing(netlink, self.pair.pod_interface).await?;
         for address in self.addresses {
             netlink.add_address(&pod, *address, host_length(*address)).await?;
         }
@@ -114,39 +133,39 @@ impl Wiring<'_> {
     /// What is not as [`Self::make`] makes it, if anything.
     pub fn difference(&self, netns: &Netns) -> Result<Option<String>, CniError> {
         let (host, missing) = netlink::with(async |netlink| {
-            let host = netlink.link(self.interface).await?;
+            let host = netlink.link(self.pair.interface).await?;
             let missing = match &host {
                 Some(host) => missing_route(self.host_routes(host.index), &netlink.routes().await?, "host"),
                 None => None,
             };
             Ok((host, missing))
         })?;
-        let Some(host) = host else { return Ok(Some(format!("interface {} is gone", self.interface))) };
+        let Some(host) = host else { return Ok(Some(format!("interface {} is gone", self.pair.interface))) };
         if missing.is_some() {
             return Ok(missing);
         }
         if !host.up || host.mac != HOST_MAC {
-            let (interface, mac) = (self.interface, mac(&host.mac));
+            let (interface, mac) = (self.pair.interface, mac(&host.mac));
             return Ok(Some(format!("interface {interface} is switched off or has Ethernet address {mac}")));
         }
         netns.run(|| netlink::with(async |netlink| self.pod_difference(&netlink, &host).await))
     }
 
     async fn pod_difference(&self, netlink: &Netlink, host: &Link) -> Result<Option<String>, CniError> {
-        let name = self.pod_interface;
+        let name = self.pair.pod_interface;
         let Some(pod) = netlink.link(name).await? else {
             return Ok(Some(format!("interface {name} in the pod is gone")));
         };
         if pod.peer != Some(host.index) {
             return Ok(Some(format!(
                 "interface {name} in the pod is not the other side of {}",
-                self.interface
+                self.pair.interface
             )));
         }
         if !pod.up {
             return Ok(Some(format!("interface {name} in the pod is switched off")));
         }
-        if self.mtu.is_some_and(|mtu| mtu != pod.mtu) {
+        if self.pair.mtu.is_some_and(|mtu| mtu != pod.mtu) {
             return Ok(Some(format!("interface {name} in the pod has MTU {}", pod.mtu)));
         }
         let has = netlink.addresses(&pod).await?;
