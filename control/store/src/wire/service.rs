@@ -73,7 +73,8 @@ pub fn read(resource: &Resource, service: wire::Service) -> Result<Reading, Faul
     Ok(Reading { notes, ..object(Object::Service(Change { key, value })) })
 }
 
-fn is_foreign(labels: &Labels) -> bool {
+/// A label that takes Services and EndpointSlices away from this proxy.
+pub(super) fn is_foreign(labels: &Labels) -> bool {
     labels.contains_key("service.kubernetes.io/service-proxy-name")
         || labels.contains_key("service.kubernetes.io/headless")
 }

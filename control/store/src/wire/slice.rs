@@ -61,6 +61,10 @@ pub fn read(resource: &Resource, slice: wire::EndpointSlice) -> Result<Reading, 
         return Ok(skipped(id, field, "the slice belongs to no Service"));
     };
     check::service_name(service).map_err(|wrong| InvalidSlice::Service { wrong })?;
+    // As with Services: what says so is no business of a service proxy, or of another one.
+    if super::service::is_foreign(&labels) {
+        return Ok(super::object(Object::Slice(Change { key: id, value: None })));
+    }
     let service = ServiceId::new(resource.key.namespace.as_str(), service.as_str());
     let value = Some(EndpointSlice { service, ports, endpoints });
     Ok(super::object(Object::Slice(Change { key: id, value })))

@@ -219,6 +219,18 @@ fn endpoint_conditions_have_their_documented_defaults() {
     assert_eq!(read.service.to_string(), "n/s");
 }
 
+#[test]
+fn slices_that_are_not_for_this_proxy_are_known_and_mean_nothing() {
+    for label in ["service.kubernetes.io/service-proxy-name: other", "service.kubernetes.io/headless: ''"] {
+        let text = format!(
+            "{{apiVersion: discovery.k8s.io/v1, kind: EndpointSlice, metadata: {{name: e, namespace: n, \
+             labels: {{kubernetes.io/service-name: s, {label}}}}}, addressType: IPv4, ports: [{{port: 80}}], \
+             endpoints: [{{addresses: [10.0.0.1]}}]}}"
+        );
+        assert_eq!(read_slice(&text), None, "{label}");
+    }
+}
+
 fn policy(spec: &str) -> NetworkPolicy {
     read_policy(&format!(
         "{{apiVersion: networking.k8s.io/v1, kind: NetworkPolicy, metadata: {{name: p, namespace: n}}, spec: {{podSelector: {{}}, {spec}}}}}"

@@ -36,8 +36,8 @@ fn opened<F: Family, K: Kernel<F>>(k: &K, s: &mut State<F>) -> Step<Next> {
             _ => return Err(DropReason::NoTunnel),
         }
     } else {
-        let side = if is_inside(from) { Side::Inside } else { Side::Outside };
-        if service::choose(k, s, side)? == Choice::Refuse {
+        // Clients in the cluster come here only for a node port that leads to this node's back ends alone.
+        if service::choose(k, s, Side::Outside)? == Choice::Refuse {
             return Ok(Next::Reply);
         }
         let is_service = s.flow_flags & flags::SERVICE != 0;
@@ -85,13 +85,6 @@ fn through_tunnel<F: Family, K: Kernel<F>>(k: &K, s: &mut State<F>) -> Step<()> 
     }
     s.flow_flags |= flags::TUNNEL;
     Ok(())
-}
-
-/// Pods and nodes of the cluster; they meet no external traffic policy.
-#[inline(always)]
-fn is_inside(from: Option<Route>) -> bool {
-    let kind = from.and_then(|r| Kind::from_byte(r.kind));
-    matches!(kind, Some(Kind::RemotePod | Kind::RemoteHost | Kind::Pool))
 }
 
 /// A reply under a Service's address must not meet the stack, which takes its own address as source for a

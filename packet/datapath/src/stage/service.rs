@@ -76,10 +76,13 @@ fn find<F: Family, K: Services<F> + Topology<F>>(k: &K, s: &State<F>) -> Option<
         return own;
     }
     let kind = k.route(&s.tuple.destination).and_then(|r| Kind::from_byte(r.kind));
-    match kind {
-        Some(Kind::Host | Kind::RemoteHost) => k.frontend(&F::frontend_key(&node_port::<F>(&s.tuple))),
-        _ => None,
+    if !matches!(kind, Some(Kind::Host | Kind::RemoteHost)) {
+        return None;
     }
+    let frontend = k.frontend(&F::frontend_key(&node_port::<F>(&s.tuple)))?;
+    // Which of the back ends are on another node is that node's to know: it gets the packet as it is.
+    let bound = frontend.flags & service::flags::EXTERNAL_LOCAL != 0 && kind == Some(Kind::RemoteHost);
+    (!bound).then_some(frontend)
 }
 
 /// The front end that a flow's tuple went through, when there still is one.

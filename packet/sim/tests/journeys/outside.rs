@@ -92,6 +92,39 @@ fn external_traffic_policy_local_binds_the_outside_and_not_the_cluster() {
 }
 
 #[test]
+fn a_node_port_of_another_node_leads_to_that_nodes_back_ends_where_the_policy_says_local() {
+    both(|f| {
+        let (world, a, b, c) = shop();
+        let frontend = |local_backends| Frontend {
+            service: 7,
+            backends: 1,
+            local_backends,
+            flags: LOCAL,
+            ..Frontend::default()
+        };
+        for node in 0..2 {
+            let at = (every(f), NODE_PORT, 6);
+            world.set_frontend(node, at, frontend(u32::from(node == 0)), &[(f.of(&b), 8080)]);
+        }
+        // From the node without a back end: led there as any packet, and by that node to its own.
+        let there = world.send(&c, tcp(f.of(&c), 40000, f.node(0), NODE_PORT, SYN));
+        assert_lands(&there, "b");
+        assert_eq!(there.steps[1].1, Hook::FromHostDevice);
+        assert_eq!(ends(&there.packet), (f.of(&c), 40000, f.of(&b), 8080));
+        let back = world.send(&b, tcp(f.of(&b), 8080, f.of(&c), 40000, SYN_ACK));
+        assert_lands(&back, "c");
+        assert_eq!(ends(&back.packet), (f.node(0), NODE_PORT, f.of(&c), 40000));
+        // And the other way round: nobody is there.
+        let lost = world.send(&a, tcp(f.of(&a), 40000, f.node(1), NODE_PORT, SYN));
+        assert_dropped(&lost, DropReason::NoBackend);
+        let sent = tcp(f.node(0), 40001, f.node(1), NODE_PORT, SYN);
+        let asked = world.send_from_host(0, sent.clone());
+        assert_eq!((asked.landed, &asked.packet), (Landed::Outside(0), &sent), "as it is");
+        assert_dropped(&world.arrive(1, sent), DropReason::NoBackend);
+    });
+}
+
+#[test]
 fn a_node_port_without_endpoints_refuses_the_outside() {
     both(|f| {
         let (mut world, ..) = shop();

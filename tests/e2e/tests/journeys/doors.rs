@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use tortie_lab::{Family, Probe, Protocol, UpOptions, Verdict};
-use tortie_tests_e2e::{TestLab, endpoint};
+use tortie_tests_e2e::{TestLab, briefly, endpoint};
 
 const WORLD: &str = "
 apiVersion: v1
@@ -59,6 +59,16 @@ spec:
   ipFamilyPolicy: PreferDualStack
   selector: {app: host-server}
   ports: [{name: web, port: 80, targetPort: web, nodePort: 30180}, {name: dns, port: 53, targetPort: dns, protocol: UDP, nodePort: 30153}]
+---
+apiVersion: v1
+kind: Service
+metadata: {name: on-one}
+spec:
+  type: NodePort
+  ipFamilyPolicy: PreferDualStack
+  externalTrafficPolicy: Local
+  selector: {app: host-server}
+  ports: [{name: web, port: 80, targetPort: web, nodePort: 30480}]
 ---
 apiVersion: v1
 kind: Service
@@ -128,7 +138,7 @@ fn processes_of_a_node_and_pods_on_its_network_reach_every_back_end_of_a_service
 fn node_ports_answer_pods_and_nodes_through_every_node() {
     let test = world();
     for family in BOTH {
-        for door in [(WEB, 30080), (DNS, 30053)] {
+        for door in [(WEB, 30380), (DNS, 30353)] {
             for from in ["pod:default/client", "node:node1", "node:node2"] {
                 for to in ["node:node1", "node:node2"] {
                     assert_eq!(
@@ -139,6 +149,29 @@ fn node_ports_answer_pods_and_nodes_through_every_node() {
                 }
             }
         }
+    }
+}
+
+#[test]
+fn with_external_traffic_policy_local_another_nodes_port_leads_to_its_own_back_ends() {
+    let test = world();
+    for family in BOTH {
+        for door in [(WEB, 30080), (DNS, 30053)] {
+            // A node's own port is like an address inside the cluster.
+            for from in ["pod:default/client", "node:node1"] {
+                assert_eq!(servers(&test, from, "node:node1", door, family), set(&["near", "far"]), "{from}");
+                assert_eq!(servers(&test, from, "node:node2", door, family), set(&["far"]), "{from}");
+            }
+        }
+        // Its only back end is on node1.
+        for from in ["pod:default/client", "node:node1"] {
+            let lost = test.probe(from, "node:node2", |probe| {
+                briefly(probe);
+                (probe.family, probe.port) = (Some(family), Some(30480));
+            });
+            assert_eq!(lost.result, Verdict::Timeout, "{from}: {lost:?}");
+        }
+        assert_eq!(servers(&test, "node:node2", "node:node1", (WEB, 30480), family), set(&["host-server"]));
     }
 }
 
