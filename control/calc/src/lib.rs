@@ -187,7 +187,8 @@ impl Calc {
             Object::Node(change) => {
                 if change.key == self.here {
                     let zone = change.value.as_ref().and_then(|node| node.labels.get(ZONE).cloned());
-                    self.services.set_zone(zone.map(Into::into));
+                    let addresses = change.value.as_ref().map(|node| node.addresses.clone());
+                    self.services.set_place(zone.map(Into::into), addresses.unwrap_or_default());
                 }
                 self.routes.set_node(&change.key, change.value);
             }

@@ -4,6 +4,7 @@
 //! Invariant: a front end belongs to one Service port at any moment; the cost of a change is that of its Service.
 
 mod backends;
+mod frontends;
 mod known;
 
 pub use known::KnownEndpoint;
@@ -12,12 +13,13 @@ use crate::claims::Claims;
 use crate::conflicts::{Conflict, Conflicts, Contested};
 use crate::outbox::{Outbox, Phase};
 use backends::{Backends, Place};
+use frontends::{frontends, source_ranges};
 use litemap::LiteMap;
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::IpAddr;
 use std::sync::Arc;
-use tortie_intent::{Frontend, Intent, Scope, ServicePort, ServicePortId};
-use tortie_model::service::{EndpointSlice, Service, ServicePort as Port, TrafficPolicy};
+use tortie_intent::{Frontend, Intent, ServicePort, ServicePortId};
+use tortie_model::service::{EndpointSlice, Service, TrafficPolicy};
 use tortie_model::workload::Transport;
 use tortie_model::{NodeName, ObjectId, ServiceId, SliceId};
 
@@ -42,7 +44,7 @@ impl Services {
     /// As the node `here` sees them.
     pub(crate) fn new(here: NodeName) -> Self {
         Self {
-            here: Place { node: here, zone: None },
+            here: Place { node: here, zone: None, addresses: Vec::new() },
             services: BTreeMap::new(),
             slices: BTreeMap::new(),
             service_of: BTreeMap::new(),
@@ -64,10 +66,12 @@ impl Services {
         self.joins
     }
 
-    /// This node is in this zone from now on; topology hints of all Services are read in that light.
-    pub(crate) fn set_zone(&mut self, zone: Option<Arc<str>>) {
-        if self.here.zone != zone {
-            self.here.zone = zone;
+    /// This node is in this zone and has these addresses from now on; topology hints and source ranges of all
+    /// Services are read in that light.
+    pub(crate) fn set_place(&mut self, zone: Option<Arc<str>>, addresses: Vec<IpAddr>) {
+        let here = Place { zone, addresses, node: self.here.node.clone() };
+        if self.here != here {
+            self.here = here;
             self.dirty.extend(self.services.keys().cloned());
         }
     }
@@ -269,32 +273,11 @@ fn make(
             backends: backends.of(service, port, slices.into_iter().flatten()),
             internal_local: service.internal_traffic_policy == TrafficPolicy::Local,
             external_local: service.external_traffic_policy == TrafficPolicy::Local,
+            source_ranges: source_ranges(service, &backends.here().addresses),
             affinity_seconds: service.affinity_seconds,
             service_type: service.service_type,
         });
         made.frontends.extend(frontends(service, port));
     }
     made
-}
-
-/// Every address that clients reach a port by. Of the outside's addresses those of the Service's own families.
-fn frontends(service: &Service, port: &Port) -> Vec<(Frontend, Scope)> {
-    let mut found: Vec<(Frontend, Scope)> = Vec::new();
-    let mut add = |address: IpAddr, port: u16, scope: Scope| {
-        let frontend = Frontend { address, port };
-        if !found.iter().any(|(other, _)| *other == frontend) {
-            found.push((frontend, scope));
-        }
-    };
-    let of_family = |a: &&IpAddr| service.cluster_ips.iter().any(|own| own.is_ipv6() == a.is_ipv6());
-    service.cluster_ips.iter().for_each(|a| add(*a, port.port, Scope::Cluster));
-    service.external_ips.iter().filter(of_family).for_each(|a| add(*a, port.port, Scope::External));
-    service.ingress_ips.iter().filter(of_family).for_each(|a| add(*a, port.port, Scope::LoadBalancer));
-    if port.node_port != 0 {
-        let every = |a: &IpAddr| {
-            if a.is_ipv6() { IpAddr::V6(Ipv6Addr::UNSPECIFIED) } else { IpAddr::V4(Ipv4Addr::UNSPECIFIED) }
-        };
-        service.cluster_ips.iter().for_each(|a| add(every(a), port.node_port, Scope::NodePort));
-    }
-    found
 }

@@ -193,6 +193,8 @@ pub struct ServicePort {
     pub internal_local: bool,
     /// `externalTrafficPolicy: Local`.
     pub external_local: bool,
+    /// Clients that may use a load balancer's addresses; of a family without any, all may.
+    pub source_ranges: BTreeSet<IpNet>,
     /// Session affinity's time-out in seconds.
     pub affinity_seconds: Option<u32>,
     /// What people see: `ClusterIP`, `NodePort`, `LoadBalancer`.

@@ -2,6 +2,7 @@
 
 use crate::id::{NodeName, ServiceId};
 use crate::workload::Transport;
+use ipnet::IpNet;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -53,6 +54,8 @@ pub struct Service {
     pub external_ips: Vec<IpAddr>,
     /// A load balancer's addresses whose packets reach the nodes unchanged (`ipMode: VIP`).
     pub ingress_ips: Vec<IpAddr>,
+    /// Who may use `ingress_ips`; empty: everybody.
+    pub source_ranges: Vec<IpNet>,
     /// Ports.
     pub ports: Vec<ServicePort>,
     /// `sessionAffinity: ClientIP` time-out in seconds.

@@ -36,6 +36,10 @@ pub struct Kernel {
     pub member4: Dyn<v4::MemberKey, Member>,
     /// `member6`.
     pub member6: Dyn<v6::MemberKey, Member>,
+    /// `source_range4`.
+    pub source_range4: Dyn<v4::SourceRangeKey, u32>,
+    /// `source_range6`.
+    pub source_range6: Dyn<v6::SourceRangeKey, u32>,
     /// `class_addr4`.
     pub class_addr4: Dyn<v4::AddressKey, u32>,
     /// `class_addr6`.

@@ -5,13 +5,15 @@
 
 mod arrange;
 mod family;
+mod layouts;
 
 use crate::delta::{Now, Written};
 use crate::dirty::Dirty;
 use crate::kernel::Kernel;
 use crate::saved::{Saved, SavedService, put};
 use crate::table::TableError;
-use family::{Tables, V4, V6};
+use family::Tables;
+use layouts::{V4, V6};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use tortie_intent::{ServicePort, ServicePortId};

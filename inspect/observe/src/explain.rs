@@ -46,6 +46,9 @@ pub const fn reason(reason: DropReason) -> &'static str {
         R::NoTunnel => {
             "A client outside was led to an endpoint on another node, and there is no tunnel to it. See `tortie status`."
         }
+        R::SourceRange => {
+            "The client is in none of the Service's loadBalancerSourceRanges, which bind pods and nodes too."
+        }
         R::PolicyEgress => {
             "The sender's egress policy denies it: no rule allows it, or a rule denies it. See `tortie policy \
              list` for the pod."

@@ -53,6 +53,8 @@ maps! {
     "backend6" BACKEND6: Map<BackendKey, v6::Backend>;
     "member4" MEMBER4: Map<v4::MemberKey, Member>;
     "member6" MEMBER6: Map<v6::MemberKey, Member>;
+    "source_range4" SOURCE_RANGE4: Map<v4::SourceRangeKey, u32>;
+    "source_range6" SOURCE_RANGE6: Map<v6::SourceRangeKey, u32>;
     "affinity4" AFFINITY4: Map<v4::AffinityKey, v4::Affinity>;
     "affinity6" AFFINITY6: Map<v6::AffinityKey, v6::Affinity>;
     "socket4" SOCKET4: Map<v4::SocketKey, v4::SocketPeer>;
@@ -106,6 +108,8 @@ pub trait Tables: Family {
     const BACKEND: &'static Map<BackendKey, Self::Backend>;
     /// Back ends by address.
     const MEMBER: &'static Map<Self::MemberKey, Member>;
+    /// Clients that may use a Service.
+    const SOURCE_RANGE: &'static Map<Self::SourceRangeKey, u32>;
     /// Clients with session affinity.
     const AFFINITY: &'static Map<Self::AffinityKey, Self::Affinity>;
     /// What connected sockets remember.
@@ -139,7 +143,7 @@ pub trait Tables: Family {
 
 macro_rules! tables {
     ($family:ident, $addr:ty, $layouts:ident, [$flow:ident, $half_open:ident, $route:ident, $frontend:ident,
-     $backend:ident, $member:ident, $affinity:ident, $socket:ident, $message:ident, $fragment:ident, $class_addr:ident, $class_net:ident, $scratch:ident], $reply:ident,
+     $backend:ident, $member:ident, $source_range:ident, $affinity:ident, $socket:ident, $message:ident, $fragment:ident, $class_addr:ident, $class_net:ident, $scratch:ident], $reply:ident,
      $related:ident, $open:ident, $sweep:literal, $address_family:literal) => {
         impl Tables for $family {
             type PrefixKey = $layouts::PrefixKey;
@@ -150,6 +154,7 @@ macro_rules! tables {
             const FRONTEND: &'static Map<Self::FrontendKey, Frontend> = &$frontend;
             const BACKEND: &'static Map<BackendKey, Self::Backend> = &$backend;
             const MEMBER: &'static Map<Self::MemberKey, Member> = &$member;
+            const SOURCE_RANGE: &'static Map<Self::SourceRangeKey, u32> = &$source_range;
             const AFFINITY: &'static Map<Self::AffinityKey, Self::Affinity> = &$affinity;
             const SOCKET: &'static Map<Self::SocketKey, Self::SocketPeer> = &$socket;
             const MESSAGE: &'static Map<Self::SocketKey, Self::SocketPeer> = &$message;
@@ -185,6 +190,7 @@ tables!(
         FRONTEND4,
         BACKEND4,
         MEMBER4,
+        SOURCE_RANGE4,
         AFFINITY4,
         SOCKET4,
         MESSAGE4,
@@ -210,6 +216,7 @@ tables!(
         FRONTEND6,
         BACKEND6,
         MEMBER6,
+        SOURCE_RANGE6,
         AFFINITY6,
         SOCKET6,
         MESSAGE6,

@@ -107,6 +107,11 @@ impl<C, F: Tables> Services<F> for Running<C> {
     }
 
     #[inline(always)]
+    fn is_admitted(&self, key: &F::SourceRangeKey) -> bool {
+        F::SOURCE_RANGE.with(key, |_| ()).is_some()
+    }
+
+    #[inline(always)]
     fn affinity(&self, key: &F::AffinityKey) -> Option<F::Affinity> {
         F::AFFINITY.get(key)
     }

@@ -55,6 +55,8 @@ pub trait Family: Sized + Copy + 'static {
     type Backend: Copy;
     /// Key of a Service's member.
     type MemberKey: Copy + IntoBytes + Immutable;
+    /// Key of the clients that a Service is open to.
+    type SourceRangeKey: Copy + IntoBytes + Immutable;
     /// Key of a client with session affinity.
     type AffinityKey: Copy + IntoBytes + Immutable;
     /// The back end that such a client is led to.
@@ -107,6 +109,8 @@ pub trait Family: Sized + Copy + 'static {
     fn backend(backend: &Self::Backend) -> (Self::Addr, Be16);
     /// The key of a back end of a Service.
     fn member_key(service: u32, address: Self::Addr, port: Be16) -> Self::MemberKey;
+    /// The key of one client of a Service that is not open to all.
+    fn source_range_key(service: u32, client: Self::Addr) -> Self::SourceRangeKey;
     /// The key of a client that is known by its address.
     fn affinity_key(client: Self::Addr, service: u32) -> Self::AffinityKey;
     /// The key of a client that is known by its network namespace.

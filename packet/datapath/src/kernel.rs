@@ -134,6 +134,8 @@ pub trait Services<F: Family> {
     fn backend(&self, key: &BackendKey) -> Option<F::Backend>;
     /// Where a back end stands in a Service; `None`: it is none of its.
     fn member(&self, key: &F::MemberKey) -> Option<Member>;
+    /// Whether a client is in one of the ranges that a Service is open to.
+    fn is_admitted(&self, key: &F::SourceRangeKey) -> bool;
     /// The back end that a client was last led to.
     fn affinity(&self, key: &F::AffinityKey) -> Option<F::Affinity>;
     /// Remembers that; the least recently used client is forgotten when the table is full.

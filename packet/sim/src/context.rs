@@ -220,6 +220,11 @@ impl<F: HasTables> Services<F> for Context<'_> {
         F::tables(self.node).member.borrow().get(key.as_bytes()).copied()
     }
 
+    fn is_admitted(&self, key: &F::SourceRangeKey) -> bool {
+        // The key begins with the length that a lookup does not need.
+        F::tables(self.node).source_range.borrow().get(&key.as_bytes()[4..]).is_some()
+    }
+
     fn affinity(&self, key: &F::AffinityKey) -> Option<F::Affinity> {
         F::tables(self.node).affinity.borrow_mut().get_mut(key.as_bytes()).copied()
     }

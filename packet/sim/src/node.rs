@@ -31,6 +31,8 @@ pub struct Tables<F: Family> {
     pub backend: RefCell<Hash<F::Backend>>,
     /// `member`.
     pub member: RefCell<Hash<Member>>,
+    /// `source_range`: Service and client.
+    pub source_range: RefCell<Lpm<u32>>,
     /// `affinity`.
     pub affinity: RefCell<Lru<F::Affinity>>,
     /// `class_addr`.
@@ -54,6 +56,7 @@ impl<F: Family> Tables<F> {
             frontend: RefCell::new(Hash::new(maps::FRONTEND4.max_entries)),
             backend: RefCell::new(Hash::new(maps::BACKEND4.max_entries)),
             member: RefCell::new(Hash::new(maps::MEMBER4.max_entries)),
+            source_range: RefCell::new(Lpm::new(maps::SOURCE_RANGE4.max_entries)),
             affinity: RefCell::new(Lru::new(maps::AFFINITY4.max_entries)),
             class_addr: RefCell::new(Hash::new(maps::CLASS_ADDR4.max_entries)),
             class_net: RefCell::new(Lpm::new(maps::CLASS_NET4.max_entries)),
@@ -88,6 +91,12 @@ impl<F: Family> Tables<F> {
             }
             None => _ = self.member.borrow_mut().remove(key.as_bytes()),
         }
+    }
+
+    /// Opens a Service to the clients of a prefix.
+    pub fn admit(&self, service: u32, client: F::Addr, length: u32) {
+        let key = F::source_range_key(service, client);
+        let _ = self.source_range.borrow_mut().insert(&key.as_bytes()[4..], 32 + length, 1);
     }
 
     /// Gives an exact address a class.

@@ -274,6 +274,16 @@ impl World {
         }
     }
 
+    /// Opens a Service with source ranges to the clients of a prefix, on every node.
+    pub fn admit(&self, service: u32, client: IpAddr, length: u32) {
+        for node in &self.nodes {
+            match client {
+                IpAddr::V4(a) => node.v4.admit(service, a.into(), length),
+                IpAddr::V6(a) => node.v6.admit(service, a.into(), length),
+            }
+        }
+    }
+
     /// A back end of a Service is none of it any more on a node (`None`), or stands at this ordinal.
     pub fn set_member(&self, node: usize, service: u32, backend: (IpAddr, u16), ordinal: Option<u32>) {
         if let Some(backend) = backend4(backend) {

@@ -129,6 +129,32 @@ macro_rules! family {
                 pub _zero: u16,
             }
 
+            /// Key of `source_range`: clients that may use a Service port. The kernel compares `prefix_length`
+            /// leading bits of Service and address, of which the Service's always count.
+            #[derive(
+                Clone, Copy, Debug, PartialEq, Eq, Hash, FromBytes, IntoBytes, Immutable, KnownLayout,
+            )]
+            #[repr(C)]
+            pub struct SourceRangeKey {
+                /// 32, and the significant bits of `client`.
+                pub prefix_length: u32,
+                /// [`Frontend::service`](crate::service::Frontend::service).
+                pub service: u32,
+                /// The clients' addresses; bits beyond the prefix are zero in stored keys.
+                pub client: $addr,
+            }
+
+            impl SourceRangeKey {
+                /// Of the Service.
+                pub const SERVICE_BITS: u32 = 32;
+
+                /// The key that looks up one client.
+                #[inline(always)]
+                pub const fn client(service: u32, client: $addr) -> Self {
+                    Self { prefix_length: Self::SERVICE_BITS + $addr_bits, service, client }
+                }
+            }
+
             /// Key of `affinity`: one client of one Service port.
             #[derive(
                 Clone, Copy, Debug, PartialEq, Eq, Hash, FromBytes, IntoBytes, Immutable, KnownLayout,
@@ -223,6 +249,7 @@ const _: () = assert!(size_of::<v4::PrefixKey>() == 8 && size_of::<v6::PrefixKey
 const _: () = assert!(size_of::<v4::FrontendKey>() == 8 && size_of::<v6::FrontendKey>() == 20);
 const _: () = assert!(size_of::<v4::Backend>() == 8 && size_of::<v6::Backend>() == 20);
 const _: () = assert!(size_of::<v4::MemberKey>() == 12 && size_of::<v6::MemberKey>() == 24);
+const _: () = assert!(size_of::<v4::SourceRangeKey>() == 12 && size_of::<v6::SourceRangeKey>() == 24);
 const _: () = assert!(size_of::<v4::AffinityKey>() == 16 && size_of::<v6::AffinityKey>() == 28);
 const _: () = assert!(size_of::<v4::Affinity>() == 12 && size_of::<v6::Affinity>() == 24);
 const _: () = assert!(size_of::<v4::SocketKey>() == 16 && size_of::<v6::SocketKey>() == 32);

@@ -113,6 +113,8 @@ maps! {
     BACKEND6 = "backend6", Hash, service::BackendKey => v6::Backend, 131_072, NO_PREALLOC, v 1, Agent;
     MEMBER4 = "member4", Hash, v4::MemberKey => service::Member, 131_072, NO_PREALLOC, v 1, Agent;
     MEMBER6 = "member6", Hash, v6::MemberKey => service::Member, 131_072, NO_PREALLOC, v 1, Agent;
+    SOURCE_RANGE4 = "source_range4", LpmTrie, v4::SourceRangeKey => u32, 65_536, NO_PREALLOC, v 1, Agent;
+    SOURCE_RANGE6 = "source_range6", LpmTrie, v6::SourceRangeKey => u32, 65_536, NO_PREALLOC, v 1, Agent;
     AFFINITY4 = "affinity4", LruHash, v4::AffinityKey => v4::Affinity, AFFINITY_ENTRIES, 0, v 1, Kernel;
     AFFINITY6 = "affinity6", LruHash, v6::AffinityKey => v6::Affinity, AFFINITY_ENTRIES, 0, v 1, Kernel;
     SOCKET4 = "socket4", Hash, v4::SocketKey => v4::SocketPeer, SOCKET_ENTRIES, NO_PREALLOC, v 1, Kernel;

@@ -129,6 +129,8 @@ drop_reasons! {
     BackendMissing = 41, "backend-missing";
     /// Service: the back end is on another node, and nothing leads there from here.
     NoTunnel = 42, "no-tunnel";
+    /// Service: the client is in none of `loadBalancerSourceRanges`.
+    SourceRange = 43, "source-range";
     /// Policy: the source endpoint's egress rules deny it.
     PolicyEgress = 50, "policy-egress";
     /// Policy: the destination endpoint's ingress rules deny it.

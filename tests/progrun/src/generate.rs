@@ -47,8 +47,14 @@ const REMOTE: [[u8; 4]; 13] = [
     [192, 168, 0, 1],
 ];
 /// The node's own address, another node's, a load balancer's.
-const DOORS: [[u8; 4]; 5] =
-    [[192, 168, 0, 1], [192, 168, 0, 1], [192, 168, 0, 1], [192, 168, 0, 2], [198, 51, 100, 9]];
+const DOORS: [[u8; 4]; 6] = [
+    [192, 168, 0, 1],
+    [192, 168, 0, 1],
+    [192, 168, 0, 1],
+    [192, 168, 0, 2],
+    [198, 51, 100, 9],
+    [198, 51, 100, 10],
+];
 const ODD4: [&str; 7] =
     ["127.0.0.1", "224.0.0.5", "255.255.255.255", "0.0.0.0", "240.0.0.1", "169.254.1.1", "10.0.0.255"];
 const ODD6: [&str; 7] = ["::1", "ff02::1", "fe80::1", "::", "::ffff:10.0.0.1", "ff0e::5", "fe80::2:1"];
@@ -196,7 +202,7 @@ impl Generator {
         match self.random.below(10) {
             0..=3 => pod(self.random.pick(&PODS), v6, self.random.percent(10)),
             4..=7 => {
-                let last = 1 + self.random.below(13) as u8;
+                let last = 1 + self.random.below(14) as u8;
                 address([10, 96, 0, last], v6)
             }
             _ => self.remote(v6),

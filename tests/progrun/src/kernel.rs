@@ -184,6 +184,8 @@ impl Kernel {
             "backend6",
             "member4",
             "member6",
+            "source_range4",
+            "source_range6",
             "affinity4",
             "affinity6",
             "fragment4",
@@ -211,6 +213,7 @@ impl Kernel {
         self.put("settings", &0_u32, &world.settings)?;
         self.enter_v4(world)?;
         self.enter_v6(world)?;
+        self.admit(world)?;
         for (address, class) in &world.class_addresses {
             match address {
                 IpAddr::V4(address) => {
@@ -237,6 +240,24 @@ impl Kernel {
         }
         world.endpoints.keys().try_for_each(|slot| self.set_endpoint(world, *slot))?;
         world.next_hops.keys().try_for_each(|slot| self.set_next_hop(world, *slot))
+    }
+
+    /// Opens the Services that are not open to all.
+    fn admit(&self, world: &World) -> io::Result<()> {
+        for (service, client, length) in world.v4.admitted.iter().chain(&world.v6.admitted) {
+            let (service, prefix_length) = (*service, 32 + u32::from(*length));
+            match client {
+                IpAddr::V4(a) => {
+                    let key = v4::SourceRangeKey { prefix_length, service, client: (*a).into() };
+                    self.put("source_range4", &key, &1_u32)?;
+                }
+                IpAddr::V6(a) => {
+                    let key = v6::SourceRangeKey { prefix_length, service, client: (*a).into() };
+                    self.put("source_range6", &key, &1_u32)?;
+                }
+            }
+        }
+        Ok(())
     }
 
     fn enter_v4(&self, world: &World) -> io::Result<()> {

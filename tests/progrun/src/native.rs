@@ -50,6 +50,12 @@ impl Native {
         for (key, frontend, backends) in &world.v6.services {
             node.v6.set_service(key, *frontend, backends);
         }
+        for (service, client, length) in world.v4.admitted.iter().chain(&world.v6.admitted) {
+            match client {
+                IpAddr::V4(a) => node.v4.admit(*service, (*a).into(), u32::from(*length)),
+                IpAddr::V6(a) => node.v6.admit(*service, (*a).into(), u32::from(*length)),
+            }
+        }
         for (address, class) in &world.class_addresses {
             match address {
                 IpAddr::V4(address) => node.v4.set_class((*address).into(), *class),

@@ -3,21 +3,21 @@
 //! A world is made from a number alone: its bits switch settings. What a number means may not change, or the
 //! corpus means something else.
 
+mod policies;
+
 use crate::step::Shot;
 use ipnet::IpNet;
+use policies::{classes, lists};
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::sync::Arc;
 use tortie_abi::endpoint::{Endpoint, NO_PROGRAM, NextHop, endpoint_flags};
 use tortie_abi::route::{Kind, Route, flags as route_flags};
 use tortie_abi::service::{Frontend, flags as service_flags};
 use tortie_abi::settings::{Settings, flags};
 use tortie_abi::{Hook, Target, Tick, v4, v6};
 use tortie_datapath::{Family as _, V4};
-use tortie_policy::classes::{ClassChange, ClassId, Classes};
-use tortie_policy::form::{
-    Action, Clause, Direction, Family, Icmp, List, Origin, PortRange, Protocol, Rule, SetId,
-};
+use tortie_policy::classes::{ClassId, Classes};
+use tortie_policy::form::{List, SetId};
 use tortie_wire::{Be16, Ip6, Mac};
 use zerocopy::FromZeros;
 
@@ -95,6 +95,8 @@ pub struct Part<P, K, B> {
     pub routes: Vec<(P, Route)>,
     /// Services.
     pub services: Vec<Service<K, B>>,
+    /// Clients that Services are open to: Service, address, prefix length.
+    pub admitted: Vec<(u32, IpAddr, u8)>,
 }
 
 /// What a node knows.
@@ -139,10 +141,12 @@ impl World {
             v4: Part {
                 routes: routes(false).into_iter().map(|(net, route)| (prefix4(net), route)).collect(),
                 services: services(false).into_iter().map(service4).collect(),
+                admitted: admitted(false),
             },
             v6: Part {
                 routes: routes(true).into_iter().map(|(net, route)| (prefix6(net), route)).collect(),
                 services: services(true).into_iter().map(service6).collect(),
+                admitted: admitted(true),
             },
             class_addresses,
             class_prefixes,
@@ -324,8 +328,25 @@ fn services(v6: bool) -> Vec<Plan> {
         external(23, (ANY_NODE, 30_081, 6), v6, LOCAL_NODE_PORT, 0, &[remote]),
         external(24, (ANY_NODE, 30_132, 132), v6, service_flags::NODE_PORT, 1, &[at([10, 0, 0, 2], 30_132)]),
         external(25, ([198, 51, 100, 9], 80, 6), v6, service_flags::EXTERNAL_LOCAL, 1, &[pod2, remote]),
+        external(28, ([198, 51, 100, 10], 80, 6), v6, service_flags::SOURCE_RANGES, 1, &[pod2, remote]),
+        plan(14, 53, 17, service_flags::SOURCE_RANGES, 1, vec![pod1]),
+        plan(14, 80, 6, service_flags::SOURCE_RANGES, 0, Vec::new()),
         external(26, (ANY_NODE, 30_082, 6), v6, service_flags::NODE_PORT, 0, &[]),
         external(27, (ANY_NODE, 30_083, 17), v6, service_flags::NODE_PORT, 1, &[host]),
+    ]
+}
+
+/// Who may use the Services that are not open to all.
+fn admitted(v6: bool) -> Vec<(u32, IpAddr, u8)> {
+    let of = |service: u32, of: [u8; 4], length: u8| {
+        (service, address(of, v6), if v6 { [64, 128][usize::from(length == 32)] } else { length })
+    };
+    vec![
+        of(28, [203, 0, 113, 0], 24),
+        of(28, [10, 0, 0, 1], 32),
+        of(14, [192, 168, 0, 1], 32),
+        of(14, [10, 0, 0, 2], 32),
+        of(14, [10, 0, 1, 0], 24),
     ]
 }
 
@@ -390,111 +411,4 @@ fn service6(((address, port, protocol), frontend, backends): Plan) -> Service<v6
         _zero: 0,
     };
     (key, frontend, backends.into_iter().map(backend).collect())
-}
-
-/// The pods of a set, and a prefix with a hole.
-const PODS_SET: SetId = SetId(1);
-const NET_SET: SetId = SetId(2);
-const HOLE_SET: SetId = SetId(3);
-
-fn classes() -> (Classes, BTreeMap<IpAddr, ClassId>, BTreeMap<IpNet, ClassId>) {
-    let mut classes = Classes::new();
-    let net = |of: [u8; 4], length: u8, v6: bool| {
-        let length = if v6 { [64, 128][usize::from(length == 32)] } else { length };
-        IpNet::new(address(of, v6), length).expect("a length of the family").trunc()
-    };
-    for (set, members) in [
-        (PODS_SET, vec![([10, 0, 0, 1], 32), ([10, 0, 0, 3], 32), ([10, 0, 1, 5], 32)]),
-        (NET_SET, vec![([203, 0, 113, 0], 24), ([10, 0, 1, 0], 24)]),
-        (HOLE_SET, vec![([203, 0, 113, 5], 32)]),
-    ] {
-        classes.create(set);
-        let members: Vec<IpNet> = members
-            .iter()
-            .flat_map(|(of, length)| [net(*of, *length, false), net(*of, *length, true)])
-            .collect();
-        classes.update(set, &members, &[]);
-    }
-    let (mut addresses, mut prefixes) = (BTreeMap::new(), BTreeMap::new());
-    for change in classes.take_changes().entries {
-        match change {
-            ClassChange::Address { address, class } => class.map(|class| addresses.insert(address, class)),
-            ClassChange::Prefix { net, class } => class.map(|class| prefixes.insert(net, class)),
-        };
-    }
-    (classes, addresses, prefixes)
-}
-
-fn lists() -> BTreeMap<u32, List> {
-    let ports = |ranges: &[(u16, u16)]| {
-        ranges.iter().map(|(first, last)| PortRange { first: *first, last: *last }).collect::<Vec<_>>()
-    };
-    let plain = rule(Action::Allow, Protocol::Any);
-    let tcp = || rule(Action::Allow, Protocol::Is(6));
-    let udp = || rule(Action::Allow, Protocol::Is(17));
-    let list = |direction, rules| List { direction, rules, default: Action::Deny };
-    BTreeMap::from([
-        (
-            1,
-            list(
-                Direction::Egress,
-                vec![
-                    Rule { destination_ports: ports(&[(80, 80), (8080, 8090)]), ..tcp() },
-                    Rule { remote: any_of(NET_SET, Some(HOLE_SET)), ..plain.clone() },
-                    Rule { destination_ports: ports(&[(5353, 5353)]), ..udp() },
-                    Rule {
-                        icmp: Some(Icmp { icmp_type: 8, code: None, negated: false }),
-                        ..rule(Action::Allow, Protocol::Is(1))
-                    },
-                ],
-            ),
-        ),
-        (
-            2,
-            list(
-                Direction::Ingress,
-                vec![
-                    Rule { source_ports: ports(&[(1003, 1003)]), ..rule(Action::Deny, Protocol::Is(6)) },
-                    Rule { remote: any_of(PODS_SET, None), ..tcp() },
-                    Rule { family: Some(Family::V4), ..udp() },
-                    Rule { remote: any_of(NET_SET, None), ..rule(Action::Allow, Protocol::Is(132)) },
-                    rule(Action::Allow, Protocol::Is(58)),
-                ],
-            ),
-        ),
-        (3, list(Direction::Ingress, Vec::new())),
-        (
-            4,
-            List {
-                default: Action::Allow,
-                ..list(Direction::Ingress, vec![rule(Action::Deny, Protocol::Is(132))])
-            },
-        ),
-    ])
-}
-
-fn any_of(set: SetId, except: Option<SetId>) -> Vec<Clause> {
-    let of = |set, negated| Clause { sets: vec![set], negated };
-    [of(set, false)].into_iter().chain(except.map(|set| of(set, true))).collect()
-}
-
-fn rule(action: Action, protocol: Protocol) -> Rule {
-    let origin = Arc::new(Origin {
-        tier: "default".into(),
-        policy: "NetworkPolicy test/p".into(),
-        rule: 0,
-        ..Origin::default()
-    });
-    Rule {
-        action,
-        family: None,
-        protocol,
-        remote: Vec::new(),
-        destination_ports: Vec::new(),
-        not_destination_ports: Vec::new(),
-        source_ports: Vec::new(),
-        not_source_ports: Vec::new(),
-        icmp: None,
-        origin,
-    }
 }

@@ -17,7 +17,7 @@ use super::observe::{Facts, Rejected};
 use super::parts::Parts;
 
 /// The start of what a dirty thing is called, and the area it belongs to.
-const AREAS: [(&str, &str); 14] = [
+const AREAS: [(&str, &str); 16] = [
     ("the datastore", "store"),
     ("the kernel", "kernel"),
     ("settings", "settings"),
@@ -31,6 +31,8 @@ const AREAS: [(&str, &str); 14] = [
     ("host route", "route"),
     ("frontend", "service"),
     ("backend", "service"),
+    ("member", "service"),
+    ("source_range", "service"),
     ("", "other"),
 ];
 

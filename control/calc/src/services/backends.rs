@@ -18,6 +18,8 @@ pub(super) struct Place {
     pub(super) node: NodeName,
     /// Its zone (label `topology.kubernetes.io/zone`).
     pub(super) zone: Option<Arc<str>>,
+    /// Its addresses.
+    pub(super) addresses: Vec<IpAddr>,
 }
 
 /// Makes back ends and remembers what it refused.
@@ -29,6 +31,11 @@ pub(super) struct Backends<'a> {
 impl<'a> Backends<'a> {
     pub(super) fn new(here: &'a Place) -> Self {
         Self { here, refused: BTreeMap::new() }
+    }
+
+    /// This node.
+    pub(super) fn here(&self) -> &'a Place {
+        self.here
     }
 
     /// Back ends of `port`: endpoints of the slices that have a port of the same name and protocol.

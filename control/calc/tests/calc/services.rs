@@ -5,7 +5,7 @@ use crate::support::driver::Driver;
 use crate::support::expand::expand;
 use crate::support::state::State;
 use tortie_intent::{Frontend, Intent, ServicePort, ServicePortId};
-use tortie_model::service::TrafficPolicy;
+use tortie_model::service::{Service, ServiceType, TrafficPolicy};
 use tortie_model::workload::Transport;
 use tortie_model::{Change, Object};
 
@@ -53,6 +53,30 @@ fn a_service_joins_its_slices_by_port_name_and_protocol_in_both_families() {
     let dns = port_of(&state, "shop/web", "dns", UDP);
     assert_eq!(backends(dns), ["10.0.1.1:5353 Ready", "fd00::1:5353 Ready"]);
     assert_eq!(state.services.len(), 2);
+}
+
+#[test]
+fn source_ranges_bind_their_family_unless_one_is_everybody() {
+    let of = |ranges: &[&str]| {
+        let value = Service {
+            service_type: ServiceType::LoadBalancer,
+            ingress_ips: vec![ip("203.0.113.9"), ip("2001:db8::9")],
+            source_ranges: ranges.iter().map(|net| net.parse().unwrap()).collect(),
+            ..service_value("10.96.0.1 fd96::1", &[("http", TCP, 80)])
+        };
+        let state = expand(&[
+            node("n1", "192.0.2.1 2001:db8:1::1", ""),
+            Object::Service(Change { key: service_id("shop/web"), value: Some(value) }),
+        ]);
+        let port = port_of(&state, "shop/web", "http", TCP);
+        port.source_ranges.iter().map(ToString::to_string).collect::<Vec<_>>()
+    };
+    assert_eq!(of(&[]), [""; 0]);
+    assert_eq!(of(&["10.0.0.0/8", "fd00::/8"]), ["10.0.0.0/8", "fd00::/8"]);
+    assert_eq!(of(&["10.0.0.0/8", "0.0.0.0/0", "fd00::/8"]), ["fd00::/8"]);
+    // A range with this node in it: the node may come under the load balancer's own address too.
+    assert_eq!(of(&["192.0.2.0/24"]), ["192.0.2.0/24", "203.0.113.9/32"]);
+    assert_eq!(of(&["2001:db8:1::/64"]), ["2001:db8::9/128", "2001:db8:1::/64"]);
 }
 
 #[test]

@@ -4,45 +4,16 @@
 //! Invariant: a front end in the kernel never counts a back end that is not there.
 
 use super::arrange::arrange;
+use super::layouts::Family;
 use crate::delta::{DeltaTracker, Now, Part, Written};
 use crate::dirty::Dirty;
-use crate::kernel::{Dyn, Kernel};
+use crate::kernel::Kernel;
 use crate::table::TableError;
 use std::collections::{HashMap, HashSet};
-use std::hash::Hash;
-use std::net::IpAddr;
+use tortie_abi::Tick;
 use tortie_abi::service::{BackendKey, Frontend, Member, flags};
-use tortie_abi::{Tick, v4, v6};
-use tortie_intent::{Backend, BackendState, Chosen, Frontend as Address, Scope, ServicePort};
+use tortie_intent::{Backend, BackendState, Chosen, Scope, ServicePort};
 use tortie_model::workload::Transport;
-
-/// What differs between the families.
-pub(super) trait Family {
-    /// Key of `frontend`.
-    type FrontendKey: Copy + Eq + Hash + std::fmt::Debug;
-    /// Value of `backend`.
-    type Backend: Copy + PartialEq + std::fmt::Debug;
-    /// Key of `member`.
-    type MemberKey: Copy + Eq + Hash + std::fmt::Debug;
-    /// IPv6?
-    const V6: bool;
-    /// Names of the tables: front ends, back ends, members.
-    const NAMES: [&'static str; 3];
-    /// `None`: the address is of the other family.
-    fn frontend_key(at: &Address, transport: Transport) -> Option<Self::FrontendKey>;
-    /// `None`: the address is of the other family.
-    fn member_key(service: u32, backend: &Backend) -> Option<Self::MemberKey>;
-    /// The back end that a member is.
-    fn backend_of(member: &Self::MemberKey) -> Self::Backend;
-    /// The member that a back end of a Service is.
-    fn member_of(service: u32, backend: &Self::Backend) -> Self::MemberKey;
-    /// `frontend`.
-    fn frontends(kernel: &mut Kernel) -> &mut Dyn<Self::FrontendKey, Frontend>;
-    /// `backend`.
-    fn backends(kernel: &mut Kernel) -> &mut Dyn<BackendKey, Self::Backend>;
-    /// `member`.
-    fn members(kernel: &mut Kernel) -> &mut Dyn<Self::MemberKey, Member>;
-}
 
 /// What a Service port has asked for, so that it can be taken back.
 #[derive(Debug)]
@@ -51,11 +22,13 @@ struct Asked<F: Family> {
     /// By ordinal.
     arranged: Vec<F::MemberKey>,
     members: HashSet<F::MemberKey>,
+    ranges: HashSet<F::RangeKey>,
 }
 
 impl<F: Family> Default for Asked<F> {
     fn default() -> Self {
-        Self { frontends: HashSet::new(), arranged: Vec::new(), members: HashSet::new() }
+        let (members, ranges) = (HashSet::new(), HashSet::new());
+        Self { frontends: HashSet::new(), arranged: Vec::new(), members, ranges }
     }
 }
 
@@ -68,6 +41,7 @@ pub(super) struct Tables<F: Family> {
     frontend: DeltaTracker<F::FrontendKey, Frontend>,
     backend: DeltaTracker<BackendKey, F::Backend>,
     member: DeltaTracker<F::MemberKey, Member>,
+    range: DeltaTracker<F::RangeKey, u32>,
 }
 
 impl<F: Family> Default for Tables<F> {
@@ -78,6 +52,7 @@ impl<F: Family> Default for Tables<F> {
             frontend: DeltaTracker::new(),
             backend: DeltaTracker::new(),
             member: DeltaTracker::new(),
+            range: DeltaTracker::new(),
         }
     }
 }
@@ -93,6 +68,7 @@ impl<F: Family> Tables<F> {
         self.frontend.found(frontends);
         self.backend.found(F::backends(kernel).list()?);
         self.member.found(F::members(kernel).list()?);
+        self.range.found(F::ranges(kernel).list()?);
         Ok(highest)
     }
 
@@ -150,9 +126,15 @@ impl<F: Family> Tables<F> {
         for key in asked.members.iter().filter(|key| !arranged.contains(key)) {
             self.member.want(*key, Some(Member { ordinal: Member::NOT_CHOSEN }));
         }
+        asked.ranges = port.source_ranges.iter().filter_map(|net| F::range_key(service, net)).collect();
+        for key in &asked.ranges {
+            self.range.want(*key, Some(ADMITTED));
+        }
+        let restricted = if asked.ranges.is_empty() { 0 } else { flags::SOURCE_RANGES };
         for (at, scope) in &port.frontends {
             let Some(key) = F::frontend_key(at, transport) else { continue };
-            self.frontend.want(key, Some(Frontend { flags: flags_of(port, *scope), ..record }));
+            let restricted = if *scope == Scope::LoadBalancer { restricted } else { 0 };
+            self.frontend.want(key, Some(Frontend { flags: flags_of(port, *scope) | restricted, ..record }));
             self.keys_of.entry(service).or_default().insert(key);
             asked.frontends.insert(key);
         }
@@ -169,6 +151,9 @@ impl<F: Family> Tables<F> {
         for ordinal in after.arranged.len()..before.arranged.len() {
             self.backend.want(BackendKey { service, ordinal: ordinal as u32 }, None);
         }
+        for key in before.ranges.difference(&after.ranges) {
+            self.range.want(*key, None);
+        }
         for key in before.members.difference(&after.members) {
             self.member.want(*key, None);
         }
@@ -178,6 +163,7 @@ impl<F: Family> Tables<F> {
     pub(super) fn write(&mut self, kernel: &mut Kernel, now: Now) -> Written {
         let mut written = self.backend.apply(F::backends(kernel), Part::Upserts, now, |_, _| true);
         written += self.member.apply(F::members(kernel), Part::Upserts, now, |_, _| true);
+        written += self.range.apply(F::ranges(kernel), Part::Upserts, now, |_, _| true);
         let backends = &self.backend;
         let complete = |_: &F::FrontendKey, wanted: Option<&Frontend>| {
             wanted.is_some_and(|f| {
@@ -210,9 +196,11 @@ impl<F: Family> Tables<F> {
         let free = |key: &BackendKey, _: Option<&F::Backend>| key.ordinal >= most(key.service);
         let mut removed = self.backend.apply(F::backends(kernel), Part::Deletes, now, free);
         removed += self.member.apply(F::members(kernel), Part::Deletes, now, |_, _| true);
+        removed += self.range.apply(F::ranges(kernel), Part::Deletes, now, |_, _| true);
         if removed.done > 0 {
             self.backend.retry_full();
             self.member.retry_full();
+            self.range.retry_full();
         }
         written += removed;
         written
@@ -220,19 +208,23 @@ impl<F: Family> Tables<F> {
 
     /// What is not as wanted.
     pub(super) fn dirty(&self) -> Vec<Dirty> {
-        let [frontend, backend, member] = F::NAMES;
+        let [frontend, backend, member, range] = F::NAMES;
         let mut dirty = Dirty::of_tracker(frontend, &self.frontend);
         dirty.extend(Dirty::of_tracker(backend, &self.backend));
         dirty.extend(Dirty::of_tracker(member, &self.member));
+        dirty.extend(Dirty::of_tracker(range, &self.range));
         dirty
     }
 
     /// When the next failed write may be tried again.
     pub(super) fn next_retry(&self) -> Option<Now> {
         let retries = [self.frontend.next_retry(), self.backend.next_retry(), self.member.next_retry()];
-        retries.into_iter().flatten().min()
+        retries.into_iter().chain([self.range.next_retry()]).flatten().min()
     }
 }
+
+/// Value of `source_range`: that the key is there says all.
+const ADMITTED: u32 = 1;
 
 /// How many back ends, from ordinal 0, must be there for a front end.
 fn counts(frontend: &Frontend) -> u32 {
@@ -253,52 +245,3 @@ fn flags_of(port: &ServicePort, scope: Scope) -> u32 {
         | if port.internal_local { flags::INTERNAL_LOCAL } else { 0 }
         | if port.external_local { flags::EXTERNAL_LOCAL } else { 0 }
 }
-
-macro_rules! family {
-    ($name:ident, $v6:literal, $layouts:ident, $variant:ident, $names:expr,
-     $frontends:ident, $backends:ident, $members:ident) => {
-        /// The family.
-        #[derive(Debug)]
-        pub(super) enum $name {}
-
-        impl Family for $name {
-            type FrontendKey = $layouts::FrontendKey;
-            type Backend = $layouts::Backend;
-            type MemberKey = $layouts::MemberKey;
-            const V6: bool = $v6;
-            const NAMES: [&'static str; 3] = $names;
-            fn frontend_key(at: &Address, transport: Transport) -> Option<Self::FrontendKey> {
-                let IpAddr::$variant(address) = at.address else { return None };
-                let (port, protocol) = (at.port.into(), transport.number());
-                Some($layouts::FrontendKey { address: address.into(), port, protocol, _zero: 0 })
-            }
-            fn member_key(service: u32, backend: &Backend) -> Option<Self::MemberKey> {
-                let IpAddr::$variant(address) = backend.address else { return None };
-                Some($layouts::MemberKey {
-                    service,
-                    address: address.into(),
-                    port: backend.port.into(),
-                    _zero: 0,
-                })
-            }
-            fn backend_of(member: &Self::MemberKey) -> Self::Backend {
-                $layouts::Backend { address: member.address, port: member.port, _zero: 0 }
-            }
-            fn member_of(service: u32, backend: &Self::Backend) -> Self::MemberKey {
-                $layouts::MemberKey { service, address: backend.address, port: backend.port, _zero: 0 }
-            }
-            fn frontends(kernel: &mut Kernel) -> &mut Dyn<Self::FrontendKey, Frontend> {
-                &mut kernel.$frontends
-            }
-            fn backends(kernel: &mut Kernel) -> &mut Dyn<BackendKey, Self::Backend> {
-                &mut kernel.$backends
-            }
-            fn members(kernel: &mut Kernel) -> &mut Dyn<Self::MemberKey, Member> {
-                &mut kernel.$members
-            }
-        }
-    };
-}
-
-family!(V4, false, v4, V4, ["frontend4", "backend4", "member4"], frontend4, backend4, member4);
-family!(V6, true, v6, V6, ["frontend6", "backend6", "member6"], frontend6, backend6, member6);

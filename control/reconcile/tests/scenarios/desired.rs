@@ -148,11 +148,18 @@ fn service_port(name: &str, backends: &[&str]) -> ServicePort {
         near: true,
     };
     let vip = format!("10.96.0.{}", name.len());
+    // The clients that a load balancer serves change with the back ends.
+    let balancer = format!("203.0.113.{}", name.len());
+    let clients = format!("192.0.2.{}/32", backends.len());
     ServicePort {
-        frontends: BTreeMap::from([(Frontend { address: vip.parse().unwrap(), port: 80 }, Scope::Cluster)]),
+        frontends: BTreeMap::from([
+            (Frontend { address: vip.parse().unwrap(), port: 80 }, Scope::Cluster),
+            (Frontend { address: balancer.parse().unwrap(), port: 80 }, Scope::LoadBalancer),
+        ]),
         backends: backends.iter().map(backend).collect(),
         internal_local: false,
         external_local: false,
+        source_ranges: [clients.parse().unwrap()].into(),
         affinity_seconds: None,
         service_type: tortie_model::service::ServiceType::ClusterIp,
     }

@@ -143,7 +143,7 @@ fn every_step_of_the_history_ends_in_force() {
     agent.settle();
     assert!(matches!(agent.reconciler.readiness(&workload("back")), Readiness::Ready { .. }));
     let meaning = world.meaning(&probes());
-    assert_eq!(meaning.services.len(), 1);
+    assert_eq!(meaning.services.len(), 2, "at its own and at the load balancer's address");
     assert_eq!(meaning.endpoints.len(), 2);
     let back = &meaning.endpoints[&"10.65.0.3".parse::<IpAddr>().unwrap()];
     assert!(

@@ -7,6 +7,7 @@ use std::rc::Rc;
 use tortie_abi::counter::Counter;
 use tortie_abi::endpoint::{Endpoint, NO_PROGRAM, NextHop, endpoint_flags};
 use tortie_abi::route::Route;
+use tortie_abi::service::flags::SOURCE_RANGES;
 use tortie_abi::service::{BackendKey, Frontend, Member};
 use tortie_abi::settings::Settings;
 use tortie_abi::target::TargetKind;
@@ -50,6 +51,8 @@ pub struct World {
     pub member4: FakeTable<v4::MemberKey, Member>,
     pub backend6: FakeTable<BackendKey, v6::Backend>,
     pub member6: FakeTable<v6::MemberKey, Member>,
+    pub source_range4: FakeTable<v4::SourceRangeKey, u32>,
+    pub source_range6: FakeTable<v6::SourceRangeKey, u32>,
     pub class_addr4: FakeTable<v4::AddressKey, u32>,
     pub class_addr6: FakeTable<v6::AddressKey, u32>,
     pub class_net4: FakeTable<v4::PrefixKey, u32>,
@@ -93,6 +96,8 @@ impl World {
             member4: FakeTable::new(Kind::Hash, 64, &faults),
             member6: FakeTable::new(Kind::Hash, 64, &faults),
             backend6: FakeTable::new(Kind::Hash, backends, &faults),
+            source_range4: FakeTable::new(Kind::Hash, 64, &faults),
+            source_range6: FakeTable::new(Kind::Hash, 64, &faults),
             class_addr4: FakeTable::new(Kind::Hash, 64, &faults),
             class_addr6: FakeTable::new(Kind::Hash, 64, &faults),
             class_net4: FakeTable::new(Kind::Hash, 64, &faults),
@@ -127,6 +132,8 @@ impl World {
             member4: Box::new(self.member4.clone()),
             backend6: Box::new(self.backend6.clone()),
             member6: Box::new(self.member6.clone()),
+            source_range4: Box::new(self.source_range4.clone()),
+            source_range6: Box::new(self.source_range6.clone()),
             class_addr4: Box::new(self.class_addr4.clone()),
             class_addr6: Box::new(self.class_addr6.clone()),
             class_net4: Box::new(self.class_net4.clone()),
@@ -153,7 +160,9 @@ impl World {
     fn check_services(&self) {
         let backends: BTreeSet<(u32, u32)> =
             self.backend4.elements().iter().map(|(k, _)| (k.service, k.ordinal)).collect();
-        for (_, frontend) in self.frontend4.elements() {
+        for (key, frontend) in self.frontend4.elements() {
+            let balancer = Ipv4Addr::from(key.address).octets()[0] == 203;
+            assert_eq!(frontend.flags & SOURCE_RANGES != 0, balancer, "{key:?} is open to others");
             for ordinal in 0..(frontend.first + frontend.backends).max(frontend.local_backends) {
                 assert!(
                     backends.contains(&(frontend.service, ordinal)),
@@ -284,7 +293,12 @@ impl World {
 
     fn backends(&self, frontend: &Frontend) -> Vec<String> {
         let key = |ordinal| BackendKey { service: frontend.service, ordinal };
-        (0..frontend.backends).map(|ordinal| format!("{:?}", self.backend4.get(key(ordinal)))).collect()
+        let backends = (0..frontend.backends).map(|o| format!("{:?}", self.backend4.get(key(o))));
+        let ranges = self.source_range4.elements();
+        let own = ranges.iter().filter(|(range, _)| range.service == frontend.service);
+        let ranges: Vec<String> =
+            own.map(|(range, _)| format!("{:?}/{}", range.client, range.prefix_length)).collect();
+        backends.chain(ranges).collect()
     }
 }
 

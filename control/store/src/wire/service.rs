@@ -8,6 +8,7 @@ use super::{Reading, metadata_of, object};
 use crate::check;
 use crate::fault::{Fault, Wrong, invalid};
 use crate::resource::Resource;
+use ipnet::IpNet;
 use k8s_openapi::api::core::v1 as wire;
 use std::net::IpAddr;
 use tortie_model::namespace::Labels;
@@ -35,6 +36,8 @@ invalid! {
         Ingress { index: usize } => "status.loadBalancer.ingress[{index}].ip",
         /// Whether packets to it reach the nodes unchanged.
         IngressMode { index: usize } => "status.loadBalancer.ingress[{index}].ipMode",
+        /// One of `spec.loadBalancerSourceRanges`.
+        SourceRange { index: usize } => "spec.loadBalancerSourceRanges[{index}]",
         /// `spec.ports`.
         Ports {} => "spec.ports",
         /// A port's name.
@@ -64,13 +67,10 @@ pub fn read(resource: &Resource, service: wire::Service) -> Result<Reading, Faul
     let labels = metadata_of(resource, metadata, check::service_name)?;
     let spec = spec.ok_or(InvalidService::Spec { wrong: Wrong::Missing { expected: "ports" } })?;
     let ingress_ips = ingress_addresses(status)?;
-    let restricted = spec.load_balancer_source_ranges.as_ref().is_some_and(|ranges| !ranges.is_empty());
-    let notes: Vec<Fault> = (restricted && !ingress_ips.is_empty()).then(not_for_some).into_iter().collect();
-    let ingress_ips = if restricted { Vec::new() } else { ingress_ips };
     let ours = read_spec(spec)?.filter(|_| !is_foreign(&labels));
     let value = Some(ours.map(|service| with_ingress(service, ingress_ips)).unwrap_or_default());
     let key = ServiceId::new(resource.key.namespace.as_str(), resource.key.name.as_str());
-    Ok(Reading { notes, ..object(Object::Service(Change { key, value })) })
+    Ok(object(Object::Service(Change { key, value })))
 }
 
 /// A label that takes Services and EndpointSlices away from this proxy.
@@ -98,7 +98,7 @@ fn read_spec(spec: wire::ServiceSpec) -> Result<Option<Service>, InvalidService>
         health_check_node_port: _,
         load_balancer_class: _,
         load_balancer_ip: _,
-        load_balancer_source_ranges: _,
+        load_balancer_source_ranges,
         selector: _,
         traffic_distribution: _,
     } = spec;
@@ -115,6 +115,7 @@ fn read_spec(spec: wire::ServiceSpec) -> Result<Option<Service>, InvalidService>
     let external_ips = addresses(&external_ips.unwrap_or_default(), |index, wrong| {
         InvalidService::ExternalIps { index, wrong }
     })?;
+    let source_ranges = source_ranges(&load_balancer_source_ranges.unwrap_or_default())?;
     if headless {
         return Ok(None);
     }
@@ -126,6 +127,7 @@ fn read_spec(spec: wire::ServiceSpec) -> Result<Option<Service>, InvalidService>
         cluster_ips,
         external_ips,
         ingress_ips: Vec::new(),
+        source_ranges,
         ports,
         affinity_seconds,
         internal_traffic_policy,
@@ -134,14 +136,12 @@ fn read_spec(spec: wire::ServiceSpec) -> Result<Option<Service>, InvalidService>
     }))
 }
 
-/// Serving everybody would open what its owner wants closed.
-fn not_for_some() -> Fault {
-    Fault {
-        field: "spec.loadBalancerSourceRanges".into(),
-        problem: "this version cannot tell clients apart, so the load balancer's addresses serve nobody"
-            .into(),
-        fix: "restrict clients at the load balancer, and leave the field out".into(),
-    }
+/// The API server lets blanks around them pass.
+fn source_ranges(texts: &[String]) -> Result<Vec<IpNet>, InvalidService> {
+    let read = |(index, text): (usize, &String)| {
+        check::cidr(text.trim()).map_err(|wrong| InvalidService::SourceRange { index, wrong })
+    };
+    texts.iter().enumerate().map(read).collect()
 }
 
 /// Addresses whose packets reach the nodes as the client sent them. Of one with `ipMode: Proxy` they do not: clients

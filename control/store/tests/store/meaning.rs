@@ -207,6 +207,15 @@ fn a_load_balancers_addresses_count_where_its_packets_arrive_unchanged() {
 }
 
 #[test]
+fn source_ranges_are_read_with_the_blanks_that_the_api_server_lets_pass() {
+    let read = service(
+        "type: LoadBalancer, clusterIP: 10.96.0.1, loadBalancerSourceRanges: [' 10.1.2.3/8 ', 'fd00::/8']",
+    );
+    let nets: Vec<String> = read.unwrap().source_ranges.iter().map(ToString::to_string).collect();
+    assert_eq!(nets, ["10.0.0.0/8", "fd00::/8"]);
+}
+
+#[test]
 fn endpoint_conditions_have_their_documented_defaults() {
     let text = "{apiVersion: discovery.k8s.io/v1, kind: EndpointSlice, metadata: {name: e, namespace: n, \
         labels: {kubernetes.io/service-name: s}}, addressType: IPv4, ports: [{name: web, port: 8080}], endpoints: [\

@@ -50,6 +50,7 @@ impl Family for V4 {
     type FrontendKey = v4::FrontendKey;
     type Backend = v4::Backend;
     type MemberKey = v4::MemberKey;
+    type SourceRangeKey = v4::SourceRangeKey;
     type AffinityKey = v4::AffinityKey;
     type Affinity = v4::Affinity;
     type SocketKey = v4::SocketKey;
@@ -125,6 +126,11 @@ impl Family for V4 {
     #[inline(always)]
     fn member_key(service: u32, address: Ip4, port: Be16) -> v4::MemberKey {
         v4::MemberKey { service, address, port, _zero: 0 }
+    }
+
+    #[inline(always)]
+    fn source_range_key(service: u32, client: Ip4) -> v4::SourceRangeKey {
+        v4::SourceRangeKey::client(service, client)
     }
 
     #[inline(always)]

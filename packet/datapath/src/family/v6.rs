@@ -55,6 +55,7 @@ impl Family for V6 {
     type FrontendKey = v6::FrontendKey;
     type Backend = v6::Backend;
     type MemberKey = v6::MemberKey;
+    type SourceRangeKey = v6::SourceRangeKey;
     type AffinityKey = v6::AffinityKey;
     type Affinity = v6::Affinity;
     type SocketKey = v6::SocketKey;
@@ -130,6 +131,11 @@ impl Family for V6 {
     #[inline(always)]
     fn member_key(service: u32, address: Ip6, port: Be16) -> v6::MemberKey {
         v6::MemberKey { service, address, port, _zero: 0 }
+    }
+
+    #[inline(always)]
+    fn source_range_key(service: u32, client: Ip6) -> v6::SourceRangeKey {
+        v6::SourceRangeKey::client(service, client)
     }
 
     #[inline(always)]

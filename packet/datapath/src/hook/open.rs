@@ -27,8 +27,8 @@ fn opened<F: Family, K: Kernel<F>>(k: &K, s: &mut State<F>) -> Step<Next> {
     if s.is_at(Hook::ToHostDevice) {
         return from_host(k, s);
     }
-    let from = k.route(&s.tuple.source);
     if s.is_at(Hook::FromTunnel) {
+        source::check_from_outside(k.route(&s.tuple.source))?;
         // The other node has chosen the back end and translated.
         s.translated = s.tuple;
         match route::find(k, s)? {
@@ -45,13 +45,15 @@ fn opened<F: Family, K: Kernel<F>>(k: &K, s: &mut State<F>) -> Step<Next> {
         if !is_service && kind != Some(Kind::LocalPod) {
             return Ok(Next::Pass);
         }
+        // Not before: the compiler would carry a route that is not there past the questions above.
+        let from = k.route(&s.tuple.source);
+        source::check_from_outside(from)?;
         s.reply_target = way_back(k, from, is_service);
         match kind {
             Some(Kind::LocalPod | Kind::Host) => {}
             _ => through_tunnel(k, s)?,
         }
     }
-    source::check_from_outside(from)?;
     s.phase = phase::NEW_EGRESS;
     known::proceed(k, s)
 }

@@ -52,6 +52,11 @@ pub fn choose<F: Family, K: Services<F> + Topology<F> + Random>(
     s.translated = s.tuple;
     let Some(frontend) = find(k, s) else { return Ok(Choice::Go) };
     s.flow_flags |= flags::SERVICE;
+    if frontend.flags & service::flags::SOURCE_RANGES != 0
+        && !k.is_admitted(&F::source_range_key(frontend.service, s.tuple.source))
+    {
+        return Err(DropReason::SourceRange);
+    }
     if frontend.backends == 0 {
         refuse(s);
         return Ok(Choice::Refuse);

@@ -11,6 +11,7 @@ mod pods;
 mod policy;
 mod services;
 mod sockets;
+mod source_ranges;
 mod sweep;
 mod tcp;
 

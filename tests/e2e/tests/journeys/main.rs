@@ -9,6 +9,7 @@ mod inputs;
 mod recipes;
 mod revocation;
 mod services;
+mod source_ranges;
 
 use tortie_lab::{Dataplane, UpOptions};
 use tortie_tests_e2e::TestLab;

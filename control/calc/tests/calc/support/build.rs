@@ -213,6 +213,7 @@ pub fn service_value(cluster_ips: &str, ports: &[(&str, Transport, u16)]) -> Ser
         cluster_ips: ips(cluster_ips),
         external_ips: Vec::new(),
         ingress_ips: Vec::new(),
+        source_ranges: Vec::new(),
         ports: ports.collect(),
         affinity_seconds: None,
         internal_traffic_policy: TrafficPolicy::Cluster,
