@@ -22,7 +22,7 @@ mod services;
 mod sets;
 
 pub use conflicts::{Conflict, Conflicts, Contested};
-pub use services::KnownEndpoint;
+pub use services::{HealthCheck, KnownEndpoint};
 
 use endpoints::{Endpoints, Sources};
 use lists::Lists;
@@ -37,7 +37,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use tortie_intent::Intent;
 use tortie_model::settings::Settings;
-use tortie_model::{NodeName, Object, ObjectId, WorkloadId};
+use tortie_model::{NodeName, Object, ObjectId, ServiceId, WorkloadId};
 
 /// The label of a Node that says where it is.
 const ZONE: &str = "topology.kubernetes.io/zone";
@@ -160,6 +160,11 @@ impl Calc {
     /// Every endpoint of every Service port, used or not.
     pub fn known_endpoints(&self) -> Vec<KnownEndpoint> {
         self.services.known()
+    }
+
+    /// What load balancers may ask of this node, when that has changed since it was last asked.
+    pub fn take_health_checks(&mut self) -> Option<&BTreeMap<ServiceId, HealthCheck>> {
+        self.services.take_health()
     }
 
     /// How many objects are known, as of the last flush.

@@ -5,8 +5,10 @@
 
 mod backends;
 mod frontends;
+mod health;
 mod known;
 
+pub use health::HealthCheck;
 pub use known::KnownEndpoint;
 
 use crate::claims::Claims;
@@ -37,6 +39,8 @@ pub(crate) struct Services {
     wanted: BTreeMap<ServicePortId, Arc<ServicePort>>,
     claims: Claims<FrontendKey, ServicePortId, ()>,
     said: BTreeMap<ServicePortId, Arc<ServicePort>>,
+    health: BTreeMap<ServiceId, HealthCheck>,
+    health_changed: bool,
     joins: u64,
 }
 
@@ -52,8 +56,15 @@ impl Services {
             wanted: BTreeMap::new(),
             claims: Claims::default(),
             said: BTreeMap::new(),
+            health: BTreeMap::new(),
+            health_changed: false,
             joins: 0,
         }
+    }
+
+    /// What load balancers may ask of this node, when that has changed since it was last asked.
+    pub(crate) fn take_health(&mut self) -> Option<&BTreeMap<ServiceId, HealthCheck>> {
+        std::mem::take(&mut self.health_changed).then_some(&self.health)
     }
 
     /// How many Services there are.
@@ -162,7 +173,9 @@ impl Services {
             Some(value) => make(service, value, self.slices.get(service), &mut backends),
             None => BTreeMap::new(),
         };
+        let health = self.services.get(service).and_then(|value| health::of(value, &made));
         backends.report(service, conflicts);
+        self.set_health(service, health);
         self.report_orphans(service, conflicts);
         let old: Vec<ServicePortId> = self.ports_of(service).cloned().collect();
         for id in old.into_iter().filter(|id| !made.contains_key(id)) {
@@ -182,6 +195,17 @@ impl Services {
             self.wanted.insert(id.clone(), Arc::new(port));
             ports.insert(id);
         }
+    }
+
+    fn set_health(&mut self, service: &ServiceId, health: Option<HealthCheck>) {
+        if self.health.get(service).copied() == health {
+            return;
+        }
+        match health {
+            Some(health) => _ = self.health.insert(service.clone(), health),
+            None => _ = self.health.remove(service),
+        }
+        self.health_changed = true;
     }
 
     /// Slices may come before their Service: said while it lasts.

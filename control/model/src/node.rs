@@ -13,4 +13,6 @@ pub struct Node {
     pub addresses: Vec<IpAddr>,
     /// The prefixes its pods' addresses come from (`spec.podCIDRs`).
     pub pod_cidrs: Vec<IpNet>,
+    /// It is about to go: being deleted, or marked so by the cluster's autoscaler. New clients should go elsewhere.
+    pub leaving: bool,
 }

@@ -64,6 +64,8 @@ pub struct Service {
     pub internal_traffic_policy: TrafficPolicy,
     /// Traffic from outside.
     pub external_traffic_policy: TrafficPolicy,
+    /// `spec.healthCheckNodePort` of a load balancer that sends clients only to nodes with endpoints.
+    pub health_check_port: Option<u16>,
     /// Endpoints count as ready whatever they say.
     pub publish_not_ready: bool,
 }

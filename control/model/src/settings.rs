@@ -96,6 +96,8 @@ pub struct Settings {
     pub health: Listen,
     /// `prometheusMetricsEnabled`, `prometheusMetricsHost`, `prometheusMetricsPort`.
     pub metrics: Listen,
+    /// `bpfKubeProxyHealthzPort`: kube-proxy's page, on every address of the node; 0 switches it off.
+    pub proxy_health: Listen,
     /// `prometheusProcessMetricsEnabled`: metrics about the agent's own process too.
     pub process_metrics: bool,
     /// `dataplaneWatchdogTimeout`: the main loop counts as hanging when it has not turned for this long.
@@ -131,6 +133,7 @@ impl Default for Settings {
             log_level: "info".into(),
             health: Listen { enabled: false, host: "localhost".into(), port: 9099 },
             metrics: Listen { enabled: false, host: String::new(), port: 9091 },
+            proxy_health: Listen { enabled: true, host: String::new(), port: 10_256 },
             process_metrics: true,
             watchdog: Duration::from_secs(90),
             hang_after: None,

@@ -106,6 +106,11 @@ pub fn count(batch: &Batch, observer: &Observer) {
     for event in &batch.events {
         let Event::Changed(object) = event else { continue };
         observer.live.store_changes.with_label_values(&[kind(object)]).inc();
+        if let Object::Node(change) = object
+            && change.key.as_str() == observer.vitals.node
+        {
+            observer.vitals.set_eligible(change.value.as_ref().is_some_and(|node| !node.leaving));
+        }
         if let Object::Settings(settings) = object {
             observer.configure(settings);
             crate::logging::set_level(&settings.log_level);
@@ -368,6 +373,9 @@ impl Node {
             }
         }
         self.save();
+        if let Some(checks) = self.calc.take_health_checks() {
+            self.observer.set_checks(checks.clone());
+        }
         if self.reconciler.in_sync() {
             self.attach_hosts();
             let given = self.options.cgroup.as_deref();

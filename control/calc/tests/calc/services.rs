@@ -4,6 +4,7 @@ use crate::support::build::*;
 use crate::support::driver::Driver;
 use crate::support::expand::expand;
 use crate::support::state::State;
+use tortie_calc::HealthCheck;
 use tortie_intent::{Frontend, Intent, ServicePort, ServicePortId};
 use tortie_model::service::{Service, ServiceType, TrafficPolicy};
 use tortie_model::workload::Transport;
@@ -77,6 +78,31 @@ fn source_ranges_bind_their_family_unless_one_is_everybody() {
     // A range with this node in it: the node may come under the load balancer's own address too.
     assert_eq!(of(&["192.0.2.0/24"]), ["192.0.2.0/24", "203.0.113.9/32"]);
     assert_eq!(of(&["2001:db8:1::/64"]), ["2001:db8::9/128", "2001:db8:1::/64"]);
+}
+
+#[test]
+fn a_health_check_counts_the_ready_endpoints_of_this_node_once_in_each_family() {
+    let mut driver = Driver::new("n1");
+    let value = Service {
+        service_type: ServiceType::LoadBalancer,
+        external_traffic_policy: TrafficPolicy::Local,
+        health_check_port: Some(30_100),
+        ..service_value("10.96.0.1", &[("http", TCP, 80), ("dns", UDP, 53)])
+    };
+    let key = service_id("shop/web");
+    let mut elsewhere = endpoint("10.0.2.1", "rs");
+    elsewhere.node = Some("n2".into());
+    driver.step(&[Object::Service(Change { key: key.clone(), value: Some(value) })]);
+    let counted = |driver: &mut Driver| driver.calc.take_health_checks().map(|all| all.get(&key).copied());
+    let check = |v4| Some(Some(HealthCheck { port: 30_100, v4: Some(v4), v6: None }));
+    assert_eq!(counted(&mut driver), check(0));
+    driver.step(&[slice_of_web("shop/web-4", vec![elsewhere.clone()])]);
+    assert_eq!(counted(&mut driver), None, "nothing has changed here");
+    let here = [endpoint("10.0.1.1", "rs"), endpoint("10.0.1.2", "st"), elsewhere];
+    driver.step(&[slice_of_web("shop/web-4", here.to_vec())]);
+    assert_eq!(counted(&mut driver), check(1), "who terminates or is elsewhere does not count");
+    driver.step(&[Object::Service(Change { key: key.clone(), value: None })]);
+    assert_eq!(counted(&mut driver), Some(None));
 }
 
 #[test]

@@ -39,7 +39,7 @@ const POD: &[Field] = &[
     part("status", &[one("phase"), one("podIP"), each("podIPs", &[one("ip")])]),
 ];
 const NODE: &[Field] = &[
-    part("spec", &[one("podCIDR"), one("podCIDRs")]),
+    part("spec", &[one("podCIDR"), one("podCIDRs"), each("taints", &[one("key"), one("effect")])]),
     part("status", &[each("addresses", &[one("type"), one("address")])]),
 ];
 const SERVICE: &[Field] = &[

@@ -54,6 +54,8 @@ pub enum Setting {
     MetricsHost(String),
     /// `prometheusMetricsPort`.
     MetricsPort(u16),
+    /// `bpfKubeProxyHealthzPort`; 0: off.
+    ProxyHealthPort(u16),
     /// `prometheusProcessMetricsEnabled`.
     ProcessMetrics(bool),
     /// `dataplaneWatchdogTimeout`.
@@ -125,6 +127,10 @@ pub fn read(name: &str, given: &Value) -> Result<Option<Setting>, InvalidSetting
         "bpfConntrackTimeouts" => Setting::Timeouts(timeouts(given)?),
         "bpfMapSizeConntrack" => {
             Setting::FlowEntries(value::number_within(given, 1, 1 << 28)?.unsigned_abs() as u32)
+        }
+        "bpfKubeProxyHealthzPort" => {
+            let port = value::number_within(given, 0, u16::MAX.into())?;
+            Setting::ProxyHealthPort(port.unsigned_abs() as u16)
         }
         "bpfPSNATPorts" => value::port_range(given).map(|(a, b)| Setting::SourcePortRange(a, b))?,
         "iptablesMarkMask" => Setting::MarkMask(mark(given)?),
@@ -290,6 +296,10 @@ impl Setting {
             Self::MetricsEnabled(on) => settings.metrics.enabled = *on,
             Self::MetricsHost(host) => settings.metrics.host.clone_from(host),
             Self::MetricsPort(port) => settings.metrics.port = *port,
+            Self::ProxyHealthPort(port) => {
+                settings.proxy_health.enabled = *port != 0;
+                settings.proxy_health.port = *port;
+            }
             Self::ProcessMetrics(on) => settings.process_metrics = *on,
             Self::Watchdog(after) => settings.watchdog = *after,
             // 0 is Calico's way to say: never.

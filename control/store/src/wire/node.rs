@@ -12,6 +12,9 @@ use std::net::IpAddr;
 use tortie_model::node::Node;
 use tortie_model::{Change, NodeName, Object};
 
+/// What the cluster's autoscaler does before it deletes a node.
+const TO_BE_DELETED: &str = "ToBeDeletedByClusterAutoscaler";
+
 invalid! {
     /// Why a Node is refused.
     InvalidNode {
@@ -29,6 +32,7 @@ invalid! {
 /// Reads a Node.
 pub fn read(resource: &Resource, node: wire::Node) -> Result<Reading, Fault> {
     let wire::Node { metadata, spec, status } = node;
+    let deleted = metadata.deletion_timestamp.is_some();
     let labels = metadata_of(resource, metadata, check::subdomain)?;
     let wire::NodeSpec {
         pod_cidr,
@@ -36,12 +40,13 @@ pub fn read(resource: &Resource, node: wire::Node) -> Result<Reading, Fault> {
         config_source: _,
         external_id: _,
         provider_id: _,
-        taints: _,
+        taints,
         unschedulable: _,
     } = spec.unwrap_or_default();
     let pod_cidrs = read_cidrs(pod_cidr, pod_cidrs)?;
     let addresses = read_addresses(status.unwrap_or_default().addresses.unwrap_or_default())?;
-    let value = Some(Node { labels, addresses, pod_cidrs });
+    let leaving = deleted || taints.unwrap_or_default().iter().any(|taint| taint.key == TO_BE_DELETED);
+    let value = Some(Node { labels, addresses, pod_cidrs, leaving });
     Ok(object(Object::Node(Change { key: NodeName::new(resource.key.name.as_str()), value })))
 }
 

@@ -38,6 +38,8 @@ invalid! {
         IngressMode { index: usize } => "status.loadBalancer.ingress[{index}].ipMode",
         /// One of `spec.loadBalancerSourceRanges`.
         SourceRange { index: usize } => "spec.loadBalancerSourceRanges[{index}]",
+        /// `spec.healthCheckNodePort`.
+        HealthCheckNodePort {} => "spec.healthCheckNodePort",
         /// `spec.ports`.
         Ports {} => "spec.ports",
         /// A port's name.
@@ -95,7 +97,7 @@ fn read_spec(spec: wire::ServiceSpec) -> Result<Option<Service>, InvalidService>
         type_,
         allocate_load_balancer_node_ports: _,
         external_name: _,
-        health_check_node_port: _,
+        health_check_node_port,
         load_balancer_class: _,
         load_balancer_ip: _,
         load_balancer_source_ranges,
@@ -115,6 +117,16 @@ fn read_spec(spec: wire::ServiceSpec) -> Result<Option<Service>, InvalidService>
     let external_ips = addresses(&external_ips.unwrap_or_default(), |index, wrong| {
         InvalidService::ExternalIps { index, wrong }
     })?;
+    let health_check_port = match health_check_node_port.unwrap_or(0) {
+        0 => None,
+        port => {
+            let port = check::port(port.into());
+            Some(port.map_err(|wrong| InvalidService::HealthCheckNodePort { wrong })?)
+        }
+    };
+    // Only then does a load balancer need to know where endpoints are.
+    let asked = service_type == ServiceType::LoadBalancer && external_traffic_policy == TrafficPolicy::Local;
+    let health_check_port = health_check_port.filter(|_| asked);
     let source_ranges = source_ranges(&load_balancer_source_ranges.unwrap_or_default())?;
     if headless {
         return Ok(None);
@@ -132,6 +144,7 @@ fn read_spec(spec: wire::ServiceSpec) -> Result<Option<Service>, InvalidService>
         affinity_seconds,
         internal_traffic_policy,
         external_traffic_policy,
+        health_check_port,
         publish_not_ready: publish_not_ready_addresses.unwrap_or(false),
     }))
 }

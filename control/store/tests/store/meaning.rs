@@ -216,6 +216,29 @@ fn source_ranges_are_read_with_the_blanks_that_the_api_server_lets_pass() {
 }
 
 #[test]
+fn a_health_check_port_counts_where_a_load_balancer_asks_for_nodes_with_endpoints() {
+    let port = |spec: &str| {
+        service(&format!("clusterIP: 10.96.0.1, healthCheckNodePort: 30100, {spec}"))
+            .unwrap()
+            .health_check_port
+    };
+    assert_eq!(port("type: LoadBalancer, externalTrafficPolicy: Local"), Some(30_100));
+    assert_eq!(port("type: LoadBalancer"), None);
+    assert_eq!(port("type: NodePort, externalTrafficPolicy: Local"), None);
+}
+
+#[test]
+fn a_node_that_is_about_to_go_is_leaving() {
+    let leaving = |rest: &str| {
+        read_node(&format!("{{apiVersion: v1, kind: Node, metadata: {{name: n{rest}}}")).unwrap().leaving
+    };
+    assert!(!leaving("}"));
+    assert!(!leaving("}, spec: {taints: [{key: node.kubernetes.io/unreachable, effect: NoSchedule}]}"));
+    assert!(leaving("}, spec: {taints: [{key: ToBeDeletedByClusterAutoscaler, effect: NoSchedule}]}"));
+    assert!(leaving(", deletionTimestamp: '2026-01-01T00:00:00Z'}"));
+}
+
+#[test]
 fn endpoint_conditions_have_their_documented_defaults() {
     let text = "{apiVersion: discovery.k8s.io/v1, kind: EndpointSlice, metadata: {name: e, namespace: n, \
         labels: {kubernetes.io/service-name: s}}, addressType: IPv4, ports: [{name: web, port: 8080}], endpoints: [\

@@ -2,6 +2,7 @@
 
 mod check;
 mod drops;
+mod health_checks;
 mod lists;
 mod observe;
 mod status;

@@ -21,7 +21,7 @@ const SETTINGS: &str =
     "apiVersion: projectcalico.org/v3\nkind: FelixConfiguration\nmetadata: {name: node.node1}\n";
 
 /// GET on a node, from a socket in its network namespace: status and body.
-fn get(test: &TestLab, address: &str, path: &str) -> io::Result<(u16, String)> {
+pub(crate) fn get(test: &TestLab, address: &str, path: &str) -> io::Result<(u16, String)> {
     let place = test.lab.place(&Where::Node("node1".into())).expect("node1");
     let address: SocketAddr = address.parse().expect("address and port");
     let fetch = || {
@@ -43,7 +43,7 @@ fn get(test: &TestLab, address: &str, path: &str) -> io::Result<(u16, String)> {
 }
 
 /// Asks until the status is as expected.
-fn until(test: &TestLab, address: &str, path: &str, status: u16) -> String {
+pub(crate) fn until(test: &TestLab, address: &str, path: &str, status: u16) -> String {
     let deadline = Instant::now() + Duration::from_secs(10);
     loop {
         match get(test, address, path) {
@@ -60,7 +60,7 @@ fn component(report: &str, name: &str) -> Value {
     all.into_iter().find(|c| c["name"] == name).unwrap_or_else(|| panic!("{name} in {report}"))
 }
 
-fn configure(test: &TestLab, spec: &str) {
+pub(crate) fn configure(test: &TestLab, spec: &str) {
     fs::write(store(test).join("felix.yaml"), format!("{SETTINGS}spec: {{{spec}}}\n")).expect("writing");
 }
 

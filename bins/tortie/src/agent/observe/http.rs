@@ -9,14 +9,17 @@ use std::time::Duration;
 
 use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
-use hyper::header::{ALLOW, CONTENT_TYPE};
+use hyper::header::{ALLOW, CONTENT_TYPE, HeaderName, HeaderValue, X_CONTENT_TYPE_OPTIONS};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::TcpStream;
+use tokio::sync::watch;
+use tortie_model::ServiceId;
 
 use super::health::{self, Probe};
+use super::proxy::{self, Checks};
 use super::scrape::Scrape;
 use super::vitals::Vitals;
 
@@ -32,6 +35,19 @@ pub enum Service {
     Health(Arc<Vitals>),
     /// Metrics.
     Metrics(Arc<Scrape>),
+    /// The service proxy's page.
+    Proxy(Arc<Vitals>),
+    /// One Service's `healthCheckNodePort`, in one family.
+    Check {
+        /// How the agent is.
+        vitals: Arc<Vitals>,
+        /// Of all Services.
+        checks: watch::Receiver<Arc<Checks>>,
+        /// Whose.
+        service: ServiceId,
+        /// The family.
+        v6: bool,
+    },
 }
 
 /// Serves one connection until it ends.
@@ -47,10 +63,17 @@ pub async fn serve(stream: TcpStream, service: Service) {
     }
 }
 
+const WEIGHT: HeaderName = HeaderName::from_static("x-load-balancing-endpoint-weight");
+
 async fn route(request: &Request<Incoming>, service: &Service) -> Response<Full<Bytes>> {
+    // As kube-proxy: whatever is asked there, and how.
+    if let Service::Check { vitals, checks, service, v6 } = service {
+        let checks = checks.borrow().clone();
+        return check(proxy::of_service(vitals, &checks, service, *v6));
+    }
     if !matches!(*request.method(), Method::GET | Method::HEAD) {
         let mut refused = respond(StatusCode::METHOD_NOT_ALLOWED, TEXT, "use GET\n".into());
-        refused.headers_mut().insert(ALLOW, hyper::header::HeaderValue::from_static("GET, HEAD"));
+        refused.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
         return refused;
     }
     match (service, request.uri().path()) {
@@ -62,12 +85,30 @@ async fn route(request: &Request<Incoming>, service: &Service) -> Response<Full<
             Err(error) => respond(StatusCode::INTERNAL_SERVER_ERROR, TEXT, format!("{error:#}\n")),
         },
         (Service::Metrics(_), _) => missing("/metrics"),
+        (Service::Proxy(vitals), "/healthz") => page(proxy::healthz(vitals)),
+        (Service::Proxy(vitals), "/livez") => page(proxy::livez(vitals)),
+        (Service::Proxy(_) | Service::Check { .. }, _) => missing("/healthz and /livez"),
     }
 }
 
 async fn health(vitals: &Vitals, probe: Probe) -> Response<Full<Bytes>> {
     let (status, body) = health::answer(vitals, probe).await;
     respond(status, JSON, body)
+}
+
+fn page((status, body): proxy::Answer) -> Response<Full<Bytes>> {
+    let mut response = respond(status, JSON, body);
+    response.headers_mut().insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    response
+}
+
+fn check(answer: Option<(proxy::Answer, u32)>) -> Response<Full<Bytes>> {
+    let Some((answer, weight)) = answer else {
+        return respond(StatusCode::SERVICE_UNAVAILABLE, TEXT, "no such Service any more\n".into());
+    };
+    let mut response = page(answer);
+    response.headers_mut().insert(WEIGHT, weight.into());
+    response
 }
 
 fn missing(what: &str) -> Response<Full<Bytes>> {
@@ -77,6 +118,6 @@ fn missing(what: &str) -> Response<Full<Bytes>> {
 fn respond(status: StatusCode, kind: &'static str, body: String) -> Response<Full<Bytes>> {
     let mut response = Response::new(Full::new(Bytes::from(body)));
     *response.status_mut() = status;
-    response.headers_mut().insert(CONTENT_TYPE, hyper::header::HeaderValue::from_static(kind));
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(kind));
     response
 }

@@ -1,4 +1,4 @@
-//! The two servers, listening where the settings say, also when those change.
+//! The servers that settings are about, listening where the settings say, also when those change.
 //!
 //! Owns: sockets, and who may be connected at once. Does not: serve; `http` does.
 //! Invariant: a change of one server's settings does not touch the other; a host without a name or address
@@ -21,7 +21,7 @@ use super::scrape::Scrape;
 use super::vitals::Vitals;
 
 /// When a server that could not listen tries again.
-const RETRY: Duration = Duration::from_secs(5);
+pub(super) const RETRY: Duration = Duration::from_secs(5);
 /// Connections of one server at once.
 const CONNECTIONS: usize = 64;
 
@@ -34,7 +34,7 @@ struct Server {
     vitals: Arc<Vitals>,
 }
 
-/// Runs both servers until the agent ends.
+/// Runs them until the agent ends.
 pub async fn run(vitals: Arc<Vitals>, scrape: Arc<Scrape>, mut wanted: watch::Receiver<Wanted>) {
     let health = Server {
         name: "health",
@@ -48,10 +48,18 @@ pub async fn run(vitals: Arc<Vitals>, scrape: Arc<Scrape>, mut wanted: watch::Re
         service: Service::Metrics(scrape.clone()),
         pick: |wanted| &wanted.metrics,
         setting: "prometheusMetricsPort",
+        vitals: vitals.clone(),
+    };
+    let proxy = Server {
+        name: "service proxy's health",
+        service: Service::Proxy(vitals.clone()),
+        pick: |wanted| &wanted.proxy,
+        setting: "bpfKubeProxyHealthzPort",
         vitals,
     };
     tokio::spawn(health.run(wanted.clone()));
     tokio::spawn(metrics.run(wanted.clone()));
+    tokio::spawn(proxy.run(wanted.clone()));
     loop {
         scrape.set_process(wanted.borrow_and_update().process);
         if wanted.changed().await.is_err() {
@@ -118,7 +126,7 @@ impl Server {
     }
 }
 
-async fn accept(listener: TcpListener, service: Service) {
+pub(super) async fn accept(listener: TcpListener, service: Service) {
     let room = Arc::new(Semaphore::new(CONNECTIONS));
     let mut connections = JoinSet::new();
     loop {
@@ -172,11 +180,11 @@ async fn bind(wanted: &Listen) -> io::Result<Vec<TcpListener>> {
     }
 }
 
-fn no_such_family(error: &io::Error) -> bool {
+pub(super) fn no_such_family(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(nix::libc::EAFNOSUPPORT | nix::libc::EADDRNOTAVAIL))
 }
 
-fn bind_one(address: SocketAddr) -> io::Result<TcpListener> {
+pub(super) fn bind_one(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
     socket.set_nonblocking(true)?;

@@ -5,6 +5,7 @@
 //! [`Vitals`], and at pinned maps.
 //! Invariant: a server that cannot listen is tried again and told in `status`; it never ends the agent.
 
+mod checks;
 mod component;
 mod families;
 mod health;
@@ -12,6 +13,7 @@ mod http;
 mod listen;
 mod live;
 mod process;
+mod proxy;
 mod scrape;
 #[cfg(test)]
 mod tests;
@@ -28,6 +30,7 @@ use tortie_model::settings::{Listen, Settings};
 pub use component::{Facts, Rejected};
 pub use live::Live;
 pub use process::status_bytes;
+pub use proxy::Checks;
 pub use vitals::Vitals;
 
 use super::traces::Traces;
@@ -43,6 +46,7 @@ pub struct Observer {
     /// The thread's.
     pub runtime: Handle,
     settings: watch::Sender<Wanted>,
+    checks: watch::Sender<Arc<Checks>>,
 }
 
 /// What of the settings matters here.
@@ -50,6 +54,7 @@ pub struct Observer {
 struct Wanted {
     health: Listen,
     metrics: Listen,
+    proxy: Listen,
     process: bool,
 }
 
@@ -58,6 +63,7 @@ impl From<&Settings> for Wanted {
         Self {
             health: settings.health.clone(),
             metrics: settings.metrics.clone(),
+            proxy: settings.proxy_health.clone(),
             process: settings.process_metrics,
         }
     }
@@ -77,6 +83,8 @@ impl Observer {
             .build()
             .context("the runtime of health and metrics")?;
         let handle = runtime.handle().clone();
+        let (checks, checked) = watch::channel(Arc::default());
+        handle.spawn(checks::run(vitals.clone(), checked));
         let body = {
             let vitals = vitals.clone();
             move || runtime.block_on(listen::run(vitals, scrape, wanted))
@@ -85,7 +93,12 @@ impl Observer {
             .name("observe".into())
             .spawn(body)
             .context("the thread of health and metrics")?;
-        Ok(Self { vitals, live, traces: None, runtime: handle, settings })
+        Ok(Self { vitals, live, traces: None, runtime: handle, settings, checks })
+    }
+
+    /// Services whose local endpoints load balancers ask for, from now on.
+    pub fn set_checks(&self, checks: Checks) {
+        self.checks.send_replace(Arc::new(checks));
     }
 
     /// Settings have come; what differs takes effect at once.

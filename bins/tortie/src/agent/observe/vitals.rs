@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -32,6 +32,18 @@ pub struct Vitals {
     sweeps: OnceLock<Reports>,
     store: OnceLock<Handle>,
     deaf: Mutex<BTreeMap<&'static str, String>>,
+    deaf_checks: Mutex<BTreeMap<String, String>>,
+    eligible: AtomicBool,
+    services: Mutex<InForce>,
+}
+
+/// How far Services are in force.
+#[derive(Clone, Copy, Debug)]
+struct InForce {
+    /// All of them were, then.
+    at: SystemTime,
+    /// Some are not.
+    waiting: bool,
 }
 
 fn millis(duration: Duration) -> u64 {
@@ -53,6 +65,9 @@ impl Vitals {
             sweeps: OnceLock::new(),
             store: OnceLock::new(),
             deaf: Mutex::default(),
+            deaf_checks: Mutex::default(),
+            eligible: AtomicBool::new(false),
+            services: Mutex::new(InForce { at: SystemTime::now(), waiting: false }),
         }
     }
 
@@ -84,7 +99,32 @@ impl Vitals {
 
     /// This is how things are.
     pub fn publish(&self, facts: Facts) {
+        let waiting = facts.dirty.get("service").is_some_and(|count| *count > 0);
+        let mut services = self.services.lock().unwrap_or_else(PoisonError::into_inner);
+        let at = if waiting { services.at } else { SystemTime::now() };
+        *services = InForce { at, waiting };
+        drop(services);
         *self.facts.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(facts);
+    }
+
+    /// When all Services were in force, as far as the main loop has said.
+    pub fn services_in_force(&self) -> SystemTime {
+        self.services.lock().unwrap_or_else(PoisonError::into_inner).at
+    }
+
+    /// Some Services are not in force.
+    pub fn services_wait(&self) -> bool {
+        self.services.lock().unwrap_or_else(PoisonError::into_inner).waiting
+    }
+
+    /// Whether clients may be sent to this node: it is known, and is not about to go.
+    pub fn is_eligible(&self) -> bool {
+        self.eligible.load(Ordering::Relaxed)
+    }
+
+    /// See [`Vitals::is_eligible`].
+    pub fn set_eligible(&self, eligible: bool) {
+        self.eligible.store(eligible, Ordering::Relaxed);
     }
 
     /// The store that the agent reads.
@@ -118,8 +158,19 @@ impl Vitals {
         };
     }
 
+    /// The Services' health checks that cannot listen, and why.
+    pub fn set_deaf_checks(&self, problems: BTreeMap<String, String>) {
+        let mut deaf = self.deaf_checks.lock().unwrap_or_else(PoisonError::into_inner);
+        for problem in problems.values().filter(|problem| !deaf.values().any(|known| known == *problem)) {
+            tracing::error!(problem, "tried again");
+        }
+        *deaf = problems;
+    }
+
     /// Servers that cannot listen, with the reason and the fix.
     pub fn deaf(&self) -> Vec<String> {
-        self.deaf.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
+        let servers = self.deaf.lock().unwrap_or_else(PoisonError::into_inner);
+        let checks = self.deaf_checks.lock().unwrap_or_else(PoisonError::into_inner);
+        servers.values().chain(checks.values()).cloned().collect()
     }
 }

@@ -54,7 +54,7 @@ pub fn namespace(name: &str, text: &str) -> Object {
 
 pub fn node(name: &str, addresses: &str, cidrs: &str) -> Object {
     let pod_cidrs = cidrs.split_whitespace().map(net).collect();
-    let value = Some(Node { labels: Labels::new(), addresses: ips(addresses), pod_cidrs });
+    let value = Some(Node { labels: Labels::new(), addresses: ips(addresses), pod_cidrs, leaving: false });
     Object::Node(Change { key: name.into(), value })
 }
 
@@ -218,6 +218,7 @@ pub fn service_value(cluster_ips: &str, ports: &[(&str, Transport, u16)]) -> Ser
         affinity_seconds: None,
         internal_traffic_policy: TrafficPolicy::Cluster,
         external_traffic_policy: TrafficPolicy::Cluster,
+        health_check_port: None,
         publish_not_ready: false,
     }
 }
