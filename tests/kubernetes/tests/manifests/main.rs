@@ -1,12 +1,16 @@
 //! deploy/ against a real API server: everything is taken, mistakes are refused with words. Needs root and
 //! scripts/kubernetes.sh.
 
+mod bad_input;
+mod each_right;
 mod mistakes;
 mod rights;
 mod verbs;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use tortie_lab::Lab;
@@ -24,7 +28,18 @@ fn an_api_server_takes_what_is_shipped_and_refuses_mistakes() {
     verbs::write_what_kubectl_reads(lab);
     verbs::switch_the_data_plane(lab);
     rights::are_exactly_what_is_needed(lab);
+    each_right::is_needed(lab);
     rights::may_be_lost_and_come_back(&mut test);
+    bad_input::is_named_and_disturbs_nothing(&mut test);
+}
+
+/// Waits for something that comes by itself.
+fn until(mut is_so: impl FnMut() -> bool, what: &str) {
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while !is_so() {
+        assert!(Instant::now() < deadline, "{what}: not within 60 s");
+        thread::sleep(Duration::from_millis(100));
+    }
 }
 
 #[test]

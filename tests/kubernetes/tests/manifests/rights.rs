@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::io::{self, Seek as _, SeekFrom};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -10,14 +11,16 @@ use tortie_lab::{Lab, Probe};
 use tortie_tests_e2e::{TestLab, endpoint};
 use tortie_tests_kubernetes::kubectl;
 
+use super::until;
+
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// What the role names and this API server has not: later and earlier forms of kinds, of clusters that differ.
-const NOT_SERVED: [&str; 3] =
+pub const NOT_SERVED: [&str; 3] =
     ["adminnetworkpolicies", "baselineadminnetworkpolicies", "clusternetworkpolicies"];
 
 /// Not enforced by this version, so that an Event is owed.
-const NOT_ENFORCED: &str = "
+pub const NOT_ENFORCED: &str = "
 apiVersion: crd.projectcalico.org/v1
 kind: GlobalNetworkPolicy
 metadata: {name: rights}
@@ -47,7 +50,7 @@ spec: {podSelector: {matchLabels: {app: server}}, ingress: [{from: [{podSelector
 ";
 
 /// Group, resource with its part, verb.
-type Right = (String, String, String);
+pub type Right = (String, String, String);
 
 pub fn are_exactly_what_is_needed(lab: &Lab) {
     let granted = granted(lab);
@@ -113,16 +116,8 @@ pub fn may_be_lost_and_come_back(test: &mut TestLab) {
     assert_eq!(as_it_should_be(test), (true, true), "and what is new arrives");
 }
 
-fn until(mut is_so: impl FnMut() -> bool, what: &str) {
-    let deadline = Instant::now() + PATIENCE;
-    while !is_so() {
-        assert!(Instant::now() < deadline, "{what}: not within {} s", PATIENCE.as_secs());
-        thread::sleep(Duration::from_millis(100));
-    }
-}
-
 /// Whether the agent says of a kind that it may not read it.
-fn is_reported(lab: &Lab, resource: &str) -> bool {
+pub fn is_reported(lab: &Lab, resource: &str) -> bool {
     let request = serde_json::json!({"verb": "status"});
     let status = lab.ask_agent("node1", &request, Instant::now() + PATIENCE).unwrap();
     let rejected = status["rejected"].as_array().into_iter().flatten();
@@ -155,8 +150,15 @@ fn granted(lab: &Lab) -> BTreeSet<Right> {
 
 /// What agents have asked for so far: what was allowed, and what was not.
 fn asked(lab: &Lab) -> (BTreeSet<Right>, BTreeSet<Right>) {
+    asked_since(lab, 0)
+}
+
+/// The same, after so many bytes of the audit log.
+pub fn asked_since(lab: &Lab, bytes: u64) -> (BTreeSet<Right>, BTreeSet<Right>) {
     let (mut used, mut refused) = (BTreeSet::new(), BTreeSet::new());
-    for line in fs::read_to_string(lab.audit_log()).unwrap().lines() {
+    let mut log = fs::File::open(lab.audit_log()).unwrap();
+    log.seek(SeekFrom::Start(bytes)).unwrap();
+    for line in io::read_to_string(log).unwrap().lines() {
         // The last line may be half written.
         let Ok(event) = serde_json::from_str::<Value>(line) else { continue };
         let text =

@@ -1,11 +1,12 @@
 //! The verbs of people on a real API server, beside kubectl: what one writes the other reads.
 
-use std::thread;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use tortie_lab::Lab;
 use tortie_tests_kubernetes::{kubectl, tortie};
+
+use super::until;
 
 const PATIENCE: Duration = Duration::from_secs(30);
 const SET: &str = "{apiVersion: projectcalico.org/v3, kind: GlobalNetworkSet, metadata: {name: verbs}, spec: {nets: [NET]}}";
@@ -81,12 +82,4 @@ fn has_event(lab: &Lab) -> bool {
         event["involvedObject"]["kind"] == "FelixConfiguration"
             && event["message"].as_str().is_some_and(|text| text.contains("bpfEnabled"))
     })
-}
-
-fn until(mut is_so: impl FnMut() -> bool, what: &str) {
-    let deadline = Instant::now() + PATIENCE;
-    while !is_so() {
-        assert!(Instant::now() < deadline, "{what}: not within {} s", PATIENCE.as_secs());
-        thread::sleep(Duration::from_millis(100));
-    }
 }
