@@ -2,6 +2,7 @@
 //! scripts/kubernetes.sh.
 
 mod bad_input;
+mod documents;
 mod each_right;
 mod mistakes;
 mod rights;
@@ -25,6 +26,7 @@ fn an_api_server_takes_what_is_shipped_and_refuses_mistakes() {
     overlays_are_taken(lab);
     the_chart_renders_the_same_objects(lab);
     mistakes::are_refused_with_words(lab);
+    documents::do_what_they_say(lab);
     verbs::write_what_kubectl_reads(lab);
     verbs::switch_the_data_plane(lab);
     rights::are_exactly_what_is_needed(lab);
