@@ -13,7 +13,7 @@ use tortie_abi::policy::Verdict;
 use tortie_intent::{Intent, Route};
 use tortie_model::NodeName;
 use tortie_reconcile::{Kernel, Readiness, Reconciler, Saved, Way, Written};
-use world::World;
+use world::{Room, World};
 
 const PROBES: [&str; 5] = ["10.65.0.2", "10.65.0.3", "10.65.1.2", "10.65.1.3", "192.0.2.1"];
 /// Longer than any back-off.
@@ -420,6 +420,36 @@ fn a_full_table_refuses_the_new_keeps_the_old_and_says_so() {
     agent.receive(history[0].since(&more, 0));
     agent.settle();
     assert_eq!(world.meaning(&probes()), wanted);
+}
+
+#[test]
+fn whichever_table_of_services_is_full_what_was_served_stays_and_it_is_said() {
+    let history = history();
+    for (table, room) in [
+        ("frontend4", Room { frontends: 2, ..Room::AMPLE }),
+        ("backend4", Room { backends: 2, ..Room::AMPLE }),
+        ("member4", Room { members: 2, ..Room::AMPLE }),
+        ("source_range4", Room { ranges: 1, ..Room::AMPLE }),
+    ] {
+        let world = World::with_room(room);
+        let mut agent = Agent::start(&world, Saved::default(), &history[0], 0);
+        agent.settle();
+        let wanted = world.meaning(&probes());
+        let mut more = history[0].clone();
+        more.services.insert("other", vec!["10.65.1.7", "10.65.1.8"]);
+        agent.receive(more.since(&history[0], 0));
+        agent.apply();
+        let dirty = agent.reconciler.dirty();
+        let said = dirty.iter().any(|d| d.object.starts_with(table) && d.reason.contains("full"));
+        assert!(said, "{table}: {dirty:?}");
+        let now = world.meaning(&probes());
+        for (frontend, served) in &wanted.services {
+            assert_eq!(now.services.get(frontend), Some(served), "{table}");
+        }
+        agent.receive(history[0].since(&more, 0));
+        agent.settle();
+        assert_eq!(world.meaning(&probes()), wanted, "{table}");
+    }
 }
 
 #[test]

@@ -77,12 +77,29 @@ pub struct Meaning {
     pub programs: usize,
 }
 
+/// How much fits into the IPv4 tables of Services.
+#[derive(Clone, Copy, Debug)]
+pub struct Room {
+    pub frontends: usize,
+    pub backends: usize,
+    pub members: usize,
+    pub ranges: usize,
+}
+
+impl Room {
+    pub const AMPLE: Self = Self { frontends: 64, backends: 64, members: 64, ranges: 64 };
+}
+
 impl World {
     pub fn new() -> Self {
         Self::with_backends(64)
     }
 
     pub fn with_backends(backends: usize) -> Self {
+        Self::with_room(Room { backends, ..Room::AMPLE })
+    }
+
+    pub fn with_room(room: Room) -> Self {
         let faults = Faults::default();
         let world = Self {
             endpoint: FakeTable::new(Kind::Array, maps::ENDPOINT_SLOTS as usize, &faults),
@@ -90,13 +107,13 @@ impl World {
             settings: FakeTable::new(Kind::Array, 1, &faults),
             route4: FakeTable::new(Kind::Hash, 64, &faults),
             route6: FakeTable::new(Kind::Hash, 64, &faults),
-            frontend4: FakeTable::new(Kind::Hash, 64, &faults),
+            frontend4: FakeTable::new(Kind::Hash, room.frontends, &faults),
             frontend6: FakeTable::new(Kind::Hash, 64, &faults),
-            backend4: FakeTable::new(Kind::Hash, backends, &faults),
-            member4: FakeTable::new(Kind::Hash, 64, &faults),
+            backend4: FakeTable::new(Kind::Hash, room.backends, &faults),
+            member4: FakeTable::new(Kind::Hash, room.members, &faults),
             member6: FakeTable::new(Kind::Hash, 64, &faults),
-            backend6: FakeTable::new(Kind::Hash, backends, &faults),
-            source_range4: FakeTable::new(Kind::Hash, 64, &faults),
+            backend6: FakeTable::new(Kind::Hash, room.backends, &faults),
+            source_range4: FakeTable::new(Kind::Hash, room.ranges, &faults),
             source_range6: FakeTable::new(Kind::Hash, 64, &faults),
             class_addr4: FakeTable::new(Kind::Hash, 64, &faults),
             class_addr6: FakeTable::new(Kind::Hash, 64, &faults),
