@@ -50,6 +50,11 @@ impl<K: Ord + Clone, C: Ord + Clone, V: PartialEq> Claims<K, C, V> {
         self.by_key.get(key).into_iter().flat_map(LiteMap::keys)
     }
 
+    /// Who wants the key, and with what, in the order of the claimants.
+    pub(crate) fn of(&self, key: &K) -> impl Iterator<Item = (&C, &V)> {
+        self.by_key.get(key).into_iter().flat_map(LiteMap::iter)
+    }
+
     fn drop_claim(&mut self, key: &K, claimant: &C) {
         if let Some(claims) = self.by_key.get_mut(key) {
             claims.remove(claimant);

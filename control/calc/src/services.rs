@@ -37,7 +37,8 @@ pub(crate) struct Services {
     dirty: BTreeSet<ServiceId>,
     /// As if nobody else claimed their front ends.
     wanted: BTreeMap<ServicePortId, Arc<ServicePort>>,
-    claims: Claims<FrontendKey, ServicePortId, ()>,
+    /// With the claimant's age.
+    claims: Claims<FrontendKey, ServicePortId, i64>,
     said: BTreeMap<ServicePortId, Arc<ServicePort>>,
     health: BTreeMap<ServiceId, HealthCheck>,
     health_changed: bool,
@@ -131,7 +132,7 @@ impl Services {
             self.join(&service, &mut ports, &mut contested, conflicts);
         }
         for key in &contested {
-            ports.extend(self.claims.claimants(key).cloned());
+            ports.extend(self.claims.of(key).map(|(id, _)| id.clone()));
             self.report(key, conflicts);
         }
         let changed: BTreeMap<ServicePortId, Option<Arc<ServicePort>>> = ports
@@ -168,6 +169,7 @@ impl Services {
         conflicts: &mut Conflicts,
     ) {
         self.joins = self.joins.wrapping_add(1);
+        let created = self.services.get(service).map_or(0, |value| value.created);
         let mut backends = Backends::new(&self.here);
         let made = match self.services.get(service) {
             Some(value) => make(service, value, self.slices.get(service), &mut backends),
@@ -190,7 +192,7 @@ impl Services {
             {
                 port.backends.clone_from(&last.backends);
             }
-            let keys = port.frontends.keys().map(|frontend| ((*frontend, id.transport), ())).collect();
+            let keys = port.frontends.keys().map(|frontend| ((*frontend, id.transport), created)).collect();
             contested.extend(self.claims.set(&id, keys));
             self.wanted.insert(id.clone(), Arc::new(port));
             ports.insert(id);
@@ -226,12 +228,15 @@ impl Services {
         self.wanted.range(first..).map(|(id, _)| id).take_while(move |id| id.service == *service)
     }
 
+    /// The older Service has it; of those that are as old, the first by name.
+    fn winner(&self, key: &FrontendKey) -> Option<&ServicePortId> {
+        self.claims.of(key).min_by_key(|(id, created)| (**created, *id)).map(|(id, _)| id)
+    }
+
     /// A port with the front ends that are its own.
     fn held(&self, id: &ServicePortId) -> Option<Arc<ServicePort>> {
         let wanted = self.wanted.get(id)?;
-        let held = |frontend: &Frontend| {
-            self.claims.winner(&(*frontend, id.transport)).is_some_and(|(winner, ())| winner == id)
-        };
+        let held = |frontend: &Frontend| self.winner(&(*frontend, id.transport)) == Some(id);
         if wanted.frontends.keys().all(held) {
             return Some(Arc::clone(wanted));
         }
@@ -266,9 +271,11 @@ impl Services {
     }
 
     fn report(&self, key: &FrontendKey, conflicts: &mut Conflicts) {
-        let mut all = self.claims.claimants(key).map(|id| ObjectId::Service(id.service.clone()));
-        let winner = all.next();
-        let losers: Vec<ObjectId> = all.collect();
+        let winner = self.winner(key);
+        let name = |id: &ServicePortId| ObjectId::Service(id.service.clone());
+        let others = self.claims.of(key).map(|(id, _)| id).filter(|id| Some(*id) != winner);
+        let losers: Vec<ObjectId> = others.map(name).collect();
+        let winner = winner.map(name);
         let contested = Contested::Frontend(key.0, key.1);
         match losers.is_empty() {
             true => _ = conflicts.remove(&contested),

@@ -46,6 +46,8 @@ pub struct ServicePort {
 /// EndpointSlices are not taken for orphans.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Service {
+    /// When it was made, in seconds since 1970; 0: it does not say.
+    pub created: i64,
     /// `spec.type`.
     pub service_type: ServiceType,
     /// Cluster addresses, at most two.

@@ -214,6 +214,42 @@ fn a_port_that_is_renamed_lets_its_front_end_go_before_the_new_one_takes_it() {
 }
 
 #[test]
+fn of_two_services_with_one_front_end_the_older_has_it_whatever_they_are_called() {
+    let made = |id: &str, created| {
+        let value = Service { created, ..service_value("10.96.0.1", &[("http", TCP, 80)]) };
+        Object::Service(Change { key: service_id(id), value: Some(value) })
+    };
+    let holders = |objects: &[Object]| {
+        let state = expand(objects);
+        let held = state.services.iter().filter(|(_, port)| !port.frontends.is_empty());
+        held.map(|(id, _)| id.service.to_string()).collect::<Vec<_>>()
+    };
+    assert_eq!(holders(&[made("a/new", 200), made("b/old", 100)]), ["b/old"]);
+    assert_eq!(holders(&[made("b/old", 100), made("a/new", 200)]), ["b/old"]);
+    assert_eq!(holders(&[made("a/same", 100), made("b/same", 100)]), ["a/same"]);
+    // Deleted and made anew within one batch, it is the younger one.
+    let mut driver = Driver::with("n1", &[made("a/first", 100), made("b/second", 200)]);
+    let gone = Object::Service(Change { key: service_id("a/first"), value: None });
+    driver.step(&[gone, made("a/first", 300)]);
+    let held = |driver: &Driver, id: &str| !port_of(&driver.state(), id, "http", TCP).frontends.is_empty();
+    assert_eq!((held(&driver, "a/first"), held(&driver, "b/second")), (false, true));
+}
+
+#[test]
+fn ten_thousand_endpoints_of_one_service_are_all_back_ends_and_a_change_of_one_costs_one_join() {
+    let endpoints = |ready: &str| -> Vec<_> {
+        let one = |n: u32| endpoint(&format!("10.{}.{}.{}", 1 + (n >> 16), n >> 8 & 255, n & 255), "rs");
+        (0..10_000).map(one).chain([endpoint("10.9.9.9", ready)]).collect()
+    };
+    let mut driver = Driver::with("n1", &[web(), slice_of_web("shop/web-1", endpoints("rs"))]);
+    let usable = |driver: &Driver| port_of(&driver.state(), "shop/web", "http", TCP).used(false).count();
+    assert_eq!(usable(&driver), 10_001);
+    let before = driver.calc.work().services;
+    driver.step(&[slice_of_web("shop/web-1", endpoints("s"))]);
+    assert_eq!((usable(&driver), driver.calc.work().services - before), (10_000, 1));
+}
+
+#[test]
 fn two_services_that_swap_addresses_in_one_batch_never_share_one() {
     let one = |address| service("shop/a", address, &[("", TCP, 80)]);
     let two = |address| service("shop/b", address, &[("", TCP, 80)]);

@@ -70,7 +70,9 @@ pub fn read(resource: &Resource, service: wire::Service) -> Result<Reading, Faul
     let spec = spec.ok_or(InvalidService::Spec { wrong: Wrong::Missing { expected: "ports" } })?;
     let ingress_ips = ingress_addresses(status)?;
     let ours = read_spec(spec)?.filter(|_| !is_foreign(&labels));
-    let value = Some(ours.map(|service| with_ingress(service, ingress_ips)).unwrap_or_default());
+    let created = resource.created().unwrap_or(0);
+    let complete = |service| Service { created, ..with_ingress(service, ingress_ips) };
+    let value = Some(ours.map(complete).unwrap_or_default());
     let key = ServiceId::new(resource.key.namespace.as_str(), resource.key.name.as_str());
     Ok(object(Object::Service(Change { key, value })))
 }
@@ -135,6 +137,7 @@ fn read_spec(spec: wire::ServiceSpec) -> Result<Option<Service>, InvalidService>
     check_families(&ip_families.unwrap_or_default(), &cluster_ips)?;
     // No address yet, as on a server before it has given one: nothing to serve.
     Ok((!cluster_ips.is_empty()).then_some(Service {
+        created: 0,
         service_type,
         cluster_ips,
         external_ips,

@@ -209,6 +209,7 @@ pub fn service_value(cluster_ips: &str, ports: &[(&str, Transport, u16)]) -> Ser
         node_port: 0,
     });
     Service {
+        created: 0,
         service_type: ServiceType::ClusterIp,
         cluster_ips: ips(cluster_ips),
         external_ips: Vec::new(),
