@@ -45,7 +45,7 @@ pub enum DatapathError {
 }
 
 /// Programs reached by tail calls, with their slots.
-pub const STAGES: [(&str, u32); 14] = [
+pub const STAGES: [(&str, u32); 16] = [
     ("from_workload4", stage::FROM_WORKLOAD4),
     ("from_workload6", stage::FROM_WORKLOAD6),
     ("from_workload_other", stage::FROM_WORKLOAD_OTHER),
@@ -60,6 +60,8 @@ pub const STAGES: [(&str, u32); 14] = [
     ("related6", stage::RELATED6),
     ("open4", stage::OPEN4),
     ("open6", stage::OPEN6),
+    ("direct4", stage::DIRECT4),
+    ("direct6", stage::DIRECT6),
 ];
 
 /// The program for what arrives at data interfaces.

@@ -45,6 +45,8 @@ pub fn kernel(maps: &Maps, links: &Rc<Links>) -> Result<Kernel, MapsError> {
         class_addr6: table(maps, "class_addr6")?,
         class_net4: table(maps, "class_net4")?,
         class_net6: table(maps, "class_net6")?,
+        opt_out4: table(maps, "opt_out4")?,
+        opt_out6: table(maps, "opt_out6")?,
         rule_counter: table(maps, "rule_counter")?,
         programs: Box::new(slots),
         hooks: Box::new(WorkloadHooks::new(links.clone(), clone(maps, "stage")?)),

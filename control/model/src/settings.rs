@@ -1,5 +1,6 @@
 //! What FelixConfiguration and its file and environment forms say, for this node.
 
+use ipnet::IpNet;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -88,6 +89,11 @@ pub struct Settings {
     pub connect_time: ConnectTime,
     /// `cgroupV2Path`: the node's cgroup v2 directory; `None`: where it is mounted.
     pub cgroup_path: Option<PathBuf>,
+    /// `bpfExternalServiceMode: DSR`: back ends on other nodes answer clients outside directly, and not through the node
+    /// that was asked.
+    pub direct_return: bool,
+    /// `bpfDSROptoutCIDRs`: clients outside that are always answered through the node that was asked.
+    pub direct_return_opt_outs: Vec<IpNet>,
     /// `vxlanMTU`-like override: MTU of pods' interfaces, bytes; `None`: the uplink's.
     pub mtu_bytes: Option<u32>,
     /// `logSeverityScreen`.
@@ -129,6 +135,8 @@ impl Default for Settings {
             force_clsact: false,
             connect_time: ConnectTime::Tcp,
             cgroup_path: None,
+            direct_return: false,
+            direct_return_opt_outs: Vec::new(),
             mtu_bytes: None,
             log_level: "info".into(),
             health: Listen { enabled: false, host: "localhost".into(), port: 9099 },

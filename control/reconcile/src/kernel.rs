@@ -48,6 +48,10 @@ pub struct Kernel {
     pub class_net4: Dyn<v4::PrefixKey, u32>,
     /// `class_net6`.
     pub class_net6: Dyn<v6::PrefixKey, u32>,
+    /// `opt_out4`.
+    pub opt_out4: Dyn<v4::PrefixKey, u32>,
+    /// `opt_out6`.
+    pub opt_out6: Dyn<v6::PrefixKey, u32>,
     /// `rule_counter`.
     pub rule_counter: Dyn<u32, Counter>,
     /// The policy programs in their slots.

@@ -12,6 +12,7 @@ mod dirty;
 mod endpoints;
 mod generations;
 mod kernel;
+mod opt_outs;
 mod policies;
 mod program_name;
 pub mod reconciler;

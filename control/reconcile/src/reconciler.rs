@@ -8,6 +8,7 @@ use crate::delta::{Now, Written};
 use crate::dirty::Dirty;
 use crate::endpoints::{Endpoints, Readiness};
 use crate::kernel::{HookError, Kernel};
+use crate::opt_outs::OptOuts;
 use crate::policies::Policies;
 use crate::routes::{Routes, Way};
 use crate::saved::Saved;
@@ -29,6 +30,7 @@ pub struct Reconciler {
     node_addresses: Vec<IpAddr>,
     tunnel: Option<u32>,
     settings_table: SettingsTable,
+    opt_outs: OptOuts,
     policies: Policies,
     endpoints: Endpoints,
     routes: Routes,
@@ -50,6 +52,7 @@ impl Reconciler {
             node_addresses: Vec::new(),
             tunnel: None,
             settings_table: SettingsTable::default(),
+            opt_outs: OptOuts::default(),
             policies: Policies::new(&saved),
             endpoints,
             routes: Routes::new(&saved),
@@ -161,6 +164,7 @@ impl Reconciler {
     /// What is in the kernel is read, and taken over where it fits.
     fn adopt(&mut self, kernel: &mut Kernel) -> Result<(), TableError> {
         self.settings_table.read(kernel)?;
+        self.opt_outs.read(kernel)?;
         self.policies.adopt(kernel)?;
         self.endpoints.adopt(kernel, &self.policies)?;
         self.routes.read(kernel)?;
@@ -173,6 +177,7 @@ impl Reconciler {
             return Ok(());
         }
         self.settings_table.read(kernel)?;
+        self.opt_outs.read(kernel)?;
         self.policies.reread(kernel)?;
         self.endpoints.read(kernel)?;
         self.routes.read(kernel)?;
@@ -181,6 +186,7 @@ impl Reconciler {
 
     fn resolve(&mut self) {
         self.settings_table.want(&self.settings, &self.timeouts, &self.node_addresses, self.tunnel);
+        self.opt_outs.want(&self.settings.direct_return_opt_outs);
         let targets = self.endpoints.targets();
         for gone in self.routes.local_workloads() {
             if !targets.contains_key(&gone) {
@@ -195,8 +201,10 @@ impl Reconciler {
     }
 
     fn write(&mut self, kernel: &mut Kernel, now: Now) -> Written {
-        // Marks and time-outs first: every program reads them.
-        let mut written = self.settings_table.write(kernel, now);
+        // Who has opted out of a mode, before the mode.
+        let mut written = self.opt_outs.write(kernel, now);
+        // Marks and time-outs early: every program reads them.
+        written += self.settings_table.write(kernel, now);
         // Addresses get their classes before any list asks about them; lists in force learn them first.
         written += self.policies.write_classes(kernel, now);
         // Traffic between local pods takes classes from the records.
@@ -226,6 +234,7 @@ impl Reconciler {
             return vec![Dirty::waiting("the datastore's first complete state")];
         }
         let mut dirty = self.settings_table.dirty();
+        dirty.extend(self.opt_outs.dirty());
         dirty.extend(self.policies.dirty());
         dirty.extend(self.endpoints.dirty(&self.policies));
         dirty.extend(self.routes.dirty());
@@ -237,6 +246,7 @@ impl Reconciler {
     pub fn next_retry(&self) -> Option<Now> {
         let retries = [
             self.settings_table.next_retry(),
+            self.opt_outs.next_retry(),
             self.policies.next_retry(),
             self.endpoints.next_retry(),
             self.routes.next_retry(),

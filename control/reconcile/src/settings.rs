@@ -123,6 +123,7 @@ fn translate(model: &Model, kernel: &KernelTimeouts, node: &[IpAddr]) -> abi::Se
         mark_mask: model.mark_mask,
         flags: if model.endpoint_to_host == EndpointToHost::Drop { flags::DROP_TO_HOST } else { 0 }
             | if model.redirect_to_peer { 0 } else { flags::NO_REDIRECT_PEER }
+            | if model.direct_return { flags::DIRECT_RETURN } else { 0 }
             | match model.connect_time {
                 ConnectTime::Tcp => flags::CONNECT_TCP,
                 ConnectTime::Enabled => flags::CONNECT_TCP | flags::CONNECT_UDP,

@@ -8,6 +8,7 @@ use tortie_abi::Tick;
 use tortie_abi::flow::{Counters, FlowCore, State, flags};
 use tortie_abi::settings::Settings;
 use tortie_datapath::hook::sweep::timeout;
+use tortie_datapath::stage::direct::is_keyed_plainly;
 use tortie_datapath::{Family, FlowEntry, Tuple, V4, V6};
 use zerocopy::IntoBytes;
 
@@ -99,6 +100,9 @@ fn family<F: Family>(
 fn forward_tuple<F: Family>(reply: &Tuple<F::Addr>, flow: &F::Flow) -> Tuple<F::Addr> {
     let core = flow.core();
     let mut forward = reply.reversed();
+    if is_keyed_plainly(core.flags) {
+        return forward;
+    }
     if core.flags & flags::NAT_SOURCE != 0 {
         forward.destination = flow.nat_address();
         forward.destination_port = core.nat_port;
@@ -128,9 +132,15 @@ fn row<F: Family>(
         .settings
         .as_ref()
         .map_or(0, |s: &Settings| timeout::<F>(s, tuple.protocol, core.state));
-    let backend = (core.flags & flags::NAT_DESTINATION != 0)
-        .then(|| AddressPort { address: show(&flow.nat_address()), port: core.nat_port.get() });
-    let server = AddressPort { address: show(&tuple.destination), port: tuple.destination_port.get() };
+    let met = AddressPort { address: show(&tuple.destination), port: tuple.destination_port.get() };
+    let written =
+        |f: &F::Flow| AddressPort { address: show(&f.nat_address()), port: f.core().nat_port.get() };
+    // Where another node was asked, the answer alone knows at which address.
+    let (server, backend) = match reply.filter(|reply| is_keyed_plainly(reply.core().flags)) {
+        Some(reply) => (written(reply), Some(met)),
+        None => (met, (core.flags & flags::NAT_DESTINATION != 0).then(|| written(flow))),
+    };
+    let direct = reply.is_some_and(|reply| reply.core().flags & flags::DIRECT != 0);
     Row {
         protocol: protocol_name(tuple.protocol),
         client: AddressPort { address: show(&tuple.source), port: tuple.source_port.get() },
@@ -144,7 +154,7 @@ fn row<F: Family>(
         forward: traffic(flow),
         reverse: reply.map(traffic).unwrap_or_default(),
         policy_generation: core.generation,
-        flags: flag_names(&core, half_open),
+        flags: flag_names(&core, direct, half_open),
     }
 }
 
@@ -184,7 +194,7 @@ pub fn state_name(byte: u8) -> &'static str {
     }
 }
 
-fn flag_names(core: &FlowCore, half_open: bool) -> Vec<&'static str> {
+fn flag_names(core: &FlowCore, direct: bool, half_open: bool) -> Vec<&'static str> {
     const NAMES: [(u16, &str); 4] = [
         (flags::SERVICE, "service"),
         (flags::HAIRPIN, "hairpin"),
@@ -193,6 +203,9 @@ fn flag_names(core: &FlowCore, half_open: bool) -> Vec<&'static str> {
     ];
     let mut names: Vec<&'static str> =
         NAMES.iter().filter(|(bit, _)| core.flags & bit != 0).map(|(_, name)| *name).collect();
+    if direct || core.flags & flags::DIRECT != 0 {
+        names.push("direct");
+    }
     if half_open {
         names.push("half-open");
     }

@@ -103,6 +103,28 @@ fn a_service_flow_is_one_row_with_client_service_and_back_end() {
 }
 
 #[test]
+fn a_flow_that_is_answered_directly_names_its_service_on_the_back_ends_node() {
+    let mut world = World::new(2);
+    let c = world.add_pod("c", 1);
+    let (client, vip) = (std::net::Ipv4Addr::new(192, 0, 2, 7), std::net::Ipv4Addr::new(10, 96, 0, 1));
+    world.add_service(vip.into(), 53, 17, &[(c.v4.into(), 5353)]);
+    for node in &world.nodes {
+        let mut settings = node.settings.get();
+        settings.flags |= tortie_abi::settings::flags::DIRECT_RETURN;
+        node.settings.set(settings);
+    }
+    let _ = world.arrive(0, PacketBuilder::ipv4(client, vip).udp(40000, 53).build());
+    let _ = world.send(&c, PacketBuilder::ipv4(c.v4, client).udp(5353, 40000).build());
+    let rows = conntrack::rows(&snapshot(&world.nodes[1]), &names());
+    assert_eq!(rows.len(), 1, "{rows:?}");
+    let row = &rows[0];
+    assert_eq!((row.server.address, row.server.port), (vip.into(), 53));
+    assert_eq!(row.backend.as_ref().map(|b| (b.address, b.port)), Some((c.v4.into(), 5353)));
+    assert_eq!((row.service.as_deref(), row.reverse.packets), (Some("shop/web"), 1));
+    assert!(row.flags.contains(&"direct"), "{:?}", row.flags);
+}
+
+#[test]
 fn hairpin_and_moved_ports_find_their_other_direction() {
     let mut world = World::new(1);
     let a = world.add_pod("a", 0);

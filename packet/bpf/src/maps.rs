@@ -67,6 +67,8 @@ maps! {
     "class_addr6" CLASS_ADDR6: Map<v6::AddressKey, u32>;
     "class_net4" CLASS_NET4: Map<v4::PrefixKey, u32>;
     "class_net6" CLASS_NET6: Map<v6::PrefixKey, u32>;
+    "opt_out4" OPT_OUT4: Map<v4::PrefixKey, u32>;
+    "opt_out6" OPT_OUT6: Map<v6::PrefixKey, u32>;
     "endpoint" ENDPOINT: Map<u32, Endpoint>;
     "next_hop" NEXT_HOP: Map<u32, NextHop>;
     "settings" SETTINGS: Map<u32, Settings>;
@@ -122,6 +124,8 @@ pub trait Tables: Family {
     const CLASS_ADDR: &'static Map<Self::AddressKey, u32>;
     /// Classes of prefixes.
     const CLASS_NET: &'static Map<Self::PrefixKey, u32>;
+    /// Clients whose answers never leave directly.
+    const OPT_OUT: &'static Map<Self::PrefixKey, u32>;
     /// State.
     const SCRATCH: &'static Map<u32, State<Self>>;
     /// Slot of the answer program in `stage`.
@@ -130,6 +134,8 @@ pub trait Tables: Family {
     const RELATED: u32;
     /// Slot in `stage` of the program for flows that begin at a data interface.
     const OPEN: u32;
+    /// Slot in `stage` of the program for flows that are answered directly.
+    const DIRECT: u32;
     /// Element of `sweep`.
     const SWEEP: u32;
     /// `AF_INET` or `AF_INET6`.
@@ -143,8 +149,8 @@ pub trait Tables: Family {
 
 macro_rules! tables {
     ($family:ident, $addr:ty, $layouts:ident, [$flow:ident, $half_open:ident, $route:ident, $frontend:ident,
-     $backend:ident, $member:ident, $source_range:ident, $affinity:ident, $socket:ident, $message:ident, $fragment:ident, $class_addr:ident, $class_net:ident, $scratch:ident], $reply:ident,
-     $related:ident, $open:ident, $sweep:literal, $address_family:literal) => {
+     $backend:ident, $member:ident, $source_range:ident, $affinity:ident, $socket:ident, $message:ident, $fragment:ident, $class_addr:ident, $class_net:ident, $opt_out:ident, $scratch:ident], $reply:ident,
+     $related:ident, $open:ident, $direct:ident, $sweep:literal, $address_family:literal) => {
         impl Tables for $family {
             type PrefixKey = $layouts::PrefixKey;
             type AddressKey = $layouts::AddressKey;
@@ -161,10 +167,12 @@ macro_rules! tables {
             const FRAGMENT: &'static Map<Self::FragmentKey, [u8; 4]> = &$fragment;
             const CLASS_ADDR: &'static Map<Self::AddressKey, u32> = &$class_addr;
             const CLASS_NET: &'static Map<Self::PrefixKey, u32> = &$class_net;
+            const OPT_OUT: &'static Map<Self::PrefixKey, u32> = &$opt_out;
             const SCRATCH: &'static Map<u32, State<Self>> = &$scratch;
             const REPLY: u32 = stage::$reply;
             const RELATED: u32 = stage::$related;
             const OPEN: u32 = stage::$open;
+            const DIRECT: u32 = stage::$direct;
             const SWEEP: u32 = $sweep;
             const ADDRESS_FAMILY: u32 = $address_family;
             #[inline(always)]
@@ -197,11 +205,13 @@ tables!(
         FRAGMENT4,
         CLASS_ADDR4,
         CLASS_NET4,
+        OPT_OUT4,
         SCRATCH4
     ],
     REPLY4,
     RELATED4,
     OPEN4,
+    DIRECT4,
     0,
     2
 );
@@ -223,11 +233,13 @@ tables!(
         FRAGMENT6,
         CLASS_ADDR6,
         CLASS_NET6,
+        OPT_OUT6,
         SCRATCH6
     ],
     REPLY6,
     RELATED6,
     OPEN6,
+    DIRECT6,
     1,
     10
 );

@@ -19,7 +19,7 @@ use core::mem::MaybeUninit;
 use core::ptr;
 use tortie_abi::Tick;
 #[cfg(not(feature = "test-io"))]
-use tortie_abi::settings::TUNNEL_NETWORK;
+use tortie_abi::settings::{TUNNEL_NETWORK, TUNNEL_NOTE_NETWORK};
 use tortie_datapath::Family;
 use tortie_datapath::kernel::{ChecksumKind, Clock, Packet, TunnelInfo, Ways};
 use tortie_wire::checksum::Delta;
@@ -207,27 +207,28 @@ impl Packet for Tc {
 impl<F: Family> TunnelInfo<F> for Tc {
     #[cfg(not(feature = "test-io"))]
     #[inline(always)]
-    fn tunnel_source(&self) -> Option<F::Addr> {
+    fn tunnel_source(&self) -> Option<(F::Addr, u32)> {
         let mut key = MaybeUninit::<bpf_tunnel_key>::zeroed();
         let flags = if F::VERSION == 6 { BPF_F_TUNINFO_IPV6 as u64 } else { 0 };
         // SAFETY: a helper on our context, which fills the record or fails.
         let result = unsafe { bpf_skb_get_tunnel_key(self.0.0, key.as_mut_ptr(), TUNNEL_KEY_BYTES, flags) };
         // SAFETY: zeroed, and integers all the way down.
         let key = unsafe { key.assume_init() };
-        if result != 0 || key.tunnel_id != TUNNEL_NETWORK {
+        if result != 0 || key.tunnel_id != TUNNEL_NETWORK && key.tunnel_id != TUNNEL_NOTE_NETWORK {
             return None;
         }
         // SAFETY: every member of the union is integers of its size or less, and the record was zeroed.
         let [w0, w1, w2, w3] = unsafe { key.__bindgen_anon_1.remote_ipv6 };
         // The helper gives an IPv4 address in the order of this machine, and an IPv6 address in the network's.
         let first = if F::VERSION == 4 { Be32::new(w0) } else { Be32::from_raw(w0) };
-        Some(F::narrow(&Ip6([first, Be32::from_raw(w1), Be32::from_raw(w2), Be32::from_raw(w3)])))
+        let address = Ip6([first, Be32::from_raw(w1), Be32::from_raw(w2), Be32::from_raw(w3)]);
+        Some((F::narrow(&address), key.tunnel_id))
     }
 
     #[cfg(feature = "test-io")]
     #[inline(always)]
-    fn tunnel_source(&self) -> Option<F::Addr> {
-        crate::test_io::tunnel_source().map(|address| F::narrow(&address))
+    fn tunnel_source(&self) -> Option<(F::Addr, u32)> {
+        crate::test_io::tunnel_source().map(|(address, network)| (F::narrow(&address), network))
     }
 }
 

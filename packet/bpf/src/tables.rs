@@ -85,6 +85,11 @@ impl<C, F: Tables> Topology<F> for Running<C> {
     }
 
     #[inline(always)]
+    fn has_opted_out(&self, client: &F::Addr) -> bool {
+        F::OPT_OUT.with(&F::prefix_key(client), |_| ()).is_some()
+    }
+
+    #[inline(always)]
     fn settings<R>(&self, f: impl FnOnce(&Settings) -> R) -> Option<R> {
         SETTINGS.with(&0, |settings| f(settings))
     }

@@ -3,6 +3,7 @@
 use crate::map::Map;
 use tortie_abi::Tick;
 use tortie_abi::maps::{MapKind, MapSpec, Writer};
+use tortie_datapath::state::note;
 use tortie_datapath::{Family, Next, State};
 use tortie_wire::Ip6;
 
@@ -21,6 +22,10 @@ pub struct TestIo {
     concluded: u32,
     /// In: where the tunnel's packet came from; all zero: it is none.
     tunnel_source: Ip6,
+    /// In: the network that it is of.
+    tunnel_network: u32,
+    /// Zero.
+    _zero: u32,
 }
 
 /// The interface that leads to every address outside.
@@ -47,8 +52,9 @@ pub fn now() -> Tick {
 
 /// Where the test says the packet came from.
 #[inline(always)]
-pub fn tunnel_source() -> Option<Ip6> {
-    TEST_IO.with(&0, |io| io.tunnel_source).filter(|source| *source != Ip6::UNSPECIFIED)
+pub fn tunnel_source() -> Option<(Ip6, u32)> {
+    let said = TEST_IO.with(&0, |io| (io.tunnel_source, io.tunnel_network));
+    said.filter(|(source, _)| *source != Ip6::UNSPECIFIED)
 }
 
 /// The next number of the generator.
@@ -69,7 +75,8 @@ pub fn random() -> u32 {
 #[inline(always)]
 pub fn record<F: Family>(s: &State<F>, end: Next) {
     let argument = match end {
-        Next::Peer | Next::Interface | Next::Neighbour | Next::Routed | Next::Tunnel => s.output,
+        Next::Peer | Next::Interface | Next::Neighbour | Next::Routed => s.output,
+        Next::Tunnel => s.output | ((s.note == note::THERE) as u32) << 31,
         Next::Pass | Next::Answer | Next::Local => 0,
         _ => s.reason as u32,
     };

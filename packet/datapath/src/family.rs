@@ -65,6 +65,8 @@ pub trait Family: Sized + Copy + 'static {
     type SocketKey: Copy + FromBytes + IntoBytes + Immutable + KnownLayout;
     /// What they remember.
     type SocketPeer: Copy + FromBytes + IntoBytes + Immutable + KnownLayout;
+    /// What one node tells another about a flow that begins.
+    type Note: Copy + FromBytes + IntoBytes + Immutable + KnownLayout;
     /// Key of the fragment table.
     type FragmentKey: Copy + FromBytes + IntoBytes + Immutable + KnownLayout;
 
@@ -125,6 +127,10 @@ pub trait Family: Sized + Copy + 'static {
     fn socket_peer(address: Self::Addr, port: Be16, service: u32, now: Tick) -> Self::SocketPeer;
     /// Address, port, Service port and last use of it.
     fn peer(peer: &Self::SocketPeer) -> (Self::Addr, Be16, u32, Tick);
+    /// The note about a front end.
+    fn note(address: Self::Addr, port: Be16) -> Self::Note;
+    /// The front end that a note is about.
+    fn noted(note: &Self::Note) -> (Self::Addr, Be16);
     /// The key of a fragmented packet.
     fn fragment_key(tuple: &Tuple<Self::Addr>, identification: u32) -> Self::FragmentKey;
 

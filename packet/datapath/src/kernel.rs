@@ -59,8 +59,8 @@ pub enum ChecksumKind {
 
 /// Where a packet of the tunnel came from.
 pub trait TunnelInfo<F: Family> {
-    /// The node that sent it on; `None`: it is none of our network's packets.
-    fn tunnel_source(&self) -> Option<F::Addr>;
+    /// The node that sent it on, and the network it is of; `None`: it is none of our networks' packets.
+    fn tunnel_source(&self) -> Option<(F::Addr, u32)>;
 }
 
 /// The kernel's own routes.
@@ -122,6 +122,8 @@ pub trait Topology<F: Family> {
     fn endpoint<R>(&self, slot: u32, f: impl FnOnce(&Endpoint) -> R) -> Option<R>;
     /// Applies `f` to the next hop in `slot`; an empty slot is all zero.
     fn next_hop<R>(&self, slot: u32, f: impl FnOnce(&NextHop) -> R) -> Option<R>;
+    /// Whether a client outside gets all its answers through the node that it has asked (`bpfDSROptoutCIDRs`).
+    fn has_opted_out(&self, client: &F::Addr) -> bool;
     /// Applies `f` to the settings.
     fn settings<R>(&self, f: impl FnOnce(&Settings) -> R) -> Option<R>;
 }

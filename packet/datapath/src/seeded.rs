@@ -19,3 +19,5 @@ pub(crate) const RESETS_BELIEVED: bool = cfg!(feature = "seed-bug-7");
 pub(crate) const STALE_TARGET: bool = cfg!(feature = "seed-bug-8");
 /// The sweep forgets flows that one side still uses.
 pub(crate) const SWEPT_EARLY: bool = cfg!(feature = "seed-bug-9");
+/// A reply that leaves directly is taken for one whose request was translated here.
+pub(crate) const DIRECT_MISKEYED: bool = cfg!(feature = "seed-bug-10");

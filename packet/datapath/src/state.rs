@@ -62,6 +62,16 @@ pub mod answer {
     pub const TOO_BIG: u8 = 4;
 }
 
+/// Whether a note about the front end follows a packet into the tunnel ([`crate::stage::direct`]).
+pub mod note {
+    /// Not looked at yet.
+    pub const UNDECIDED: u8 = 0;
+    /// No.
+    pub const NONE: u8 = 1;
+    /// Yes.
+    pub const THERE: u8 = 2;
+}
+
 /// Where a flow stands while both ends' policies are asked, one after the other. Each is followed by the
 /// number after it (`hook/known.rs`).
 pub mod phase {
@@ -126,6 +136,8 @@ pub struct State<F: Family> {
     pub mtu_bytes: u32,
     /// Source of an answer, chosen by whoever asked for it.
     pub answer_source: F::Addr,
+    /// Whom answers of a new flow come from, as the client sees it: whom it has asked, here or, by a note, at another node.
+    pub front: F::Addr,
     /// Flags of the flow to be created ([`tortie_abi::flow::flags`]).
     pub flow_flags: u16,
     /// [`Hook`] as its number.
@@ -134,6 +146,8 @@ pub struct State<F: Family> {
     pub reason: u16,
     /// Port that a moved client port becomes.
     pub other_port: Be16,
+    /// Port of `front`.
+    pub front_port: Be16,
     /// TCP flags.
     pub tcp_flags: u8,
     /// ICMP type.
@@ -144,8 +158,8 @@ pub struct State<F: Family> {
     pub phase: u8,
     /// [`answer`].
     pub answer: u8,
-    /// Zero.
-    pub _zero: [u8; 3],
+    /// [`note`].
+    pub note: u8,
 }
 
 impl<F: Family> State<F> {
@@ -194,13 +208,15 @@ impl<F: Family> State<F> {
         }
         self.hook = hook as u16;
         self.reason = 0;
+        self.front = F::UNSPECIFIED;
+        self.front_port = Be16::ZERO;
         self.other_port = Be16::ZERO;
         self.tcp_flags = 0;
         self.icmp_type = 0;
         self.icmp_code = 0;
         self.phase = 0;
         self.answer = 0;
-        self._zero = [0; 3];
+        self.note = note::UNDECIDED;
     }
 
     /// TCP flags as a set.

@@ -1,7 +1,7 @@
 //! What happens to a packet.
 
 use crate::family::Family;
-use crate::state::State;
+use crate::state::{State, note};
 use tortie_abi::DropReason;
 
 /// What comes next: the end of a packet's way through a hook, or another program.
@@ -38,6 +38,8 @@ pub enum Next {
     Related = 12,
     /// A flow begins: call [`crate::hook::open`].
     Open = 13,
+    /// A flow that is answered directly begins, or its answers do: call [`crate::hook::direct`].
+    Direct = 14,
 }
 
 impl Next {
@@ -91,6 +93,8 @@ pub enum Verdict {
     Tunnel {
         /// Index into `next_hop`.
         slot: u32,
+        /// A note about the front end follows the packet.
+        noted: bool,
     },
     /// [`Next::Drop`].
     Drop(DropReason),
@@ -107,9 +111,9 @@ impl<F: Family> State<F> {
             Next::Answer => Verdict::Answer,
             Next::Routed => Verdict::Routed { ifindex: self.output },
             Next::Local => Verdict::Local,
-            Next::Tunnel => Verdict::Tunnel { slot: self.output },
+            Next::Tunnel => Verdict::Tunnel { slot: self.output, noted: self.note == note::THERE },
             Next::Drop => Verdict::Drop(DropReason::from_word(self.reason).unwrap_or(DropReason::Internal)),
-            Next::Policy | Next::Reply | Next::Related | Next::Open => return None,
+            Next::Policy | Next::Reply | Next::Related | Next::Open | Next::Direct => return None,
         })
     }
 }

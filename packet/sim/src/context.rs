@@ -114,8 +114,8 @@ impl Packet for Context<'_> {
 }
 
 impl<F: HasTables> TunnelInfo<F> for Context<'_> {
-    fn tunnel_source(&self) -> Option<F::Addr> {
-        self.frame.borrow().tunnel_source.map(|address| F::narrow(&address))
+    fn tunnel_source(&self) -> Option<(F::Addr, u32)> {
+        self.frame.borrow().tunnel_source.map(|(address, network)| (F::narrow(&address), network))
     }
 }
 
@@ -200,6 +200,10 @@ impl<F: HasTables> Topology<F> for Context<'_> {
             return None;
         }
         Some(f(self.node.next_hop.borrow().get(&slot).unwrap_or(&NextHop::new_zeroed())))
+    }
+
+    fn has_opted_out(&self, client: &F::Addr) -> bool {
+        F::tables(self.node).opt_out.borrow().get(client.as_bytes()).is_some()
     }
 
     fn settings<R>(&self, f: impl FnOnce(&Settings) -> R) -> Option<R> {

@@ -39,6 +39,8 @@ pub struct Tables<F: Family> {
     pub class_addr: RefCell<Hash<u32>>,
     /// `class_net`.
     pub class_net: RefCell<Lpm<u32>>,
+    /// `opt_out`.
+    pub opt_out: RefCell<Lpm<u32>>,
     /// `message`.
     pub message: RefCell<Lru<F::SocketPeer>>,
     /// `socket`.
@@ -60,6 +62,7 @@ impl<F: Family> Tables<F> {
             affinity: RefCell::new(Lru::new(maps::AFFINITY4.max_entries)),
             class_addr: RefCell::new(Hash::new(maps::CLASS_ADDR4.max_entries)),
             class_net: RefCell::new(Lpm::new(maps::CLASS_NET4.max_entries)),
+            opt_out: RefCell::new(Lpm::new(maps::OPT_OUT4.max_entries)),
             message: RefCell::new(Lru::new(maps::MESSAGE4.max_entries)),
             socket: RefCell::new(Hash::new(maps::SOCKET4.max_entries)),
             fragment: RefCell::new(Lru::new(maps::FRAGMENT4.max_entries)),

@@ -26,8 +26,8 @@ pub struct Packet {
     pub vlan_tag: bool,
     /// Many packets in one buffer.
     pub aggregate: bool,
-    /// The node that sent it through the tunnel ([`tortie_datapath::Family::widen`]).
-    pub tunnel_source: Option<Ip6>,
+    /// The node that sent it through the tunnel ([`tortie_datapath::Family::widen`]), and the tunnel's network.
+    pub tunnel_source: Option<(Ip6, u32)>,
     /// The transport checksum is yet to be completed by hardware.
     pub checksum_partial: bool,
 }
@@ -108,6 +108,7 @@ fn one_family<F: HasTables>(node: &Node, hook: Hook, slot: u32, packet: Packet) 
             Next::Reply => hook::reply(&k, &mut s),
             Next::Related => hook::related(&k, &mut s),
             Next::Open => hook::open(&k, &mut s),
+            Next::Direct => hook::direct(&k, &mut s),
             _ if ask(node, s.output) => hook::resume(&k, &mut s),
             _ => break Verdict::Drop(DropReason::PolicyNotReady),
         };
@@ -181,6 +182,8 @@ fn poisoned<F: HasTables>() -> State<F> {
         rule: word,
         mtu_bytes: word,
         answer_source: address,
+        front: address,
+        front_port: Be16::from_raw(half),
         flow_flags: half,
         hook: half,
         reason: half,
@@ -190,7 +193,7 @@ fn poisoned<F: HasTables>() -> State<F> {
         icmp_code: POISON,
         phase: POISON,
         answer: POISON,
-        _zero: [POISON; 3],
+        note: POISON,
     }
 }
 

@@ -9,7 +9,7 @@ use tortie_abi::flow::State as Life;
 use tortie_abi::policy::Verdict as Decision;
 use tortie_abi::route::{Kind, Route, flags as route_flags};
 use tortie_abi::service::Frontend;
-use tortie_abi::settings::Settings;
+use tortie_abi::settings::{Settings, TUNNEL_NETWORK, TUNNEL_NOTE_NETWORK};
 use tortie_abi::{DropReason, Hook, Target, Tick, v4, v6};
 use tortie_datapath::{Family as _, V4, Verdict};
 use tortie_wire::eth::{EthHeader, EtherType};
@@ -327,7 +327,10 @@ impl World {
             Verdict::Answer if hook == Hook::ToHostDevice => Landed::Host(node),
             Verdict::Answer => Landed::Outside(node),
             Verdict::Local => Landed::Host(node),
-            Verdict::Tunnel { slot } => return self.through_tunnel(node, slot, packet, steps),
+            Verdict::Tunnel { slot, noted } => {
+                let network = if noted { TUNNEL_NOTE_NETWORK } else { TUNNEL_NETWORK };
+                return self.through_tunnel(node, (slot, network), packet, steps);
+            }
             Verdict::Routed { ifindex } => {
                 self.leave_unseen(node, ifindex, &packet);
                 Landed::Outside(node)
@@ -345,7 +348,7 @@ impl World {
     fn through_tunnel(
         &self,
         node: usize,
-        slot: u32,
+        (slot, network): (u32, u32),
         packet: Packet,
         steps: Vec<(usize, Hook, Verdict)>,
     ) -> Journey {
@@ -363,7 +366,7 @@ impl World {
             return Journey { steps, landed: Landed::Outside(node), packet: packet.bytes };
         };
         let own = if to == Some(wide(peer).0) { V4::widen(&own4.into()) } else { own6.into() };
-        let packet = Packet { tunnel_source: Some(own), ..Packet::new(packet.bytes, TUNNEL) };
+        let packet = Packet { tunnel_source: Some((own, network)), ..Packet::new(packet.bytes, TUNNEL) };
         self.travel(peer, Hook::FromTunnel, u32::MAX, packet, steps)
     }
 
@@ -373,7 +376,7 @@ impl World {
             IpAddr::V4(a) => V4::widen(&a.into()),
             IpAddr::V6(a) => a.into(),
         };
-        let packet = Packet { tunnel_source: Some(sender), ..Packet::new(frame, TUNNEL) };
+        let packet = Packet { tunnel_source: Some((sender, TUNNEL_NETWORK)), ..Packet::new(frame, TUNNEL) };
         self.travel(node, Hook::FromTunnel, u32::MAX, packet, vec![])
     }
 

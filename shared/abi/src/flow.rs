@@ -72,6 +72,10 @@ pub mod flags {
     /// The client is the node itself, and the stack takes replies from loopback alone: it would refuse them from the
     /// interface they come in by, as forgeries.
     pub const LOOPBACK: u16 = 1 << 11;
+    /// Replies need not come back this way (direct server return). Beside [`TUNNEL`] in a request: what opens the flow
+    /// tells the other node the front end. In a reply: once no handshake is under way it leaves without the tunnel, with
+    /// `nat_address` and `nat_port`, the front end's, as source; the other direction's key knows nothing of that.
+    pub const DIRECT: u16 = 1 << 12;
 }
 
 /// Bits of [`FlowCore::tcp_seen`].

@@ -219,6 +219,19 @@ macro_rules! family {
                 pub last_use: crate::Tick,
             }
 
+            /// What one node tells another behind a packet in the tunnel: the front end that was asked. The sum of its
+            /// words is that of nothing, so that a checksum which is completed over it stays right.
+            #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+            #[repr(C)]
+            pub struct Note {
+                /// The front end's address.
+                pub address: $addr,
+                /// Its port.
+                pub port: Be16,
+                /// Complements the sum.
+                pub balance: Be16,
+            }
+
             /// Key of the ports of a fragmented packet, learnt from its first fragment.
             #[derive(
                 Clone, Copy, Debug, PartialEq, Eq, Hash, FromBytes, IntoBytes, Immutable, KnownLayout,
@@ -254,4 +267,5 @@ const _: () = assert!(size_of::<v4::AffinityKey>() == 16 && size_of::<v6::Affini
 const _: () = assert!(size_of::<v4::Affinity>() == 12 && size_of::<v6::Affinity>() == 24);
 const _: () = assert!(size_of::<v4::SocketKey>() == 16 && size_of::<v6::SocketKey>() == 32);
 const _: () = assert!(size_of::<v4::SocketPeer>() == 16 && size_of::<v6::SocketPeer>() == 28);
+const _: () = assert!(size_of::<v4::Note>() == 8 && size_of::<v6::Note>() == 20);
 const _: () = assert!(size_of::<v4::FragmentKey>() == 16 && size_of::<v6::FragmentKey>() == 40);

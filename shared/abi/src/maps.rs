@@ -127,6 +127,8 @@ maps! {
     CLASS_ADDR6 = "class_addr6", Hash, v6::AddressKey => u32, 131_072, NO_PREALLOC, v 1, Agent;
     CLASS_NET4 = "class_net4", LpmTrie, v4::PrefixKey => u32, 65_536, NO_PREALLOC, v 1, Agent;
     CLASS_NET6 = "class_net6", LpmTrie, v6::PrefixKey => u32, 65_536, NO_PREALLOC, v 1, Agent;
+    OPT_OUT4 = "opt_out4", LpmTrie, v4::PrefixKey => u32, 16_384, NO_PREALLOC, v 1, Agent;
+    OPT_OUT6 = "opt_out6", LpmTrie, v6::PrefixKey => u32, 16_384, NO_PREALLOC, v 1, Agent;
     ENDPOINT = "endpoint", Array, u32 => endpoint::Endpoint, ENDPOINT_SLOTS, 0, v 1, Agent;
     NEXT_HOP = "next_hop", Array, u32 => endpoint::NextHop, NEXT_HOP_SLOTS, 0, v 2, Agent;
     SETTINGS = "settings", Array, u32 => settings::Settings, 1, 0, v 2, Agent;

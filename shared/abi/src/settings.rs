@@ -39,6 +39,8 @@ pub struct Settings {
 
 /// Network identifier of the tunnel (VXLAN).
 pub const TUNNEL_NETWORK: u32 = 0x00ca_11c0;
+/// Network identifier of the tunnel's packets that end with a note of the front end that was asked.
+pub const TUNNEL_NOTE_NETWORK: u32 = 0x00ca_11c1;
 /// UDP port of the tunnel.
 pub const TUNNEL_PORT: u16 = 4789;
 
@@ -53,6 +55,8 @@ pub mod flags {
     pub const CONNECT_TCP: u32 = 1 << 2;
     /// `bpfConnectTimeLoadBalancing: Enabled`: UDP sockets send to a back end.
     pub const CONNECT_UDP: u32 = 1 << 3;
+    /// `bpfExternalServiceMode: DSR`: back ends on other nodes answer clients outside directly.
+    pub const DIRECT_RETURN: u32 = 1 << 4;
 }
 
 const _: () = assert!(size_of::<Settings>() == 92);

@@ -3,12 +3,14 @@
 use crate::random::Random;
 use crate::session::Outcome;
 use crate::step::{Shot, Step};
-use crate::world::{EMPTY_PROGRAM, EMPTY_SLOT, PODS, address, pod};
+use crate::world::{EMPTY_PROGRAM, EMPTY_SLOT, NOTED, PODS, address, pod};
 use std::net::IpAddr;
 use tortie_abi::Hook;
 use tortie_abi::endpoint::NO_PROGRAM;
+use tortie_datapath::{Family as _, V4, V6};
 use tortie_testkit::packet::{Extension, PacketBuilder};
 use tortie_wire::tcp::TcpFlags;
+use zerocopy::IntoBytes as _;
 
 /// One that was forwarded: what it was, and what became of it.
 #[derive(Clone, Debug)]
@@ -153,7 +155,7 @@ impl Generator {
         let slot = match hook {
             Hook::FromHostDevice | Hook::Socket => 0,
             Hook::ToHostDevice => u32::from(self.random.percent(40)),
-            Hook::FromTunnel => self.random.pick(&[0, 0, 0, 0, 0, 0, 1, 2]),
+            Hook::FromTunnel => self.random.pick(&[0, 0, 0, 0, NOTED, NOTED, NOTED, 1, 2]),
             _ if self.random.percent(2) => EMPTY_SLOT,
             _ => self.random.pick(&[1, 1, 1, 2, 2, 3, 4]),
         };
@@ -177,8 +179,20 @@ impl Generator {
         let destination = if self.random.percent(4) { self.any(v6) } else { destination };
         let doors = DOORS.iter().any(|door| address(*door, v6) == destination);
         let builder = self.transport(PacketBuilder::ip(source, destination), v6, doors);
-        let bytes = self.dressed(builder, v6).build();
+        let mut bytes = self.dressed(builder, v6).build();
+        if hook == Hook::FromTunnel && slot == NOTED {
+            self.note(&mut bytes, v6);
+        }
         Shot { hook, slot, mark: 0, aggregate: false, bytes }
+    }
+
+    /// The front end that the other node was asked at.
+    fn note(&mut self, bytes: &mut Vec<u8>, v6: bool) {
+        let port = self.random.pick(&NODE_PORTS);
+        match address(self.random.pick(&DOORS), v6) {
+            IpAddr::V4(a) => bytes.extend(V4::note(a.into(), port.into()).as_bytes()),
+            IpAddr::V6(a) => bytes.extend(V6::note(a.into(), port.into()).as_bytes()),
+        }
     }
 
     fn hook(&mut self) -> Hook {

@@ -51,10 +51,12 @@ struct TestIo {
     argument: u32,
     concluded: u32,
     tunnel_source: Ip6,
+    tunnel_network: u32,
+    _zero: u32,
 }
 
 /// Which program stands in which slot of `stage`.
-const STAGES: [(&str, u32); 14] = [
+const STAGES: [(&str, u32); 16] = [
     ("from_workload4", stage::FROM_WORKLOAD4),
     ("from_workload6", stage::FROM_WORKLOAD6),
     ("from_workload_other", stage::FROM_WORKLOAD_OTHER),
@@ -69,6 +71,8 @@ const STAGES: [(&str, u32); 14] = [
     ("related6", stage::RELATED6),
     ("open4", stage::OPEN4),
     ("open6", stage::OPEN6),
+    ("direct4", stage::DIRECT4),
+    ("direct6", stage::DIRECT6),
 ];
 
 const SWEEPS: [(&str, &str); 4] = [
@@ -196,6 +200,8 @@ impl Kernel {
             "class_net6",
             "route4",
             "route6",
+            "opt_out4",
+            "opt_out6",
             "counter",
         ] {
             clear(self.map(name))?;
@@ -264,6 +270,9 @@ impl Kernel {
         for (key, route) in &world.v4.routes {
             self.put("route4", key, route)?;
         }
+        for key in &world.v4.opted_out {
+            self.put("opt_out4", key, &1_u32)?;
+        }
         for (key, frontend, backends) in &world.v4.services {
             self.put("frontend4", key, frontend)?;
             for (ordinal, backend) in (0_u32..).zip(backends) {
@@ -277,6 +286,9 @@ impl Kernel {
     fn enter_v6(&self, world: &World) -> io::Result<()> {
         for (key, route) in &world.v6.routes {
             self.put("route6", key, route)?;
+        }
+        for key in &world.v6.opted_out {
+            self.put("opt_out6", key, &1_u32)?;
         }
         for (key, frontend, backends) in &world.v6.services {
             self.put("frontend6", key, frontend)?;
@@ -318,8 +330,9 @@ impl Kernel {
     /// Sends a packet through its hook. `Ok(None)`: the kernel does not run programs on such a frame.
     pub fn shoot(&mut self, shot: &Shot, now_nanos: u64, random: u32) -> Result<Option<Observed>, String> {
         let concluded = self.concluded;
-        let tunnel_source = tunnel_source(shot).unwrap_or_default();
-        let io = TestIo { now_nanos, random, verdict: 0, argument: 0, concluded, tunnel_source };
+        let (tunnel_source, tunnel_network) = tunnel_source(shot).unwrap_or_default();
+        let io =
+            TestIo { now_nanos, random, concluded, tunnel_source, tunnel_network, ..TestIo::new_zeroed() };
         let text = |error: io::Error| error.to_string();
         self.test_io().update(&[0; 4], io.as_bytes(), Update::Any).map_err(text)?;
         let mut context = Context::new_zeroed();

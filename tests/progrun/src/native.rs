@@ -44,6 +44,15 @@ impl Native {
         for (key, value) in &world.v6.routes {
             node.v6.set_route(key.address, key.prefix_length, *value);
         }
+        // A world is far smaller than the tables.
+        for key in &world.v4.opted_out {
+            let mut opt_out = node.v4.opt_out.borrow_mut();
+            let _ = opt_out.insert(key.address.as_bytes(), key.prefix_length, 1);
+        }
+        for key in &world.v6.opted_out {
+            let mut opt_out = node.v6.opt_out.borrow_mut();
+            let _ = opt_out.insert(key.address.as_bytes(), key.prefix_length, 1);
+        }
         for (key, frontend, backends) in &world.v4.services {
             node.v4.set_service(key, *frontend, backends);
         }
@@ -117,7 +126,7 @@ impl Native {
             Verdict::Answer => (5, 0),
             Verdict::Routed { ifindex } => (6, ifindex),
             Verdict::Local => (7, 0),
-            Verdict::Tunnel { slot } => (8, slot),
+            Verdict::Tunnel { slot, noted } => (8, slot | u32::from(noted) << 31),
             Verdict::Drop(reason) => (9, reason as u32),
         };
         let lives = !matches!(outcome.verdict, Verdict::Drop(_));

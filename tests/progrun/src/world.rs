@@ -13,7 +13,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use tortie_abi::endpoint::{Endpoint, NO_PROGRAM, NextHop, endpoint_flags};
 use tortie_abi::route::{Kind, Route, flags as route_flags};
 use tortie_abi::service::{Frontend, flags as service_flags};
-use tortie_abi::settings::{Settings, flags};
+use tortie_abi::settings::{Settings, TUNNEL_NETWORK, TUNNEL_NOTE_NETWORK, flags};
 use tortie_abi::{Hook, Target, Tick, v4, v6};
 use tortie_datapath::{Family as _, V4};
 use tortie_policy::classes::{ClassId, Classes};
@@ -32,7 +32,7 @@ pub const EMPTY_PROGRAM: u32 = 9;
 /// The interface that leads to every address outside (as in the test build of the programs).
 pub const WAY_OUT: u32 = 100;
 /// Different worlds.
-pub const WORLDS: u32 = 64;
+pub const WORLDS: u32 = 128;
 
 /// The interface of a hook: a pod's, or the data interface.
 pub const fn ifindex_of(hook: Hook, slot: u32) -> u32 {
@@ -44,16 +44,21 @@ pub const fn ifindex_of(hook: Hook, slot: u32) -> u32 {
     }
 }
 
-/// Who sent a packet of the tunnel: slot 0 is the other node, 1 a stranger, 2 nobody of our network.
-pub fn tunnel_source(shot: &Shot) -> Option<Ip6> {
+/// Who sent a packet of the tunnel, and its network: slot 0 is the other node, 1 a stranger, 2 nobody of our networks, 3
+/// the other node with a note about the front end.
+pub fn tunnel_source(shot: &Shot) -> Option<(Ip6, u32)> {
     let v6 = shot.bytes.get(12..14) == Some(&[0x86, 0xdd]);
-    let of = match shot.slot {
-        0 => [192, 168, 0, 2],
-        1 => [203, 0, 113, 5],
+    let (of, network) = match shot.slot {
+        0 => ([192, 168, 0, 2], TUNNEL_NETWORK),
+        1 => ([203, 0, 113, 5], TUNNEL_NETWORK),
+        NOTED => ([192, 168, 0, 2], TUNNEL_NOTE_NETWORK),
         _ => return None,
     };
-    (shot.hook == Hook::FromTunnel).then(|| wide(address(of, v6)))
+    (shot.hook == Hook::FromTunnel).then(|| (wide(address(of, v6)), network))
 }
+
+/// At the tunnel, in place of a slot: the other node, with a note about the front end.
+pub const NOTED: u32 = 3;
 
 fn wide(address: IpAddr) -> Ip6 {
     match address {
@@ -97,6 +102,8 @@ pub struct Part<P, K, B> {
     pub services: Vec<Service<K, B>>,
     /// Clients that Services are open to: Service, address, prefix length.
     pub admitted: Vec<(u32, IpAddr, u8)>,
+    /// Clients that are answered through the node that they have asked.
+    pub opted_out: Vec<P>,
 }
 
 /// What a node knows.
@@ -132,21 +139,27 @@ impl World {
         let bit = |n: u32| number >> n & 1 == 1;
         let (classes, class_addresses, class_prefixes) = classes();
         let class = |address: IpAddr| classes.class_of(address);
+        let settings = settings(bit(0), bit(1), bit(4), bit(5));
         let endpoints = PODS.into_iter().map(|slot| (slot, endpoint(slot, 1, bit(2), &class))).collect();
         Self {
             number,
-            settings: settings(bit(0), bit(1), bit(4), bit(5)),
+            settings: Settings {
+                flags: settings.flags | if bit(6) { flags::DIRECT_RETURN } else { 0 },
+                ..settings
+            },
             endpoints,
             next_hops: [(1, next_hop(1, bit(3))), (2, next_hop(2, bit(3)))].into(),
             v4: Part {
                 routes: routes(false).into_iter().map(|(net, route)| (prefix4(net), route)).collect(),
                 services: services(false).into_iter().map(service4).collect(),
                 admitted: admitted(false),
+                opted_out: vec![prefix4(opted_out(false))],
             },
             v6: Part {
                 routes: routes(true).into_iter().map(|(net, route)| (prefix6(net), route)).collect(),
                 services: services(true).into_iter().map(service6).collect(),
                 admitted: admitted(true),
+                opted_out: vec![prefix6(opted_out(true))],
             },
             class_addresses,
             class_prefixes,
@@ -261,6 +274,12 @@ fn routes(v6: bool) -> Vec<(IpNet, Route)> {
         routes.push(route([10, 0, 0, slot as u8 + 10], 32, Kind::LocalPod, target, masquerade));
     }
     routes
+}
+
+/// One of the two clients outside.
+fn opted_out(v6: bool) -> IpNet {
+    let client = address([203, 0, 113, 9], v6);
+    IpNet::new(client, if v6 { 128 } else { 32 }).expect("a whole address")
 }
 
 /// Front end (last byte of 10.96.0.x, port, protocol), its record, and its back ends in order.

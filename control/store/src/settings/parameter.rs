@@ -5,6 +5,7 @@
 
 use super::value;
 use crate::fault::Wrong;
+use ipnet::IpNet;
 use regex::Regex;
 use serde_json::Value;
 use std::path::PathBuf;
@@ -40,6 +41,10 @@ pub enum Setting {
     ConnectTime(ConnectTime),
     /// `cgroupV2Path`.
     CgroupPath(PathBuf),
+    /// `bpfExternalServiceMode`: DSR.
+    DirectReturn(bool),
+    /// `bpfDSROptoutCIDRs`.
+    DirectReturnOptOuts(Vec<IpNet>),
     /// `logSeverityScreen`.
     LogLevel(&'static str),
     /// `healthEnabled`.
@@ -145,6 +150,10 @@ pub fn read(name: &str, given: &Value) -> Result<Option<Setting>, InvalidSetting
         "bpfConnectTimeLoadBalancingEnabled" => Setting::ConnectTimeEnabled(value::boolean(given)?),
         "bpfConnectTimeLoadBalancing" => Setting::ConnectTime(connect_time(given)?),
         "cgroupV2Path" => Setting::CgroupPath(absolute(given)?),
+        "bpfExternalServiceMode" => {
+            Setting::DirectReturn(value::word(given, &["Tunnel", "DSR"], &[false, true])?)
+        }
+        "bpfDSROptoutCIDRs" => Setting::DirectReturnOptOuts(value::cidrs(given)?),
         "logSeverityScreen" => Setting::LogLevel(level(given)?),
         "healthEnabled" => Setting::HealthEnabled(value::switch(given)?),
         "healthHost" => Setting::HealthHost(value::text(given)?.trim().to_owned()),
@@ -289,6 +298,8 @@ impl Setting {
             }
             Self::ConnectTime(mode) => settings.connect_time = *mode,
             Self::CgroupPath(path) => settings.cgroup_path = Some(path.clone()),
+            Self::DirectReturn(on) => settings.direct_return = *on,
+            Self::DirectReturnOptOuts(nets) => settings.direct_return_opt_outs.clone_from(nets),
             Self::LogLevel(level) => settings.log_level = (*level).into(),
             Self::HealthEnabled(on) => settings.health.enabled = *on,
             Self::HealthHost(host) => settings.health.host.clone_from(host),

@@ -6,6 +6,7 @@
 use crate::check;
 use crate::fault::Wrong;
 use crate::resource::type_of;
+use ipnet::IpNet;
 use serde_json::Value;
 use std::time::Duration;
 use tortie_model::settings::Timeout;
@@ -104,6 +105,17 @@ pub fn port_range(value: &Value) -> Result<(u16, u16), Wrong> {
         return Err(Wrong::EndBelow { end: last.into(), start: first.into() });
     }
     Ok((first, last))
+}
+
+/// Address ranges: a list, or as text with commas between them.
+pub fn cidrs(value: &Value) -> Result<Vec<IpNet>, Wrong> {
+    match value {
+        Value::Array(list) => list.iter().map(|one| check::cidr(text(one)?)).collect(),
+        _ => {
+            let given = text(value)?;
+            given.split(',').map(str::trim).filter(|part| !part.is_empty()).map(check::cidr).collect()
+        }
+    }
 }
 
 /// A time-out: a duration, or `Auto`.

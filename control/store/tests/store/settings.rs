@@ -42,7 +42,7 @@ fn an_object_sets_what_it_names_and_nothing_else() {
         "interfacePrefix: tap, bpfDataIfacePattern: '^ens', bpfMapSizeConntrack: 1000, bpfPSNATPorts: '100:200', \
          iptablesMarkMask: 4278190080, defaultEndpointToHostAction: ACCEPT, bpfRedirectToPeer: Disabled, \
          bpfAttachType: TC, logSeverityScreen: Warning, bpfConnectTimeLoadBalancing: Enabled, \
-         cgroupV2Path: /run/cgroup, \
+         cgroupV2Path: /run/cgroup, bpfExternalServiceMode: dsr, bpfDSROptoutCIDRs: [192.0.2.0/24, '2001:db8::/32'], \
          bpfConntrackTimeouts: {tcpEstablished: 1h30m, udpTimeout: Auto, creationGracePeriod: 10s}",
     );
     let mut expected = Settings {
@@ -56,6 +56,8 @@ fn an_object_sets_what_it_names_and_nothing_else() {
         force_clsact: true,
         connect_time: ConnectTime::Enabled,
         cgroup_path: Some("/run/cgroup".into()),
+        direct_return: true,
+        direct_return_opt_outs: vec!["192.0.2.0/24".parse().unwrap(), "2001:db8::/32".parse().unwrap()],
         log_level: "warn".into(),
         ..Settings::default()
     };
@@ -63,6 +65,19 @@ fn an_object_sets_what_it_names_and_nothing_else() {
     expected.timeouts.udp = Timeout::Auto;
     assert_eq!(settings, expected);
     assert_eq!(merged("bpfLogLevel: ''"), Settings::default(), "an empty text is as if it were not there");
+}
+
+#[test]
+fn address_ranges_are_a_list_or_text_with_commas() {
+    let (layer, rejections) = environment(&[("FELIX_BPFDSROPTOUTCIDRS", "192.0.2.0/24, 2001:db8::/32")]);
+    assert_eq!(rejections, [""; 0]);
+    let settings = Layers { environment: layer, ..Layers::default() }.merge();
+    assert_eq!(
+        settings.direct_return_opt_outs,
+        merged("bpfDSROptoutCIDRs: [192.0.2.0/24, '2001:db8::/32']").direct_return_opt_outs
+    );
+    let content = felix("bpfDSROptoutCIDRs: [everybody]");
+    assert_eq!(content.rejections.len(), 1, "{:?}", content.rejections);
 }
 
 #[test]

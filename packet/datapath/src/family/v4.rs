@@ -55,6 +55,7 @@ impl Family for V4 {
     type Affinity = v4::Affinity;
     type SocketKey = v4::SocketKey;
     type SocketPeer = v4::SocketPeer;
+    type Note = v4::Note;
     type FragmentKey = v4::FragmentKey;
 
     const VERSION: u8 = 4;
@@ -167,6 +168,16 @@ impl Family for V4 {
     #[inline(always)]
     fn peer(peer: &v4::SocketPeer) -> (Ip4, Be16, u32, Tick) {
         (peer.address, peer.port, peer.service, peer.last_use)
+    }
+
+    #[inline(always)]
+    fn note(address: Ip4, port: Be16) -> v4::Note {
+        v4::Note { address, port, balance: Sum::EMPTY.word32(address.0).word16(port).checksum() }
+    }
+
+    #[inline(always)]
+    fn noted(note: &v4::Note) -> (Ip4, Be16) {
+        (note.address, note.port)
     }
 
     #[inline(always)]

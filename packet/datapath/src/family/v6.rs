@@ -60,6 +60,7 @@ impl Family for V6 {
     type Affinity = v6::Affinity;
     type SocketKey = v6::SocketKey;
     type SocketPeer = v6::SocketPeer;
+    type Note = v6::Note;
     type FragmentKey = v6::FragmentKey;
 
     const VERSION: u8 = 6;
@@ -172,6 +173,21 @@ impl Family for V6 {
     #[inline(always)]
     fn peer(peer: &v6::SocketPeer) -> (Ip6, Be16, u32, Tick) {
         (peer.address, peer.port, peer.service, peer.last_use)
+    }
+
+    #[inline(always)]
+    fn note(address: Ip6, port: Be16) -> v6::Note {
+        let Ip6([a, b, c, d]) = address;
+        v6::Note {
+            address,
+            port,
+            balance: Sum::EMPTY.word32(a).word32(b).word32(c).word32(d).word16(port).checksum(),
+        }
+    }
+
+    #[inline(always)]
+    fn noted(note: &v6::Note) -> (Ip6, Be16) {
+        (note.address, note.port)
     }
 
     #[inline(always)]

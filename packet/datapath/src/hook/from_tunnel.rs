@@ -7,12 +7,13 @@ use super::{finish, known};
 use crate::family::Family;
 use crate::kernel::Kernel;
 use crate::stage::flow::Found;
-use crate::stage::{flow, parse};
+use crate::stage::{direct, flow, parse};
 use crate::state::State;
 use crate::verdict::{Next, Step};
 use tortie_abi::DropReason;
 use tortie_abi::flow::flags;
 use tortie_abi::route::Kind;
+use tortie_abi::settings::TUNNEL_NOTE_NETWORK;
 
 /// A packet comes out of the tunnel.
 #[inline(always)]
@@ -27,10 +28,13 @@ fn arriving<F: Family, K: Kernel<F>>(k: &K, s: &mut State<F>) -> Step<Next> {
         return Err(DropReason::VlanTag);
     }
     parse::ip(k, s)?;
-    let sender = k.tunnel_source().ok_or(DropReason::TunnelSource)?;
+    let (sender, network) = k.tunnel_source().ok_or(DropReason::TunnelSource)?;
     match k.route(&sender) {
         Some(node) if node.kind == Kind::RemoteHost as u8 => s.reply_target = node.target,
         _ => return Err(DropReason::TunnelSource),
+    }
+    if network == TUNNEL_NOTE_NETWORK {
+        direct::hear(k, s)?;
     }
     parse::transport(k, s)?;
     parse::refuse_martians(s)?;

@@ -7,7 +7,7 @@ use super::{finish, known};
 use crate::family::Family;
 use crate::kernel::Kernel;
 use crate::stage::service::{Choice, Side};
-use crate::stage::{exit, route, service, source};
+use crate::stage::{direct, exit, route, service, source};
 use crate::state::{NO_SLOT, State, phase};
 use crate::verdict::{Next, Step};
 use tortie_abi::flow::flags;
@@ -78,7 +78,8 @@ fn from_host<F: Family, K: Kernel<F>>(k: &K, s: &mut State<F>) -> Step<Next> {
     known::proceed(k, s)
 }
 
-/// A back end on another node: it sees the client as it is, so that its answers must be led back through here.
+/// A back end on another node: it sees the client as it is, so that its answers must be led back through here, or its
+/// node be told under which address to answer.
 #[inline(always)]
 fn through_tunnel<F: Family, K: Kernel<F>>(k: &K, s: &mut State<F>) -> Step<()> {
     let tunnel = k.settings(|c| c.tunnel_ifindex).ok_or(DropReason::Internal)?;
@@ -86,6 +87,9 @@ fn through_tunnel<F: Family, K: Kernel<F>>(k: &K, s: &mut State<F>) -> Step<()> 
         return Err(DropReason::NoTunnel);
     }
     s.flow_flags |= flags::TUNNEL;
+    if s.reply_target.kind() == TargetKind::Device && direct::is_wanted(k, s)? {
+        s.flow_flags |= flags::DIRECT;
+    }
     Ok(())
 }
 

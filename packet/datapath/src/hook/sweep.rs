@@ -37,7 +37,7 @@ pub fn examine<F: Family, K: Flows<F> + Topology<F> + Services<F>>(
 ) -> (Fate, F::FlowKey) {
     let mut tuple = F::tuple(key);
     let protocol = tuple.protocol;
-    if nat::translate::<F, K>(k, &mut tuple, entry).is_err() {
+    if nat::far_end::<F, K>(k, &mut tuple, entry).is_err() {
         return (Fate::Keep, *key);
     }
     let partner = F::flow_key(&tuple.reversed());

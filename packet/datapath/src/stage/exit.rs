@@ -3,7 +3,7 @@
 
 use crate::family::{Family, FlowEntry};
 use crate::kernel::{Packet, Topology};
-use crate::stage::nat;
+use crate::stage::{direct, nat};
 use crate::state::{IP_OFFSET, State, answer};
 use crate::verdict::{Next, Step};
 use tortie_abi::endpoint::endpoint_flags;
@@ -23,7 +23,7 @@ const TRANSPORT_BYTES: u32 = 32;
 #[inline(always)]
 pub fn leave<F: Family, K: Packet + Topology<F>>(k: &K, s: &mut State<F>) -> Step<Next> {
     let next = way(k, s)?;
-    if next == Next::Reply {
+    if next == Next::Reply || next == Next::Direct {
         return Ok(next);
     }
     nat::rewrite(k, s)?;
@@ -39,6 +39,9 @@ fn way<F: Family, K: Packet + Topology<F>>(k: &K, s: &mut State<F>) -> Step<Next
     if s.is_at(Hook::ToWorkload) {
         check_own(k, s)?;
         return Ok(Next::Pass);
+    }
+    if direct::is_due(s) {
+        return Ok(Next::Direct);
     }
     match s.flow.core().target.kind() {
         TargetKind::Host => to_host(k, s),

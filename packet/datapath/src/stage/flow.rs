@@ -5,7 +5,7 @@
 use crate::family::{Family, FlowEntry};
 use crate::kernel::{Flows, Insert, Kernel, Random, TableFull, Topology};
 use crate::seeded;
-use crate::stage::{masquerade, nat, tcp};
+use crate::stage::{direct, masquerade, nat, tcp};
 use crate::state::State;
 use crate::verdict::Step;
 use tortie_abi::flow::{FlowCore, State as Life, flags};
@@ -166,7 +166,9 @@ fn set_state<F: Family, K: Flows<F>>(k: &K, s: &State<F>, key: &F::FlowKey) {
 fn follow_half_open<F: Family>(s: &State<F>) -> Effect {
     let reply = s.flow.core().flags & flags::REPLY != 0;
     if s.tuple.protocol != IpProtocol::TCP.0 {
-        return if reply { Effect::Answered(Life::Established) } else { Effect::Nothing };
+        // Answers that come by another way are not seen: that the client goes on stands for them.
+        let unseen = direct::is_half_seen(s.flow.core().flags);
+        return if reply || unseen { Effect::Answered(Life::Established) } else { Effect::Nothing };
     }
     if s.tcp().intersects(TcpFlags::RST) {
         return Effect::Forgotten(Found::Known);
@@ -197,6 +199,9 @@ fn promote<F: Family, K: Flows<F>>(k: &K, s: &State<F>, key: &F::FlowKey) -> Ste
 pub fn create<F: Family, K: Kernel<F>>(k: &K, s: &mut State<F>) -> Step<()> {
     if s.flow_flags & flags::HAIRPIN != 0 {
         s.other_port = s.tuple.source_port;
+    }
+    if s.flow_flags & flags::DIRECT == 0 || s.flow_flags & flags::TUNNEL_BACK == 0 {
+        (s.front, s.front_port) = (s.tuple.destination, s.tuple.destination_port);
     }
     insert_reply(k, s)?;
     s.flow = forward_entry(k, s)?;
@@ -243,7 +248,7 @@ fn move_port<F: Family, K: Topology<F> + Random>(k: &K, s: &mut State<F>) -> Ste
 }
 
 #[inline(always)]
-fn core<F: Family>(s: &State<F>) -> FlowCore {
+fn core<F: Family>(s: &State<F>, flow_flags: u16) -> FlowCore {
     let is_tcp = s.tuple.protocol == IpProtocol::TCP.0;
     let masqueraded = s.flow_flags & flags::NAT_SOURCE != 0;
     FlowCore {
@@ -253,7 +258,7 @@ fn core<F: Family>(s: &State<F>) -> FlowCore {
         generation: s.generation,
         nat_port: if masqueraded { s.other_port } else { s.translated.destination_port },
         other_port: s.other_port,
-        flags: s.flow_flags,
+        flags: flow_flags,
         state: if is_tcp { Life::SynSent as u8 } else { Life::Unreplied as u8 },
         tcp_seen: if is_tcp { tcp::seen(0, s.tcp()) } else { 0 },
         sequence: s.sequence_end,
@@ -267,7 +272,7 @@ fn forward_entry<F: Family, K: Topology<F>>(k: &K, s: &State<F>) -> Step<F::Flow
     } else {
         s.translated.destination
     };
-    let mut entry = F::Flow::new(core(s), address);
+    let mut entry = F::Flow::new(core(s, direct::of_direction(s.flow_flags)), address);
     let counters = entry.counters();
     counters.packets = 1;
     counters.bytes = s.ip.total_bytes as u64;
@@ -276,32 +281,30 @@ fn forward_entry<F: Family, K: Topology<F>>(k: &K, s: &State<F>) -> Step<F::Flow
 
 #[inline(always)]
 fn reply_entry<F: Family>(s: &State<F>) -> F::Flow {
-    let forward = core(s);
-    let masqueraded = forward.flags & flags::NAT_SOURCE != 0;
-    let mut reply_flags = (forward.flags & !(flags::NAT_DESTINATION | flags::NAT_SOURCE)) | flags::REPLY;
-    if forward.flags & flags::NAT_SOURCE != 0 {
+    let masqueraded = s.flow_flags & flags::NAT_SOURCE != 0;
+    let mut reply_flags = (s.flow_flags & !(flags::NAT_DESTINATION | flags::NAT_SOURCE)) | flags::REPLY;
+    if masqueraded {
         reply_flags |= flags::NAT_DESTINATION;
     }
-    if forward.flags & flags::NAT_DESTINATION != 0 {
+    if s.flow_flags & flags::NAT_DESTINATION != 0 {
         reply_flags |= flags::NAT_SOURCE;
     }
     reply_flags &= !(flags::TUNNEL | flags::TUNNEL_BACK);
-    if forward.flags & flags::TUNNEL != 0 {
+    if s.flow_flags & flags::TUNNEL != 0 {
         reply_flags |= flags::TUNNEL_BACK;
     }
-    if forward.flags & flags::TUNNEL_BACK != 0 {
+    if s.flow_flags & flags::TUNNEL_BACK != 0 {
         reply_flags |= flags::TUNNEL;
     }
     let reply = FlowCore {
         target: s.reply_target,
-        nat_port: if masqueraded { s.tuple.source_port } else { s.tuple.destination_port },
+        nat_port: if masqueraded { s.tuple.source_port } else { s.front_port },
         other_port: s.tuple.source_port,
-        flags: reply_flags,
         tcp_seen: 0,
         sequence: 0,
-        ..forward
+        ..core(s, direct::of_direction(reply_flags))
     };
-    F::Flow::new(reply, if masqueraded { s.tuple.source } else { s.tuple.destination })
+    F::Flow::new(reply, if masqueraded { s.tuple.source } else { s.front })
 }
 
 /// Both directions of a known flow take over the generation that policy has just admitted.

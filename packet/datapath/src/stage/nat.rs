@@ -1,9 +1,10 @@
 //! Owns: what a flow entry does to addresses and ports. Does not: decide whether.
-//! Invariant: the key of the other direction is the translated tuple turned around.
+//! Invariant: the key of the other direction is the translated tuple turned around ([`far_end`] has the exception).
 
 use crate::family::{Family, FlowEntry};
 use crate::kernel::{ChecksumKind, Packet, Topology};
 use crate::seeded;
+use crate::stage::direct;
 use crate::state::{IP_OFFSET, State, fragment};
 use crate::tuple::Tuple;
 use crate::verdict::Step;
@@ -70,11 +71,17 @@ pub fn translate<F: Family, K: Topology<F>>(k: &K, tuple: &mut Tuple<F::Addr>, f
     Ok(())
 }
 
+/// Turns a packet's tuple into the other end of its flow: turned around, the key of the other direction.
+#[inline(always)]
+pub fn far_end<F: Family, K: Topology<F>>(k: &K, tuple: &mut Tuple<F::Addr>, flow: &F::Flow) -> Step<()> {
+    if direct::is_keyed_plainly(flow.core().flags) { Ok(()) } else { translate::<F, K>(k, tuple, flow) }
+}
+
 /// Sets `s.rewritten`, and `s.partner`, the key of the other direction's entry.
 #[inline(always)]
 pub fn find_partner<F: Family, K: Topology<F>>(k: &K, s: &mut State<F>) -> Step<()> {
     s.rewritten = s.tuple;
-    translate::<F, K>(k, &mut s.rewritten, &s.flow)?;
+    far_end::<F, K>(k, &mut s.rewritten, &s.flow)?;
     s.partner = F::flow_key(&s.rewritten.reversed());
     Ok(())
 }

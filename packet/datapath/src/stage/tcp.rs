@@ -3,6 +3,7 @@
 
 use crate::family::{Family, FlowEntry};
 use crate::seeded;
+use crate::stage::direct;
 use crate::state::State;
 use tortie_abi::flow::{self, State as Life, tcp_seen};
 use tortie_wire::tcp::TcpFlags;
@@ -46,7 +47,9 @@ pub fn next_state<F: Family>(s: &State<F>, life: Life, partner_seen: u8) -> Life
         return if is_plausible(s.sequence, core.sequence) { Life::Reset } else { life };
     }
     if flags.intersects(TcpFlags::FIN) && life != Life::Reset {
-        return if partner_seen & tcp_seen::FIN != 0 { Life::Closed } else { furthest(life, Life::Closing) };
+        // Of a server that answers by another way the end is not seen.
+        let last = partner_seen & tcp_seen::FIN != 0 || direct::is_half_seen(core.flags);
+        return if last { Life::Closed } else { furthest(life, Life::Closing) };
     }
     match life {
         Life::SynSent if reply && flags.is_answer() => Life::SynReceived,

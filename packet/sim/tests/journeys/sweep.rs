@@ -1,24 +1,24 @@
 //! Expiry: which entries a sweep removes.
 
 use crate::{ACK, SYN, SYN_ACK, assert_lands, shop, tcp};
-use tortie_abi::v4;
 use tortie_datapath::V4;
 use tortie_datapath::hook::sweep::Fate;
 use tortie_datapath::stage::flow::Table;
+use tortie_sim::node::{HasTables, Node};
 use tortie_sim::run::fate;
 use tortie_sim::world::World;
 
 fn fates(world: &World) -> Vec<Fate> {
-    let node = &world.nodes[0];
-    let entries: Vec<(v4::FlowKey, v4::Flow)> = node
-        .v4
-        .flow
-        .borrow()
-        .sorted()
-        .iter()
-        .map(|(k, v)| (zerocopy::FromBytes::read_from_bytes(k).unwrap(), **v))
-        .collect();
-    entries.iter().map(|(k, e)| fate::<V4>(node, Table::Main, k, e)).collect()
+    fates_on::<V4>(&world.nodes[0])
+}
+
+/// What a sweep would do now with each entry of a node's main table.
+pub fn fates_on<F: HasTables>(node: &Node) -> Vec<Fate> {
+    let flows = F::tables(node).flow.borrow();
+    let entries: Vec<(F::FlowKey, F::Flow)> =
+        flows.sorted().iter().map(|(k, v)| (zerocopy::FromBytes::read_from_bytes(k).unwrap(), **v)).collect();
+    drop(flows);
+    entries.iter().map(|(k, e)| fate::<F>(node, Table::Main, k, e)).collect()
 }
 
 fn established() -> (World, tortie_sim::world::Pod, tortie_sim::world::Pod) {

@@ -3,6 +3,7 @@
 
 mod agents;
 mod connect_time;
+mod direct;
 mod doors;
 mod floods;
 mod inputs;
@@ -10,6 +11,7 @@ mod recipes;
 mod revocation;
 mod services;
 mod source_ranges;
+mod wire;
 
 use tortie_lab::{Dataplane, UpOptions};
 use tortie_tests_e2e::TestLab;

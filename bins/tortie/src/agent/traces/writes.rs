@@ -87,6 +87,8 @@ impl Writes {
             class_addr6: self.table("class_addr6", kernel.class_addr6),
             class_net4: self.table("class_net4", kernel.class_net4),
             class_net6: self.table("class_net6", kernel.class_net6),
+            opt_out4: self.table("opt_out4", kernel.opt_out4),
+            opt_out6: self.table("opt_out6", kernel.opt_out6),
             rule_counter: self.table("rule_counter", kernel.rule_counter),
             programs: Box::new(Watched {
                 map: "policy program",
