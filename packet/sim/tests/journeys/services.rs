@@ -149,3 +149,30 @@ fn an_echo_to_a_pod_keeps_right_checksums() {
         verify_checksums(&back.packet).unwrap();
     });
 }
+
+/// Pearson's statistic of what should be equal shares.
+fn chi_square(counts: &[u32], total: u32) -> f64 {
+    let expected = f64::from(total) / counts.len() as f64;
+    counts.iter().map(|count| (f64::from(*count) - expected).powi(2) / expected).sum()
+}
+
+#[test]
+fn a_hundred_thousand_connections_are_shared_out_as_chance_would() {
+    // For so many back ends: what one in a thousand fair experiments exceeds.
+    for (count, limit) in [(3_u16, 13.82), (10, 27.88), (100, 148.23)] {
+        both(|f| {
+            let (mut world, _, b, _) = shop();
+            let backends: Vec<_> = (0..count).map(|n| (f.of(&b), 8000 + n)).collect();
+            world.add_service(f.vip(), 80, 17, &backends);
+            let mut counts = vec![0; usize::from(count)];
+            for n in 0..100_000_u32 {
+                let (high, port) = ((n >> 15) as u16, 1024 + (n & 0x7fff) as u16);
+                let client = f.pick(&format!("192.0.2.{}", high + 1), &format!("2001:db8:1::{:x}", high + 1));
+                let there = world.arrive(0, udp(client, port, f.vip(), 80));
+                counts[usize::from(ends(&there.packet).3 - 8000)] += 1;
+            }
+            let statistic = chi_square(&counts, 100_000);
+            assert!(statistic < limit, "{count} back ends: {statistic:.1} is above {limit}: {counts:?}");
+        });
+    }
+}
