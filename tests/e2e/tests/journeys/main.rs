@@ -6,11 +6,13 @@ mod connect_time;
 mod direct;
 mod doors;
 mod floods;
+mod grid;
 mod inputs;
 mod recipes;
 mod revocation;
 mod services;
 mod source_ranges;
+mod storm;
 mod wire;
 
 use tortie_lab::{Dataplane, UpOptions};
