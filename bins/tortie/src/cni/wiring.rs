@@ -74,16 +74,16 @@ impl Wiring<'_> {
     /// Connects the pod by a new veth, whose side on the host is `host`.
     pub fn finish(&self, netns: &Netns, host: &Link) -> Result<Wired, CniError> {
         sysctl::host_side(self.pair.interface, self.has_v4(), self.has_v6())?;
+        if self.has_v6() {
+            // Before the pod's side is up: with a carrier the kernel would give the interface this address by itself,
+            // and look for duplicates.
+            netlink::with(async |netlink| netlink.add_address(host, GATEWAY_V6.into(), 64).await)?;
+        }
         let wired = netns.run(|| {
             sysctl::pod_side(self.pair.pod_interface, self.has_v6())?;
             netlink::with(async |netlink| self.make_pod_side(&netlink).await)
         })?;
-        netlink::with(async |netlink| {
-            if self.has_v6() {
-                netlink.add_address(host, GATEWAY_V6.into(), 64).await?;
-            }
-            self.make_host_routes(&netlink, host).await
-        })?;
+        netlink::with(async |netlink| self.make_host_routes(&netlink, host).await)?;
         Ok(wired)
     }
 
