@@ -141,9 +141,6 @@ pub fn answer<F: Family, K: Policies<F>>(k: &K, s: &mut State<F>) -> Step<()> {
 #[inline(always)]
 pub fn is_current<F: Family, K: Topology<F>>(k: &K, s: &mut State<F>) -> Step<bool> {
     let core = *s.flow.core();
-    if seeded::GENERATION_IGNORED {
-        return Ok(true);
-    }
     if core.flags & (flags::CLIENT_POLICY | flags::SERVER_POLICY) == 0 {
         return Ok(true);
     }
@@ -164,7 +161,9 @@ pub fn is_current<F: Family, K: Topology<F>>(k: &K, s: &mut State<F>) -> Step<bo
     if s.server_slot != NO_SLOT {
         now = now.wrapping_add(k.endpoint(s.server_slot, |e| e.ingress_generation).unwrap_or(0));
     }
-    Ok(now == core.generation)
+    // Few of the object's instructions may depend on this one: with some left out there is not enough stack.
+    let ignored = if seeded::GENERATION_IGNORED { 0xffff } else { 0 };
+    Ok(now.wrapping_sub(core.generation) & !ignored == 0)
 }
 
 /// Makes `s.translated` the tuple that admitted the known flow: client to server, as policy sees it.
