@@ -6,7 +6,6 @@ mod connect_time;
 mod direct;
 mod doors;
 mod floods;
-mod grid;
 mod inputs;
 mod recipes;
 mod revocation;
