@@ -90,10 +90,11 @@ pub fn kill(lab: &Lab) {
     }
 }
 
-/// Starts what was killed, and returns when everything agrees.
+/// Starts what was killed, and returns when everything agrees. The controllers have their own patience: after several
+/// outages in a row they let half a minute pass before they try again.
 pub fn revive(lab: &Lab) {
     for component in Component::ALL {
         lab.start_component(component).expect("starting");
     }
-    lab.wait(PATIENCE).expect("wait");
+    lab.wait(3 * PATIENCE).expect("wait");
 }
