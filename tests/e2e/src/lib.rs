@@ -57,6 +57,11 @@ impl TestLab {
         Self::with(UpOptions { dataplanes: vec![Dataplane::Plain; nodes], ..UpOptions::default() })
     }
 
+    /// Nodes with our agents, dual stack, on a directory.
+    pub fn nodes(nodes: usize) -> Self {
+        Self::with(UpOptions { dataplanes: vec![Dataplane::Bpf; nodes], ..UpOptions::default() })
+    }
+
     /// As `options` say.
     pub fn with(options: UpOptions) -> Self {
         let name = fresh_name();

@@ -6,7 +6,7 @@ use std::fs;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use tortie_lab::{Family, Probe, ProbeResult, Protocol, UpOptions};
+use tortie_lab::{Family, Probe, ProbeResult, Protocol};
 use tortie_tests_e2e::{TestLab, endpoint};
 
 const CLIENTS: [&str; 8] =
@@ -217,8 +217,7 @@ fn services() -> String {
 }
 
 fn world() -> TestLab {
-    let dataplanes = UpOptions::default().dataplanes[..2].to_vec();
-    let mut test = TestLab::with(UpOptions { dataplanes, ..UpOptions::default() });
+    let mut test = TestLab::nodes(2);
     test.apply(&format!("{PODS}{}", services()));
     for prefix in ["203.0.113.0/24", "2001:db8:e::/64"] {
         test.lab.route(prefix.parse().expect("a prefix"), "node1").expect("lab route");

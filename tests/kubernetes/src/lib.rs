@@ -11,7 +11,7 @@ use std::io::Write as _;
 use std::process::Stdio;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tortie_lab::{Dataplane, Lab, Probe, StoreKind, UpOptions};
 use tortie_tests_e2e::TestLab;
@@ -21,7 +21,7 @@ pub fn cluster(nodes: usize) -> TestLab {
     TestLab::with(UpOptions {
         dataplanes: vec![Dataplane::Bpf; nodes],
         store: StoreKind::Kube,
-        patience: Duration::from_secs(60),
+        patience: PATIENCE,
         ..UpOptions::default()
     })
 }
@@ -46,6 +46,18 @@ pub fn tortie(lab: &Lab, arguments: &[&str], input: &str) -> Result<String, Stri
         return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
     }
     Err(format!("tortie {}: {}", arguments.join(" "), String::from_utf8_lossy(&output.stderr).trim()))
+}
+
+/// How long something may take that comes by itself.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Waits for something that comes by itself.
+pub fn until(mut is_so: impl FnMut() -> bool, what: &str) {
+    let deadline = Instant::now() + PATIENCE;
+    while !is_so() {
+        assert!(Instant::now() < deadline, "{what}: not within {} s", PATIENCE.as_secs());
+        thread::sleep(Duration::from_millis(50));
+    }
 }
 
 /// What became of many attempts.

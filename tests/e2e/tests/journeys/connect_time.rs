@@ -6,7 +6,7 @@ use std::thread;
 use std::time::Duration;
 
 use serde_json::Value;
-use tortie_lab::{Family, Probe, Protocol, UpOptions, Verdict};
+use tortie_lab::{Family, Probe, Protocol, Verdict};
 use tortie_tests_e2e::{TestLab, briefly, endpoint, tortie_lab};
 
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -48,8 +48,7 @@ spec: {ipFamilyPolicy: PreferDualStack, selector: {app: nobody}, ports: [{port: 
 ";
 
 fn world() -> TestLab {
-    let dataplanes = UpOptions::default().dataplanes[..2].to_vec();
-    let mut test = TestLab::with(UpOptions { dataplanes, ..UpOptions::default() });
+    let mut test = crate::cluster(2);
     test.apply(WORLD);
     test
 }

@@ -5,7 +5,7 @@ use std::process::Command;
 use std::thread;
 use std::time::Duration;
 
-use tortie_lab::{Family, Probe, ProbeResult, Protocol, UpOptions};
+use tortie_lab::{Family, Probe, ProbeResult, Protocol};
 use tortie_tests_e2e::{TestLab, endpoint};
 
 use crate::wire::{Arrivals, arrivals};
@@ -45,8 +45,7 @@ spec:
 ";
 
 fn world(spec: &str) -> TestLab {
-    let dataplanes = UpOptions::default().dataplanes[..2].to_vec();
-    let mut test = TestLab::with(UpOptions { dataplanes, ..UpOptions::default() });
+    let mut test = crate::cluster(2);
     test.apply(WORLD);
     configure(&mut test, spec);
     for prefix in ["203.0.113.7/32", "2001:db8:e::7/128"] {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use tortie_lab::{Family, Probe, Protocol, UpOptions, Verdict};
+use tortie_lab::{Family, Probe, Protocol, Verdict};
 use tortie_tests_e2e::{TestLab, briefly, endpoint};
 
 const WORLD: &str = "
@@ -85,10 +85,7 @@ const WEB: Protocol = Protocol::Tcp;
 const DNS: Protocol = Protocol::Udp;
 
 fn world() -> TestLab {
-    let mut test = TestLab::with(UpOptions {
-        dataplanes: UpOptions::default().dataplanes[..2].to_vec(),
-        ..UpOptions::default()
-    });
+    let mut test = crate::cluster(2);
     test.apply(WORLD);
     test
 }

@@ -14,7 +14,6 @@ mod source_ranges;
 mod storm;
 mod wire;
 
-use tortie_lab::{Dataplane, UpOptions};
 use tortie_tests_e2e::TestLab;
 
 /// As `--store` takes it.
@@ -22,5 +21,5 @@ const STORE: &str = "dir";
 
 /// So many nodes, dual stack.
 fn cluster(nodes: usize) -> TestLab {
-    TestLab::with(UpOptions { dataplanes: vec![Dataplane::Bpf; nodes], ..UpOptions::default() })
+    TestLab::nodes(nodes)
 }

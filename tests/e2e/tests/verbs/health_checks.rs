@@ -3,8 +3,6 @@
 use std::net::SocketAddr;
 
 use crate::observe::{configure, get, until};
-use tortie_lab::UpOptions;
-use tortie_tests_e2e::TestLab;
 
 const WORLD: &str = "
 apiVersion: v1
@@ -36,10 +34,7 @@ fn at(host: &str, port: u16) -> String {
 
 #[test]
 fn load_balancers_learn_which_nodes_have_endpoints_in_both_families_and_of_changes() {
-    let mut test = TestLab::with(UpOptions {
-        dataplanes: UpOptions::default().dataplanes[..2].to_vec(),
-        ..UpOptions::default()
-    });
+    let mut test = crate::empty();
     test.apply(WORLD);
     for host in OWN {
         let body = until(&test, &at(host, 30100), "/", 200);

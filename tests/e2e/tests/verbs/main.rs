@@ -12,7 +12,6 @@ use std::path::PathBuf;
 use std::process::Output;
 
 use serde_json::Value;
-use tortie_lab::UpOptions;
 use tortie_tests_e2e::{TestLab, binary, briefly, tortie_lab};
 
 /// A client and two servers behind a Service; the servers take the client's calls alone.
@@ -45,8 +44,7 @@ spec: {podSelector: {matchLabels: {app: server}}, ingress: [{from: [{podSelector
 
 /// Two nodes.
 fn empty() -> TestLab {
-    let dataplanes = UpOptions::default().dataplanes[..2].to_vec();
-    TestLab::with(UpOptions { dataplanes, ..UpOptions::default() })
+    TestLab::nodes(2)
 }
 
 /// Two nodes with the world above in force.

@@ -1,13 +1,12 @@
 //! What is in the cluster of these tests.
 
-use std::thread;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use tortie_lab::{Component, Lab, Probe};
 use tortie_tests_e2e::{briefly, endpoint};
 
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub use tortie_tests_kubernetes::{PATIENCE, until};
 
 pub const WORLD: &str = "
 apiVersion: v1
@@ -72,15 +71,6 @@ pub fn denied(probe: &Probe) -> Probe {
 /// What the agent of a node says about itself.
 pub fn status(lab: &Lab, node: &str) -> Value {
     lab.ask_agent(node, &json!({"verb": "status"}), Instant::now() + PATIENCE).expect("status")
-}
-
-/// Waits for something that comes by itself.
-pub fn until(mut is_so: impl FnMut() -> bool, what: &str) {
-    let deadline = Instant::now() + PATIENCE;
-    while !is_so() {
-        assert!(Instant::now() < deadline, "{what}: not within {} s", PATIENCE.as_secs());
-        thread::sleep(Duration::from_millis(50));
-    }
 }
 
 /// Kills etcd and the API server.

@@ -1,15 +1,12 @@
 //! Objects that are wrong and that an API server takes all the same: older definitions have no rules.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use serde_json::{Value, json};
 use tortie_lab::{Lab, Probe};
 use tortie_tests_e2e::{TestLab, briefly, endpoint};
-use tortie_tests_kubernetes::kubectl;
+use tortie_tests_kubernetes::{PATIENCE, kubectl, until};
 
-use super::until;
-
-const PATIENCE: Duration = Duration::from_secs(60);
 const POOLS: &str = "ippools.crd.projectcalico.org";
 /// Of a cluster whose definitions are older than their rules.
 const WITHOUT_RULES: &str = r#"[{"op": "replace", "path": "/spec/versions/0/schema/openAPIV3Schema",

@@ -1,17 +1,14 @@
 //! Each rule, and each verb of it, taken away by itself: what fails then, and that it comes back.
 
 use std::fs;
-use std::time::Duration;
 
 use serde_json::{Value, json};
 use tortie_lab::Lab;
-use tortie_tests_kubernetes::kubectl;
+use tortie_tests_kubernetes::{PATIENCE, kubectl, until};
 
 use super::rights::{NOT_ENFORCED, NOT_SERVED, asked_since, is_reported};
-use super::until;
 
 const NODE: &str = "node1";
-const PATIENCE: Duration = Duration::from_secs(60);
 const ROLES: [&[&str]; 2] = [&["clusterrole"], &["-n", "kube-system", "role"]];
 const ADDRESS: &str = "projectcalico.org/IPv4Address";
 

@@ -10,8 +10,6 @@ mod verbs;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::thread;
-use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use tortie_lab::Lab;
@@ -33,15 +31,6 @@ fn an_api_server_takes_what_is_shipped_and_refuses_mistakes() {
     each_right::is_needed(lab);
     rights::may_be_lost_and_come_back(&mut test);
     bad_input::is_named_and_disturbs_nothing(&mut test);
-}
-
-/// Waits for something that comes by itself.
-fn until(mut is_so: impl FnMut() -> bool, what: &str) {
-    let deadline = Instant::now() + Duration::from_secs(60);
-    while !is_so() {
-        assert!(Instant::now() < deadline, "{what}: not within 60 s");
-        thread::sleep(Duration::from_millis(100));
-    }
 }
 
 #[test]

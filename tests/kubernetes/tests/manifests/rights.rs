@@ -9,11 +9,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 use tortie_lab::{Lab, Probe};
 use tortie_tests_e2e::{TestLab, endpoint};
-use tortie_tests_kubernetes::kubectl;
-
-use super::until;
-
-const PATIENCE: Duration = Duration::from_secs(60);
+use tortie_tests_kubernetes::{PATIENCE, kubectl, until};
 
 /// What the role names and this API server has not: later and earlier forms of kinds, of clusters that differ.
 pub const NOT_SERVED: [&str; 3] =

@@ -4,9 +4,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use tortie_lab::Lab;
-use tortie_tests_kubernetes::{kubectl, tortie};
-
-use super::until;
+use tortie_tests_kubernetes::{kubectl, tortie, until};
 
 const PATIENCE: Duration = Duration::from_secs(30);
 const SET: &str = "{apiVersion: projectcalico.org/v3, kind: GlobalNetworkSet, metadata: {name: verbs}, spec: {nets: [NET]}}";
