@@ -13,7 +13,7 @@ use tortie_abi::policy::Verdict;
 use tortie_intent::{Intent, Route};
 use tortie_model::NodeName;
 use tortie_reconcile::{Kernel, Readiness, Reconciler, Saved, Way, Written};
-use world::{Room, World};
+use world::{Meaning, Room, World};
 
 const PROBES: [&str; 5] = ["10.65.0.2", "10.65.0.3", "10.65.1.2", "10.65.1.3", "192.0.2.1"];
 /// Longer than any back-off.
@@ -399,17 +399,23 @@ fn a_vanished_interface_is_not_ready_and_comes_back_ready() {
     assert!(records.iter().any(|(_, r)| r.ifindex == 44 && r.flags & endpoint_flags::READY != 0));
 }
 
+/// An agent that has what is desired in force, what that means, and the desire for another Service, which it has tried.
+fn with_one_service_too_many(world: &World, desired: &Desired) -> (Agent, Meaning, Desired) {
+    let mut agent = Agent::start(world, Saved::default(), desired, 0);
+    agent.settle();
+    let wanted = world.meaning(&probes());
+    let mut more = desired.clone();
+    more.services.insert("other", vec!["10.65.1.7", "10.65.1.8"]);
+    agent.receive(more.since(desired, 0));
+    agent.apply();
+    (agent, wanted, more)
+}
+
 #[test]
 fn a_full_table_refuses_the_new_keeps_the_old_and_says_so() {
     let history = history();
     let world = World::with_backends(2);
-    let mut agent = Agent::start(&world, Saved::default(), &history[0], 0);
-    agent.settle();
-    let wanted = world.meaning(&probes());
-    let mut more = history[0].clone();
-    more.services.insert("other", vec!["10.65.1.7", "10.65.1.8"]);
-    agent.receive(more.since(&history[0], 0));
-    agent.apply();
+    let (mut agent, wanted, more) = with_one_service_too_many(&world, &history[0]);
     let dirty = agent.reconciler.dirty();
     assert!(dirty.iter().any(|d| d.object.starts_with("backend4") && d.reason.contains("full")), "{dirty:?}");
     assert_eq!(
@@ -432,13 +438,7 @@ fn whichever_table_of_services_is_full_what_was_served_stays_and_it_is_said() {
         ("source_range4", Room { ranges: 1, ..Room::AMPLE }),
     ] {
         let world = World::with_room(room);
-        let mut agent = Agent::start(&world, Saved::default(), &history[0], 0);
-        agent.settle();
-        let wanted = world.meaning(&probes());
-        let mut more = history[0].clone();
-        more.services.insert("other", vec!["10.65.1.7", "10.65.1.8"]);
-        agent.receive(more.since(&history[0], 0));
-        agent.apply();
+        let (mut agent, wanted, more) = with_one_service_too_many(&world, &history[0]);
         let dirty = agent.reconciler.dirty();
         let said = dirty.iter().any(|d| d.object.starts_with(table) && d.reason.contains("full"));
         assert!(said, "{table}: {dirty:?}");
