@@ -140,6 +140,7 @@ pub fn measure() -> Result<Figures, BenchError> {
     let mut packets = Vec::new();
     let mut floor = None;
     for pair in pairs {
+        rig.forget_half_open(pair.case.family)?;
         rig.check(&pair.with, &pair.case)?;
         let mut figure = Figure::of(pair.case.name, Some(pair.case.family.number()), pair.net);
         if let Entry::Floor(_) = pair.case.entry {
@@ -178,6 +179,9 @@ impl Pair {
     /// One round; the nanoseconds of the empty program.
     fn measure(&mut self, rig: &mut Rig) -> Result<f64, BenchError> {
         rig.drain_events();
+        if self.case.fresh {
+            rig.forget_half_open(self.case.family)?;
+        }
         let empty = nanos(rig.run(&self.without, self.case.repeat)?);
         self.net.push(nanos(rig.run(&self.with, self.case.repeat)?) - empty);
         Ok(empty)

@@ -267,6 +267,23 @@ impl Rig {
         while self.events.next(&mut record) {}
     }
 
+    /// Ends all flows that nobody has answered: a client that uses a port again is another case than a new flow.
+    pub(super) fn forget_half_open(&self, family: Family) -> Result<(), BenchError> {
+        let (name, bytes) = match family {
+            Family::V4 => ("half_open4", size_of::<v4::FlowKey>()),
+            Family::V6 => ("half_open6", size_of::<v6::FlowKey>()),
+        };
+        let map = self.maps.get(name)?;
+        let (mut key, mut next) = (vec![0; bytes], vec![0; bytes]);
+        let mut more = map.next_key(None, &mut key)?;
+        while more {
+            more = map.next_key(Some(&key), &mut next)?;
+            map.delete(&key)?;
+            key.copy_from_slice(&next);
+        }
+        Ok(())
+    }
+
     /// Bytes of kernel memory of maps and programs, before any packet: fresh maps are measured.
     pub(super) fn memory(&self) -> Result<u64, BenchError> {
         let maps = Maps::anonymous(&Sizes::new())?;
