@@ -211,19 +211,23 @@ pub fn create<F: Family, K: Kernel<F>>(k: &K, s: &mut State<F>) -> Step<()> {
     }
 }
 
-/// The reply's entry goes first: its key may be taken by another flow through the same translation.
+/// The reply's entry goes first: its key may be taken by another flow, when one of the two is translated.
 #[inline(always)]
 fn insert_reply<F: Family, K: Kernel<F>>(k: &K, s: &mut State<F>) -> Step<()> {
     let translated = s.flow_flags & (flags::NAT_DESTINATION | flags::NAT_SOURCE | flags::HAIRPIN) != 0;
+    let of_another = |entry: &mut F::Flow| translated || nat::rewrites::<F>(entry);
     let mut attempt: u32 = 0;
     while attempt < PORT_ATTEMPTS {
         // One after the other through `s.flow`: two entries on the stack would be too much.
         s.flow = forward_entry(k, s)?;
         nat::find_partner(k, s)?;
         s.flow = reply_entry(s);
-        let taken = translated && k.flow(&s.partner, |_| ()).is_some();
-        let inserted =
-            if taken { Insert::Exists } else { k.insert_half_open(&s.partner, &s.flow, !translated) };
+        let taken = k.flow(&s.partner, of_another).unwrap_or(false);
+        let mut inserted =
+            if taken { Insert::Exists } else { k.insert_half_open(&s.partner, &s.flow, false) };
+        if inserted == Insert::Exists && !taken && !k.half_open(&s.partner, of_another).unwrap_or(false) {
+            inserted = k.insert_half_open(&s.partner, &s.flow, true);
+        }
         match inserted {
             Insert::Done => return Ok(()),
             Insert::Full => return Err(DropReason::FlowTableFull),

@@ -1,6 +1,7 @@
 //! ClusterIP Services.
 
-use crate::{ACK, Family, SYN, SYN_ACK, assert_dropped, assert_lands, both, ends, shop, tcp, udp};
+use crate::{ACK, FIN_ACK, Family, SYN, SYN_ACK, assert_dropped, assert_lands, both, ends, shop, tcp, udp};
+use std::net::IpAddr;
 use tortie_abi::DropReason;
 use tortie_sim::world::{Landed, World};
 use tortie_testkit::packet::{PacketBuilder, verify_checksums};
@@ -109,6 +110,54 @@ fn two_flows_that_collide_behind_the_service_get_different_ports() {
         assert_eq!(ends(&back.packet), (other, 80, f.of(&a), 40000));
         let again = world.send(&a, tcp(f.of(&a), 40000, other, 80, ACK));
         assert_eq!(ends(&again.packet), (f.of(&a), moved, f.of(&b), 80));
+    });
+}
+
+#[test]
+fn one_source_port_reaches_a_back_end_through_its_service_and_directly() {
+    both(|f| {
+        for is_tcp in [true, false] {
+            for is_over in [false, true] {
+                let (mut world, a, b, _) = shop();
+                let packet = |from: (IpAddr, u16), to: (IpAddr, u16), flags| match is_tcp {
+                    true => tcp(from.0, from.1, to.0, to.1, flags),
+                    false => udp(from.0, from.1, to.0, to.1),
+                };
+                let (client, vip, server) = ((f.of(&a), 40000), (f.vip(), 80), (f.of(&b), 80));
+                world.add_service(vip.0, vip.1, if is_tcp { 6 } else { 17 }, &[server]);
+                world.send(&a, packet(client, vip, SYN));
+                let answer = world.send(&b, packet(server, client, SYN_ACK));
+                assert_eq!(ends(&answer.packet), (vip.0, vip.1, client.0, client.1));
+                if is_over {
+                    world.send(&a, packet(client, vip, FIN_ACK));
+                    world.send(&b, packet(server, client, FIN_ACK));
+                }
+                let direct = world.send(&a, packet(client, server, SYN));
+                assert_lands(&direct, "b");
+                let moved = ends(&direct.packet).1;
+                assert!((20000..30000).contains(&moved), "{moved}");
+                let answer = world.send(&b, packet(server, (client.0, moved), SYN_ACK));
+                assert_lands(&answer, "a");
+                assert_eq!(ends(&answer.packet), (server.0, server.1, client.0, client.1));
+                let again = world.send(&a, packet(client, server, ACK));
+                assert_eq!(ends(&again.packet), (client.0, moved, server.0, server.1));
+                let first = world.send(&b, packet(server, client, ACK));
+                assert_eq!(ends(&first.packet), (vip.0, vip.1, client.0, client.1), "the first flow goes on");
+            }
+        }
+    });
+}
+
+#[test]
+fn a_half_open_flow_through_a_service_keeps_its_answer_from_a_direct_one() {
+    both(|f| {
+        let (mut world, a, b, _) = shop();
+        world.add_service(f.vip(), 80, 6, &[(f.of(&b), 80)]);
+        world.send(&a, tcp(f.of(&a), 40000, f.vip(), 80, SYN));
+        let direct = world.send(&a, tcp(f.of(&a), 40000, f.of(&b), 80, SYN));
+        assert_ne!(ends(&direct.packet).1, 40000);
+        let answer = world.send(&b, tcp(f.of(&b), 80, f.of(&a), 40000, SYN_ACK));
+        assert_eq!(ends(&answer.packet), (f.vip(), 80, f.of(&a), 40000));
     });
 }
 
