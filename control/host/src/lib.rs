@@ -23,6 +23,7 @@ pub mod packet_bench;
 pub mod policy;
 pub mod policy_bench;
 pub mod programs;
+pub mod socket_bench;
 pub mod sockets;
 pub mod sweep;
 pub mod sysctl;

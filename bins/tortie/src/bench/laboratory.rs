@@ -32,11 +32,6 @@ const GIVE_UP: Duration = Duration::from_secs(5);
 /// Between two looks at a stream, and between a change's end and the next change.
 const LOOK: Duration = Duration::from_millis(5);
 
-/// Whether `--only` with this word means figures of this part alone.
-pub fn is_asked_for_by(word: &str) -> bool {
-    NAMES.iter().any(|name| name.starts_with(word))
-}
-
 /// A laboratory of our own.
 struct Bench {
     lab: Lab,
@@ -189,7 +184,7 @@ pub(super) fn item(
 ) -> Result<Item, Failure> {
     let [low, value, high] = spread.ok_or_else(|| anyhow!("{name}: nothing was measured"))?;
     let met = Some(value <= target);
-    Ok(Item { name, family: None, unit, value, low, high, target: Some(target), floor: None, met })
+    Ok(Item { name, unit, value, low, high, target: Some(target), met, ..Item::default() })
 }
 
 /// When all streams have turned; the time of the last.

@@ -70,11 +70,17 @@ impl Packet {
     }
 
     /// Measures what is asked for.
-    fn items(&self) -> Result<Vec<Item>, Failure> {
+    fn items(&self, global: &Global) -> Result<Vec<Item>, Failure> {
         let mut items = Vec::new();
-        // What the programs cost is measured together.
-        if self.only.is_empty() || self.only.iter().any(|wanted| !laboratory::is_asked_for_by(wanted)) {
+        let is_of_a_part = |word: &String| {
+            laboratory::NAMES.iter().chain(&packet::SOCKETS).any(|name| name.starts_with(word.as_str()))
+        };
+        // What the packet programs cost is measured together.
+        if self.only.is_empty() || !self.only.iter().all(is_of_a_part) {
             items.extend(packet::items()?);
+        }
+        if packet::SOCKETS.iter().any(|name| self.wants(name)) {
+            items.extend(packet::socket_items(global.cgroup.as_deref())?);
         }
         if laboratory::NAMES.iter().any(|name| self.wants(name)) {
             items.extend(laboratory::items(self)?);
@@ -91,7 +97,7 @@ impl Packet {
 }
 
 /// One figure.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Item {
     name: &'static str,
@@ -125,7 +131,7 @@ pub fn run(measurement: Measurement, global: &Global) -> Outcome {
     // Not after minutes of measuring.
     plot.iter().try_for_each(|file| plot::check(file))?;
     let (items, command) = match bench {
-        Bench::Packet(packet) => (packet.items()?, "tortie bench packet"),
+        Bench::Packet(packet) => (packet.items(global)?, "tortie bench packet"),
         Bench::Kube(kube) => (kube.items()?, "tortie bench kube"),
     };
     let report =
@@ -170,5 +176,5 @@ fn table(report: &Report) -> String {
 }
 
 fn number(value: f64) -> String {
-    if value.abs() < 10.0 && value.fract() != 0.0 { format!("{value:.1}") } else { format!("{value:.0}") }
+    if value.abs() < 10.0 && value.fract() != 0.0 { format!("{value:.3}") } else { format!("{value:.0}") }
 }

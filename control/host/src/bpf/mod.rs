@@ -16,6 +16,7 @@ pub use link::{Attach, CgroupPlace, Link, LinkInfo, tcx_programs};
 pub use map::{Cursor, Map, MapDef, MapInfo, Update, possible_cpus};
 pub use pin::{get_link, get_map, get_program, pin};
 pub use program::{
-    LoadError, Program, ProgramDef, ProgramInfo, ProgramKind, Run, RunResult, load_btf, program_ids,
+    LoadError, Program, ProgramDef, ProgramInfo, ProgramKind, Run, RunResult, Runs, Statistics, load_btf,
+    program_ids,
 };
 pub use ring::RingBuffer;

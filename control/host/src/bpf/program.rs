@@ -164,6 +164,12 @@ impl Program {
         })
     }
 
+    /// How often it ran, and for how long, while somebody held [`Statistics`].
+    pub fn runs(&self) -> io::Result<Runs> {
+        let i: sys::ProgInfo = info_by_fd(self.fd.as_raw_fd())?;
+        Ok(Runs { count: i.run_count, time: Duration::from_nanos(i.run_time_nanos) })
+    }
+
     /// Ids of the maps that its instructions name.
     pub fn map_ids(&self) -> io::Result<Vec<u32>> {
         let first: sys::ProgInfo = info_by_fd(self.fd.as_raw_fd())?;
@@ -217,6 +223,30 @@ impl Program {
 impl AsFd for Program {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()
+    }
+}
+
+/// Runs of a program that the kernel has measured.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Runs {
+    /// How many.
+    pub count: u64,
+    /// All of them together.
+    pub time: Duration,
+}
+
+/// While it lives the kernel measures every run of every program, which makes each a little slower.
+#[derive(Debug)]
+pub struct Statistics {
+    _fd: OwnedFd,
+}
+
+impl Statistics {
+    /// `BPF_STATS_RUN_TIME`; since Linux 5.8.
+    pub fn enable() -> io::Result<Self> {
+        let mut attributes = sys::EnableStatistics::default();
+        // SAFETY: no addresses inside.
+        Ok(Self { _fd: unsafe { bpf_fd(Command::EnableStatistics, &mut attributes)? } })
     }
 }
 

@@ -1,7 +1,10 @@
 //! The program around each measured one: it restores the frame, since a run leaves it translated and its time
 //! to live lower, and goes on by a tail call.
 
+use std::net::IpAddr;
+use tortie_abi::settings::TUNNEL_NETWORK;
 use tortie_policy::asm::{AsmError, Assembler, Condition, MapRef, Op, Program as Listing, Reg, Size};
+use tortie_wire::Ip6;
 
 /// In drivers: the array of measured programs.
 pub(super) const PROGRAMS: MapRef = MapRef::Stage;
@@ -15,20 +18,60 @@ const SKB_DATA: i16 = 76;
 const SKB_DATA_END: i16 = 80;
 const MAP_LOOKUP: i32 = 1;
 const TAIL_CALL: i32 = 12;
+const SET_TUNNEL_KEY: i32 = 21;
 const REDIRECT_PEER: i32 = 155;
 const KTIME_GET_COARSE: i32 = 160;
 /// `TC_ACT_UNSPEC`, `TC_ACT_SHOT`
 const UNSPEC: i32 = -1;
 const SHOT: i32 = 2;
 
+/// What the tunnel's device says about a packet: `struct bpf_tunnel_key` and the helper's flags.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Tunnel {
+    key: [u32; 11],
+    flags: i32,
+}
+
+/// `offsetof(struct bpf_tunnel_key, local_ipv4)`, in words. Who sent a packet that has arrived is read from there.
+const LOCAL: usize = 7;
+/// `BPF_F_TUNINFO_IPV6`
+const IPV6: i32 = 1;
+
+impl From<IpAddr> for Tunnel {
+    /// The tunnel from a node.
+    fn from(node: IpAddr) -> Self {
+        let mut key = [0; 11];
+        if let Some(network) = key.first_mut() {
+            *network = TUNNEL_NETWORK;
+        }
+        let (words, flags) = match node {
+            // In the order of this machine; an IPv6 address in the network's.
+            IpAddr::V4(node) => ([node.to_bits(), 0, 0, 0], 0),
+            IpAddr::V6(node) => (Ip6::from(node).0.map(|word| word.raw()), IPV6),
+        };
+        for (to, from) in key.iter_mut().skip(LOCAL).zip(words) {
+            *to = from;
+        }
+        Self { key, flags }
+    }
+}
+
 /// Restores `frame`, with another source port in each run when `port_at` says where it is, and goes on to
-/// `slot` of [`PROGRAMS`].
-pub(super) fn driver(frame: &[u8], port_at: Option<usize>, slot: u32) -> Result<Listing, AsmError> {
+/// `slot` of [`PROGRAMS`]. One out of a tunnel is given its tunnel's description anew: a program may have set another.
+pub(super) fn driver(
+    frame: &[u8],
+    port_at: Option<usize>,
+    tunnel: Option<Tunnel>,
+    slot: u32,
+) -> Result<Listing, AsmError> {
     let mut asm = Assembler::new();
     let out = asm.label();
     asm.mov(Reg::R6, Reg::R1);
     if port_at.is_some() {
         count(&mut asm, out);
+    }
+    if let Some(tunnel) = tunnel {
+        arrive_through(&mut asm, &tunnel);
     }
     asm.load(Size::U32, Reg::R2, Reg::R6, SKB_DATA);
     asm.load(Size::U32, Reg::R3, Reg::R6, SKB_DATA_END);
@@ -66,6 +109,20 @@ fn count(asm: &mut Assembler, out: tortie_policy::asm::Label) {
     asm.load(Size::U64, Reg::R7, Reg::R0, 0);
     asm.alu(Op::Add, Reg::R7, 1);
     asm.store(Size::U64, Reg::R0, 0, Reg::R7);
+}
+
+/// As if the packet in R6 had come out of the tunnel.
+fn arrive_through(asm: &mut Assembler, tunnel: &Tunnel) {
+    let bytes = size_of_val(&tunnel.key) as i32;
+    for (index, word) in tunnel.key.iter().enumerate() {
+        asm.store(Size::U32, Reg::R10, (index * 4) as i16 - bytes as i16, *word as i32);
+    }
+    asm.mov(Reg::R1, Reg::R6);
+    asm.mov(Reg::R2, Reg::R10);
+    asm.alu(Op::Add, Reg::R2, -bytes);
+    asm.mov(Reg::R3, bytes);
+    asm.mov(Reg::R4, tunnel.flags);
+    asm.call(SET_TUNNEL_KEY);
 }
 
 /// Does nothing.

@@ -1,5 +1,6 @@
 //! The frames that are measured: TCP without payload, as most packets of a busy connection are.
 
+use super::driver::Tunnel;
 use std::net::IpAddr;
 use tortie_abi::{v4, v6};
 use tortie_wire::Be16;
@@ -16,7 +17,12 @@ pub(super) enum Family {
 const CLIENT_PORT: u16 = 33_000;
 pub(super) const SERVER_PORT: u16 = 8080;
 pub(super) const SERVICE_PORT: u16 = 80;
+/// Leads to the pod that answers.
+pub(super) const NODE_PORT: u16 = 30_080;
+/// Leads to a pod of another node.
+pub(super) const REMOTE_NODE_PORT: u16 = 30_081;
 const POD_CLIENT_PORT: u16 = 33_001;
+const OUTSIDE_PORT: u16 = 33_010;
 const TCP: u8 = 6;
 const SYN: u8 = 2;
 const SYN_ACK: u8 = 0x12;
@@ -54,6 +60,26 @@ impl Family {
         self.address(96, 1)
     }
 
+    /// The measured node.
+    pub(super) fn node(self) -> IpAddr {
+        self.address(100, 1)
+    }
+
+    /// Another node.
+    pub(super) fn other_node(self) -> IpAddr {
+        self.address(100, 2)
+    }
+
+    /// The other node's pod that answers.
+    pub(super) fn remote_server(self) -> IpAddr {
+        self.address(1, 2)
+    }
+
+    /// Who asks from outside the cluster.
+    pub(super) fn outside(self) -> IpAddr {
+        self.address(200, 1)
+    }
+
     const fn ip_bytes(self) -> usize {
         match self {
             Self::V4 => 20,
@@ -69,6 +95,8 @@ pub(super) struct Frame {
     source: (IpAddr, u16),
     destination: (IpAddr, u16),
     flags: u8,
+    /// It comes from the other node, through the tunnel.
+    tunnelled: bool,
 }
 
 impl Frame {
@@ -80,6 +108,16 @@ impl Frame {
     /// The same, as the other side's agreement.
     pub(super) fn agreeing(self) -> Self {
         Self { flags: SYN_ACK, ..self }
+    }
+
+    /// The same, out of the tunnel.
+    pub(super) fn tunnelled(self) -> Self {
+        Self { tunnelled: true, ..self }
+    }
+
+    /// Through which tunnel it comes.
+    pub(super) fn tunnel(&self) -> Option<Tunnel> {
+        self.tunnelled.then(|| Tunnel::from(self.family.other_node()))
     }
 
     /// Where the source port is.
@@ -155,7 +193,7 @@ fn octets(address: IpAddr) -> Vec<u8> {
 }
 
 fn frame(family: Family, source: (IpAddr, u16), destination: (IpAddr, u16)) -> Frame {
-    Frame { family, source, destination, flags: ACK }
+    Frame { family, source, destination, flags: ACK, tunnelled: false }
 }
 
 /// Client to server.
@@ -176,6 +214,16 @@ pub(super) fn to_service(family: Family) -> Frame {
 /// Server to a client of the Service.
 pub(super) fn from_service(family: Family) -> Frame {
     frame(family, (family.server(), SERVER_PORT), (family.client(), CLIENT_PORT))
+}
+
+/// Who asks from outside, by its connection: several of one address meet different doors.
+pub(super) fn from_outside(family: Family, connection: u16, to: (IpAddr, u16)) -> Frame {
+    frame(family, (family.outside(), OUTSIDE_PORT + connection), to)
+}
+
+/// The answer of a pod to who asks from outside.
+pub(super) fn to_outside(family: Family, connection: u16, from: IpAddr) -> Frame {
+    frame(family, (from, SERVER_PORT), (family.outside(), OUTSIDE_PORT + connection))
 }
 
 /// From the client's interface, but not from its address.

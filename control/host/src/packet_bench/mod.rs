@@ -6,6 +6,7 @@
 
 mod driver;
 mod frames;
+mod node_ports;
 mod rig;
 
 use crate::bpf::LoadError;
@@ -13,7 +14,7 @@ use crate::maps::MapsError;
 use crate::object::ObjectError;
 use crate::policy::PolicyError;
 use frames::{Family, Frame};
-use rig::{Driver, Entry, Rig};
+use rig::{Driver, Entry, Rig, Way};
 use std::io;
 use std::time::Duration;
 use tortie_policy::asm::{AsmError, MissingMap};
@@ -46,6 +47,9 @@ pub enum BenchError {
     /// A defect of a driver.
     #[error(transparent)]
     Map(#[from] MissingMap),
+    /// The object lacks a program.
+    #[error("the BPF object has no program {0}; build it again")]
+    Missing(&'static str),
     /// A program did something else than it is measured for.
     #[error("{what}: return code {found} instead of {expected}; please report this")]
     Unexpected {
@@ -76,7 +80,7 @@ pub struct Figure {
 }
 
 impl Figure {
-    fn of(name: &'static str, family: Option<u8>, mut values: Vec<f64>) -> Self {
+    pub(crate) fn of(name: &'static str, family: Option<u8>, mut values: Vec<f64>) -> Self {
         values.sort_by(f64::total_cmp);
         let at = |index: usize| values.get(index).copied().unwrap_or(0.0);
         let last = values.len().saturating_sub(1);
@@ -126,7 +130,9 @@ pub fn measure() -> Result<Figures, BenchError> {
     let mut rig = Rig::new()?;
     let mut pairs = Vec::new();
     for family in [Family::V4, Family::V6] {
-        rig.shake_hands(family)?;
+        for connection in connections(family) {
+            rig.shake_hands(&connection)?;
+        }
         for case in cases(family) {
             pairs.push(Pair::new(&rig, case)?);
         }
@@ -147,7 +153,8 @@ pub fn measure() -> Result<Figures, BenchError> {
             floor = Some(figure.value);
             continue;
         }
-        figure.floor = floor.filter(|_| figure.name.starts_with("established"));
+        figure.floor =
+            floor.filter(|_| ["established", "nodeport"].iter().any(|of| figure.name.starts_with(of)));
         packets.push(figure);
     }
     Ok(Figures {
@@ -199,7 +206,7 @@ fn cases(family: Family) -> Vec<Case> {
         repeat,
     };
     use Entry::{Client, Server};
-    vec![
+    let mut cases = vec![
         floor(family),
         case("established-pod-pod", Client, frames::to_pod(family), false, REDIRECT, 20_000),
         case("established-service-request", Client, frames::to_service(family), false, REDIRECT, 20_000),
@@ -208,7 +215,23 @@ fn cases(family: Family) -> Vec<Case> {
         case("new-pod-vip", Client, frames::to_service(family).opening(), true, REDIRECT, 10_000),
         case("spoofed-drop", Client, frames::spoofed(family), false, SHOT, 5_000),
         case("mid-flow-miss", Client, frames::unknown(family), false, REDIRECT, 5_000),
-    ]
+    ];
+    for ((request, reply), names) in node_ports::connections(family).into_iter().zip(node_ports::NAMES) {
+        for ((entry, frame), name) in [request, reply].into_iter().zip(names) {
+            cases.push(case(name, entry, frame, false, REDIRECT, 20_000));
+        }
+    }
+    cases
+}
+
+/// The connections that are established, each as its request and its reply.
+fn connections(family: Family) -> Vec<(Way, Way)> {
+    use Entry::{Client, Server};
+    let of_pods = [
+        ((Client, frames::to_pod(family)), (Server, frames::from_pod(family))),
+        ((Client, frames::to_service(family)), (Server, frames::from_service(family))),
+    ];
+    of_pods.into_iter().chain(node_ports::connections(family)).collect()
 }
 
 /// One lookup in the flow table, one reading of the clock, one redirection: nothing does less.

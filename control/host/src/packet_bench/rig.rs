@@ -2,9 +2,9 @@
 
 use super::driver;
 use super::frames::{self, Family, Frame, SERVER_PORT, SERVICE_PORT};
-use super::{BenchError, Case, REDIRECT};
+use super::{BenchError, Case, REDIRECT, node_ports};
 use crate::bpf::{Map, MapDef, Program, ProgramDef, ProgramKind, RingBuffer, Run, Update};
-use crate::datapath::STAGES;
+use crate::datapath::{FROM_HOST_DEVICE, FROM_TUNNEL, STAGES};
 use crate::maps::{Maps, Sizes};
 use crate::object::{self, Prepared};
 use crate::policy::{LoadedPolicy, Shared, load_preamble};
@@ -35,6 +35,8 @@ pub(super) enum Entry {
     Empty,
     Client,
     Server,
+    Outside,
+    Tunnel,
     Floor(Family),
 }
 
@@ -46,16 +48,21 @@ impl Entry {
             Self::Server => 2,
             Self::Floor(Family::V4) => 3,
             Self::Floor(Family::V6) => 4,
+            Self::Outside => 5,
+            Self::Tunnel => 6,
         }
     }
 }
+
+/// Where a frame enters, and the frame.
+pub(super) type Way = (Entry, Frame);
 
 const CLIENT: u32 = 1;
 const SERVER: u32 = 2;
 const RULES: u16 = 10;
 const TCP: u8 = 6;
 /// No programs are attached: any number does.
-const IFINDEX: u32 = 1;
+pub(super) const IFINDEX: u32 = 1;
 
 /// How long it takes from nothing to all maps and programs.
 pub(super) fn start() -> Result<Duration, BenchError> {
@@ -102,13 +109,47 @@ impl Rig {
         Ok(rig)
     }
 
-    fn put(
+    pub(super) fn put(
         &self,
         map: &str,
         key: &(impl IntoBytes + Immutable),
         value: &(impl IntoBytes + Immutable),
     ) -> Result<(), BenchError> {
         Ok(self.maps.get(map)?.update(key.as_bytes(), value.as_bytes(), Update::Any)?)
+    }
+
+    pub(super) fn put_route(&self, address: IpAddr, kind: Kind, target: Target) -> Result<(), BenchError> {
+        let route = Route { target, kind: kind as u8, flags: 0, _zero: 0 };
+        match address {
+            IpAddr::V4(a) => self.put("route4", &v4::PrefixKey::host(a.into()), &route),
+            IpAddr::V6(a) => self.put("route6", &v6::PrefixKey::host(a.into()), &route),
+        }
+    }
+
+    /// A front end, and the back end of its Service.
+    pub(super) fn put_service(
+        &self,
+        at: (IpAddr, u16),
+        frontend: &Frontend,
+        backend: IpAddr,
+    ) -> Result<(), BenchError> {
+        let (port, protocol, _zero) = (Be16::new(at.1), TCP, 0);
+        match at.0 {
+            IpAddr::V4(a) => {
+                let key = v4::FrontendKey { address: a.into(), port, protocol, _zero };
+                self.put("frontend4", &key, frontend)?;
+            }
+            IpAddr::V6(a) => {
+                let key = v6::FrontendKey { address: a.into(), port, protocol, _zero };
+                self.put("frontend6", &key, frontend)?;
+            }
+        }
+        let key = BackendKey { service: frontend.service, ordinal: 0 };
+        let port = Be16::new(SERVER_PORT);
+        match backend {
+            IpAddr::V4(a) => self.put("backend4", &key, &v4::Backend { address: a.into(), port, _zero: 0 }),
+            IpAddr::V6(a) => self.put("backend6", &key, &v6::Backend { address: a.into(), port, _zero: 0 }),
+        }
     }
 
     fn fill(&mut self) -> Result<(), BenchError> {
@@ -137,43 +178,12 @@ impl Rig {
     }
 
     fn fill_family(&self, family: Family, classes: &Classes) -> Result<(), BenchError> {
-        let pods = [(CLIENT, family.client()), (SERVER, family.server())];
-        for (slot, address) in pods {
-            let route = Route {
-                target: Target::endpoint(slot as u16, 1),
-                kind: Kind::LocalPod as u8,
-                flags: 0,
-                _zero: 0,
-            };
-            match address {
-                IpAddr::V4(a) => self.put("route4", &v4::PrefixKey::host(a.into()), &route)?,
-                IpAddr::V6(a) => self.put("route6", &v6::PrefixKey::host(a.into()), &route)?,
-            }
+        for (slot, address) in [(CLIENT, family.client()), (SERVER, family.server())] {
+            self.put_route(address, Kind::LocalPod, Target::endpoint(slot as u16, 1))?;
         }
         let frontend = Frontend { service: 1, backends: 1, local_backends: 1, ..Frontend::default() };
-        let (port, backend_port) = (Be16::new(SERVICE_PORT), Be16::new(SERVER_PORT));
-        let key = BackendKey { service: 1, ordinal: 0 };
-        match (family.service(), family.server()) {
-            (IpAddr::V4(service), IpAddr::V4(server)) => {
-                let front = v4::FrontendKey { address: service.into(), port, protocol: TCP, _zero: 0 };
-                self.put("frontend4", &front, &frontend)?;
-                self.put(
-                    "backend4",
-                    &key,
-                    &v4::Backend { address: server.into(), port: backend_port, _zero: 0 },
-                )?;
-            }
-            (IpAddr::V6(service), IpAddr::V6(server)) => {
-                let front = v6::FrontendKey { address: service.into(), port, protocol: TCP, _zero: 0 };
-                self.put("frontend6", &front, &frontend)?;
-                self.put(
-                    "backend6",
-                    &key,
-                    &v6::Backend { address: server.into(), port: backend_port, _zero: 0 },
-                )?;
-            }
-            _ => {}
-        }
+        self.put_service((family.service(), SERVICE_PORT), &frontend, family.server())?;
+        node_ports::fill(self, family)?;
         for change in classes.dump() {
             if let ClassChange::Address { address, class: Some(class) } = change {
                 match address {
@@ -197,6 +207,10 @@ impl Rig {
         for (entry, slot) in [(Entry::Client, CLIENT), (Entry::Server, SERVER)] {
             set(entry, &load_preamble("tortie_bench", &preamble(slot, Towards::FromWorkload)?, stage)?)?;
         }
+        for (entry, name) in [(Entry::Outside, FROM_HOST_DEVICE), (Entry::Tunnel, FROM_TUNNEL)] {
+            let program = self.programs.get(name).ok_or(BenchError::Missing(name))?;
+            set(entry, program)?;
+        }
         for (family, table) in [(Family::V4, "flow4"), (Family::V6, "flow6")] {
             let listing = driver::floor(&frames::to_pod(family).key())?;
             set(Entry::Floor(family), &self.load(&listing, Some(self.maps.get(table)?.as_fd()))?)?;
@@ -218,26 +232,20 @@ impl Rig {
     pub(super) fn driver(&self, entry: Entry, frame: &Frame, fresh: bool) -> Result<Driver, BenchError> {
         let bytes = frame.bytes();
         let port_at = fresh.then(|| frame.port_offset());
-        let program = self.load(&driver::driver(&bytes, port_at, entry.slot())?, None)?;
+        let program = self.load(&driver::driver(&bytes, port_at, frame.tunnel(), entry.slot())?, None)?;
         Ok(Driver { program, bytes })
     }
 
-    /// Makes both measured connections established.
-    pub(super) fn shake_hands(&self, family: Family) -> Result<(), BenchError> {
-        let pairs = [
-            (frames::to_pod(family), frames::from_pod(family)),
-            (frames::to_service(family), frames::from_service(family)),
+    /// Makes a connection established: who asks and who answers, each with where it enters.
+    pub(super) fn shake_hands(&self, (request, reply): &(Way, Way)) -> Result<(), BenchError> {
+        let steps = [
+            (request.0, request.1.clone().opening()),
+            (reply.0, reply.1.clone().agreeing()),
+            (request.0, request.1.clone()),
         ];
-        for (request, reply) in pairs {
-            let steps = [
-                (Entry::Client, request.clone().opening()),
-                (Entry::Server, reply.agreeing()),
-                (Entry::Client, request),
-            ];
-            for (entry, frame) in steps {
-                let driver = self.driver(entry, &frame, false)?;
-                self.expect(&driver, "handshake", REDIRECT)?;
-            }
+        for (entry, frame) in steps {
+            let driver = self.driver(entry, &frame, false)?;
+            self.expect(&driver, "handshake", REDIRECT)?;
         }
         Ok(())
     }
@@ -316,6 +324,10 @@ fn settings() -> Settings {
     settings.mark_seen = 1 << 24;
     settings.mark_mask = 0xff << 24;
     (settings.port_range_first, settings.port_range_last) = (40_000, 50_000);
+    settings.tunnel_ifindex = IFINDEX;
+    if let (IpAddr::V4(a), IpAddr::V6(b)) = (Family::V4.node(), Family::V6.node()) {
+        (settings.node_address4, settings.node_address6) = (a.into(), b.into());
+    }
     settings
 }
 
@@ -342,7 +354,8 @@ const SERVER_SET: SetId = SetId(2);
 fn classes() -> Classes {
     let mut classes = Classes::new();
     let both = |address: fn(Family) -> IpAddr| [address(Family::V4), address(Family::V6)].map(Member::from);
-    for (set, members) in [(CLIENT_SET, both(Family::client)), (SERVER_SET, both(Family::server))] {
+    let clients = [both(Family::client), both(Family::outside)].concat();
+    for (set, members) in [(CLIENT_SET, clients), (SERVER_SET, both(Family::server).to_vec())] {
         classes.create(set);
         classes.update(set, &members, &[]);
     }
