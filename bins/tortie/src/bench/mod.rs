@@ -8,6 +8,7 @@ mod laboratory;
 mod machine;
 mod packet;
 mod plot;
+mod services;
 mod stream;
 
 use crate::args::Global;
@@ -47,6 +48,14 @@ pub enum Bench {
     /// Where the target is a 99th percentile (endpointslice-map, pod-first-packet), the figure is that, low is the
     /// median and high the slowest.
     Kube(kube::Kube),
+    /// What Services cost an agent, and what `connect` to one takes, by how many there are; beside plain routing and
+    /// kube-proxy (scripts/kubernetes.sh and scripts/kubernetes.sh kube-proxy build what is needed).
+    ///
+    /// A figure is the median of its measurements, with the lowest and the highest; a ratio is that of one round.
+    Services(services::Services),
+    /// Connects, in the pod where `bench services` has started it.
+    #[command(hide = true)]
+    Client,
 }
 
 /// Flags of `bench packet`.
@@ -101,6 +110,9 @@ impl Packet {
 #[serde(rename_all = "camelCase")]
 struct Item {
     name: &'static str,
+    /// How many there were.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    services: Option<u32>,
     /// `ipv4`, `ipv6`; absent: both.
     #[serde(skip_serializing_if = "Option::is_none")]
     family: Option<&'static str>,
@@ -116,10 +128,23 @@ struct Item {
     met: Option<bool>,
 }
 
+impl Item {
+    /// Its name, with how many there were.
+    fn numbered(&self) -> String {
+        match self.services {
+            Some(services) => format!("{} of {services}", self.name),
+            None => self.name.to_owned(),
+        }
+    }
+}
+
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Report {
     items: Vec<Item>,
+    /// Whom there is no figure of, and why.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    missing_peers: Vec<String>,
     machine: Machine,
     date: String,
     command: &'static str,
@@ -130,12 +155,14 @@ pub fn run(measurement: Measurement, global: &Global) -> Outcome {
     let Measurement { plot, bench } = measurement;
     // Not after minutes of measuring.
     plot.iter().try_for_each(|file| plot::check(file))?;
-    let (items, command) = match bench {
-        Bench::Packet(packet) => (packet.items(global)?, "tortie bench packet"),
-        Bench::Kube(kube) => (kube.items()?, "tortie bench kube"),
+    let ((items, missing_peers), command) = match bench {
+        Bench::Packet(packet) => ((packet.items(global)?, Vec::new()), "tortie bench packet"),
+        Bench::Kube(kube) => ((kube.items()?, Vec::new()), "tortie bench kube"),
+        Bench::Services(services) => (services.items()?, "tortie bench services"),
+        Bench::Client => return services::client::run(),
     };
-    let report =
-        Report { items, machine: Machine::read(), date: tortie_lab::rfc3339(SystemTime::now()), command };
+    let date = tortie_lab::rfc3339(SystemTime::now());
+    let report = Report { items, missing_peers, machine: Machine::read(), date, command };
     output::print(global.output, &report, |_| table(&report))?;
     if let Some(file) = &plot {
         plot::write(&report, file)?;
@@ -167,9 +194,12 @@ fn table(report: &Report) -> String {
             None => "",
         };
         let family = item.family.unwrap_or_default();
+        let name = item.numbered();
         // Writing into a string does not fail.
-        let _ =
-            writeln!(text, "{:<28}{family:<6}{value:>12}{range:>24}{target:>12}{floor:>10}{met}", item.name);
+        let _ = writeln!(text, "{name:<28}{family:<6}{value:>12}{range:>24}{target:>12}{floor:>10}{met}");
+    }
+    for peer in &report.missing_peers {
+        let _ = writeln!(text, "not measured: {peer}");
     }
     let _ = write!(text, "\n{}", report.machine);
     text

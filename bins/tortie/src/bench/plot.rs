@@ -1,7 +1,10 @@
-//! Figures as a picture: a bar each, with its spread, its target and its floor.
+//! Figures as a picture: a bar each, with its spread, its target and its floor; a line for those that were measured
+//! with several numbers of Services.
 //!
 //! Owns: the drawing. Does not: measure, or judge.
 //! Invariant: every figure of the report is in the picture; figures of one unit share an axis that begins at zero.
+
+mod lines;
 
 use std::fs;
 use std::path::Path;
@@ -43,8 +46,10 @@ pub fn write(report: &Report, file: &Path) -> Result<(), Failure> {
 
 /// The picture's text.
 fn draw(report: &Report) -> Result<String, String> {
+    let lines = lines::panels(&report.items);
     let panels = by_unit(&report.items);
-    let height = HEAD + panels.iter().map(|(_, items)| panel_height(items)).sum::<u32>();
+    let bars: u32 = panels.iter().map(|(_, items)| panel_height(items)).sum();
+    let height = HEAD + lines.len() as u32 * lines::HEIGHT + bars;
     let mut svg = String::new();
     {
         let root = SVGBackend::with_string(&mut svg, (WIDTH, height)).into_drawing_area();
@@ -55,6 +60,11 @@ fn draw(report: &Report) -> Result<String, String> {
         let key = "bar: figure   black line: low to high   red: at most   grey: floor";
         head.draw(&Text::new(key, (10, 36), ("sans-serif", 13).into_font().color(&BLACK.mix(0.6))))
             .map_err(text)?;
+        for line in &lines {
+            let (panel, below) = rest.split_vertically(lines::HEIGHT);
+            line.draw(&panel).map_err(text)?;
+            rest = below;
+        }
         for (unit, items) in panels {
             let (panel, below) = rest.split_vertically(panel_height(&items));
             draw_panel(&panel, unit, &items).map_err(text)?;
@@ -76,7 +86,7 @@ fn panel_height(items: &[&Item]) -> u32 {
 /// In the order in which units appear.
 fn by_unit(items: &[Item]) -> Vec<(&str, Vec<&Item>)> {
     let mut panels: Vec<(&str, Vec<&Item>)> = Vec::new();
-    for item in items {
+    for item in items.iter().filter(|item| !lines::is_of_a_line(item, items)) {
         match panels.iter_mut().find(|(unit, _)| *unit == item.unit) {
             Some((_, items)) => items.push(item),
             None => panels.push((item.unit, vec![item])),
@@ -131,7 +141,7 @@ fn draw_panel(area: &Area<'_>, unit: &str, items: &[&Item]) -> Result<(), Box<dy
 }
 
 fn label(item: &Item) -> String {
-    [Some(item.name), item.family].into_iter().flatten().collect::<Vec<_>>().join(" ")
+    [Some(item.numbered().as_str()), item.family].into_iter().flatten().collect::<Vec<_>>().join(" ")
 }
 
 #[cfg(test)]
@@ -142,7 +152,8 @@ mod tests {
     fn item(name: &'static str, unit: &'static str, value: f64, target: Option<f64>) -> Item {
         let met = target.map(|target| value <= target);
         let (family, floor) = (Some("ipv6"), Some(1.0));
-        Item { name, family, unit, value, low: value * 0.9, high: value * 1.2, target, floor, met }
+        let (low, high) = (value * 0.9, value * 1.2);
+        Item { name, family, unit, value, low, high, target, floor, met, ..Item::default() }
     }
 
     #[test]
@@ -152,8 +163,13 @@ mod tests {
             item("new-pod-pod", "ns", 571.0, Some(500.0)),
             item("agent-rss", "bytes", 33_000_000.0, None),
         ];
-        let report =
-            Report { items, machine: Machine::read(), date: "today".into(), command: "tortie bench packet" };
+        let report = Report {
+            items,
+            missing_peers: Vec::new(),
+            machine: Machine::read(),
+            date: "today".into(),
+            command: "tortie bench packet",
+        };
         let svg = draw(&report).unwrap();
         assert!(svg.starts_with("<svg") && svg.trim_end().ends_with("</svg>"), "{svg}");
         for part in [
@@ -168,6 +184,26 @@ mod tests {
             assert!(svg.contains(part), "{part} in {svg}");
         }
         assert_eq!(svg.matches("#D6783C").count(), 1, "the one that misses its target: {svg}");
+    }
+
+    #[test]
+    fn figures_with_several_numbers_of_services_are_lines_and_no_bars() {
+        let of =
+            |services, value| Item { services: Some(services), ..item("connect-tc", "µs", value, None) };
+        let items = vec![of(10, 31.0), of(5000, 32.0), item("restart-writes", "", 0.0, Some(0.0))];
+        assert!(lines::is_of_a_line(&items[0], &items) && !lines::is_of_a_line(&items[2], &items));
+        let report = Report {
+            items,
+            missing_peers: Vec::new(),
+            machine: Machine::read(),
+            date: "today".into(),
+            command: "tortie bench services",
+        };
+        let svg = draw(&report).unwrap();
+        for part in ["connect-tc: 32", "µs, ipv6, by the number of Services", "restart-writes ipv6"] {
+            assert!(svg.contains(part), "{part} in {svg}");
+        }
+        assert!(!svg.contains("connect-tc of 10"), "{svg}");
     }
 
     #[test]

@@ -67,14 +67,17 @@ fn address(index: u32) -> String {
     format!("10.244.{}.{}", 10 + index / 250, 1 + index % 250)
 }
 
-fn post(cluster: &Cluster, path: &str, body: &Value) -> anyhow::Result<()> {
+pub(in crate::bench) fn post(cluster: &Cluster, path: &str, body: &Value) -> anyhow::Result<()> {
     match cluster.raw(&Method::POST, path, Some(("application/json", body))) {
         Err(error) if error.is_already_exists() => Ok(()),
         other => other.map(drop).with_context(|| format!("POST {path}")),
     }
 }
 
-fn at_once(count: u32, work: impl Fn(u32) -> anyhow::Result<()> + Sync) -> Result<(), Failure> {
+pub(in crate::bench) fn at_once(
+    count: u32,
+    work: impl Fn(u32) -> anyhow::Result<()> + Sync,
+) -> Result<(), Failure> {
     let next = AtomicU32::new(0);
     thread::scope(|scope| {
         let worker = || -> anyhow::Result<()> {

@@ -5,7 +5,7 @@
 //! Invariant: the laboratory is gone at the end, also after a failure and after Ctrl-C.
 
 mod changes;
-mod fill;
+pub(super) mod fill;
 mod outage;
 mod size;
 
