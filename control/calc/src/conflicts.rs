@@ -23,6 +23,8 @@ pub enum Contested {
     NoService(ServiceId),
     /// An address of a pod of this node outside every pool of its family.
     NoPool(WorkloadId, IpAddr),
+    /// A `hostIP` of a pod that is no address of its node.
+    HostAddress(WorkloadId, IpAddr),
 }
 
 /// Who wanted it.
@@ -50,6 +52,7 @@ impl fmt::Display for Contested {
             Self::Backend(service, address) => write!(f, "back end {address} of Service {service}"),
             Self::NoService(service) => write!(f, "Service {service}"),
             Self::NoPool(pod, address) => write!(f, "address {address} of Pod {pod}"),
+            Self::HostAddress(pod, address) => write!(f, "hostIP {address} of Pod {pod}"),
         }
     }
 }
@@ -68,6 +71,10 @@ impl Contested {
             (Self::NoPool(..), _) => {
                 "is outside every IPPool; extend a pool to it, or give the pod an address \
                                       of a pool (addresses outside the pools count as outside the cluster)"
+                    .into()
+            }
+            (Self::HostAddress(..), _) => {
+                "is no address of this node, and its ports there are not served; give one of the Node's addresses, or none"
                     .into()
             }
             (_, Some(winner)) => format!("held by {}, also claimed by {losers}", name(winner)),

@@ -31,7 +31,7 @@ use pods::Pods;
 use policies::Policies;
 use pools::Pools;
 use routes::Routes;
-use services::Services;
+use services::{Hosted, Services};
 use sets::{Facts, Sets};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -227,6 +227,7 @@ impl Calc {
         self.sets.update_pod(id, member);
         self.policies.set_endpoint(id, attached);
         self.routes.set_pod(id, pod);
+        self.services.set_hosted(id, pod.and_then(|pod| Hosted::of(pod, &self.here)));
         self.pools.touch(id);
     }
 

@@ -6,9 +6,11 @@
 mod backends;
 mod frontends;
 mod health;
+mod host_ports;
 mod known;
 
 pub use health::HealthCheck;
+pub(crate) use host_ports::Hosted;
 pub use known::KnownEndpoint;
 
 use crate::claims::Claims;
@@ -23,9 +25,16 @@ use std::sync::Arc;
 use tortie_intent::{Frontend, Intent, ServicePort, ServicePortId};
 use tortie_model::service::{EndpointSlice, Service, TrafficPolicy};
 use tortie_model::workload::Transport;
-use tortie_model::{NodeName, ObjectId, ServiceId, SliceId};
+use tortie_model::{NodeName, ObjectId, ServiceId, SliceId, WorkloadId};
 
 type FrontendKey = (Frontend, Transport);
+
+/// What decides between several who claim one front end: a Service has it before a pod, then who is older.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Rank {
+    is_pod: bool,
+    created: i64,
+}
 
 /// All Services.
 #[derive(Debug)]
@@ -34,11 +43,13 @@ pub(crate) struct Services {
     services: BTreeMap<ServiceId, Service>,
     slices: BTreeMap<ServiceId, LiteMap<SliceId, EndpointSlice>>,
     service_of: BTreeMap<SliceId, ServiceId>,
+    /// Pods with ports at this node.
+    hosted: BTreeMap<WorkloadId, Hosted>,
     dirty: BTreeSet<ServiceId>,
     /// As if nobody else claimed their front ends.
     wanted: BTreeMap<ServicePortId, Arc<ServicePort>>,
-    /// With the claimant's age.
-    claims: Claims<FrontendKey, ServicePortId, i64>,
+    /// Every address of the node is claimed by itself as well: whoever wants just that one meets who wants all.
+    claims: Claims<FrontendKey, ServicePortId, Rank>,
     said: BTreeMap<ServicePortId, Arc<ServicePort>>,
     health: BTreeMap<ServiceId, HealthCheck>,
     health_changed: bool,
@@ -53,6 +64,7 @@ impl Services {
             services: BTreeMap::new(),
             slices: BTreeMap::new(),
             service_of: BTreeMap::new(),
+            hosted: BTreeMap::new(),
             dirty: BTreeSet::new(),
             wanted: BTreeMap::new(),
             claims: Claims::default(),
@@ -85,6 +97,7 @@ impl Services {
         if self.here != here {
             self.here = here;
             self.dirty.extend(self.services.keys().cloned());
+            self.dirty.extend(self.hosted.keys().map(ServiceId::of_pod));
         }
     }
 
@@ -98,6 +111,18 @@ impl Services {
             None => _ = self.services.remove(&id),
         }
         self.dirty.insert(id);
+    }
+
+    /// A pod has these ports at this node from now on.
+    pub(crate) fn set_hosted(&mut self, pod: &WorkloadId, hosted: Option<Hosted>) {
+        if self.hosted.get(pod) == hosted.as_ref() {
+            return;
+        }
+        match hosted {
+            Some(hosted) => _ = self.hosted.insert(pod.clone(), hosted),
+            None => _ = self.hosted.remove(pod),
+        }
+        self.dirty.insert(ServiceId::of_pod(pod));
     }
 
     /// A slice is as given from now on, whether its Service is known or not.
@@ -169,12 +194,21 @@ impl Services {
         conflicts: &mut Conflicts,
     ) {
         self.joins = self.joins.wrapping_add(1);
-        let created = self.services.get(service).map_or(0, |value| value.created);
         let mut backends = Backends::new(&self.here);
-        let made = match self.services.get(service) {
-            Some(value) => make(service, value, self.slices.get(service), &mut backends),
-            None => BTreeMap::new(),
+        let pod = service.pod();
+        let is_pod = pod.is_some();
+        let hosted = pod.as_ref().and_then(|pod| self.hosted.get(pod));
+        let (made, created) = match (self.services.get(service), hosted) {
+            (Some(value), _) => {
+                (make(service, value, self.slices.get(service), &mut backends), value.created)
+            }
+            (None, Some(hosted)) => (hosted.ports(service, &self.here), hosted.created()),
+            (None, None) => (BTreeMap::new(), 0),
         };
+        let rank = Rank { is_pod, created };
+        if let Some(pod) = &pod {
+            host_ports::report(pod, hosted, &self.here, conflicts);
+        }
         let health = self.services.get(service).and_then(|value| health::of(value, &made));
         backends.report(service, conflicts);
         self.set_health(service, health);
@@ -192,7 +226,7 @@ impl Services {
             {
                 port.backends.clone_from(&last.backends);
             }
-            let keys = port.frontends.keys().map(|frontend| ((*frontend, id.transport), created)).collect();
+            let keys = self.here.claimed(&port).map(|frontend| ((frontend, id.transport), rank)).collect();
             contested.extend(self.claims.set(&id, keys));
             self.wanted.insert(id.clone(), Arc::new(port));
             ports.insert(id);
@@ -228,9 +262,9 @@ impl Services {
         self.wanted.range(first..).map(|(id, _)| id).take_while(move |id| id.service == *service)
     }
 
-    /// The older Service has it; of those that are as old, the first by name.
+    /// Of those of one rank, the first by name has it.
     fn winner(&self, key: &FrontendKey) -> Option<&ServicePortId> {
-        self.claims.of(key).min_by_key(|(id, created)| (**created, *id)).map(|(id, _)| id)
+        self.claims.of(key).min_by_key(|(id, rank)| (**rank, *id)).map(|(id, _)| id)
     }
 
     /// A port with the front ends that are its own.
@@ -272,12 +306,20 @@ impl Services {
 
     fn report(&self, key: &FrontendKey, conflicts: &mut Conflicts) {
         let winner = self.winner(key);
-        let name = |id: &ServicePortId| ObjectId::Service(id.service.clone());
+        let name = |id: &ServicePortId| match id.service.pod() {
+            Some(pod) => ObjectId::Workload(pod),
+            None => ObjectId::Service(id.service.clone()),
+        };
+        // Who wants every address of the node is reported with that, unless somebody wants just this one.
+        let wants = |(id, _): (&ServicePortId, _)| {
+            self.wanted.get(id).is_some_and(|port| port.frontends.contains_key(&key.0))
+        };
+        let is_wanted = self.claims.of(key).any(wants);
         let others = self.claims.of(key).map(|(id, _)| id).filter(|id| Some(*id) != winner);
         let losers: Vec<ObjectId> = others.map(name).collect();
         let winner = winner.map(name);
         let contested = Contested::Frontend(key.0, key.1);
-        match losers.is_empty() {
+        match losers.is_empty() || !is_wanted {
             true => _ = conflicts.remove(&contested),
             false => _ = conflicts.insert(contested, Conflict { winner, losers }),
         }

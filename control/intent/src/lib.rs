@@ -121,12 +121,12 @@ pub enum Route {
     Blackhole,
 }
 
-/// Identity of one port of a Service.
+/// Identity of one port of a Service, or of a pod at its node ([`ServiceId::of_pod`]).
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ServicePortId {
     /// The Service.
     pub service: ServiceId,
-    /// Port name; empty for the only port.
+    /// Port name; empty for the only port. Of a pod: the port at its node, with the address where it has only one.
     pub port: String,
     /// Protocol.
     pub transport: Transport,
@@ -152,6 +152,8 @@ pub enum Scope {
     External,
     /// A load balancer's address.
     LoadBalancer,
+    /// A port of the node that is a pod's.
+    HostPort,
 }
 
 /// Why a back end is or is not used.

@@ -78,6 +78,22 @@ namespaced! {
     /// A Service.
     ServiceId
 }
+/// What the names of pods begin with where Services are named. No Service's name has a slash.
+const POD: &str = "pod/";
+
+impl ServiceId {
+    /// The ports that a pod has at its node, which are served like a Service's.
+    pub fn of_pod(pod: &WorkloadId) -> Self {
+        Self { namespace: pod.namespace.clone(), name: format!("{POD}{}", pod.name).into() }
+    }
+
+    /// The pod whose ports these are; `None`: it is a Service.
+    pub fn pod(&self) -> Option<WorkloadId> {
+        let name = self.name.strip_prefix(POD)?;
+        Some(WorkloadId { namespace: self.namespace.clone(), name: name.into() })
+    }
+}
+
 namespaced! {
     /// An EndpointSlice.
     SliceId

@@ -46,6 +46,28 @@ pub struct NamedPort {
     pub port: u16,
 }
 
+/// A container port that is reachable at the pod's node too (`hostPort`).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HostPort {
+    /// Only at this address of the node; the unspecified one: at all of its family; `None`: at all.
+    pub address: Option<IpAddr>,
+    /// Number at the node.
+    pub host_port: u16,
+    /// Protocol.
+    pub transport: Transport,
+    /// Number in the pod.
+    pub port: u16,
+}
+
+/// The ports that a pod wants at its node. Few pods have some, so they are kept apart.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HostPorts {
+    /// When the pod was made, in seconds since 1970; 0: it does not say.
+    pub created: i64,
+    /// The ports.
+    pub ports: Vec<HostPort>,
+}
+
 /// A pod. A pod that has ended (Succeeded, Failed) is no workload: the store removes it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Workload {
@@ -59,6 +81,8 @@ pub struct Workload {
     pub service_account: String,
     /// Named ports of its containers.
     pub ports: Vec<NamedPort>,
+    /// Ports that its node has for it.
+    pub host_ports: Option<Box<HostPorts>>,
     /// It lives in the host's network namespace: no endpoint, no pod policy.
     pub host_network: bool,
 }

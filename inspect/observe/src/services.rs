@@ -18,7 +18,7 @@ pub struct FrontendRow {
     pub address: IpAddr,
     /// Port.
     pub port: u16,
-    /// `cluster`, `node-port`, `external`.
+    /// `cluster`, `node-port`, `host-port`, `external`.
     pub scope: &'static str,
 }
 
@@ -61,13 +61,13 @@ pub struct Conditions {
 pub struct Row {
     /// Namespace.
     pub namespace: String,
-    /// Name.
+    /// Name; of a pod with ports at this node `pod/NAME`.
     pub name: String,
     /// Port name, or its number when it has none.
     pub port: String,
     /// `TCP` …
     pub protocol: String,
-    /// `ClusterIP`, `NodePort`: what the front ends say. A load balancer's addresses look like `externalIPs`.
+    /// `ClusterIP`, `NodePort`, `HostPort`: what the front ends say. A load balancer's addresses look like `externalIPs`.
     #[serde(rename = "type")]
     pub service_type: &'static str,
     /// Where clients reach it.
@@ -102,7 +102,7 @@ pub fn rows(snapshot: &Snapshot, names: &Names) -> Vec<Row> {
             external_traffic_policy: policy_name(frontend, flags::EXTERNAL_LOCAL),
         });
         if frontend.flags & flags::NODE_PORT != 0 {
-            row.service_type = "NodePort";
+            row.service_type = if frontend.flags & flags::HOST_PORT != 0 { "HostPort" } else { "NodePort" };
         }
         row.frontends.push(FrontendRow { address, port, scope: scope(frontend) });
         row.endpoints.extend(backends(snapshot, names, frontend, address.is_ipv6()));
@@ -140,6 +140,7 @@ const fn scope(frontend: &Frontend) -> &'static str {
     match frontend.flags & (flags::NODE_PORT | flags::EXTERNAL) {
         0 => "cluster",
         flags::EXTERNAL => "external",
+        _ if frontend.flags & flags::HOST_PORT != 0 => "host-port",
         _ => "node-port",
     }
 }

@@ -43,6 +43,8 @@ pub mod flags {
     pub const NODE_PORT: u32 = 1 << 3;
     /// Only clients in `source_range` are served (`loadBalancerSourceRanges`).
     pub const SOURCE_RANGES: u32 = 1 << 4;
+    /// It is a pod's (`hostPort`); for people.
+    pub const HOST_PORT: u32 = 1 << 5;
 }
 
 /// Key of `backend`.

@@ -7,7 +7,7 @@ use crate::conflicts::{Conflict, Conflicts, Contested};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
-use tortie_intent::{Backend, BackendState};
+use tortie_intent::{self as intent, Backend, BackendState, Frontend};
 use tortie_model::service::{Endpoint, EndpointSlice, Service, ServicePort};
 use tortie_model::{NodeName, ObjectId, ServiceId, SliceId};
 
@@ -20,6 +20,19 @@ pub(super) struct Place {
     pub(super) zone: Option<Arc<str>>,
     /// Its addresses.
     pub(super) addresses: Vec<IpAddr>,
+}
+
+impl Place {
+    /// The front ends that a port claims: its own, and for one at every address of the node each of them as well.
+    pub(super) fn claimed(&self, port: &intent::ServicePort) -> impl Iterator<Item = Frontend> {
+        port.frontends.keys().flat_map(|&frontend| {
+            let every = frontend.address.is_unspecified();
+            let own =
+                self.addresses.iter().filter(move |a| every && a.is_ipv6() == frontend.address.is_ipv6());
+            let each = own.map(move |address| Frontend { address: *address, ..frontend });
+            std::iter::once(frontend).chain(each)
+        })
+    }
 }
 
 /// Makes back ends and remembers what it refused.

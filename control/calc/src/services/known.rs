@@ -5,7 +5,7 @@
 use super::Services;
 use super::backends::unfit;
 use std::net::IpAddr;
-use tortie_intent::ServicePortId;
+use tortie_intent::{Backend, ServicePortId};
 use tortie_model::service::{Endpoint, Service, ServicePort, SlicePort};
 use tortie_model::{NodeName, ServiceId};
 
@@ -35,7 +35,26 @@ pub struct KnownEndpoint {
 impl Services {
     /// The endpoints of all Services.
     pub(crate) fn known(&self) -> Vec<KnownEndpoint> {
-        self.services.iter().flat_map(|(id, service)| self.known_of(id, service)).collect()
+        let of_services = self.services.iter().flat_map(|(id, service)| self.known_of(id, service));
+        let of_pods = self.hosted.keys().flat_map(|pod| self.known_of_pod(&ServiceId::of_pod(pod)));
+        of_services.chain(of_pods).collect()
+    }
+
+    /// A pod is the one back end of each of its ports, and nobody asks whether it is ready.
+    fn known_of_pod(&self, pod: &ServiceId) -> Vec<KnownEndpoint> {
+        let known = |id: &ServicePortId, backend: &Backend| KnownEndpoint {
+            id: id.clone(),
+            address: backend.address,
+            port: backend.port,
+            node: backend.node.clone(),
+            ready: true,
+            serving: true,
+            terminating: false,
+            local: backend.local,
+            refused: false,
+        };
+        let ports = self.ports_of(pod).filter_map(|id| Some((id, self.wanted.get(id)?)));
+        ports.flat_map(|(id, port)| port.backends.iter().map(move |backend| known(id, backend))).collect()
     }
 
     fn known_of(&self, id: &ServiceId, service: &Service) -> Vec<KnownEndpoint> {

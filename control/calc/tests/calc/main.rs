@@ -2,6 +2,7 @@
 
 mod cost;
 mod endpoints;
+mod host_ports;
 mod matrix;
 mod named_ports;
 mod order;

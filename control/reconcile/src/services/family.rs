@@ -239,6 +239,7 @@ fn flags_of(port: &ServicePort, scope: Scope) -> u32 {
     let external = match scope {
         Scope::Cluster => 0,
         Scope::NodePort => flags::EXTERNAL | flags::NODE_PORT,
+        Scope::HostPort => flags::EXTERNAL | flags::NODE_PORT | flags::HOST_PORT,
         Scope::External | Scope::LoadBalancer => flags::EXTERNAL,
     };
     external

@@ -1,6 +1,6 @@
 //! Pods.
 //!
-//! Owns: their conversion: addresses, named ports, whether they still run. Does not: know endpoints.
+//! Owns: their conversion: addresses, named ports, ports at the node, whether they still run. Does not: know endpoints.
 //! Invariant: a pod that has ended is no workload.
 
 use super::policy::transport;
@@ -10,7 +10,7 @@ use crate::fault::{Fault, Wrong, invalid};
 use crate::resource::Resource;
 use k8s_openapi::api::core::v1 as wire;
 use std::net::IpAddr;
-use tortie_model::workload::{NamedPort, Workload};
+use tortie_model::workload::{HostPort, HostPorts, NamedPort, Workload};
 use tortie_model::{Change, NodeName, Object, WorkloadId};
 
 /// Written by Calico's CNI plugin as soon as it has addresses; wins over the status.
@@ -36,6 +36,12 @@ invalid! {
         /// A container port's protocol.
         Protocol { list: &'static str, container: usize, port: usize }
             => "spec.{list}[{container}].ports[{port}].protocol",
+        /// A container port's number at the node.
+        HostPort { list: &'static str, container: usize, port: usize }
+            => "spec.{list}[{container}].ports[{port}].hostPort",
+        /// The node's address for it.
+        HostIp { list: &'static str, container: usize, port: usize }
+            => "spec.{list}[{container}].ports[{port}].hostIP",
     }
 }
 
@@ -47,7 +53,12 @@ pub fn read(resource: &Resource, pod: wire::Pod) -> Result<Reading, Fault> {
     let spec = spec.unwrap_or_default();
     let status = status.unwrap_or_default();
     let ended = matches!(status.phase.as_deref(), Some("Succeeded" | "Failed"));
-    let ports = named_ports(&spec)?;
+    let Ports { named: ports, at_node } = read_ports(&spec)?;
+    let host_network = spec.host_network.unwrap_or(false);
+    // What is on the host's network has its ports there already.
+    let created = || resource.created().unwrap_or(0);
+    let host_ports = (!at_node.is_empty() && !host_network)
+        .then(|| Box::new(HostPorts { created: created(), ports: at_node }));
     let addresses = match annotation {
         Some(text) => annotated(&text)?,
         None => of_status(&status)?,
@@ -61,7 +72,8 @@ pub fn read(resource: &Resource, pod: wire::Pod) -> Result<Reading, Fault> {
             .or(spec.service_account)
             .unwrap_or_else(|| "default".into()),
         ports,
-        host_network: spec.host_network.unwrap_or(false),
+        host_ports,
+        host_network,
     };
     let key = WorkloadId::new(resource.key.namespace.as_str(), resource.key.name.as_str());
     Ok(object(Object::Workload(Change { key, value: (!ended).then_some(workload) })))
@@ -113,29 +125,36 @@ fn in_order(addresses: Vec<IpAddr>) -> Vec<IpAddr> {
     ordered
 }
 
-/// Named ports of containers, and of init containers that keep running beside them.
-fn named_ports(spec: &wire::PodSpec) -> Result<Vec<NamedPort>, InvalidPod> {
-    let mut named = Vec::new();
+/// The ports of all containers that mean something to others.
+#[derive(Default)]
+struct Ports {
+    named: Vec<NamedPort>,
+    at_node: Vec<HostPort>,
+}
+
+/// Ports of containers, and of init containers that keep running beside them.
+fn read_ports(spec: &wire::PodSpec) -> Result<Ports, InvalidPod> {
+    let mut ports = Ports::default();
     let sidecars = spec.init_containers.as_deref().unwrap_or_default();
     for (index, container) in spec.containers.iter().enumerate() {
-        ports_of(&mut named, "containers", index, container)?;
+        ports_of(&mut ports, "containers", index, container)?;
     }
     for (index, container) in sidecars.iter().enumerate() {
         if container.restart_policy.as_deref() == Some("Always") {
-            ports_of(&mut named, "initContainers", index, container)?;
+            ports_of(&mut ports, "initContainers", index, container)?;
         }
     }
-    Ok(named)
+    Ok(ports)
 }
 
 fn ports_of(
-    named: &mut Vec<NamedPort>,
+    ports: &mut Ports,
     list: &'static str,
     container: usize,
     of: &wire::Container,
 ) -> Result<(), InvalidPod> {
     for (port, it) in of.ports.iter().flatten().enumerate() {
-        let wire::ContainerPort { container_port, name, protocol, host_ip: _, host_port: _ } = it;
+        let wire::ContainerPort { container_port, name, protocol, host_ip, host_port } = it;
         let number = check::port((*container_port).into()).map_err(|wrong| InvalidPod::ContainerPort {
             list,
             container,
@@ -148,9 +167,20 @@ fn ports_of(
             port,
             wrong,
         })?;
+        if let Some(host_port) = host_port.filter(|number| *number != 0) {
+            let host_port = check::port(host_port.into()).map_err(|wrong| InvalidPod::HostPort {
+                list,
+                container,
+                port,
+                wrong,
+            })?;
+            let address = host_ip.as_deref().filter(|text| !text.is_empty()).map(check::address).transpose();
+            let address = address.map_err(|wrong| InvalidPod::HostIp { list, container, port, wrong })?;
+            ports.at_node.push(HostPort { address, host_port, transport, port: number });
+        }
         let Some(name) = name.clone().filter(|name| !name.is_empty()) else { continue };
         check::port_name(&name).map_err(|wrong| InvalidPod::PortName { list, container, port, wrong })?;
-        named.push(NamedPort { name, transport, port: number });
+        ports.named.push(NamedPort { name, transport, port: number });
     }
     Ok(())
 }

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::path::Path;
 use tortie_model::policy::{NetworkPolicy, Peer, Port};
 use tortie_model::service::{EndpointSlice, Service, ServiceType, TrafficPolicy};
-use tortie_model::workload::{NamedPort, Transport, Workload};
+use tortie_model::workload::{HostPort, HostPorts, NamedPort, Transport, Workload};
 use tortie_model::{NodeName, Object, namespace, node, pool};
 use tortie_store::dir::content::{self, Content};
 use tortie_store::wire::Noun;
@@ -91,6 +91,26 @@ fn named_ports_are_of_containers_and_of_sidecars() {
                 containers:\n  - {name: c, ports: [{containerPort: 3, name: web}, {containerPort: 4}]}\n";
     let port = |name: &str, transport, port| NamedPort { name: name.into(), transport, port };
     assert_eq!(pod(text).unwrap().ports, [port("web", Transport::Tcp, 3), port("side", Transport::Udp, 2)]);
+}
+
+#[test]
+fn only_ports_at_the_node_are_kept_with_the_age_that_decides_between_them() {
+    let text = |network: &str| {
+        format!(
+            "apiVersion: v1\nkind: Pod\nmetadata: {{name: p, namespace: n, creationTimestamp: '1970-01-01T00:01:00Z'}}\n\
+             spec:\n  hostNetwork: {network}\n  containers:\n  - {{name: c, ports: [{{containerPort: 80}}, \
+             {{containerPort: 81, hostPort: 8081, hostIP: '::ffff:192.0.2.1'}}, {{containerPort: 82, hostPort: 0}}, \
+             {{containerPort: 83, hostPort: 8083, protocol: SCTP, hostIP: ''}}]}}\n"
+        )
+    };
+    let (transport, address) = (Transport::Tcp, Some(ip("192.0.2.1")));
+    let ports = vec![
+        HostPort { address, host_port: 8081, transport, port: 81 },
+        HostPort { address: None, host_port: 8083, transport: Transport::Sctp, port: 83 },
+    ];
+    let read = read_pod(&text("false")).unwrap();
+    assert_eq!(read.host_ports, Some(Box::new(HostPorts { created: 60, ports })));
+    assert_eq!(read_pod(&text("true")).unwrap().host_ports, None, "they are the pod's own there");
 }
 
 #[test]

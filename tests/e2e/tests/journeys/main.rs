@@ -6,6 +6,7 @@ mod connect_time;
 mod direct;
 mod doors;
 mod floods;
+mod host_ports;
 mod inputs;
 mod recipes;
 mod revocation;

@@ -10,7 +10,7 @@ use tortie_model::selector::{Operator, Requirement, Selector};
 use tortie_model::service::{
     Endpoint, EndpointSlice, Service, ServicePort, ServiceType, SlicePort, TrafficPolicy,
 };
-use tortie_model::workload::{Attachment, NamedPort, Transport, Workload};
+use tortie_model::workload::{Attachment, HostPort, HostPorts, NamedPort, Transport, Workload};
 use tortie_model::{Change, NamespaceName, Object, ObjectId, PolicyId, ServiceId, SliceId, WorkloadId};
 
 pub const TCP: Transport = Transport::Tcp;
@@ -75,6 +75,7 @@ pub fn pod(id: &str, addresses: &str) -> PodBuilder {
         labels: Labels::new(),
         service_account: "default".into(),
         ports: Vec::new(),
+        host_ports: None,
         host_network: false,
     };
     PodBuilder(pod_id(id), workload)
@@ -93,6 +94,24 @@ impl PodBuilder {
 
     pub fn port(mut self, name: &str, transport: Transport, port: u16) -> Self {
         self.1.ports.push(NamedPort { name: name.into(), transport, port });
+        self
+    }
+
+    /// A port at its node: `8080`, or `192.0.2.1:8080`, or `[::]:8080`.
+    pub fn host_port(mut self, at: &str, transport: Transport, port: u16) -> Self {
+        let (address, host_port) = match at.parse::<std::net::SocketAddr>() {
+            Ok(at) => (Some(at.ip()), at.port()),
+            Err(_) => (None, at.parse().expect("a port")),
+        };
+        let none = || Box::new(HostPorts { created: 0, ports: Vec::new() });
+        let ports = &mut self.1.host_ports.get_or_insert_with(none).ports;
+        ports.push(HostPort { address, host_port, transport, port });
+        self
+    }
+
+    /// Made at that time.
+    pub fn created(mut self, at: i64) -> Self {
+        self.1.host_ports.as_mut().expect("with ports at its node").created = at;
         self
     }
 
