@@ -5,13 +5,12 @@ use std::path::{Path, PathBuf};
 use std::process::Output;
 
 use serde_json::Value;
-use tortie_lab::{Lab, UpOptions};
+use tortie_lab::Lab;
 use tortie_tests_e2e::{TestLab, binary, tortie_lab};
 
 /// A laboratory of so many nodes, with these objects in it.
 pub fn cluster(nodes: usize, world: &str) -> TestLab {
-    let usual = UpOptions::default();
-    let mut test = TestLab::with(UpOptions { dataplanes: usual.dataplanes[..nodes].to_vec(), ..usual });
+    let mut test = crate::cluster(nodes);
     test.apply(world);
     test
 }

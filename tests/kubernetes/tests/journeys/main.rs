@@ -1,20 +1,40 @@
-//! The journeys of tests/e2e, on a real API server. Needs root and scripts/kubernetes.sh. One is missing: `inputs` breaks
-//! files, which only a directory has; `tests/manifests/bad_input.rs` has its counterpart.
+//! The journeys of tests/e2e, and what its cluster suite does with pods, on a real API server. Needs root and
+//! scripts/kubernetes.sh. What breaks, fills or floods files is missing, since only a directory has them (`inputs`,
+//! `storm`); `tests/manifests/bad_input.rs` and `tests/control_plane` have the counterparts.
 
 #[path = "../../../e2e/tests/journeys/agents.rs"]
 mod agents;
 #[path = "../../../e2e/tests/journeys/connect_time.rs"]
 mod connect_time;
+#[path = "../../../e2e/tests/journeys/direct.rs"]
+mod direct;
 #[path = "../../../e2e/tests/journeys/doors.rs"]
 mod doors;
 #[path = "../../../e2e/tests/journeys/floods.rs"]
 mod floods;
+#[path = "../../../e2e/tests/cluster/frames.rs"]
+mod frames;
+#[path = "../../../e2e/tests/cluster/half_open.rs"]
+mod half_open;
+#[path = "../../../e2e/tests/cluster/malformed.rs"]
+mod malformed;
+#[path = "../../../e2e/tests/cluster/matrix.rs"]
+mod matrix;
+#[path = "../../../e2e/tests/cluster/pods.rs"]
+mod pods;
 #[path = "../../../e2e/tests/journeys/recipes.rs"]
 mod recipes;
 #[path = "../../../e2e/tests/journeys/revocation.rs"]
 mod revocation;
 #[path = "../../../e2e/tests/journeys/services.rs"]
 mod services;
+#[path = "../../../e2e/tests/journeys/source_ranges.rs"]
+mod source_ranges;
+#[path = "../../../e2e/tests/cluster/verbs.rs"]
+#[allow(dead_code, reason = "not everything that the cluster suite has runs here")]
+mod verbs;
+#[path = "../../../e2e/tests/journeys/wire.rs"]
+mod wire;
 
 use tortie_tests_e2e::TestLab;
 
