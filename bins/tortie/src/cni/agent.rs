@@ -1,12 +1,13 @@
 //! Owns: asking the agent. Does not: retry what the agent refused; only what it could not be asked.
 //! Invariant: every wait ends at its deadline.
 
+use std::fs::File;
 use std::io::{self, BufRead as _, BufReader, Write as _};
 use std::os::fd::AsRawFd as _;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use nix::sys::socket::{self, AddressFamily, SockFlag, SockType, UnixAddr, socket};
 
@@ -18,6 +19,10 @@ use crate::agent_api::{self, EndpointRecord, ErrorCode, Request, Response};
 const RETRY_EVERY: Duration = Duration::from_millis(25);
 /// What the agent gets beyond its own time-out to say that it is over.
 const GRACE: Duration = Duration::from_millis(500);
+/// Its time says when the agent was last found willing.
+const SERVED: &str = "served";
+/// An agent that is replaced is back by then.
+const AWAY: Duration = Duration::from_secs(30);
 /// For questions that nobody waits for.
 const SHORT: Duration = Duration::from_secs(1);
 
@@ -76,16 +81,32 @@ pub fn tell_gone(run_dir: &Path, record: &EndpointRecord) {
     }
 }
 
-/// Does the agent answer?
-pub fn ping(run_dir: &Path) -> Result<(), CniError> {
+/// Would the agent serve an ADD, now or when it is back? A runtime that hears "no" makes its node unready and the
+/// pods there with it, so an agent that is being replaced is not missed at once.
+pub fn serves(run_dir: &Path) -> Result<(), CniError> {
     let reason = match ask(run_dir, &Request::Ping, SHORT) {
-        Ok(Response { ok: true, .. }) => return Ok(()),
+        Ok(Response { ok: true, .. }) => {
+            if let Err(error) =
+                File::create(run_dir.join(SERVED)).and_then(|it| it.set_modified(SystemTime::now()))
+            {
+                tracing::debug!(%error, "remembering that the agent has answered");
+            }
+            return Ok(());
+        }
         Ok(Response { error, .. }) => error.unwrap_or_else(|| "it is not ready".to_owned()),
         Err(error) => error.to_string(),
     };
+    if has_served_lately(run_dir) {
+        return Ok(());
+    }
     let reason =
         format!("the agent at {} does not serve pods: {reason}; is `tortie agent` running?", at(run_dir));
     Err(CniError::NotAvailable { reason })
+}
+
+fn has_served_lately(run_dir: &Path) -> bool {
+    let at = std::fs::metadata(run_dir.join(SERVED)).and_then(|metadata| metadata.modified());
+    at.is_ok_and(|at| at.elapsed().is_ok_and(|ago| ago < AWAY))
 }
 
 fn at(run_dir: &Path) -> String {

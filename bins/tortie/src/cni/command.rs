@@ -231,9 +231,9 @@ pub fn gc(env: &Env, config: &Config) -> Result<(), CniError> {
     if errors.is_empty() { Ok(()) } else { Err(CniError::Garbage(errors)) }
 }
 
-/// Would ADD work now?
+/// Would ADD work?
 pub fn status(env: &Env, config: &Config) -> Result<(), CniError> {
-    agent::ping(&config.run_dir)?;
+    agent::serves(&config.run_dir)?;
     let ipam = Ipam::find(config, env)?;
     ipam.knows_where().map_err(|error| CniError::NotAvailable { reason: error.to_string() })?;
     if ipam.knows_gc_and_status() { ipam.status(env) } else { Ok(()) }

@@ -1,6 +1,7 @@
 //! DEL, GC and STATUS.
 
-use std::fs;
+use std::fs::{self, File};
+use std::time::{Duration, SystemTime};
 
 use serde_json::{Value, json};
 use tortie::agent_api::{ErrorCode, Request, Response};
@@ -180,6 +181,22 @@ fn status_says_whether_add_would_work() {
     assert_eq!(status(&world), Ok(None));
     world.changes.insert("ipam".into(), json!({"type": "missing"}));
     assert_eq!(status(&world).unwrap_err()["code"], 50);
+}
+
+#[test]
+fn status_misses_an_agent_only_when_it_stays_away() {
+    let world = World::new();
+    let status = || world.call("STATUS", &world.config("1.1.0"), None);
+    let _agent = world.willing_agent();
+    assert_eq!(status(), Ok(None));
+    fs::remove_file(world.run_dir().join("agent.sock")).unwrap();
+    assert_eq!(status(), Ok(None), "it may be being replaced");
+    let _starting =
+        world.agent(|_| Some(Response::refused(ErrorCode::NotReady, "the store is not read yet")));
+    assert_eq!(status(), Ok(None), "the new one is on its way");
+    let served = File::options().write(true).open(world.run_dir().join("served")).unwrap();
+    served.set_modified(SystemTime::now() - Duration::from_secs(31)).unwrap();
+    assert_eq!(status().unwrap_err()["code"], 50, "it is not coming back");
 }
 
 /// The configuration of a GC that says that only `pods` are still there.
