@@ -40,11 +40,6 @@ impl<K: Ord + Clone, C: Ord + Clone, V: PartialEq> Claims<K, C, V> {
         changed
     }
 
-    /// Who has the key, and with what.
-    pub(crate) fn winner(&self, key: &K) -> Option<(&C, &V)> {
-        self.by_key.get(key)?.first()
-    }
-
     /// Who wants the key, the winner first.
     pub(crate) fn claimants(&self, key: &K) -> impl Iterator<Item = &C> {
         self.by_key.get(key).into_iter().flat_map(LiteMap::keys)

@@ -8,7 +8,7 @@ use std::fmt;
 use std::net::IpAddr;
 use tortie_intent::Frontend;
 use tortie_model::workload::Transport;
-use tortie_model::{ObjectId, ServiceId, WorkloadId};
+use tortie_model::{NodeName, ObjectId, ServiceId, WorkloadId};
 
 /// What is contested.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -25,6 +25,8 @@ pub enum Contested {
     NoPool(WorkloadId, IpAddr),
     /// A `hostIP` of a pod that is no address of its node.
     HostAddress(WorkloadId, IpAddr),
+    /// A node without an address, or without one of a family that its pods have.
+    NoNodeAddress(NodeName),
 }
 
 /// Who wanted it.
@@ -53,11 +55,33 @@ impl fmt::Display for Contested {
             Self::NoService(service) => write!(f, "Service {service}"),
             Self::NoPool(pod, address) => write!(f, "address {address} of Pod {pod}"),
             Self::HostAddress(pod, address) => write!(f, "hostIP {address} of Pod {pod}"),
+            Self::NoNodeAddress(node) => write!(f, "Node {node}"),
         }
     }
 }
 
 impl Contested {
+    /// The reason of the Event that its losers get; `None`: too short-lived for one, since whoever made the slices
+    /// takes them away when the Service has gone.
+    pub fn reason(&self) -> Option<&'static str> {
+        match self {
+            Self::Prefix(_) => Some("AddressTaken"),
+            Self::Frontend(..) => Some("FrontendTaken"),
+            Self::Backend(..) => Some("EndpointRefused"),
+            Self::NoService(_) => None,
+            Self::NoPool(..) => Some("OutsidePools"),
+            Self::HostAddress(..) => Some("NoSuchHostIP"),
+            Self::NoNodeAddress(_) => Some("NoNodeAddress"),
+        }
+    }
+
+    /// Other nodes do not see it: it is about a pod of this one, or about how it is attached.
+    pub fn is_of_this_node(&self, conflict: &Conflict) -> bool {
+        let attached = |id: &ObjectId| matches!(id, ObjectId::Attachment(_));
+        matches!(self, Self::NoPool(..) | Self::HostAddress(..))
+            || conflict.winner.iter().chain(&conflict.losers).any(attached)
+    }
+
     /// What is wrong, and what to do.
     pub fn explain(&self, conflict: &Conflict) -> String {
         let losers: Vec<String> = conflict.losers.iter().map(name).collect();
@@ -75,6 +99,11 @@ impl Contested {
             }
             (Self::HostAddress(..), _) => {
                 "is no address of this node, and its ports there are not served; give one of the Node's addresses, or none"
+                    .into()
+            }
+            (Self::NoNodeAddress(_), _) => {
+                "has no InternalIP, or none of a family of its podCIDRs; give its kubelet --node-ip \
+                                      (other nodes cannot reach its pods)"
                     .into()
             }
             (_, Some(winner)) => format!("held by {}, also claimed by {losers}", name(winner)),

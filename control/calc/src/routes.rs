@@ -21,6 +21,8 @@ use tortie_model::{NodeName, ObjectId, WorkloadId};
 enum Rank {
     Host,
     LocalPod,
+    /// No route: pods of this node have routes of their own. Nobody else may have the prefix.
+    OwnPodCidr,
     RemoteHost,
     RemotePod,
     RemotePodCidr,
@@ -39,8 +41,10 @@ pub(crate) struct Routes {
     pods_on: BTreeMap<NodeName, BTreeMap<WorkloadId, Vec<IpAddr>>>,
     /// The other node that a pod is in `pods_on` of.
     node_of: BTreeMap<WorkloadId, NodeName>,
-    claims: Claims<IpNet, Claimant, Route>,
+    claims: Claims<IpNet, Claimant, Option<Route>>,
     dirty: BTreeSet<IpNet>,
+    /// Nodes that have changed.
+    touched: BTreeSet<NodeName>,
     said: BTreeMap<IpNet, Route>,
 }
 
@@ -54,6 +58,7 @@ impl Routes {
             node_of: BTreeMap::new(),
             claims: Claims::default(),
             dirty: BTreeSet::new(),
+            touched: BTreeSet::new(),
             said: BTreeMap::new(),
         }
     }
@@ -65,7 +70,8 @@ impl Routes {
 
     /// A pool is as given from now on.
     pub(crate) fn set_pool(&mut self, name: Arc<str>, pool: Option<Pool>) {
-        let wanted = pool.map(|pool| (pool.cidr.trunc(), Route::Pool { nat_outgoing: pool.nat_outgoing }));
+        let wanted =
+            pool.map(|pool| (pool.cidr.trunc(), Some(Route::Pool { nat_outgoing: pool.nat_outgoing })));
         self.claim((Rank::Pool, ObjectId::Pool(name)), wanted.into_iter().collect());
     }
 
@@ -74,22 +80,24 @@ impl Routes {
         let node_or_none = node.clone().unwrap_or_default();
         let object = ObjectId::Node(name.clone());
         let hosts =
-            |route: Route| node_or_none.addresses.iter().map(move |a| (IpNet::from(*a), route.clone()));
+            |route: Route| node_or_none.addresses.iter().map(move |a| (IpNet::from(*a), Some(route.clone())));
+        let cidrs = node_or_none.pod_cidrs.iter();
         if *name == self.here {
-            self.claim((Rank::Host, object), hosts(Route::Host).collect());
+            self.claim((Rank::Host, object.clone()), hosts(Route::Host).collect());
+            let cidrs = cidrs.map(|cidr| (cidr.trunc(), None));
+            self.claim((Rank::OwnPodCidr, object), cidrs.collect());
         } else {
             let host = Route::RemoteHost { node: name.clone() };
             self.claim((Rank::RemoteHost, object.clone()), hosts(host).collect());
-            let cidrs = node_or_none
-                .pod_cidrs
-                .iter()
-                .map(|cidr| (cidr.trunc(), remote_pod(name, Some(&node_or_none), cidr.addr())));
+            let to = |cidr: &IpNet| Some(remote_pod(name, Some(&node_or_none), cidr.addr()));
+            let cidrs = cidrs.map(|cidr| (cidr.trunc(), to(cidr)));
             self.claim((Rank::RemotePodCidr, object), cidrs.collect());
         }
         match node {
             Some(node) => _ = self.nodes.insert(name.clone(), node),
             None => _ = self.nodes.remove(name),
         }
+        self.touched.insert(name.clone());
         let pods: Vec<WorkloadId> =
             self.pods_on.get(name).into_iter().flat_map(BTreeMap::keys).cloned().collect();
         pods.iter().for_each(|pod| self.claim_remote(pod));
@@ -99,7 +107,7 @@ impl Routes {
     pub(crate) fn set_pod(&mut self, id: &WorkloadId, pod: Option<&Pod>) {
         let attached = pod.and_then(|pod| pod.attachment.as_ref());
         let local = attached.iter().flat_map(|attachment| &attachment.addresses);
-        let local = local.map(|address| (IpNet::from(*address), Route::LocalPod(id.clone())));
+        let local = local.map(|address| (IpNet::from(*address), Some(Route::LocalPod(id.clone()))));
         self.claim((Rank::LocalPod, ObjectId::Attachment(id.clone())), local.collect());
 
         if let Some(old) = self.node_of.remove(id)
@@ -122,8 +130,8 @@ impl Routes {
     /// Ends a flush: says what changed and reports conflicts.
     pub(crate) fn finish(&mut self, out: &mut Outbox, conflicts: &mut Conflicts) {
         for net in std::mem::take(&mut self.dirty) {
-            let route = self.claims.winner(&net).map(|(_, route)| route.clone());
             self.report(net, conflicts);
+            let route = self.route(&net).cloned();
             if self.said.get(&net) == route.as_ref() {
                 continue;
             }
@@ -138,9 +146,21 @@ impl Routes {
             };
             out.push(phase, Intent::Route(net, route));
         }
+        for name in std::mem::take(&mut self.touched) {
+            self.report_node(name, conflicts);
+        }
     }
 
-    fn claim(&mut self, claimant: Claimant, wanted: BTreeMap<IpNet, Route>) {
+    /// What is in force: the first claim that says a route.
+    fn route(&self, net: &IpNet) -> Option<&Route> {
+        let mut claims = self.claims.of(net);
+        match claims.next()? {
+            ((Rank::OwnPodCidr, _), _) => claims.find(|((rank, _), _)| *rank == Rank::Pool)?.1.as_ref(),
+            (_, route) => route.as_ref(),
+        }
+    }
+
+    fn claim(&mut self, claimant: Claimant, wanted: BTreeMap<IpNet, Option<Route>>) {
         let changed = self.claims.set(&claimant, wanted);
         self.dirty.extend(changed);
     }
@@ -153,10 +173,24 @@ impl Routes {
             let addresses = self.pods_on.get(name).and_then(|pods| pods.get(id)).into_iter().flatten();
             let covered = |a: &IpAddr| node.is_some_and(|n| n.pod_cidrs.iter().any(|cidr| cidr.contains(a)));
             for address in addresses.filter(|address| !covered(address)) {
-                wanted.insert(IpNet::from(*address), remote_pod(name, node, *address));
+                wanted.insert(IpNet::from(*address), Some(remote_pod(name, node, *address)));
             }
         }
         self.claim((Rank::RemotePod, ObjectId::Workload(id.clone())), wanted);
+    }
+
+    fn report_node(&self, name: NodeName, conflicts: &mut Conflicts) {
+        let lacks = |node: &Node| {
+            let has = |cidr: &IpNet| node.addresses.iter().any(|a| a.is_ipv6() == cidr.addr().is_ipv6());
+            node.addresses.is_empty() || !node.pod_cidrs.iter().all(has)
+        };
+        let losers = vec![ObjectId::Node(name.clone())];
+        let lacking = self.nodes.get(&name).is_some_and(lacks);
+        let key = Contested::NoNodeAddress(name);
+        match lacking {
+            true => _ = conflicts.insert(key, Conflict { winner: None, losers }),
+            false => _ = conflicts.remove(&key),
+        }
     }
 
     fn report(&self, net: IpNet, conflicts: &mut Conflicts) {

@@ -27,4 +27,4 @@ pub mod wire;
 
 pub use event::{Batch, Event, Revision};
 pub use rejection::{Effect, ObjectName, Origin, Rejection};
-pub use stream::{Gone, Handle, NodeState, Standing, Store};
+pub use stream::{Finding, Gone, Handle, NodeState, Standing, Store};

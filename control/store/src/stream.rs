@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 use thiserror::Error;
 use tokio::sync::{mpsc, oneshot};
+use tortie_model::ObjectId;
 
 /// An open store. Dropping it ends its driver.
 pub struct Store {
@@ -23,6 +24,7 @@ pub struct Handle {
     wake: Arc<dyn Fn() + Send + Sync>,
     standing: Arc<dyn Fn() -> Option<Standing> + Send + Sync>,
     node: Arc<dyn Fn(NodeState) + Send + Sync>,
+    findings: Arc<dyn Fn(Finding) + Send + Sync>,
 }
 
 /// What a store may be told of the agent's own node.
@@ -32,6 +34,19 @@ pub struct NodeState {
     pub ready: bool,
     /// The node's own addresses with the prefixes they are in; the first of each family counts.
     pub addresses: Vec<IpNet>,
+}
+
+/// What an agent has found out about an object that is valid by itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Finding {
+    /// Whose user should know.
+    pub object: ObjectId,
+    /// One word for the kind of trouble, in the form of an Event's reason.
+    pub reason: &'static str,
+    /// What is wrong, and what to do.
+    pub message: String,
+    /// Other agents do not find it: it is about this node alone.
+    pub alone: bool,
 }
 
 /// How a store that is somewhere else can be reached.
@@ -66,7 +81,13 @@ pub(crate) struct Driver {
 pub(crate) fn pair(wake: impl Fn() + Send + Sync + 'static) -> (Store, Driver) {
     let (batches_in, batches) = mpsc::unbounded_channel();
     let (requests, requests_out) = mpsc::unbounded_channel();
-    let handle = Handle { requests, wake: Arc::new(wake), standing: Arc::new(|| None), node: Arc::new(drop) };
+    let handle = Handle {
+        requests,
+        wake: Arc::new(wake),
+        standing: Arc::new(|| None),
+        node: Arc::new(drop),
+        findings: Arc::new(drop),
+    };
     (Store { batches, handle }, Driver { batches: batches_in, requests: requests_out })
 }
 
@@ -98,6 +119,12 @@ impl Store {
     /// Passes on what the agent says of its node.
     pub(crate) fn with_node(mut self, node: impl Fn(NodeState) + Send + Sync + 'static) -> Self {
         self.handle.node = Arc::new(node);
+        self
+    }
+
+    /// Passes on what the agent finds out about objects.
+    pub(crate) fn with_findings(mut self, findings: impl Fn(Finding) + Send + Sync + 'static) -> Self {
+        self.handle.findings = Arc::new(findings);
         self
     }
 
@@ -134,6 +161,11 @@ impl Handle {
     /// Tells the store how this node is, where it wants to know; never waits.
     pub fn set_node(&self, state: NodeState) {
         (self.node)(state);
+    }
+
+    /// Tells the store what was found out about an object, where it can tell the object's user; never waits.
+    pub fn report(&self, finding: Finding) {
+        (self.findings)(finding);
     }
 
     fn ask(&self) -> Result<oneshot::Receiver<Revision>, Gone> {

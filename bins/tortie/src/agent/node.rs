@@ -13,7 +13,7 @@ use ipnet::IpNet;
 use serde_json::{Value, json};
 use tortie::pod_cidrs::PodCidrs;
 use tortie_abi::settings::TUNNEL_PORT;
-use tortie_calc::{Calc, Conflicts};
+use tortie_calc::Calc;
 use tortie_host::links::Direction;
 use tortie_host::netlink::{Netlink, NetworkEvent};
 use tortie_host::{clock, sysctl};
@@ -33,7 +33,7 @@ use super::sockets::Sockets;
 use super::traces::Round;
 use super::waiters::{Goal, Standing, refused};
 use super::ways::Ways;
-use super::{facts, state_file};
+use super::{conflicts, facts, state_file};
 
 /// When a step that failed as a whole is tried again.
 const RETRY: Duration = Duration::from_secs(1);
@@ -72,8 +72,7 @@ pub struct Node {
     retry_at: Option<Instant>,
     /// When to write state.json again, after it could not be written.
     save_again: Option<Instant>,
-    /// Contradictions that have been logged.
-    logged: Conflicts,
+    told_conflicts: conflicts::Told,
 }
 
 /// What is known before the kernel's parts are opened.
@@ -218,7 +217,7 @@ impl Node {
             ways: Ways::new(),
             retry_at: None,
             save_again: None,
-            logged: Conflicts::new(),
+            told_conflicts: conflicts::Told::default(),
         };
         node.reconciler.set_kernel_timeouts(sysctl::kernel_timeouts());
         if let Some(addresses) = beginning.node_addresses {
@@ -346,7 +345,7 @@ impl Node {
         if let Some(round) = &mut round {
             round.calculated(said);
         }
-        self.log_conflicts();
+        self.told_conflicts.tell(self.calc.conflicts(), &self.store);
         self.devices.set_pattern(&self.reconciler.settings().data_interface_pattern);
         let wanted = self.reconciler.destinations();
         for (node, way) in self.ways.refresh(wanted, &self.netlink, &self.devices).await {
@@ -396,21 +395,6 @@ impl Node {
             self.store.set_node(state.clone());
             self.told = Some(state);
         }
-    }
-
-    /// Each contradiction once when it appears and once when it is gone.
-    fn log_conflicts(&mut self) {
-        let now = self.calc.conflicts();
-        if self.logged == *now {
-            return;
-        }
-        for (contested, conflict) in now.iter().filter(|(key, value)| self.logged.get(*key) != Some(*value)) {
-            tracing::warn!("{contested}: {}", contested.explain(conflict));
-        }
-        for contested in self.logged.keys().filter(|key| !now.contains_key(*key)) {
-            tracing::info!("{contested}: no contradiction any more");
-        }
-        self.logged = now.clone();
     }
 
     fn count_written(&self, written: Written, took: Duration) {

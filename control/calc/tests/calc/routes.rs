@@ -53,6 +53,35 @@ fn nodes_give_routes_to_their_addresses_and_the_others_pods() {
 fn a_node_without_an_address_of_a_family_has_no_next_hop_there() {
     let state = expand(&with([node("n3", "192.0.2.3", "10.0.3.0/24 fd00:3::/64")]));
     assert_eq!(route(&state, "fd00:3::/64"), Some(&remote("n3", "")));
+    assert!(state.conflicts.contains_key(&Contested::NoNodeAddress("n3".into())));
+}
+
+#[test]
+fn a_node_without_any_address_is_reported_until_it_has_one() {
+    let key = Contested::NoNodeAddress("n3".into());
+    let mut driver = Driver::with("n1", &with([node("n3", "", "")]));
+    assert!(driver.state().conflicts.contains_key(&key));
+    driver.step(&[node("n3", "192.0.2.3", "")]);
+    assert!(driver.state().conflicts.is_empty());
+    driver.step(&[node("n3", "", "")]);
+    driver.step(&[gone(&node("n3", "", "")).expect("an object")]);
+    assert!(driver.state().conflicts.is_empty());
+}
+
+#[test]
+fn a_node_that_claims_the_prefix_of_this_nodes_pods_does_not_get_it() {
+    let thief = [node("n3", "192.0.2.3", "10.0.1.0/24"), pod("shop/out", "10.0.1.9").on("n3").object()];
+    let state = expand(&with(thief));
+    assert_eq!(route(&state, "10.0.1.0/24"), None);
+    let (winner, losers) = conflict(&state, "10.0.1.0/24").expect("reported");
+    assert!(winner.contains("n1") && losers.len() == 1 && losers[0].contains("n3"), "{winner} {losers:?}");
+}
+
+#[test]
+fn a_pool_of_exactly_this_nodes_pods_is_still_a_pool() {
+    let state = expand(&with([pool("same", "10.0.1.0/24", true)]));
+    assert_eq!(route(&state, "10.0.1.0/24"), Some(&Route::Pool { nat_outgoing: true }));
+    assert!(state.conflicts.is_empty(), "{:?}", state.conflicts);
 }
 
 #[test]

@@ -16,7 +16,7 @@ use crate::event::{Batch, Event};
 use crate::kind::{KINDS, Kind, Role};
 use crate::rejection::Rejection;
 use crate::state::State;
-use crate::stream::{self, Rescan, Standing};
+use crate::stream::{self, Finding, Rescan, Standing};
 use serde_json::Value;
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::mpsc;
@@ -86,6 +86,7 @@ pub(super) struct Driver {
     cache: Cache,
     local: Vec<Arc<Rejection>>,
     reporter: Option<Reporter>,
+    findings: mpsc::UnboundedReceiver<Finding>,
     /// Rescans: for each follower the order that has to be carried out.
     waiting: Vec<(Vec<u64>, Rescan)>,
     open: bool,
@@ -121,13 +122,16 @@ pub(super) struct Beginning {
     pub local: Vec<Rejection>,
     pub cache: Cache,
     pub shared: Arc<Mutex<Seen>>,
+    pub served: Served,
     pub reporter: Option<Reporter>,
+    pub findings: mpsc::UnboundedReceiver<Finding>,
 }
 
 impl Driver {
     /// Recalls what is remembered and starts the followers; inside a runtime.
     pub fn start(beginning: Beginning) -> Self {
-        let Beginning { ends, connection, mut state, local, mut cache, shared, reporter } = beginning;
+        let Beginning { ends, connection, mut state, local, mut cache, shared, served, reporter, findings } =
+            beginning;
         let subjects = subjects();
         let mut objects = Objects::new(subjects.iter().map(|subject| subject.kind));
         let mut remembers = false;
@@ -142,7 +146,6 @@ impl Driver {
         }
         let identity = Identity::new(cache.cluster().map(str::to_owned));
         let (say, signals) = mpsc::channel(1024);
-        let served = Served::default();
         let mut followed = Vec::new();
         for (number, subject) in subjects.into_iter().enumerate() {
             let orders = Arc::new(Orders::default());
@@ -173,6 +176,7 @@ impl Driver {
             cache,
             local,
             reporter,
+            findings,
             waiting: Vec::new(),
             open: false,
             remembers,
@@ -198,6 +202,11 @@ impl Driver {
                         patience = Instant::now() + wait;
                     }
                     self.take(number, signal);
+                }
+                Some(finding) = self.findings.recv() => {
+                    if let Some(reporter) = &mut self.reporter {
+                        reporter.find(finding);
+                    }
                 }
                 () = tokio::time::sleep_until(patience), if !self.open && self.remembers => {
                     tracing::warn!("the API server has not said everything; what was in force before is in force");

@@ -36,10 +36,11 @@ pub use watching::{Change, Watch};
 use crate::state::State;
 use crate::stream::{self, Store};
 use connection::Connection;
+use served::Served;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::thread;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 
 /// How to follow a cluster.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -77,16 +78,32 @@ pub fn open(options: Options) -> Result<Store, ClusterError> {
     let store = store.with_node(move |now| {
         told.send_if_modified(|before| before.replace(now.clone()) != Some(now));
     });
+    let (find, findings) = mpsc::unbounded_channel();
+    let store = match options.writes {
+        true => store.with_findings(move |finding| _ = find.send(finding)),
+        false => store,
+    };
     let run = move || {
         runtime.block_on(async move {
             let cache = cache::Cache::new(options.cache.as_deref());
+            let served = Served::default();
             let (appeared, appearances) = watch::channel(0);
             let reporter = options.writes.then(|| {
                 let keep = node::keep(connection.clone(), options.node.clone(), state_of_node, appearances);
                 tokio::spawn(keep);
-                report::Reporter::start(connection.clone(), &options.node, appeared)
+                report::Reporter::start(connection.clone(), served.clone(), &options.node, appeared)
             });
-            let beginning = driver::Beginning { ends, connection, state, local, cache, shared, reporter };
+            let beginning = driver::Beginning {
+                ends,
+                connection,
+                state,
+                local,
+                cache,
+                shared,
+                served,
+                reporter,
+                findings,
+            };
             driver::Driver::start(beginning).run().await;
         });
         runtime.shutdown_background();

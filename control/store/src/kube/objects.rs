@@ -6,6 +6,7 @@
 use super::cache::Cache;
 use super::error::ClusterError;
 use super::follow::Signal;
+use super::report::Report;
 use crate::fault::Fault;
 use crate::kind::{Kind, Role};
 use crate::rejection::{Effect, Origin, Rejection};
@@ -27,14 +28,6 @@ pub(super) struct Objects {
     reports_changed: bool,
     /// Objects with something new to report.
     fresh: Vec<Report>,
-}
-
-/// Something about an object of the server, for an Event.
-#[derive(Clone, Debug, PartialEq)]
-pub(super) struct Report {
-    pub api_version: String,
-    pub uid: String,
-    pub rejection: Arc<Rejection>,
 }
 
 /// The objects of one kind.
@@ -168,7 +161,7 @@ impl Objects {
         };
         for rejection in reports.into_iter().filter(|report| !before.contains(report)) {
             let (api_version, uid) = (text("/apiVersion"), text("/metadata/uid"));
-            self.fresh.push(Report { api_version, uid, rejection });
+            self.fresh.extend(Report::of_rejection(&rejection, api_version, uid));
         }
     }
 

@@ -1,16 +1,20 @@
-//! Events about objects that are not in force, for `kubectl describe`.
+//! Events about objects that are not in force or contradict each other, for `kubectl describe`.
 //!
 //! Owns: which node's agent says what, and how often. Does not: find what is wrong.
 //! Invariant: nothing ever waits for a report; a server that refuses them changes nothing else.
 
 use super::connection::{Ask, Connection};
-use super::objects::Report;
-use crate::rejection::{Effect, Rejection};
+use super::error::ClusterError;
+use super::served::{Served, encoded};
+use crate::kind::{self, Kind};
+use crate::rejection::{Effect, ObjectName, Rejection};
+use crate::stream::Finding;
 use http::Method;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::time::{Duration, SystemTime};
 use tokio::sync::{mpsc, watch};
+use tortie_model::ObjectId;
 
 /// Between two Events.
 const PACE: Duration = Duration::from_millis(100);
@@ -18,6 +22,78 @@ const PACE: Duration = Duration::from_millis(100);
 const QUEUE: usize = 1000;
 /// So many agents say the same, so that it is said even if one of them is away.
 const VOICES: usize = 2;
+
+/// Something about an object of the server, for an Event.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Report {
+    object: ObjectName,
+    identity: Identity,
+    reason: &'static str,
+    message: String,
+}
+
+/// How the server knows an object.
+#[derive(Clone, Debug, PartialEq)]
+enum Identity {
+    Known { api_version: String, uid: String },
+    ToAsk(&'static Kind),
+}
+
+impl Report {
+    /// `None`: nobody knows which object.
+    pub fn of_rejection(rejection: &Rejection, api_version: String, uid: String) -> Option<Self> {
+        let field = rejection.field.as_ref().map(|field| format!("{field}: ")).unwrap_or_default();
+        Some(Self {
+            object: rejection.object.clone()?,
+            identity: Identity::Known { api_version, uid },
+            reason: match rejection.effect {
+                Effect::NotEnforced => "NotEnforced",
+                Effect::KeepsLast | Effect::Absent => "Rejected",
+            },
+            message: format!(
+                "{field}{}; {} ({})",
+                rejection.problem,
+                rejection.fix,
+                rejection.effect.as_str()
+            ),
+        })
+    }
+
+    fn of_finding(finding: Finding) -> Option<Self> {
+        let (kind, namespace, name) = subject(&finding.object)?;
+        Some(Self {
+            object: ObjectName { kind: kind.kind.into(), namespace, name },
+            identity: Identity::ToAsk(kind),
+            reason: finding.reason,
+            message: finding.message,
+        })
+    }
+
+    /// The same for the same report on every node, so that the API server has it once.
+    fn event_name(&self) -> String {
+        let text = format!("{}|{}|{}", self.object, self.reason, self.message);
+        // The name of an Event may be as long as that of its object, which may be 253 long.
+        let prefix: String = self.object.name.chars().take(200).collect();
+        format!("{}.{:016x}", prefix.trim_end_matches(['.', '-']), fnv(text.bytes()))
+    }
+}
+
+/// Kind, namespace and name of a model's object, as the server has it.
+fn subject(id: &ObjectId) -> Option<(&'static Kind, String, String)> {
+    let (group, kind, namespace, name) = match id {
+        ObjectId::Namespace(name) => ("", "Namespace", "", name.as_str()),
+        ObjectId::Node(name) => ("", "Node", "", name.as_str()),
+        ObjectId::Workload(id) | ObjectId::Attachment(id) => ("", "Pod", id.namespace.as_str(), &*id.name),
+        ObjectId::Service(id) => ("", "Service", id.namespace.as_str(), &*id.name),
+        ObjectId::Slice(id) => ("discovery.k8s.io", "EndpointSlice", id.namespace.as_str(), &*id.name),
+        ObjectId::NetworkPolicy(id) => {
+            ("networking.k8s.io", "NetworkPolicy", id.namespace.as_str(), &*id.name)
+        }
+        ObjectId::Pool(name) => ("projectcalico.org", "IPPool", "", &**name),
+        ObjectId::Settings => return None,
+    };
+    Some((kind::of(group, kind)?, namespace.to_owned(), name.to_owned()))
+}
 
 /// Passes reports on to a task of its own.
 pub(super) struct Reporter {
@@ -31,13 +107,15 @@ pub(super) struct Reporter {
 
 impl Reporter {
     /// Starts the task; inside a runtime.
-    pub fn start(connection: Connection, node: &str, appeared: watch::Sender<u64>) -> Self {
+    pub fn start(connection: Connection, served: Served, node: &str, appeared: watch::Sender<u64>) -> Self {
         let (queue, mut reports) = mpsc::channel::<Report>(QUEUE);
         let node = node.to_owned();
         let name = node.clone();
         tokio::spawn(async move {
             while let Some(report) = reports.recv().await {
-                write(&connection, &name, &report).await;
+                if let Err(error) = write(&connection, &served, &name, report).await {
+                    tracing::debug!(%error, "an Event could not be written");
+                }
                 tokio::time::sleep(PACE).await;
             }
         });
@@ -55,10 +133,24 @@ impl Reporter {
         }
     }
 
-    /// Says it once, if this node is one of those that do.
+    /// Says what was found in an object, once, if this node is one of those that do.
     pub fn report(&mut self, report: Report) {
-        let Some(name) = event_name(&report.rejection) else { return };
-        if self.is_ours(&name) && self.said.insert(name) && self.queue.try_send(report).is_err() {
+        if self.is_ours(&report.event_name()) {
+            self.say(report);
+        }
+    }
+
+    /// Says what the agent has found out, once.
+    pub fn find(&mut self, finding: Finding) {
+        let alone = finding.alone;
+        let Some(report) = Report::of_finding(finding) else { return };
+        if alone || self.is_ours(&report.event_name()) {
+            self.say(report);
+        }
+    }
+
+    fn say(&mut self, report: Report) {
+        if self.said.insert(report.event_name()) && self.queue.try_send(report).is_err() {
             tracing::debug!("an Event is left out: too many at once");
         }
     }
@@ -74,15 +166,6 @@ fn rank(node: &str, name: &str) -> u64 {
     fnv(node.bytes().chain([0]).chain(name.bytes()))
 }
 
-/// The same for the same report on every node, so that the API server has it once.
-fn event_name(rejection: &Rejection) -> Option<String> {
-    let object = rejection.object.as_ref()?;
-    let text = format!("{object}|{:?}|{}|{:?}", rejection.field, rejection.problem, rejection.effect);
-    // The name of an Event may be as long as that of its object, which may be 253 long.
-    let prefix: String = object.name.chars().take(200).collect();
-    Some(format!("{}.{:016x}", prefix.trim_end_matches(['.', '-']), fnv(text.bytes())))
-}
-
 /// FNV-1a: the same in every version.
 fn fnv(bytes: impl Iterator<Item = u8>) -> u64 {
     bytes.fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
@@ -90,8 +173,19 @@ fn fnv(bytes: impl Iterator<Item = u8>) -> u64 {
     })
 }
 
-async fn write(connection: &Connection, node: &str, report: &Report) {
-    let Some((namespace, event)) = event(node, report) else { return };
+async fn write(
+    connection: &Connection,
+    served: &Served,
+    node: &str,
+    report: Report,
+) -> Result<(), ClusterError> {
+    let identity = match &report.identity {
+        Identity::Known { api_version, uid } => Some((api_version.clone(), uid.clone())),
+        Identity::ToAsk(kind) => ask(connection, served, kind, &report.object).await?,
+    };
+    // What has gone meanwhile needs no Event.
+    let Some((api_version, uid)) = identity else { return Ok(()) };
+    let Some((namespace, event)) = event(node, &report, &api_version, &uid) else { return Ok(()) };
     let ask = Ask::with_body(
         Method::POST,
         format!("/api/v1/namespaces/{namespace}/events"),
@@ -99,39 +193,43 @@ async fn write(connection: &Connection, node: &str, report: &Report) {
         &event,
     );
     match connection.json(&ask).await {
-        Ok(_) => {}
-        Err(error) if error.is_already_exists() => {}
-        Err(error) => tracing::debug!(%error, "an Event could not be written"),
+        Err(error) if !error.is_already_exists() => Err(error),
+        _ => Ok(()),
     }
 }
 
-fn event(node: &str, report: &Report) -> Option<(String, Value)> {
-    let rejection = &report.rejection;
-    let object = rejection.object.as_ref()?;
+/// The `apiVersion` and uid of an object, by a list of it alone: that right we have for every kind.
+async fn ask(
+    connection: &Connection,
+    served: &Served,
+    kind: &Kind,
+    object: &ObjectName,
+) -> Result<Option<(String, String)>, ClusterError> {
+    let api = served.find(connection, kind).await?;
+    let path = api.collection(&object.namespace);
+    let only = encoded(&format!("metadata.name={}", object.name));
+    let list = connection.json(&Ask::get(format!("{path}?fieldSelector={only}"))).await?;
+    let uid = list.pointer("/items/0/metadata/uid").and_then(Value::as_str);
+    Ok(uid.map(|uid| (api.api_version, uid.to_owned())))
+}
+
+fn event(node: &str, report: &Report, api_version: &str, uid: &str) -> Option<(String, Value)> {
+    let object = &report.object;
     let namespace = if object.namespace.is_empty() { "default" } else { &object.namespace };
-    let field = rejection.field.as_ref().map(|field| format!("{field}: ")).unwrap_or_default();
-    let message = format!("{field}{}; {} ({})", rejection.problem, rejection.fix, rejection.effect.as_str());
-    let message: String = message.chars().take(1000).collect();
+    let message: String = report.message.chars().take(1000).collect();
     let now = k8s_openapi::jiff::Timestamp::try_from(SystemTime::now()).ok()?;
     let now = k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(now);
-    let mut involved = json!({
-        "apiVersion": report.api_version,
-        "kind": object.kind,
-        "name": object.name,
-        "uid": report.uid,
-    });
+    let mut involved =
+        json!({"apiVersion": api_version, "kind": object.kind, "name": object.name, "uid": uid});
     if !object.namespace.is_empty() {
         involved["namespace"] = object.namespace.as_str().into();
     }
     let event = json!({
         "apiVersion": "v1",
         "kind": "Event",
-        "metadata": {"name": event_name(rejection)?, "namespace": namespace},
+        "metadata": {"name": report.event_name(), "namespace": namespace},
         "involvedObject": involved,
-        "reason": match rejection.effect {
-            Effect::NotEnforced => "NotEnforced",
-            Effect::KeepsLast | Effect::Absent => "Rejected",
-        },
+        "reason": report.reason,
         "message": message,
         "type": "Warning",
         "source": {"component": "tortie", "host": node},

@@ -74,7 +74,7 @@ fn pools_without_rules(lab: &Lab) {
         // A definition that has changed counts a moment later.
         until(|| kubectl(lab, &["apply", "-f", "-"], &pool(name, spec)).is_ok(), spec);
         until(|| is_rejected(lab, name, field, "absent"), &format!("status names {name}"));
-        until(|| has_event(lab, "IPPool", name, field), &format!("an Event names {name}"));
+        until(|| has_event(lab, "Rejected", ("IPPool", name), field), &format!("an Event names {name}"));
     }
     // One that was good, with pods in it.
     let good = kubectl(lab, &["get", POOLS, "default-ipv4-ippool", "-o", "json"], "").unwrap();
@@ -98,8 +98,10 @@ fn pools_without_rules(lab: &Lab) {
     until(|| status(lab)["rejected"] == json!([]), "everything is right again");
 }
 
-/// One with another's address, one with none, and one whose pods would have another's addresses.
+/// One with another's address, one with none, and those whose pods would have another's addresses.
 fn nodes(lab: &Lab) {
+    let own = kubectl(lab, &["get", "node", "node1", "-o", "jsonpath={.spec.podCIDR}"], "").unwrap();
+    let own = own.trim();
     let node = |name: &str, cidr: &str| {
         format!(
             "{{apiVersion: v1, kind: Node, metadata: {{name: {name}}}, spec: {{podCIDR: {cidr}, podCIDRs: [{cidr}]}}}}"
@@ -110,6 +112,7 @@ fn nodes(lab: &Lab) {
         ("bare", "10.244.78.0/24"),
         ("thief", "10.244.79.0/24"),
         ("owner", "10.244.79.0/24"),
+        ("squatter", own),
     ] {
         kubectl(lab, &["create", "-f", "-"], &node(name, cidr)).unwrap();
     }
@@ -122,13 +125,17 @@ fn nodes(lab: &Lab) {
     }
     until(|| conflicts(lab).contains("address 10.240.0.1"), "status says that two nodes have one address");
     until(|| conflicts(lab).contains("prefix 10.244.79.0/24"), "status says that two nodes have one prefix");
+    until(|| conflicts(lab).contains(&format!("prefix {own} ")), "status says who wants this node's prefix");
+    until(|| conflicts(lab).contains("Node bare "), "status says which node has no address");
+    // Of the others the names decide whether an agent or one of these nodes, which have none, would say it.
+    until(|| has_event(lab, "AddressTaken", ("Node", "twin"), "10.240.0.1"), "an Event tells the Node");
     assert_undisturbed(lab, "with nodes that cannot be");
     let nonsense = addresses("127.0.0.1");
     kubectl(lab, &["patch", "node", "thief", "--subresource=status", "--patch", &nonsense], "").unwrap();
     until(|| is_rejected(lab, "thief", "status.addresses[0].address", "keepsLast"), "status names the Node");
-    until(|| has_event(lab, "Node", "thief", "127.0.0.1"), "an Event names the Node");
+    until(|| has_event(lab, "Rejected", ("Node", "thief"), "127.0.0.1"), "an Event names the Node");
     assert_undisturbed(lab, "with a node that has no address anybody could reach");
-    kubectl(lab, &["delete", "node", "twin", "bare", "thief", "owner"], "").unwrap();
+    kubectl(lab, &["delete", "node", "twin", "bare", "thief", "owner", "squatter"], "").unwrap();
     until(|| conflicts(lab).is_empty(), "nothing is contested any more");
 }
 
@@ -140,6 +147,10 @@ fn pods_outside_the_pools(lab: &Lab) {
     kubectl(lab, &["create", "-f", "-"], elsewhere).unwrap();
     kubectl(lab, &["delete", POOLS, "default-ipv4-ippool"], "").unwrap();
     until(|| conflicts(lab).contains("of Pod bad/server"), "status names pods outside the pools");
+    let event = || has_event(lab, "OutsidePools", ("Pod", "server"), "is outside every IPPool");
+    until(event, "an Event tells the pod");
+    let described = kubectl(lab, &["-n", "bad", "describe", "pod", "server"], "").unwrap();
+    assert!(described.contains("OutsidePools"), "{described}");
     assert_undisturbed(lab, "with pods outside the pools");
     for field in ["uid", "resourceVersion", "creationTimestamp", "managedFields", "generation"] {
         kept["metadata"].as_object_mut().unwrap().remove(field);
@@ -215,14 +226,14 @@ fn is_rejected(lab: &Lab, name: &str, field: &str, effect: &str) -> bool {
     })
 }
 
-fn has_event(lab: &Lab, kind: &str, name: &str, word: &str) -> bool {
+fn has_event(lab: &Lab, reason: &str, (kind, name): (&str, &str), word: &str) -> bool {
     let printed = kubectl(lab, &["get", "events", "-A", "-o", "json"], "").unwrap();
     let events: Value = serde_json::from_str(&printed).unwrap();
     events["items"].as_array().unwrap().iter().any(|event| {
         let about = &event["involvedObject"];
         about["kind"] == kind
             && about["name"] == name
-            && event["reason"] == "Rejected"
+            && event["reason"] == reason
             && event["message"].as_str().is_some_and(|text| text.contains(word))
     })
 }

@@ -36,7 +36,7 @@ pub async fn run(vitals: Arc<Vitals>, mut checks: watch::Receiver<Arc<Checks>>) 
         for key in wanted.into_iter().filter(|key| !open.contains_key(key)).collect::<Vec<_>>() {
             match listen(&vitals, &checks, &key) {
                 Ok(tasks) => _ = open.insert(key, tasks),
-                Err(problem) => _ = problems.insert(format!("health check of {}", key.0), problem),
+                Err(problem) => _ = problems.insert(key.0, problem),
             }
         }
         let retry = !problems.is_empty();

@@ -10,7 +10,8 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use tortie_host::sweep::Reports;
-use tortie_store::{Handle, Standing};
+use tortie_model::{ObjectId, ServiceId};
+use tortie_store::{Finding, Handle, Standing};
 
 use super::component::Facts;
 
@@ -32,7 +33,7 @@ pub struct Vitals {
     sweeps: OnceLock<Reports>,
     store: OnceLock<Handle>,
     deaf: Mutex<BTreeMap<&'static str, String>>,
-    deaf_checks: Mutex<BTreeMap<String, String>>,
+    deaf_checks: Mutex<BTreeMap<ServiceId, String>>,
     eligible: AtomicBool,
     services: Mutex<InForce>,
 }
@@ -158,11 +159,19 @@ impl Vitals {
         };
     }
 
-    /// The Services' health checks that cannot listen, and why.
-    pub fn set_deaf_checks(&self, problems: BTreeMap<String, String>) {
+    /// The Services' health checks that cannot listen, and why; the Services' users are told.
+    pub fn set_deaf_checks(&self, problems: BTreeMap<ServiceId, String>) {
         let mut deaf = self.deaf_checks.lock().unwrap_or_else(PoisonError::into_inner);
-        for problem in problems.values().filter(|problem| !deaf.values().any(|known| known == *problem)) {
+        for (service, problem) in problems.iter().filter(|(id, problem)| deaf.get(id) != Some(problem)) {
             tracing::error!(problem, "tried again");
+            if let Some(store) = self.store.get() {
+                store.report(Finding {
+                    object: ObjectId::Service(service.clone()),
+                    reason: "HealthCheckPortTaken",
+                    message: format!("node {}: {problem}", self.node),
+                    alone: true,
+                });
+            }
         }
         *deaf = problems;
     }
