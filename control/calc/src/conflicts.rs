@@ -75,11 +75,16 @@ impl Contested {
         }
     }
 
-    /// Other nodes do not see it: it is about a pod of this one, or about how it is attached.
+    /// Other nodes do not see it: it is about a pod of this one, its ports there, or how it is attached.
     pub fn is_of_this_node(&self, conflict: &Conflict) -> bool {
-        let attached = |id: &ObjectId| matches!(id, ObjectId::Attachment(_));
-        matches!(self, Self::NoPool(..) | Self::HostAddress(..))
-            || conflict.winner.iter().chain(&conflict.losers).any(attached)
+        let here = |id: &ObjectId| match id {
+            ObjectId::Attachment(_) => true,
+            ObjectId::Workload(_) => {
+                matches!(self, Self::Frontend(..) | Self::NoPool(..) | Self::HostAddress(..))
+            }
+            _ => false,
+        };
+        conflict.winner.iter().chain(&conflict.losers).any(here)
     }
 
     /// What is wrong, and what to do.

@@ -259,6 +259,11 @@ impl Driver {
                     }
                     return;
                 }
+                if followed.kind.role == Role::Node
+                    && let Some(reporter) = &mut self.reporter
+                {
+                    reporter.node(value, matches!(signal, Signal::Is(_)));
+                }
                 if matches!(signal, Signal::Is(_))
                     && let Some(server) = server_of(value)
                 {
@@ -318,7 +323,7 @@ impl Driver {
         let fresh = self.objects.fresh_reports();
         let Some(batch) = batch else { return true };
         if let Some(reporter) = &mut self.reporter {
-            nodes_of(&batch).for_each(|(name, there)| reporter.node(name, there));
+            nodes_of(&batch).for_each(|(name, there)| reporter.known(name, there));
             fresh.into_iter().for_each(|report| reporter.report(report));
         }
         self.ends.batches.send(batch).is_ok()

@@ -17,6 +17,9 @@ use tokio::sync::watch;
 
 /// Who we are to server-side apply.
 const MANAGER: &str = "tortie-node";
+/// Where an agent writes its node's address of each family, as Calico's does.
+pub(super) const ADDRESS_ANNOTATIONS: [&str; 2] =
+    ["projectcalico.org/IPv4Address", "projectcalico.org/IPv6Address"];
 const CONDITION: &str = "NetworkUnavailable";
 const REASON: &str = "TortieIsUp";
 
@@ -134,7 +137,7 @@ fn has_network(node: &Value) -> bool {
 
 fn annotations(addresses: &[IpNet]) -> Map<String, Value> {
     let mut all = Map::new();
-    for (key, v6) in [("projectcalico.org/IPv4Address", false), ("projectcalico.org/IPv6Address", true)] {
+    for (key, v6) in ADDRESS_ANNOTATIONS.into_iter().zip([false, true]) {
         let first = addresses.iter().find(|net| net.addr().is_ipv6() == v6);
         all.extend(first.map(|net| (key.to_owned(), net.to_string().into())));
     }

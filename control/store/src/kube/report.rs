@@ -5,6 +5,7 @@
 
 use super::connection::{Ask, Connection};
 use super::error::ClusterError;
+use super::node::ADDRESS_ANNOTATIONS;
 use super::served::{Served, encoded};
 use crate::kind::{self, Kind};
 use crate::rejection::{Effect, ObjectName, Rejection};
@@ -98,7 +99,9 @@ fn subject(id: &ObjectId) -> Option<(&'static Kind, String, String)> {
 /// Passes reports on to a task of its own.
 pub(super) struct Reporter {
     node: String,
-    nodes: BTreeSet<String>,
+    /// Nodes where an agent has been.
+    agents: BTreeSet<String>,
+    own_is_there: bool,
     queue: mpsc::Sender<Report>,
     said: BTreeSet<String>,
     /// How often our own Node has come to be.
@@ -119,17 +122,27 @@ impl Reporter {
                 tokio::time::sleep(PACE).await;
             }
         });
-        Self { node, nodes: BTreeSet::new(), queue, said: BTreeSet::new(), appeared }
+        Self { node, agents: BTreeSet::new(), own_is_there: false, queue, said: BTreeSet::new(), appeared }
     }
 
-    /// A node is there, or gone.
-    pub fn node(&mut self, name: &str, there: bool) {
-        if there {
-            if self.nodes.insert(name.to_owned()) && name == self.node {
-                self.appeared.send_modify(|count| *count += 1);
-            }
+    /// A node is known, or not any more.
+    pub fn known(&mut self, name: &str, there: bool) {
+        let was_there =
+            if name == self.node { std::mem::replace(&mut self.own_is_there, there) } else { there };
+        if there && !was_there {
+            self.appeared.send_modify(|count| *count += 1);
+        }
+    }
+
+    /// A Node is as given, or gone. One that no agent has written its addresses to has none that could speak.
+    pub fn node(&mut self, node: &Value, there: bool) {
+        let Some(name) = node.pointer("/metadata/name").and_then(Value::as_str) else { return };
+        let annotations = node.pointer("/metadata/annotations");
+        let has = |key: &&str| annotations.and_then(|all| all.get(key)).is_some();
+        if there && ADDRESS_ANNOTATIONS.iter().any(has) {
+            self.agents.insert(name.to_owned());
         } else {
-            self.nodes.remove(name);
+            self.agents.remove(name);
         }
     }
 
@@ -157,7 +170,7 @@ impl Reporter {
 
     fn is_ours(&self, name: &str) -> bool {
         let ours = rank(&self.node, name);
-        let before = self.nodes.iter().filter(|node| **node != self.node && rank(node, name) < ours);
+        let before = self.agents.iter().filter(|node| **node != self.node && rank(node, name) < ours);
         before.take(VOICES).count() < VOICES
     }
 }

@@ -127,8 +127,14 @@ fn nodes(lab: &Lab) {
     until(|| conflicts(lab).contains("prefix 10.244.79.0/24"), "status says that two nodes have one prefix");
     until(|| conflicts(lab).contains(&format!("prefix {own} ")), "status says who wants this node's prefix");
     until(|| conflicts(lab).contains("Node bare "), "status says which node has no address");
-    // Of the others the names decide whether an agent or one of these nodes, which have none, would say it.
-    until(|| has_event(lab, "AddressTaken", ("Node", "twin"), "10.240.0.1"), "an Event tells the Node");
+    for (reason, node, word) in [
+        ("AddressTaken", "twin", "10.240.0.1"),
+        ("AddressTaken", "thief", "10.244.79.0/24"),
+        ("AddressTaken", "squatter", own),
+        ("NoNodeAddress", "bare", "--node-ip"),
+    ] {
+        until(|| has_event(lab, reason, ("Node", node), word), &format!("an Event tells Node {node}"));
+    }
     assert_undisturbed(lab, "with nodes that cannot be");
     let nonsense = addresses("127.0.0.1");
     kubectl(lab, &["patch", "node", "thief", "--subresource=status", "--patch", &nonsense], "").unwrap();
