@@ -16,6 +16,8 @@ mod floods;
 mod frames;
 #[path = "../../../e2e/tests/cluster/half_open.rs"]
 mod half_open;
+#[path = "../../../e2e/tests/journeys/host_ports.rs"]
+mod host_ports;
 #[path = "../../../e2e/tests/cluster/malformed.rs"]
 mod malformed;
 #[path = "../../../e2e/tests/cluster/matrix.rs"]
