@@ -1,9 +1,11 @@
 //! The observing thread over loopback, without a kernel's parts: what it answers while the main loop starts,
 //! turns and stops turning.
 
+use std::collections::BTreeSet;
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::unix::net::UnixListener;
+use std::sync::Mutex;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -15,10 +17,16 @@ use tortie_observe::metrics;
 
 use super::{Facts, Observer, Vitals};
 
-/// A port that was free a moment ago, on both families.
+/// A port that was free a moment ago, on both families, and that no other test of this process has been given.
 fn free_port() -> u16 {
-    let found = TcpListener::bind("127.0.0.1:0").unwrap();
-    found.local_addr().unwrap().port()
+    static GIVEN: Mutex<BTreeSet<u16>> = Mutex::new(BTreeSet::new());
+    loop {
+        let found = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = found.local_addr().unwrap().port();
+        if GIVEN.lock().unwrap().insert(port) {
+            return port;
+        }
+    }
 }
 
 fn get(host: &str, port: u16, path: &str) -> std::io::Result<(u16, String)> {
