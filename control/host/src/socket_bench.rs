@@ -6,10 +6,10 @@
 //!
 //! The kernel runs no such program on a made-up call (`BPF_PROG_TEST_RUN` is for packets).
 
-use crate::bpf::{Link, Map, Program, ProgramDef, ProgramKind, Runs, Statistics, Update};
+use crate::bpf::{Link, Program, ProgramDef, ProgramKind, Runs, Statistics, Update};
 use crate::maps::{Maps, Sizes};
 use crate::object::{self, ObjectError, Prepared};
-use crate::packet_bench::{BenchError, Figure};
+use crate::packet_bench::{BenchError, Figure, put_service};
 use crate::sockets::PROGRAMS;
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::socket::{setsockopt, sockopt};
@@ -20,9 +20,8 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::AsFd as _;
 use std::path::{Path, PathBuf};
-use tortie_abi::service::{BackendKey, Frontend};
+use tortie_abi::service::Frontend;
 use tortie_abi::settings::{Settings, flags};
-use tortie_abi::{v4, v6};
 use zerocopy::{FromZeros as _, IntoBytes as _};
 
 /// How many Services there are: few, and many.
@@ -30,7 +29,6 @@ const SERVICES: [u32; 2] = [10, 20_000];
 const ROUNDS: usize = 15;
 /// Connections of a round, each kind.
 const CONNECTIONS: u64 = 2000;
-const TCP: u8 = 6;
 const SERVICE_PORT: u16 = 80;
 /// `lo` is the first interface of every namespace.
 const LOOPBACK: u32 = 1;
@@ -205,32 +203,13 @@ fn vip(family: u8, number: u32) -> SocketAddr {
 fn fill(maps: &Maps, services: u32, servers: &[TcpListener; 2]) -> Result<(), BenchError> {
     let settings = Settings { flags: flags::CONNECT_TCP, ..Settings::new_zeroed() };
     maps.get("settings")?.update(&0_u32.to_ne_bytes(), settings.as_bytes(), Update::Any)?;
-    let put = |map: &Map, key: &[u8], value: &[u8]| map.update(key, value, Update::Any);
     for (family, server) in [4, 6].into_iter().zip(servers) {
-        let port = server.local_addr()?.port().into();
+        let server = server.local_addr()?;
         for number in 0..services {
             let service = number + 1;
             let frontend = Frontend { service, backends: 1, local_backends: 1, ..Frontend::default() };
-            let key = BackendKey { service, ordinal: 0 };
-            let (protocol, _zero) = (TCP, 0);
-            match vip(family, number).ip() {
-                IpAddr::V4(a) => {
-                    let address = Ipv4Addr::LOCALHOST.into();
-                    let backend = v4::Backend { address, port, _zero: 0 };
-                    put(maps.get("backend4")?, key.as_bytes(), backend.as_bytes())?;
-                    let key =
-                        v4::FrontendKey { address: a.into(), port: SERVICE_PORT.into(), protocol, _zero };
-                    put(maps.get("frontend4")?, key.as_bytes(), frontend.as_bytes())?;
-                }
-                IpAddr::V6(a) => {
-                    let address = Ipv6Addr::LOCALHOST.into();
-                    let backend = v6::Backend { address, port, _zero: 0 };
-                    put(maps.get("backend6")?, key.as_bytes(), backend.as_bytes())?;
-                    let key =
-                        v6::FrontendKey { address: a.into(), port: SERVICE_PORT.into(), protocol, _zero };
-                    put(maps.get("frontend6")?, key.as_bytes(), frontend.as_bytes())?;
-                }
-            }
+            let at = (vip(family, number).ip(), SERVICE_PORT);
+            put_service(maps, at, &frontend, (server.ip(), server.port()))?;
         }
     }
     Ok(())

@@ -5,6 +5,7 @@
 //! Invariant: the laboratory is gone at the end, also after a failure and after Ctrl-C.
 
 use std::fs;
+use std::ops::{Deref, DerefMut};
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -32,28 +33,59 @@ const GIVE_UP: Duration = Duration::from_secs(5);
 /// Between two looks at a stream, and between a change's end and the next change.
 const LOOK: Duration = Duration::from_millis(5);
 
-/// A laboratory of our own.
-struct Bench {
-    lab: Lab,
+/// A laboratory of our own, which goes when dropped.
+pub(super) struct Own(Lab);
+
+impl Own {
+    /// Builds it, and says so; `what` it has. What an earlier run may have left, if it was killed, goes first.
+    pub fn up(name: &str, what: &str, options: &UpOptions) -> Result<Self, Failure> {
+        let name: LabName = name.parse()?;
+        tortie_lab::down(&name)?;
+        clean_up_on_interrupt(&name);
+        super::progress(&format!("building a laboratory of {what}"));
+        Ok(Self(Lab::up(&name, options)?))
+    }
+
+    /// These objects too, in force on every node; a complaint about one is a failure.
+    pub fn put(&mut self, objects: Vec<Object>, patience: Duration) -> Result<(), Failure> {
+        let applied = self.0.apply(objects)?;
+        if let [first, ..] = applied.complaints.as_slice() {
+            return Err(Failure::no(anyhow!("{first}")));
+        }
+        Ok(self.0.wait(patience)?)
+    }
 }
 
-impl Drop for Bench {
+impl Deref for Own {
+    type Target = Lab;
+
+    fn deref(&self) -> &Lab {
+        &self.0
+    }
+}
+
+impl DerefMut for Own {
+    fn deref_mut(&mut self) -> &mut Lab {
+        &mut self.0
+    }
+}
+
+impl Drop for Own {
     fn drop(&mut self) {
-        if let Err(error) = tortie_lab::down(&self.lab.name) {
+        if let Err(error) = tortie_lab::down(&self.0.name) {
             tracing::warn!(%error, "the laboratory could not be taken away");
         }
     }
 }
 
+struct Bench {
+    lab: Own,
+}
+
 /// Builds a laboratory and measures what is asked for.
 pub fn items(packet: &Packet) -> Result<Vec<Item>, Failure> {
-    let name: LabName = NAMESPACE.parse()?;
-    // What an earlier run may have left, if it was killed.
-    tortie_lab::down(&name)?;
-    clean_up_on_interrupt(&name);
-    super::progress("building a laboratory of three nodes");
     let options = UpOptions { dataplanes: vec![Dataplane::Bpf; NODES], ..UpOptions::default() };
-    let mut bench = Bench { lab: Lab::up(&name, &options)? };
+    let mut bench = Bench { lab: Own::up(NAMESPACE, "three nodes", &options)? };
     let mut items = Vec::new();
     bench.apply(vec![
         Object::make("v1", "Namespace", None, NAMESPACE, Value::Null),
@@ -75,7 +107,7 @@ pub fn items(packet: &Packet) -> Result<Vec<Item>, Failure> {
 }
 
 /// Ctrl-C ends the laboratory too, not only this process.
-pub(super) fn clean_up_on_interrupt(name: &LabName) {
+fn clean_up_on_interrupt(name: &LabName) {
     let name = name.clone();
     thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
@@ -107,11 +139,7 @@ fn policy(allow: bool) -> Object {
 
 impl Bench {
     fn apply(&mut self, objects: Vec<Object>) -> Result<(), Failure> {
-        let applied = self.lab.apply(objects)?;
-        if let [first, ..] = applied.complaints.as_slice() {
-            return Err(Failure::no(anyhow!("{first}")));
-        }
-        Ok(self.lab.wait(PATIENCE)?)
+        self.lab.put(objects, PATIENCE)
     }
 
     /// From renaming the policy's file into the store until the first packet is treated differently, on a
@@ -163,7 +191,7 @@ impl Bench {
         }
         sizes.sort_by(f64::total_cmp);
         let spread = || Some([*sizes.first()?, *sizes.last()?, *sizes.last()?]);
-        item("agent-rss", "bytes", spread(), RSS_BYTES)
+        Item::of("agent-rss", "bytes", spread(), RSS_BYTES)
     }
 }
 
@@ -173,18 +201,7 @@ pub(super) fn percentile_99(name: &'static str, mut millis: Vec<f64>, target: f6
     // The smallest that at least so many percent do not exceed.
     let at = |percent: usize| millis.get((millis.len() * percent).div_ceil(100).checked_sub(1)?).copied();
     let spread = || Some([at(50)?, at(99)?, at(100)?]);
-    item(name, "ms", spread(), target)
-}
-
-pub(super) fn item(
-    name: &'static str,
-    unit: &'static str,
-    spread: Option<[f64; 3]>,
-    target: f64,
-) -> Result<Item, Failure> {
-    let [low, value, high] = spread.ok_or_else(|| anyhow!("{name}: nothing was measured"))?;
-    let met = Some(value <= target);
-    Ok(Item { name, unit, value, low, high, target: Some(target), met, ..Item::default() })
+    Item::of(name, "ms", spread(), target)
 }
 
 /// When all streams have turned; the time of the last.

@@ -129,6 +129,19 @@ struct Item {
 }
 
 impl Item {
+    /// From low, value and high; `None`: nothing was measured. A target is what it may be at most.
+    fn of(
+        name: &'static str,
+        unit: &'static str,
+        spread: Option<[f64; 3]>,
+        target: impl Into<Option<f64>>,
+    ) -> Result<Self, Failure> {
+        let [low, value, high] = spread.ok_or_else(|| anyhow::anyhow!("{name}: nothing was measured"))?;
+        let target = target.into();
+        let met = target.map(|target| value <= target);
+        Ok(Self { name, unit, value, low, high, target, met, ..Self::default() })
+    }
+
     /// Its name, with how many there were.
     fn numbered(&self) -> String {
         match self.services {
@@ -179,8 +192,10 @@ fn progress(what: &str) {
 }
 
 fn table(report: &Report) -> String {
+    let longest = report.items.iter().map(|item| item.numbered().len()).max().unwrap_or(0);
+    let width = 28.max(longest + 2);
     let mut text = format!(
-        "{:<28}{:<6}{:>12}{:>24}{:>12}{:>10}\n",
+        "{:<width$}{:<6}{:>12}{:>24}{:>12}{:>10}\n",
         "WHAT", "", "FIGURE", "LOW - HIGH", "AT MOST", "FLOOR"
     );
     for item in &report.items {
@@ -196,7 +211,7 @@ fn table(report: &Report) -> String {
         let family = item.family.unwrap_or_default();
         let name = item.numbered();
         // Writing into a string does not fail.
-        let _ = writeln!(text, "{name:<28}{family:<6}{value:>12}{range:>24}{target:>12}{floor:>10}{met}");
+        let _ = writeln!(text, "{name:<width$}{family:<6}{value:>12}{range:>24}{target:>12}{floor:>10}{met}");
     }
     for peer in &report.missing_peers {
         let _ = writeln!(text, "not measured: {peer}");

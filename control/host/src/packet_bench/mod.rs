@@ -14,6 +14,7 @@ use crate::maps::MapsError;
 use crate::object::ObjectError;
 use crate::policy::PolicyError;
 use frames::{Family, Frame};
+pub(crate) use rig::put_service;
 use rig::{Driver, Entry, Rig, Way};
 use std::io;
 use std::time::Duration;

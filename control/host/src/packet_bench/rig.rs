@@ -115,7 +115,7 @@ impl Rig {
         key: &(impl IntoBytes + Immutable),
         value: &(impl IntoBytes + Immutable),
     ) -> Result<(), BenchError> {
-        Ok(self.maps.get(map)?.update(key.as_bytes(), value.as_bytes(), Update::Any)?)
+        put(&self.maps, map, key, value)
     }
 
     pub(super) fn put_route(&self, address: IpAddr, kind: Kind, target: Target) -> Result<(), BenchError> {
@@ -126,30 +126,14 @@ impl Rig {
         }
     }
 
-    /// A front end, and the back end of its Service.
+    /// A front end, and the back end of its Service on [`SERVER_PORT`].
     pub(super) fn put_service(
         &self,
         at: (IpAddr, u16),
         frontend: &Frontend,
         backend: IpAddr,
     ) -> Result<(), BenchError> {
-        let (port, protocol, _zero) = (Be16::new(at.1), TCP, 0);
-        match at.0 {
-            IpAddr::V4(a) => {
-                let key = v4::FrontendKey { address: a.into(), port, protocol, _zero };
-                self.put("frontend4", &key, frontend)?;
-            }
-            IpAddr::V6(a) => {
-                let key = v6::FrontendKey { address: a.into(), port, protocol, _zero };
-                self.put("frontend6", &key, frontend)?;
-            }
-        }
-        let key = BackendKey { service: frontend.service, ordinal: 0 };
-        let port = Be16::new(SERVER_PORT);
-        match backend {
-            IpAddr::V4(a) => self.put("backend4", &key, &v4::Backend { address: a.into(), port, _zero: 0 }),
-            IpAddr::V6(a) => self.put("backend6", &key, &v6::Backend { address: a.into(), port, _zero: 0 }),
-        }
+        put_service(&self.maps, at, frontend, (backend, SERVER_PORT))
     }
 
     fn fill(&mut self) -> Result<(), BenchError> {
@@ -316,6 +300,41 @@ fn memlock(fd: BorrowedFd<'_>) -> Result<u64, BenchError> {
     let text = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", fd.as_raw_fd()))?;
     let line = text.lines().find_map(|line| line.strip_prefix("memlock:"));
     Ok(line.and_then(|rest| rest.trim().parse().ok()).unwrap_or(0))
+}
+
+fn put(
+    maps: &Maps,
+    map: &str,
+    key: &(impl IntoBytes + Immutable),
+    value: &(impl IntoBytes + Immutable),
+) -> Result<(), BenchError> {
+    Ok(maps.get(map)?.update(key.as_bytes(), value.as_bytes(), Update::Any)?)
+}
+
+/// A TCP front end, and the one back end of its Service.
+pub(crate) fn put_service(
+    maps: &Maps,
+    at: (IpAddr, u16),
+    frontend: &Frontend,
+    backend: (IpAddr, u16),
+) -> Result<(), BenchError> {
+    let (port, protocol, _zero) = (Be16::new(at.1), TCP, 0);
+    match at.0 {
+        IpAddr::V4(a) => {
+            let key = v4::FrontendKey { address: a.into(), port, protocol, _zero };
+            put(maps, "frontend4", &key, frontend)?;
+        }
+        IpAddr::V6(a) => {
+            let key = v6::FrontendKey { address: a.into(), port, protocol, _zero };
+            put(maps, "frontend6", &key, frontend)?;
+        }
+    }
+    let key = BackendKey { service: frontend.service, ordinal: 0 };
+    let port = Be16::new(backend.1);
+    match backend.0 {
+        IpAddr::V4(a) => put(maps, "backend4", &key, &v4::Backend { address: a.into(), port, _zero: 0 }),
+        IpAddr::V6(a) => put(maps, "backend6", &key, &v6::Backend { address: a.into(), port, _zero: 0 }),
+    }
 }
 
 fn settings() -> Settings {

@@ -79,10 +79,7 @@ pub fn open(options: Options) -> Result<Store, ClusterError> {
         told.send_if_modified(|before| before.replace(now.clone()) != Some(now));
     });
     let (find, findings) = mpsc::unbounded_channel();
-    let store = match options.writes {
-        true => store.with_findings(move |finding| _ = find.send(finding)),
-        false => store,
-    };
+    let store = store.with_findings(move |finding| _ = find.send(finding));
     let run = move || {
         runtime.block_on(async move {
             let cache = cache::Cache::new(options.cache.as_deref());

@@ -14,10 +14,10 @@ use std::time::Duration;
 use anyhow::anyhow;
 use clap::Args;
 use serde_json::{Value, json};
-use tortie_lab::{Dataplane, Lab, LabName, Object, StoreKind, UpOptions};
+use tortie_lab::{Dataplane, Object, StoreKind, UpOptions};
 
 use super::Item;
-use super::laboratory::clean_up_on_interrupt;
+use super::laboratory::Own;
 use crate::exit::Failure;
 
 /// The figures, in the order of measuring.
@@ -74,33 +74,19 @@ impl Kube {
                 NAMES.join(", ")
             )));
         }
-        let name: LabName = "bench-kube".parse()?;
-        // What an earlier run may have left, if it was killed.
-        tortie_lab::down(&name)?;
-        clean_up_on_interrupt(&name);
-        super::progress("building a laboratory of three nodes with a control plane");
         let options = UpOptions {
             dataplanes: vec![Dataplane::Bpf; 3],
             store: StoreKind::Kube,
             patience: PATIENCE,
             ..UpOptions::default()
         };
-        let mut bench = Bench { lab: Lab::up(&name, &options)? };
+        let mut bench = Bench { lab: Own::up("bench-kube", "three nodes with a control plane", &options)? };
         bench.measure(self)
     }
 }
 
-/// A laboratory of our own.
 struct Bench {
-    lab: Lab,
-}
-
-impl Drop for Bench {
-    fn drop(&mut self) {
-        if let Err(error) = tortie_lab::down(&self.lab.name) {
-            tracing::warn!(%error, "the laboratory could not be taken away");
-        }
-    }
+    lab: Own,
 }
 
 impl Bench {
@@ -133,11 +119,7 @@ impl Bench {
     }
 
     fn apply(&mut self, objects: Vec<Object>) -> Result<(), Failure> {
-        let applied = self.lab.apply(objects)?;
-        if let [first, ..] = applied.complaints.as_slice() {
-            return Err(Failure::no(anyhow!("{first}")));
-        }
-        Ok(self.lab.wait(PATIENCE)?)
+        self.lab.put(objects, PATIENCE)
     }
 }
 

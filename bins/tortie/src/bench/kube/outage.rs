@@ -11,7 +11,6 @@ use tortie_lab::{Component, Endpoint, Probe};
 
 use super::{Bench, NAMESPACE, PATIENCE, pod};
 use crate::bench::Item;
-use crate::bench::laboratory::item;
 use crate::exit::Failure;
 
 /// A pod's sandbox is made anew this often.
@@ -53,7 +52,7 @@ impl Bench {
         }
         self.lab.wait(PATIENCE)?;
         super::super::progress(&format!("{calls} sandboxes were made anew"));
-        let exact = |name, value: u32| item(name, "", Some([f64::from(value); 3]), 0.0);
+        let exact = |name, value: u32| Item::of(name, "", Some([f64::from(value); 3]), 0.0);
         Ok(vec![exact("api-down-lost-connections", lost)?, exact("api-down-cni-failures", failed)?])
     }
 }

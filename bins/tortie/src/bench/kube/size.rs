@@ -13,7 +13,6 @@ use serde_json::{Value, json};
 
 use super::{Bench, Kube};
 use crate::bench::Item;
-use crate::bench::laboratory::item;
 use crate::exit::Failure;
 
 const NODE: &str = "node2";
@@ -40,18 +39,18 @@ impl Bench {
         })?;
         let in_force = self.until(|status| status.get("health").is_some_and(|health| health == "healthy"))?;
         let start = in_force.duration_since(listed).as_secs_f64();
-        let mut items = vec![item("start-in-force", "s", Some([start; 3]), START_SECONDS)?];
+        let mut items = vec![Item::of("start-in-force", "s", Some([start; 3]), START_SECONDS)?];
         // What was needed for the start alone is given back within seconds.
         thread::sleep(Duration::from_secs(10));
         let rss = self.status()?.get("rssBytes").and_then(Value::as_u64);
         let rss = rss.context("no rssBytes in the agent's status")? as f64;
-        items.push(item("agent-rss", "bytes", Some([rss; 3]), RSS_BYTES)?);
+        items.push(Item::of("agent-rss", "bytes", Some([rss; 3]), RSS_BYTES)?);
         if kube.wants("watch-at-rest") {
             super::super::progress("listening to a cluster at rest for a minute");
             let before = self.received()?;
             thread::sleep(REST);
             let rate = self.received()?.saturating_sub(before) as f64 / REST.as_secs_f64();
-            items.push(item("watch-at-rest", "B/s", Some([rate; 3]), REST_BYTES)?);
+            items.push(Item::of("watch-at-rest", "B/s", Some([rate; 3]), REST_BYTES)?);
         }
         Ok(items)
     }

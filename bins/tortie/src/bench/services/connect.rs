@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, anyhow};
 use serde_json::{Value, json};
-use tortie_lab::{Component, Dataplane, Lab, LabName, Object, Place, StoreKind, UpOptions, Where};
+use tortie_lab::{Component, Dataplane, Object, Place, StoreKind, UpOptions, Where};
 
 use super::client::{self, Asked};
 use super::peers::{self, KubeProxy, Mode};
@@ -22,7 +22,7 @@ use super::world::{MOVING, NAMESPACE, name, service, slice, vips};
 use super::{REFERENCE, Services, figure, median};
 use crate::bench::Item;
 use crate::bench::kube::fill::{at_once, post};
-use crate::bench::laboratory::clean_up_on_interrupt;
+use crate::bench::laboratory::Own;
 use crate::exit::Failure;
 
 /// At most, of the same connection without a Service.
@@ -91,35 +91,21 @@ const IPTABLES: Names = Names {
 };
 
 struct Bench {
-    lab: Lab,
     sides: Vec<Side>,
-    /// They end before the laboratory does.
+    /// They end before the laboratory does: fields go in this order.
     proxies: Vec<KubeProxy>,
+    lab: Own,
     there: u32,
-}
-
-impl Drop for Bench {
-    fn drop(&mut self) {
-        self.proxies.clear();
-        if let Err(error) = tortie_lab::down(&self.lab.name) {
-            tracing::warn!(%error, "the laboratory could not be taken away");
-        }
-    }
 }
 
 /// Builds a laboratory and measures; the peers that are missing, each with the reason.
 pub fn items(services: &Services) -> Result<(Vec<Item>, Vec<String>), Failure> {
-    let name: LabName = "bench-connect".parse()?;
-    // What an earlier run may have left, if it was killed.
-    tortie_lab::down(&name)?;
-    clean_up_on_interrupt(&name);
-    crate::bench::progress("building a laboratory of five nodes with a control plane");
     let mut dataplanes = vec![Dataplane::Bpf; 2];
     dataplanes.extend([Dataplane::Plain; 3]);
     let options =
         UpOptions { dataplanes, store: StoreKind::Kube, patience: PATIENCE, ..UpOptions::default() };
-    let lab = Lab::up(&name, &options)?;
-    let mut bench = Bench { lab, sides: Vec::new(), proxies: Vec::new(), there: 0 };
+    let lab = Own::up("bench-connect", "five nodes with a control plane", &options)?;
+    let mut bench = Bench { sides: Vec::new(), proxies: Vec::new(), lab, there: 0 };
     let missing = bench.prepare()?;
     let mut measured = BTreeMap::new();
     for &count in &services.services {
@@ -146,11 +132,7 @@ impl Bench {
         for node in &nodes {
             objects.extend([pod(&format!("client-{node}"), node), pod(&format!("server-{node}"), node)]);
         }
-        let applied = self.lab.apply(objects)?;
-        if let [first, ..] = applied.complaints.as_slice() {
-            return Err(Failure::no(anyhow!("{first}")));
-        }
-        self.lab.wait(PATIENCE)?;
+        self.lab.put(objects, PATIENCE)?;
         // The second node leaves Services to the packet programs.
         let tc = nodes.get(1).context("five nodes")?;
         self.lab.stop_agent(tc)?;

@@ -14,12 +14,12 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, anyhow};
 use serde_json::{Value, json};
-use tortie_lab::{Dataplane, Lab, LabName, Object, UpOptions, Where};
+use tortie_lab::{Dataplane, Object, UpOptions, Where};
 
 use super::world::{ENDPOINTS, NAMESPACE, elsewhere, service, slice};
 use super::{REFERENCE, Services, figure, median, process, sync};
 use crate::bench::Item;
-use crate::bench::laboratory::clean_up_on_interrupt;
+use crate::bench::laboratory::Own;
 use crate::exit::Failure;
 use crate::inspect::read::{Element, backends};
 
@@ -43,7 +43,7 @@ const ENVIRONMENT: [(&str, &str); 1] = [("FELIX_PROMETHEUSMETRICSENABLED", "true
 const ROOM: u32 = tortie_abi::maps::BACKEND4.max_entries / ENDPOINTS;
 
 struct Bench {
-    lab: Lab,
+    lab: Own,
     store: PathBuf,
     there: u32,
     /// Which change of which Service comes next.
@@ -51,23 +51,10 @@ struct Bench {
     next: u32,
 }
 
-impl Drop for Bench {
-    fn drop(&mut self) {
-        if let Err(error) = tortie_lab::down(&self.lab.name) {
-            tracing::warn!(%error, "the laboratory could not be taken away");
-        }
-    }
-}
-
 /// Builds a laboratory and measures.
 pub fn items(services: &Services) -> Result<Vec<Item>, Failure> {
-    let name: LabName = "bench-services".parse()?;
-    // What an earlier run may have left, if it was killed.
-    tortie_lab::down(&name)?;
-    clean_up_on_interrupt(&name);
-    crate::bench::progress("building a laboratory of one node");
     let options = UpOptions { dataplanes: vec![Dataplane::Bpf], ..UpOptions::default() };
-    let mut lab = Lab::up(&name, &options)?;
+    let mut lab = Own::up("bench-services", "one node", &options)?;
     let namespace = Object::make("v1", "Namespace", None, NAMESPACE, Value::Null);
     lab.apply(vec![namespace])?;
     let store = lab.paths.store();

@@ -102,7 +102,5 @@ fn figure(
     spread: Option<[f64; 3]>,
     target: Option<f64>,
 ) -> Result<Item, Failure> {
-    let [low, value, high] = spread.ok_or_else(|| anyhow!("{name}: nothing was measured"))?;
-    let met = target.map(|target| value <= target);
-    Ok(Item { name, unit, value, low, high, target, met, services: Some(services), ..Item::default() })
+    Ok(Item { services: Some(services), ..Item::of(name, unit, spread, target)? })
 }

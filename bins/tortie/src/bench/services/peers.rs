@@ -77,9 +77,7 @@ impl KubeProxy {
         let output = || Ok::<_, Failure>(Stdio::from(log.try_clone().context("kube-proxy's log")?));
         Ok(Self(place.spawn(&argv, [Stdio::null(), output()?, output()?])?))
     }
-}
 
-impl KubeProxy {
     /// Its process id.
     pub fn pid(&self) -> i32 {
         self.0.id() as i32

@@ -8,6 +8,7 @@ use std::rc::Rc;
 use std::time::Instant;
 
 use anyhow::{Context as _, anyhow};
+use tortie_abi::maps::{BACKEND4, FRONTEND4, MEMBER4, MapSpec};
 use tortie_calc::Calc;
 use tortie_host::links::{Links, best_mechanism};
 use tortie_host::maps::{Maps, Sizes};
@@ -19,6 +20,7 @@ use tortie_store::{Event, Store, dir};
 use super::{figure, median};
 use crate::bench::Item;
 use crate::exit::Failure;
+use crate::inspect::fill;
 
 const DIRECTORY_SECONDS: f64 = 1.0;
 const MEMORY_MILLIS: f64 = 100.0;
@@ -95,19 +97,13 @@ impl Target {
     }
 
     fn check(&self, services: u32) -> Result<(), Failure> {
-        let count = |name| -> Result<usize, Failure> {
-            let map = self.maps.get(name).map_err(Failure::not_allowed)?;
-            let mut key = vec![0; map.info().key_bytes as usize];
-            let (mut entries, mut last) = (0, None);
-            while map.next_key(last.as_deref(), &mut key).context(name)? {
-                entries += 1;
-                last = Some(key.clone());
-            }
-            Ok(entries)
+        let count = |spec: &MapSpec| -> Result<u64, Failure> {
+            let map = self.maps.get(spec.name).map_err(Failure::not_allowed)?;
+            Ok(fill::of(spec, map).entries.with_context(|| format!("counting {}", spec.name))?)
         };
-        let expected = services as usize;
-        let endpoints = expected * super::world::ENDPOINTS as usize;
-        let found = [count("frontend4")?, count("backend4")?, count("member4")?];
+        let expected = u64::from(services);
+        let endpoints = expected * u64::from(super::world::ENDPOINTS);
+        let found = [count(&FRONTEND4)?, count(&BACKEND4)?, count(&MEMBER4)?];
         match found[0] >= expected && found[1] >= endpoints && found[2] >= endpoints {
             true => Ok(()),
             false => Err(Failure::no(anyhow!("a full synchronisation wrote only {found:?}"))),
