@@ -6,7 +6,7 @@
 #![forbid(unsafe_code)]
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
@@ -34,6 +34,16 @@ pub fn binary() -> PathBuf {
         .map(|directory| directory.join("tortie"))
         .find(|path| path.is_file());
     found.expect("target/…/tortie: build it first (cargo build -p tortie), or set TORTIE_BIN")
+}
+
+/// A copy of [`binary`] in `directory` that everybody may run, wherever the program itself lies.
+pub fn copy_of_binary(directory: &Path) -> PathBuf {
+    let copy = directory.join("tortie");
+    // A process of its own copies: while this one has the file open, a child that another thread has just forked has it
+    // open too, and what is open for writing cannot be run.
+    let copied = Command::new("install").arg("-m0755").args([&binary(), &copy]).status().expect("install");
+    assert!(copied.success(), "copying the program: {copied}");
+    copy
 }
 
 /// Runs `tortie lab VERB --name NAME ARGUMENTS`.

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use tortie_lab::{Lab, Where};
-use tortie_tests_e2e::{binary, tortie_lab};
+use tortie_tests_e2e::{binary, copy_of_binary, tortie_lab};
 
 use crate::verbs::{assert_no_panic, cluster, on_node, said, status, written};
 
@@ -69,9 +69,7 @@ fn an_agent_without_root_bpffs_or_store_says_what_to_do() {
     let run = directory.path().join("run").to_str().expect("a path").to_owned();
     let missing = directory.path().join("missing").to_str().expect("a path").to_owned();
     fs::set_permissions(directory.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).expect("mode");
-    // The program that was built may be where nobody but root reads.
-    let readable = directory.path().join("tortie");
-    fs::copy(binary(), &readable).expect("copying the program");
+    let readable = copy_of_binary(directory.path());
     let output = agent(&readable, &store, &run, &plain, Some(65_534));
     assert_eq!(output.status.code(), Some(4), "{}", said(&output));
     assert_no_panic(&output);

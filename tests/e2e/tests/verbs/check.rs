@@ -6,7 +6,7 @@ use std::os::unix::process::CommandExt as _;
 use std::process::{Command, Output};
 
 use serde_json::Value;
-use tortie_tests_e2e::{binary, fresh_name};
+use tortie_tests_e2e::{binary, copy_of_binary, fresh_name};
 
 fn check(mut command: Command) -> (Value, Option<i32>, String) {
     let output: Output = command.args(["check", "-o", "json"]).output().expect("running tortie");
@@ -45,14 +45,9 @@ fn a_place_for_pins_that_is_none_makes_a_node_unfit() {
 
 #[test]
 fn somebody_without_permission_is_told_so_and_nothing_is_called_missing() {
-    // The binary may lie where only root can go.
     let dir = tempfile::tempdir().expect("a directory");
-    let copy = dir.path().join("tortie");
-    fs::copy(binary(), &copy).expect("copying");
-    for path in [dir.path(), &copy] {
-        fs::set_permissions(path, fs::Permissions::from_mode(0o755)).expect("permissions");
-    }
-    let mut command = Command::new(&copy);
+    fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).expect("permissions");
+    let mut command = Command::new(copy_of_binary(dir.path()));
     command.uid(65_534).gid(65_534);
     let (answer, code, said) = check(command);
     assert_eq!((code, answer.get("fit")), (Some(4), None), "{answer}");
