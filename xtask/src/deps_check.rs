@@ -11,7 +11,7 @@ use cargo_metadata::{DependencyKind, MetadataCommand};
 use crate::run;
 
 /// What a crate of the workspace may use of the workspace. Tests and benches may use anything.
-const ROOMS: [(&str, Uses); 22] = [
+const ROOMS: [(&str, Uses); 23] = [
     ("tortie-abi", Uses::Only(&["tortie-wire"])),
     ("tortie-wire", Uses::Only(&[])),
     ("tortie-datapath", Uses::Only(&["tortie-abi", "tortie-wire"])),
@@ -48,6 +48,7 @@ const ROOMS: [(&str, Uses); 22] = [
     ("tortie-tests-progrun", Uses::Anything),
     ("tortie-tests-e2e", Uses::Anything),
     ("tortie-tests-kubernetes", Uses::Anything),
+    ("tortie-tests-traffic", Uses::Only(&[])),
     ("tortie-fuzz", Uses::Anything),
     ("xtask", Uses::Only(&[])),
 ];

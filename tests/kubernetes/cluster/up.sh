@@ -28,6 +28,8 @@ underlay() {
     $in_cp addr add "${node6}:1/64" dev br0 nodad
     $in_cp link set br0 up
     nsenter --net="/run/netns/$NAME-cp" sysctl -qw net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1
+    # The bridge is the wire between nodes: no packet filter looks at what passes.
+    nsenter --net="/run/netns/$NAME-cp" sysctl -eqw net.bridge.bridge-nf-call-iptables=0 net.bridge.bridge-nf-call-ip6tables=0
     for i in $(seq "$NODES"); do
         node=$NAME-n$i
         ip netns add "$node"
