@@ -66,6 +66,7 @@ const CLUSTER_WIDE: &[&str] = &[
     "Node",
     "PriorityClass",
     "Profile",
+    "ServiceCIDR",
     "StagedGlobalNetworkPolicy",
     "StorageClass",
     "Tier",

@@ -128,6 +128,7 @@ fn name(id: &ObjectId) -> String {
         ObjectId::Slice(id) => format!("EndpointSlice {id}"),
         ObjectId::NetworkPolicy(id) => format!("NetworkPolicy {id}"),
         ObjectId::Pool(id) => format!("IPPool {id}"),
+        ObjectId::Ranges(id) => id.to_string(),
         ObjectId::Settings => "settings".into(),
     }
 }

@@ -206,6 +206,7 @@ impl Calc {
                 self.pools.set(&change.key, change.value.as_ref());
                 self.routes.set_pool(change.key, change.value);
             }
+            Object::Ranges(change) => self.routes.set_ranges(change.key, change.value.unwrap_or_default()),
             Object::Settings(settings) => {
                 if self.settings.as_ref() != Some(&settings) {
                     outbox.push(Phase::Settings, Intent::Settings(settings.clone()));
@@ -253,6 +254,7 @@ fn id_of(object: &Object) -> ObjectId {
         Object::Slice(change) => ObjectId::Slice(change.key.clone()),
         Object::NetworkPolicy(change) => ObjectId::NetworkPolicy(change.key.clone()),
         Object::Pool(change) => ObjectId::Pool(change.key.clone()),
+        Object::Ranges(change) => ObjectId::Ranges(change.key.clone()),
         Object::Settings(_) => ObjectId::Settings,
     }
 }

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use tortie_intent::{Intent, Route};
 use tortie_model::node::Node;
 use tortie_model::pool::Pool;
-use tortie_model::{NodeName, ObjectId, WorkloadId};
+use tortie_model::{NodeName, ObjectId, RangesId, WorkloadId};
 
 /// Why somebody claims a prefix; the first wins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -26,8 +26,16 @@ enum Rank {
     RemoteHost,
     RemotePod,
     RemotePodCidr,
-    /// Says of its prefix something else than whose it is: shadowed by all others without a conflict.
+    /// As a pool says of its prefix something else than whose it is: shadowed by all others without a conflict.
+    Services,
+    /// As above; a pool around Services still says the same of its other addresses.
     Pool,
+}
+
+impl Rank {
+    const fn is_background(self) -> bool {
+        matches!(self, Self::Services | Self::Pool)
+    }
 }
 
 type Claimant = (Rank, ObjectId);
@@ -73,6 +81,12 @@ impl Routes {
         let wanted =
             pool.map(|pool| (pool.cidr.trunc(), Some(Route::Pool { nat_outgoing: pool.nat_outgoing })));
         self.claim((Rank::Pool, ObjectId::Pool(name)), wanted.into_iter().collect());
+    }
+
+    /// Services have their addresses from these ranges from now on.
+    pub(crate) fn set_ranges(&mut self, id: RangesId, nets: Vec<IpNet>) {
+        let wanted = nets.into_iter().map(|net| (net, Route::Services)).collect();
+        self.claim((Rank::Services, ObjectId::Ranges(id)), wanted);
     }
 
     /// A node is as given from now on.
@@ -197,7 +211,7 @@ impl Routes {
         let mut all = self.claims.claimants(&net);
         let first = all.next();
         let rivals =
-            all.filter(|(rank, _)| *rank != Rank::Pool || first.is_some_and(|(r, _)| *r == Rank::Pool));
+            all.filter(|(rank, _)| !rank.is_background() || are_pools(*rank, first.map(|(rank, _)| *rank)));
         let losers: Vec<ObjectId> = rivals
             .map(|(_, id)| id)
             .filter(|id| first.is_some_and(|(_, winner)| winner != *id))
@@ -211,6 +225,11 @@ impl Routes {
             }
         }
     }
+}
+
+/// Two pools of one prefix, whose words about it may differ.
+fn are_pools(rank: Rank, first: Option<Rank>) -> bool {
+    rank == Rank::Pool && first == Some(Rank::Pool)
 }
 
 fn remote_pod(name: &NodeName, node: Option<&Node>, like: IpAddr) -> Route {

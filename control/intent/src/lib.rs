@@ -117,6 +117,8 @@ pub enum Route {
         /// Masquerade what leaves the pools.
         nat_outgoing: bool,
     },
+    /// Services have their addresses from here; this one is none of theirs.
+    Services,
     /// Drop.
     Blackhole,
 }

@@ -1,7 +1,9 @@
 //! One change of one object.
 
 use crate::id::{NamespaceName, NodeName, PolicyId, ServiceId, SliceId, WorkloadId};
+use crate::ranges::RangesId;
 use crate::{namespace, node, policy, pool, service, settings, workload};
+use ipnet::IpNet;
 use std::sync::Arc;
 
 /// `value` is in force from now on; `None`: the object is gone.
@@ -32,6 +34,8 @@ pub enum ObjectId {
     NetworkPolicy(PolicyId),
     /// An IP pool, by name.
     Pool(Arc<str>),
+    /// Ranges of Services.
+    Ranges(RangesId),
     /// The settings of this node, merged from `default`, `node.<name>`, file and environment.
     Settings,
 }
@@ -55,6 +59,8 @@ pub enum Object {
     NetworkPolicy(Change<PolicyId, policy::NetworkPolicy>),
     /// An IP pool.
     Pool(Change<Arc<str>, pool::Pool>),
+    /// Ranges that Services have their addresses from.
+    Ranges(Change<RangesId, Vec<IpNet>>),
     /// The settings.
     Settings(Box<settings::Settings>),
 }

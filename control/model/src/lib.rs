@@ -10,6 +10,7 @@ pub mod namespace;
 pub mod node;
 pub mod policy;
 pub mod pool;
+pub mod ranges;
 pub mod selector;
 pub mod service;
 pub mod settings;
@@ -17,3 +18,4 @@ pub mod workload;
 
 pub use change::{Change, Object, ObjectId};
 pub use id::{NamespaceName, NodeName, PolicyId, ServiceId, SliceId, WorkloadId};
+pub use ranges::RangesId;

@@ -64,6 +64,18 @@ pub enum ConnectTime {
     Disabled,
 }
 
+/// `serviceLoopPrevention`: what becomes of packets to addresses that Services may have and none has.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LoopPrevention {
+    /// They are dropped.
+    #[default]
+    Drop,
+    /// Their sender is told.
+    Reject,
+    /// They go where other packets go.
+    Disabled,
+}
+
 /// Settings in force. Names follow FelixConfiguration.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
@@ -92,6 +104,8 @@ pub struct Settings {
     /// `bpfExternalServiceMode: DSR`: back ends on other nodes answer clients outside directly, and not through the node
     /// that was asked.
     pub direct_return: bool,
+    /// `serviceLoopPrevention`.
+    pub loop_prevention: LoopPrevention,
     /// `bpfDSROptoutCIDRs`: clients outside that are always answered through the node that was asked.
     pub direct_return_opt_outs: Vec<IpNet>,
     /// `vxlanMTU`-like override: MTU of pods' interfaces, bytes; `None`: the uplink's.
@@ -136,6 +150,7 @@ impl Default for Settings {
             connect_time: ConnectTime::Tcp,
             cgroup_path: None,
             direct_return: false,
+            loop_prevention: LoopPrevention::Drop,
             direct_return_opt_outs: Vec::new(),
             mtu_bytes: None,
             log_level: "info".into(),

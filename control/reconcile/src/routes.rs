@@ -219,6 +219,7 @@ impl Routes {
             Route::RemoteHost { .. } => (Kind::RemoteHost, hop(destination(net, route))),
             Route::Host => (Kind::Host, Target::HOST),
             Route::Pool { .. } => (Kind::Pool, Target::HOST),
+            Route::Services => (Kind::Services, Target::HOST),
             Route::Blackhole => (Kind::Blackhole, Target::HOST),
         };
         Some(route::Route { target, kind: kind as u8, flags: self.pool_flags(net), _zero: 0 })
@@ -334,7 +335,7 @@ fn destination(net: &IpNet, route: &Route) -> Option<IpAddr> {
     match route {
         Route::RemotePod { next_hop, .. } => *next_hop,
         Route::RemoteHost { .. } => Some(net.addr()),
-        Route::LocalPod(_) | Route::Host | Route::Pool { .. } | Route::Blackhole => None,
+        Route::LocalPod(_) | Route::Host | Route::Pool { .. } | Route::Services | Route::Blackhole => None,
     }
 }
 

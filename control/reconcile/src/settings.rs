@@ -9,7 +9,7 @@ use std::time::Duration;
 use tortie_abi::flow::State;
 use tortie_abi::settings::{self as abi, flags};
 use tortie_abi::time::Tick;
-use tortie_model::settings::{ConnectTime, EndpointToHost, Settings as Model, Timeout};
+use tortie_model::settings::{ConnectTime, EndpointToHost, LoopPrevention, Settings as Model, Timeout};
 use tortie_wire::{Ip4, Ip6};
 
 /// The kernel's own conntrack time-outs: what `Auto` stands for.
@@ -124,6 +124,11 @@ fn translate(model: &Model, kernel: &KernelTimeouts, node: &[IpAddr]) -> abi::Se
         flags: if model.endpoint_to_host == EndpointToHost::Drop { flags::DROP_TO_HOST } else { 0 }
             | if model.redirect_to_peer { 0 } else { flags::NO_REDIRECT_PEER }
             | if model.direct_return { flags::DIRECT_RETURN } else { 0 }
+            | match model.loop_prevention {
+                LoopPrevention::Drop => flags::DROP_TO_SERVICES,
+                LoopPrevention::Reject => flags::REJECT_TO_SERVICES,
+                LoopPrevention::Disabled => 0,
+            }
             | match model.connect_time {
                 ConnectTime::Tcp => flags::CONNECT_TCP,
                 ConnectTime::Enabled => flags::CONNECT_TCP | flags::CONNECT_UDP,

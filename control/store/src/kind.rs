@@ -20,6 +20,10 @@ pub enum Role {
     NetworkPolicy,
     /// An IPPool.
     IpPool,
+    /// Ranges of Services' cluster addresses.
+    ServiceCidr,
+    /// Of it the ranges of Services that are announced; its BGP is kept.
+    BgpConfiguration,
     /// Settings.
     FelixConfiguration,
     /// Kept, listed, not enforced.
@@ -65,7 +69,7 @@ const fn kind(
 
 /// Every kind that is known.
 #[rustfmt::skip]
-pub const KINDS: [Kind; 33] = [
+pub const KINDS: [Kind; 34] = [
     kind("", K8S, "Namespace", "namespaces", &["ns"], false, Role::Namespace),
     kind("", K8S, "Node", "nodes", &["no"], false, Role::Node),
     kind("", K8S, "Pod", "pods", &["po"], true, Role::Pod),
@@ -74,6 +78,7 @@ pub const KINDS: [Kind; 33] = [
     kind("", K8S, "ConfigMap", "configmaps", &["cm"], true, Role::Kept),
     kind("discovery.k8s.io", K8S, "EndpointSlice", "endpointslices", &["eps"], true, Role::EndpointSlice),
     kind("networking.k8s.io", K8S, "NetworkPolicy", "networkpolicies", &["netpol"], true, Role::NetworkPolicy),
+    kind("networking.k8s.io", &["v1", "v1beta1"], "ServiceCIDR", "servicecidrs", &[], false, Role::ServiceCidr),
     kind("policy.networking.k8s.io", &["v1alpha2", "v1alpha1"], "ClusterNetworkPolicy", "clusternetworkpolicies", &["cnp"], false, Role::Kept),
     kind("policy.networking.k8s.io", &["v1alpha1"], "AdminNetworkPolicy", "adminnetworkpolicies", &["anp"], false, Role::Kept),
     kind("policy.networking.k8s.io", &["v1alpha1"], "BaselineAdminNetworkPolicy", "baselineadminnetworkpolicies", &["banp"], false, Role::Kept),
@@ -93,7 +98,7 @@ pub const KINDS: [Kind; 33] = [
     kind(CALICO, V3, "Node", "caliconodes", &[], false, Role::Kept),
     kind(CALICO, V3, "IPReservation", "ipreservations", &["ipres"], false, Role::Kept),
     kind(CALICO, V3, "IPAMConfiguration", "ipamconfigurations", &["ipamconfig", "ipamconfigs"], false, Role::Kept),
-    kind(CALICO, V3, "BGPConfiguration", "bgpconfigurations", &["bgpconfig", "bgpconfigs"], false, Role::Kept),
+    kind(CALICO, V3, "BGPConfiguration", "bgpconfigurations", &["bgpconfig", "bgpconfigs"], false, Role::BgpConfiguration),
     kind(CALICO, V3, "BGPPeer", "bgppeers", &["bgpp", "bgpps", "bp"], false, Role::Kept),
     kind(CALICO, V3, "BGPFilter", "bgpfilters", &["bgpf", "bgpfs"], false, Role::Kept),
     kind(CALICO, V3, "CalicoNodeStatus", "caliconodestatuses", &["caliconodestatus"], false, Role::Kept),
@@ -156,9 +161,9 @@ impl Kind {
         }
     }
 
-    /// A cluster may do without it: its definition is installed, or not.
+    /// A cluster may do without it: its definition is installed, or not, or its API server is older than it.
     pub fn is_optional(&self) -> bool {
-        self.group == CALICO || self.group.starts_with("policy.")
+        self.group == CALICO || self.group.starts_with("policy.") || self.role == Role::ServiceCidr
     }
 
     /// What kubectl calls it in its answers: `networkpolicy.networking.k8s.io`, `pod`.

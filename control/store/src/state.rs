@@ -160,7 +160,7 @@ impl State {
 fn place(object: &Object) -> u8 {
     match object {
         Object::Settings(_) => 0,
-        Object::Pool(_) => 1,
+        Object::Pool(_) | Object::Ranges(_) => 1,
         Object::Node(_) => 2,
         Object::Namespace(_) => 3,
         Object::Workload(_) => 4,
@@ -181,6 +181,7 @@ fn has_value(object: &Object) -> bool {
         Object::Slice(change) => change.value.is_some(),
         Object::NetworkPolicy(change) => change.value.is_some(),
         Object::Pool(change) => change.value.is_some(),
+        Object::Ranges(change) => change.value.is_some(),
         Object::Settings(_) => true,
     }
 }
@@ -198,6 +199,7 @@ fn gone(object: Object) -> Object {
         Object::Slice(change) => Object::Slice(without(change)),
         Object::NetworkPolicy(change) => Object::NetworkPolicy(without(change)),
         Object::Pool(change) => Object::Pool(without(change)),
+        Object::Ranges(change) => Object::Ranges(without(change)),
         Object::Settings(settings) => Object::Settings(settings),
     }
 }

@@ -49,6 +49,10 @@ pub const fn reason(reason: DropReason) -> &'static str {
         R::SourceRange => {
             "The client is in none of the Service's loadBalancerSourceRanges, which bind pods and nodes too."
         }
+        R::NoService => {
+            "No Service has this address, protocol and port, though the address is in a range of Services \
+             (serviceLoopPrevention). See `tortie services list`."
+        }
         R::PolicyEgress => {
             "The sender's egress policy denies it: no rule allows it, or a rule denies it. See `tortie policy \
              list` for the pod."

@@ -77,6 +77,7 @@ fn kind_name(kind: u8) -> &'static str {
         Some(Kind::RemoteHost) => "remote-host",
         Some(Kind::Pool) => "pool",
         Some(Kind::Blackhole) => "blackhole",
+        Some(Kind::Services) => "services",
         None => "unknown",
     }
 }

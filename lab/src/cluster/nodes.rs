@@ -1,4 +1,4 @@
-//! The objects of the cluster itself: Nodes, Namespaces, address pools.
+//! The objects of the cluster itself: Nodes, Namespaces, address pools and ranges.
 //!
 //! Owns: what the laboratory knows about its nodes, over what users add (labels, annotations).
 //! Does not: remove a user's object.
@@ -22,7 +22,10 @@ pub fn reconcile(world: &mut World, plan: &Plan) {
         ));
     }
     namespaces(world);
-    default_pools(plan).into_iter().chain([felix()]).for_each(|object| default_object(world, object));
+    default_pools(plan)
+        .into_iter()
+        .chain([felix(), service_cidr(plan)])
+        .for_each(|object| default_object(world, object));
 }
 
 /// The pools that the pods' addresses are from.
@@ -41,6 +44,13 @@ pub fn default_pools(plan: &Plan) -> Vec<Object> {
 pub fn felix() -> Object {
     let spec = json!({"spec": {"defaultEndpointToHostAction": "Accept"}});
     Object::make("projectcalico.org/v3", "FelixConfiguration", None, "default", spec)
+}
+
+/// Where ClusterIPs come from, as an API server says it.
+fn service_cidr(plan: &Plan) -> Object {
+    let cidrs: Vec<String> = plan.service_cidrs.iter().map(ToString::to_string).collect();
+    let spec = json!({"spec": {"cidrs": cidrs}});
+    Object::make("networking.k8s.io/v1", "ServiceCIDR", None, "kubernetes", spec)
 }
 
 /// Only where the user has none of that name.

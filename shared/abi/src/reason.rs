@@ -131,6 +131,8 @@ drop_reasons! {
     NoTunnel = 42, "no-tunnel";
     /// Service: the client is in none of `loadBalancerSourceRanges`.
     SourceRange = 43, "source-range";
+    /// Service: an address that a Service might have, and none has.
+    NoService = 44, "no-service";
     /// Policy: the source endpoint's egress rules deny it.
     PolicyEgress = 50, "policy-egress";
     /// Policy: the destination endpoint's ingress rules deny it.

@@ -33,6 +33,8 @@ pub enum Kind {
     Pool = 5,
     /// To be dropped.
     Blackhole = 6,
+    /// In a range that Services have their addresses from, and none of theirs.
+    Services = 7,
 }
 
 impl Kind {
@@ -46,6 +48,7 @@ impl Kind {
             4 => Self::RemoteHost,
             5 => Self::Pool,
             6 => Self::Blackhole,
+            7 => Self::Services,
             _ => return None,
         })
     }

@@ -57,6 +57,10 @@ pub mod flags {
     pub const CONNECT_UDP: u32 = 1 << 3;
     /// `bpfExternalServiceMode: DSR`: back ends on other nodes answer clients outside directly.
     pub const DIRECT_RETURN: u32 = 1 << 4;
+    /// `serviceLoopPrevention: Drop`: what goes to an address of Services that none of them has is dropped.
+    pub const DROP_TO_SERVICES: u32 = 1 << 5;
+    /// `serviceLoopPrevention: Reject`: its sender is told.
+    pub const REJECT_TO_SERVICES: u32 = 1 << 6;
 }
 
 const _: () = assert!(size_of::<Settings>() == 92);

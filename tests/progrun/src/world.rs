@@ -32,7 +32,7 @@ pub const EMPTY_PROGRAM: u32 = 9;
 /// The interface that leads to every address outside (as in the test build of the programs).
 pub const WAY_OUT: u32 = 100;
 /// Different worlds.
-pub const WORLDS: u32 = 128;
+pub const WORLDS: u32 = 512;
 
 /// The interface of a hook: a pod's, or the data interface.
 pub const fn ifindex_of(hook: Hook, slot: u32) -> u32 {
@@ -144,7 +144,7 @@ impl World {
         Self {
             number,
             settings: Settings {
-                flags: settings.flags | if bit(6) { flags::DIRECT_RETURN } else { 0 },
+                flags: settings.flags | if bit(6) { flags::DIRECT_RETURN } else { 0 } | to_services(number),
                 ..settings
             },
             endpoints,
@@ -180,6 +180,15 @@ impl World {
         let incarnation = old.id.incarnation().wrapping_add(1).max(1);
         let id = Target::endpoint(slot as u16, incarnation);
         self.endpoints.insert(slot, Endpoint { id, ..old });
+    }
+}
+
+/// What becomes of what no Service serves.
+fn to_services(number: u32) -> u32 {
+    match number >> 7 & 3 {
+        0 => 0,
+        1 => flags::DROP_TO_SERVICES,
+        _ => flags::REJECT_TO_SERVICES,
     }
 }
 
@@ -262,6 +271,7 @@ fn routes(v6: bool) -> Vec<(IpNet, Route)> {
         route([10, 0, 1, 0], 24, Kind::RemotePod, hop, route_flags::IN_POOL),
         route([10, 0, 2, 0], 24, Kind::RemotePod, Target::HOST, route_flags::IN_POOL),
         route([10, 0, 9, 0], 24, Kind::Blackhole, Target::HOST, 0),
+        route([10, 96, 0, 0], 24, Kind::Services, Target::HOST, 0),
         route([192, 168, 0, 1], 32, Kind::Host, Target::HOST, 0),
         route([192, 168, 0, 2], 32, Kind::RemoteHost, hop, 0),
     ];

@@ -127,6 +127,7 @@ pub fn kind(object: &Object) -> &'static str {
         Object::Slice(_) => "endpointslice",
         Object::NetworkPolicy(_) => "networkpolicy",
         Object::Pool(_) => "ippool",
+        Object::Ranges(_) => "ranges",
         Object::Settings(_) => "settings",
     }
 }

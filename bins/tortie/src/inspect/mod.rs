@@ -79,7 +79,7 @@ pub struct CounterFilter {
 /// Filters of `routes list`.
 #[derive(Debug, Args)]
 pub struct RouteFilter {
-    /// Only this kind: local-pod, remote-pod, host, remote-host, pool, blackhole.
+    /// Only this kind: local-pod, remote-pod, host, remote-host, pool, services, blackhole.
     #[arg(long)]
     kind: Option<String>,
 }

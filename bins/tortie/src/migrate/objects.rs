@@ -38,7 +38,7 @@ pub fn findings(kind: &Kind, objects: &[Resource]) -> Vec<Finding> {
         let name = resource.key.object_name().to_string();
         match (wire::read(resource), kind.role) {
             (Err(faults), _) => findings.extend(faults.iter().map(|fault| refused(&name, fault))),
-            (Ok(_), Role::Kept) => findings.extend(kept(kind, &name, resource)),
+            (Ok(_), Role::Kept | Role::BgpConfiguration) => findings.extend(kept(kind, &name, resource)),
             (Ok(read), _) => {
                 let limits = limits(&name, resource);
                 supported += usize::from(read.notes.is_empty() && limits.is_empty());

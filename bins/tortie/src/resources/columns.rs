@@ -59,6 +59,8 @@ const POOL: &[Column] = &[
     ("SELECTOR", true, |v| or(text(v, "/spec/nodeSelector"), "all()")),
 ];
 
+const SERVICE_CIDR: &[Column] = &[("CIDRS", false, |v| strings(v, "/spec/cidrs"))];
+
 fn columns_of(role: Role) -> &'static [Column] {
     match role {
         Role::Namespace => NAMESPACE,
@@ -68,7 +70,8 @@ fn columns_of(role: Role) -> &'static [Column] {
         Role::EndpointSlice => SLICE,
         Role::NetworkPolicy => POLICY,
         Role::IpPool => POOL,
-        Role::FelixConfiguration | Role::Kept => &[],
+        Role::ServiceCidr => SERVICE_CIDR,
+        Role::FelixConfiguration | Role::BgpConfiguration | Role::Kept => &[],
     }
 }
 

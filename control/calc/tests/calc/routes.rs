@@ -126,6 +126,23 @@ fn a_node_that_takes_over_the_prefix_of_its_pods_makes_their_routes_needless() {
 }
 
 #[test]
+fn ranges_of_services_are_routes_that_everything_known_in_them_shadows() {
+    let state = expand(&with([
+        service_cidr("kubernetes", "10.96.0.0/12 fd96::/108"),
+        service_cidr("more", "10.96.0.0/12 192.0.2.0/24 10.0.2.0/24"),
+        pool("same", "10.96.0.0/12", true),
+        pool("around", "10.0.0.0/8", true),
+    ]));
+    assert_eq!(route(&state, "10.96.0.0/12"), Some(&Route::Services));
+    assert_eq!(route(&state, "fd96::/108"), Some(&Route::Services));
+    assert_eq!(route(&state, "192.0.2.0/24"), Some(&Route::Services));
+    assert_eq!(route(&state, "192.0.2.1"), Some(&Route::Host));
+    assert_eq!(route(&state, "10.0.2.0/24"), Some(&remote("n2", "192.0.2.2")), "pods are there");
+    assert_eq!(route(&state, "10.0.0.0/8"), Some(&Route::Pool { nat_outgoing: true }));
+    assert!(state.conflicts.is_empty(), "{:?}", state.conflicts);
+}
+
+#[test]
 fn pools_are_routes_that_others_may_shadow() {
     let state = expand(&with([
         pool("big", "10.0.0.0/16", true),

@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::time::{Duration, SystemTime};
 use tokio::sync::{mpsc, watch};
-use tortie_model::ObjectId;
+use tortie_model::{ObjectId, RangesId};
 
 /// Between two Events.
 const PACE: Duration = Duration::from_millis(100);
@@ -91,6 +91,10 @@ fn subject(id: &ObjectId) -> Option<(&'static Kind, String, String)> {
             ("networking.k8s.io", "NetworkPolicy", id.namespace.as_str(), &*id.name)
         }
         ObjectId::Pool(name) => ("projectcalico.org", "IPPool", "", &**name),
+        ObjectId::Ranges(RangesId::ServiceCidr(name)) => ("networking.k8s.io", "ServiceCIDR", "", &**name),
+        ObjectId::Ranges(RangesId::BgpConfiguration(name)) => {
+            ("projectcalico.org", "BGPConfiguration", "", &**name)
+        }
         ObjectId::Settings => return None,
     };
     Some((kind::of(group, kind)?, namespace.to_owned(), name.to_owned()))

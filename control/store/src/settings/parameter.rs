@@ -10,7 +10,7 @@ use regex::Regex;
 use serde_json::Value;
 use std::path::PathBuf;
 use std::time::Duration;
-use tortie_model::settings::{ConnectTime, EndpointToHost, Settings, Timeout, Timeouts};
+use tortie_model::settings::{ConnectTime, EndpointToHost, LoopPrevention, Settings, Timeout, Timeouts};
 
 /// A parameter with its value.
 #[derive(Clone, Debug, PartialEq)]
@@ -45,6 +45,8 @@ pub enum Setting {
     DirectReturn(bool),
     /// `bpfDSROptoutCIDRs`.
     DirectReturnOptOuts(Vec<IpNet>),
+    /// `serviceLoopPrevention`.
+    LoopPrevention(LoopPrevention),
     /// `logSeverityScreen`.
     LogLevel(&'static str),
     /// `healthEnabled`.
@@ -154,6 +156,7 @@ pub fn read(name: &str, given: &Value) -> Result<Option<Setting>, InvalidSetting
             Setting::DirectReturn(value::word(given, &["Tunnel", "DSR"], &[false, true])?)
         }
         "bpfDSROptoutCIDRs" => Setting::DirectReturnOptOuts(value::cidrs(given)?),
+        "serviceLoopPrevention" => Setting::LoopPrevention(loop_prevention(given)?),
         "logSeverityScreen" => Setting::LogLevel(level(given)?),
         "healthEnabled" => Setting::HealthEnabled(value::switch(given)?),
         "healthHost" => Setting::HealthHost(value::text(given)?.trim().to_owned()),
@@ -223,6 +226,11 @@ fn to_host(given: &Value) -> Result<EndpointToHost, Wrong> {
 fn connect_time(given: &Value) -> Result<ConnectTime, Wrong> {
     let meanings = [ConnectTime::Tcp, ConnectTime::Enabled, ConnectTime::Disabled];
     value::word(given, &["TCP", "Enabled", "Disabled"], &meanings)
+}
+
+fn loop_prevention(given: &Value) -> Result<LoopPrevention, Wrong> {
+    let meanings = [LoopPrevention::Drop, LoopPrevention::Reject, LoopPrevention::Disabled];
+    value::word(given, &["Drop", "Reject", "Disabled"], &meanings)
 }
 
 fn absolute(given: &Value) -> Result<PathBuf, Wrong> {
@@ -299,6 +307,7 @@ impl Setting {
             Self::ConnectTime(mode) => settings.connect_time = *mode,
             Self::CgroupPath(path) => settings.cgroup_path = Some(path.clone()),
             Self::DirectReturn(on) => settings.direct_return = *on,
+            Self::LoopPrevention(mode) => settings.loop_prevention = *mode,
             Self::DirectReturnOptOuts(nets) => settings.direct_return_opt_outs.clone_from(nets),
             Self::LogLevel(level) => settings.log_level = (*level).into(),
             Self::HealthEnabled(on) => settings.health.enabled = *on,

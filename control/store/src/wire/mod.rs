@@ -9,6 +9,7 @@ pub mod pod;
 pub mod policy;
 pub mod pool;
 mod ports;
+pub mod ranges;
 pub mod selector;
 pub mod service;
 pub mod slice;
@@ -72,6 +73,8 @@ pub fn read(resource: &Resource) -> Result<Reading, Vec<Fault>> {
         Role::EndpointSlice => one(slice::read(resource, typed(resource)?)),
         Role::NetworkPolicy => one(policy::read(resource, typed(resource)?)),
         Role::IpPool => one(pool::read(resource, typed(resource)?)),
+        Role::ServiceCidr => ranges::read_cidr(resource),
+        Role::BgpConfiguration => ranges::read_bgp(resource),
         Role::FelixConfiguration => crate::settings::felix::read(resource),
         Role::Kept => kept(resource),
     }

@@ -257,10 +257,15 @@ fn an_overloaded_server_is_waited_for() {
             .with_faults(|faults| faults.refuse = vec![("/pods?".into(), code, status(code, reason, "no"))]);
         let directory = tempfile::tempdir().unwrap();
         let mut listener = Listener::new(kube::open(options(&server, &directory)).unwrap());
-        std::thread::sleep(Duration::from_millis(500));
+        let waiting = || listener.store.handle().standing().map(|s| s.waiting_for).unwrap_or_default();
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while waiting() != ["pods"] {
+            assert!(Instant::now() < deadline, "{:?}", waiting());
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        std::thread::sleep(Duration::from_millis(300));
         assert!(listener.store.try_next().is_none(), "in sync without pods");
-        let waiting = listener.store.handle().standing().unwrap().waiting_for;
-        assert_eq!(waiting, ["pods"]);
+        assert_eq!(listener.store.handle().standing().unwrap().waiting_for, ["pods"]);
         server.with_faults(|faults| faults.refuse.clear());
         let events = until(&mut listener, "in sync", |events| events.contains(&Event::InSync));
         assert!(names(&events).contains(&is("a")));

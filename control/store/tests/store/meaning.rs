@@ -36,6 +36,7 @@ reader!(read_slice, Slice, EndpointSlice);
 reader!(read_policy, NetworkPolicy, NetworkPolicy);
 reader!(read_node, Node, node::Node);
 reader!(read_pool, Pool, pool::Pool);
+reader!(read_ranges, Ranges, Vec<ipnet::IpNet>);
 reader!(read_namespace, Namespace, namespace::Namespace);
 
 fn pod(rest: &str) -> Option<Workload> {
@@ -131,6 +132,27 @@ fn a_namespace_carries_its_name_as_a_label() {
         read_namespace("{apiVersion: v1, kind: Namespace, metadata: {name: shop, labels: {a: b}}}").unwrap();
     assert_eq!(read.labels.get("kubernetes.io/metadata.name").unwrap(), "shop");
     assert_eq!(read.labels.get("a").unwrap(), "b");
+}
+
+#[test]
+fn ranges_of_services_come_from_their_own_kind_and_from_what_is_announced() {
+    let nets = |all: &[&str]| Some(all.iter().map(|net| net.parse().unwrap()).collect::<Vec<ipnet::IpNet>>());
+    for version in ["v1", "v1beta1"] {
+        let text = format!(
+            "{{apiVersion: networking.k8s.io/{version}, kind: ServiceCIDR, metadata: {{name: kubernetes}}, \
+             spec: {{cidrs: [10.96.0.0/12, 'fd96::/108']}}, status: {{conditions: []}}}}"
+        );
+        assert_eq!(read_ranges(&text), nets(&["10.96.0.0/12", "fd96::/108"]));
+    }
+    let bgp = |name: &str| {
+        format!(
+            "{{apiVersion: projectcalico.org/v3, kind: BGPConfiguration, metadata: {{name: {name}}}, spec: \
+             {{asNumber: 64512, serviceClusterIPs: [{{cidr: 10.96.0.0/12}}], serviceExternalIPs: [{{cidr: 203.0.113.9/24}}], \
+             serviceLoadBalancerIPs: [{{cidr: 'fd99::/64'}}, {{cidr: 10.96.0.0/12}}]}}}}"
+        )
+    };
+    assert_eq!(read_ranges(&bgp("default")), nets(&["10.96.0.0/12", "203.0.113.0/24", "fd99::/64"]));
+    assert_eq!(read_ranges(&bgp("node.node1")), nets(&[]), "as in Calico, one node's are not asked");
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 use std::time::Duration;
-use tortie_model::settings::{ConnectTime, EndpointToHost, Listen, Settings, Timeout};
+use tortie_model::settings::{ConnectTime, EndpointToHost, Listen, LoopPrevention, Settings, Timeout};
 use tortie_store::dir::content::{self, Content};
 use tortie_store::settings::{Layer, Layers, local};
 use tortie_store::wire::Noun;
@@ -42,7 +42,7 @@ fn an_object_sets_what_it_names_and_nothing_else() {
         "interfacePrefix: tap, bpfDataIfacePattern: '^ens', bpfMapSizeConntrack: 1000, bpfPSNATPorts: '100:200', \
          iptablesMarkMask: 4278190080, defaultEndpointToHostAction: ACCEPT, bpfRedirectToPeer: Disabled, \
          bpfAttachType: TC, logSeverityScreen: Warning, bpfConnectTimeLoadBalancing: Enabled, \
-         cgroupV2Path: /run/cgroup, bpfExternalServiceMode: dsr, bpfDSROptoutCIDRs: [192.0.2.0/24, '2001:db8::/32'], \
+         cgroupV2Path: /run/cgroup, serviceLoopPrevention: Reject, bpfExternalServiceMode: dsr, bpfDSROptoutCIDRs: [192.0.2.0/24, '2001:db8::/32'], \
          bpfConntrackTimeouts: {tcpEstablished: 1h30m, udpTimeout: Auto, creationGracePeriod: 10s}",
     );
     let mut expected = Settings {
@@ -57,6 +57,7 @@ fn an_object_sets_what_it_names_and_nothing_else() {
         connect_time: ConnectTime::Enabled,
         cgroup_path: Some("/run/cgroup".into()),
         direct_return: true,
+        loop_prevention: LoopPrevention::Reject,
         direct_return_opt_outs: vec!["192.0.2.0/24".parse().unwrap(), "2001:db8::/32".parse().unwrap()],
         log_level: "warn".into(),
         ..Settings::default()

@@ -80,6 +80,7 @@ pub fn id(object: &Object) -> (ObjectId, bool) {
         Object::Slice(c) => (ObjectId::Slice(c.key.clone()), c.value.is_some()),
         Object::NetworkPolicy(c) => (ObjectId::NetworkPolicy(c.key.clone()), c.value.is_some()),
         Object::Pool(c) => (ObjectId::Pool(c.key.clone()), c.value.is_some()),
+        Object::Ranges(c) => (ObjectId::Ranges(c.key.clone()), c.value.is_some()),
         Object::Settings(_) => (ObjectId::Settings, true),
     }
 }

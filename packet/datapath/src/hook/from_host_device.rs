@@ -4,7 +4,7 @@ use super::{finish, known};
 use crate::family::Family;
 use crate::kernel::Kernel;
 use crate::stage::flow::Found;
-use crate::stage::{flow, parse, source};
+use crate::stage::{flow, parse, route, source};
 use crate::state::State;
 use crate::verdict::{Next, Step};
 use tortie_abi::DropReason;
@@ -59,11 +59,14 @@ fn is_tunnel<F: Family, K: Kernel<F>>(k: &K, s: &State<F>) -> Step<bool> {
     Ok(s.tuple.destination == own)
 }
 
-/// In the middle of a connection that nobody here knows: a pod gets none of it, the host may know more.
+/// In the middle of a connection that nobody here knows: a pod gets none of it, the host may know more, and what no
+/// Service has does not go round.
 #[inline(always)]
 fn unknown_flow<F: Family, K: Kernel<F>>(k: &K, s: &State<F>) -> Step<Next> {
-    if !is_for_pod(k, s) {
-        return Ok(Next::Pass);
+    match k.route(&s.tuple.destination).and_then(|r| Kind::from_byte(r.kind)) {
+        Some(Kind::LocalPod) => {}
+        Some(Kind::Services) if route::ends_loops(k)? => return Err(DropReason::NoService),
+        _ => return Ok(Next::Pass),
     }
     source::check_from_outside(k.route(&s.tuple.source))?;
     Err(DropReason::NoFlow)

@@ -65,6 +65,9 @@ fn opening<F: Family, K: Kernel<F>>(k: &K, s: &mut State<F>) -> Step<Option<Next
         return Ok(Some(Next::Reply));
     }
     let kind = route::find(k, s)?;
+    if kind == Some(Kind::Services) {
+        return Ok(Some(Next::Reply));
+    }
     masquerade::choose(k, s, kind)?;
     s.client_slot = s.slot;
     s.reply_target = k.endpoint(s.slot, |e| e.id).ok_or(DropReason::Internal)?;

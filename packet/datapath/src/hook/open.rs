@@ -42,6 +42,9 @@ fn opened<F: Family, K: Kernel<F>>(k: &K, s: &mut State<F>) -> Step<Next> {
         }
         let is_service = s.flow_flags & flags::SERVICE != 0;
         let kind = route::find(k, s)?;
+        if kind == Some(Kind::Services) {
+            return Ok(Next::Reply);
+        }
         if !is_service && kind != Some(Kind::LocalPod) {
             return Ok(Next::Pass);
         }

@@ -1,15 +1,16 @@
 //! Owns: where a new flow's packets go. Invariant: an address nobody told us about goes to the host's
-//! stack, which knows more; a blackholed one is dropped.
+//! stack, which knows more; a blackholed one is dropped, and so is one of Services that none of them has.
 
 use crate::family::Family;
 use crate::kernel::Topology;
-use crate::state::State;
+use crate::state::{State, answer};
 use crate::verdict::Step;
 use tortie_abi::route::Kind;
 use tortie_abi::settings::flags;
 use tortie_abi::{DropReason, Hook, Target};
 
-/// Finds the target of the translated destination, and the server's endpoint when it is here.
+/// Finds the target of the translated destination, and the server's endpoint when it is here. [`Kind::Services`]: the
+/// sender is to be told that nobody serves there (`s.answer`).
 #[inline(always)]
 pub fn find<F: Family, K: Topology<F>>(k: &K, s: &mut State<F>) -> Step<Option<Kind>> {
     s.target = Target::HOST;
@@ -23,9 +24,33 @@ pub fn find<F: Family, K: Topology<F>>(k: &K, s: &mut State<F>) -> Step<Option<K
         Some(Kind::RemotePod | Kind::RemoteHost) => s.target = route.target,
         Some(Kind::Host) if s.is_at(Hook::FromWorkload) => refuse_to_host(k)?,
         Some(Kind::Blackhole) => return Err(DropReason::Blackhole),
+        Some(Kind::Services) => return unserved(k, s),
         Some(Kind::Host | Kind::Pool) | None => {}
     }
     Ok(kind)
+}
+
+/// Nobody in the network has such an address: a router would send the packet back here (`serviceLoopPrevention`).
+#[inline(always)]
+fn unserved<F: Family, K: Topology<F>>(k: &K, s: &mut State<F>) -> Step<Option<Kind>> {
+    let (mode, source) = k.settings(|c| (c.flags, F::error_source(c))).ok_or(DropReason::Internal)?;
+    if mode & flags::DROP_TO_SERVICES != 0 {
+        return Err(DropReason::NoService);
+    }
+    if mode & flags::REJECT_TO_SERVICES == 0 {
+        return Ok(None);
+    }
+    s.reason = DropReason::NoService as u16;
+    s.answer = answer::PORT_UNREACHABLE;
+    s.answer_source = source;
+    Ok(Some(Kind::Services))
+}
+
+/// Is `serviceLoopPrevention` on, in either way?
+#[inline(always)]
+pub fn ends_loops<F: Family, K: Topology<F>>(k: &K) -> Step<bool> {
+    let either = flags::DROP_TO_SERVICES | flags::REJECT_TO_SERVICES;
+    k.settings(|c| c.flags & either != 0).ok_or(DropReason::Internal)
 }
 
 #[inline(always)]

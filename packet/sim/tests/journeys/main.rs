@@ -10,6 +10,7 @@ mod messages;
 mod outside;
 mod pods;
 mod policy;
+mod service_ranges;
 mod services;
 mod sockets;
 mod source_ranges;

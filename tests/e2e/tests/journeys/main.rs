@@ -10,6 +10,7 @@ mod host_ports;
 mod inputs;
 mod recipes;
 mod revocation;
+mod service_ranges;
 mod services;
 mod source_ranges;
 mod storm;

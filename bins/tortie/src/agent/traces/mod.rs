@@ -175,6 +175,7 @@ fn name(object: &Object) -> String {
         Object::Slice(change) => (change.key.to_string(), change.value.is_some()),
         Object::NetworkPolicy(change) => (change.key.to_string(), change.value.is_some()),
         Object::Pool(change) => (change.key.to_string(), change.value.is_some()),
+        Object::Ranges(change) => (change.key.to_string(), change.value.is_some()),
         Object::Settings(_) => (String::new(), true),
     };
     let gone = if there { "" } else { " gone" };

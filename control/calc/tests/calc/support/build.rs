@@ -11,7 +11,9 @@ use tortie_model::service::{
     Endpoint, EndpointSlice, Service, ServicePort, ServiceType, SlicePort, TrafficPolicy,
 };
 use tortie_model::workload::{Attachment, HostPort, HostPorts, NamedPort, Transport, Workload};
-use tortie_model::{Change, NamespaceName, Object, ObjectId, PolicyId, ServiceId, SliceId, WorkloadId};
+use tortie_model::{
+    Change, NamespaceName, Object, ObjectId, PolicyId, RangesId, ServiceId, SliceId, WorkloadId,
+};
 
 pub const TCP: Transport = Transport::Tcp;
 pub const UDP: Transport = Transport::Udp;
@@ -61,6 +63,12 @@ pub fn node(name: &str, addresses: &str, cidrs: &str) -> Object {
 pub fn pool(name: &str, cidr: &str, nat_outgoing: bool) -> Object {
     let value = Some(Pool { cidr: net(cidr), nat_outgoing, disabled: false });
     Object::Pool(Change { key: name.into(), value })
+}
+
+/// A ServiceCIDR.
+pub fn service_cidr(name: &str, cidrs: &str) -> Object {
+    let value = Some(cidrs.split_whitespace().map(net).collect());
+    Object::Ranges(Change { key: RangesId::ServiceCidr(name.into()), value })
 }
 
 /// A pod, to be finished.
@@ -280,6 +288,7 @@ pub fn id_of(object: &Object) -> ObjectId {
         Object::Slice(c) => ObjectId::Slice(c.key.clone()),
         Object::NetworkPolicy(c) => ObjectId::NetworkPolicy(c.key.clone()),
         Object::Pool(c) => ObjectId::Pool(c.key.clone()),
+        Object::Ranges(c) => ObjectId::Ranges(c.key.clone()),
         Object::Settings(_) => ObjectId::Settings,
     }
 }
@@ -295,6 +304,7 @@ pub fn gone(object: &Object) -> Option<Object> {
         Object::Slice(c) => Object::Slice(Change { key: c.key.clone(), value: None }),
         Object::NetworkPolicy(c) => Object::NetworkPolicy(Change { key: c.key.clone(), value: None }),
         Object::Pool(c) => Object::Pool(Change { key: c.key.clone(), value: None }),
+        Object::Ranges(c) => Object::Ranges(Change { key: c.key.clone(), value: None }),
         Object::Settings(_) => return None,
     })
 }
