@@ -325,6 +325,14 @@ impl World {
             Verdict::Peer { ifindex } | Verdict::Interface { ifindex } => self.pod_behind(node, ifindex),
             Verdict::Answer if hook == Hook::FromWorkload => self.pod_behind(node, ifindex),
             Verdict::Answer if hook == Hook::ToHostDevice => Landed::Host(node),
+            Verdict::Answer if hook == Hook::FromTunnel => {
+                let sender = packet.tunnel_source.expect("a packet of the tunnel").0;
+                let hops = self.nodes[node].next_hop.borrow();
+                let back = hops.iter().find(|(_, hop)| hop.node == sender).map(|(slot, _)| *slot);
+                drop(hops);
+                let back = back.expect("only nodes get answers");
+                return self.through_tunnel(node, (back, TUNNEL_NETWORK), packet, steps);
+            }
             Verdict::Answer => Landed::Outside(node),
             Verdict::Local => Landed::Host(node),
             Verdict::Tunnel { slot, noted } => {

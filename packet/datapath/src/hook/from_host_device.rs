@@ -45,6 +45,7 @@ fn arriving<F: Family, K: Kernel<F>>(k: &K, s: &mut State<F>) -> Step<Next> {
         Found::Known => known::recognise(k, s)?,
         Found::New if parse::opens(s) => return Ok(Next::Open),
         Found::New => return unknown_flow(k, s),
+        Found::Gone => return flow::refuse(s),
     }
     known::proceed(k, s)
 }
@@ -62,14 +63,14 @@ fn is_tunnel<F: Family, K: Kernel<F>>(k: &K, s: &State<F>) -> Step<bool> {
 /// In the middle of a connection that nobody here knows: a pod gets none of it, the host may know more, and what no
 /// Service has does not go round.
 #[inline(always)]
-fn unknown_flow<F: Family, K: Kernel<F>>(k: &K, s: &State<F>) -> Step<Next> {
+fn unknown_flow<F: Family, K: Kernel<F>>(k: &K, s: &mut State<F>) -> Step<Next> {
     match k.route(&s.tuple.destination).and_then(|r| Kind::from_byte(r.kind)) {
         Some(Kind::LocalPod) => {}
         Some(Kind::Services) if route::ends_loops(k)? => return Err(DropReason::NoService),
         _ => return Ok(Next::Pass),
     }
     source::check_from_outside(k.route(&s.tuple.source))?;
-    Err(DropReason::NoFlow)
+    flow::refuse(s)
 }
 
 /// What cannot be read is dropped when it is for a pod; everything else is the host's business.

@@ -47,7 +47,7 @@ fn arriving<F: Family, K: Kernel<F>>(k: &K, s: &mut State<F>) -> Step<Next> {
             s.flow_flags |= flags::TUNNEL_BACK;
             return Ok(Next::Open);
         }
-        Found::New => return Err(DropReason::NoFlow),
+        Found::New | Found::Gone => return flow::refuse(s),
     }
     known::proceed(k, s)
 }

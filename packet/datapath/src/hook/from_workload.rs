@@ -6,11 +6,10 @@ use crate::kernel::Kernel;
 use crate::stage::flow::Found;
 use crate::stage::service::{Choice, Side};
 use crate::stage::{flow, masquerade, parse, route, service, source};
-use crate::state::{State, answer, phase};
+use crate::state::{State, phase};
 use crate::verdict::{Next, Step};
 use tortie_abi::DropReason;
 use tortie_abi::route::Kind;
-use tortie_wire::proto::IpProtocol;
 
 /// A packet leaves a pod.
 #[inline(always)]
@@ -39,7 +38,7 @@ fn leaving<F: Family, K: Kernel<F>>(k: &K, s: &mut State<F>) -> Step<Next> {
     }
     match flow::lookup(k, s)? {
         Found::Known => known::recognise(k, s)?,
-        Found::New => {
+        Found::New | Found::Gone => {
             if let Some(next) = opening(k, s)? {
                 return Ok(next);
             }
@@ -59,7 +58,7 @@ fn stays_on_link<F: Family, K: Kernel<F>>(k: &K, s: &State<F>) -> bool {
 #[inline(always)]
 fn opening<F: Family, K: Kernel<F>>(k: &K, s: &mut State<F>) -> Step<Option<Next>> {
     if !parse::opens(s) {
-        return unknown_flow(s).map(Some);
+        return flow::refuse(s).map(Some);
     }
     if service::choose(k, s, Side::Inside)? == Choice::Refuse {
         return Ok(Some(Next::Reply));
@@ -73,16 +72,4 @@ fn opening<F: Family, K: Kernel<F>>(k: &K, s: &mut State<F>) -> Step<Option<Next
     s.reply_target = k.endpoint(s.slot, |e| e.id).ok_or(DropReason::Internal)?;
     s.phase = phase::NEW_EGRESS;
     Ok(None)
-}
-
-/// A TCP client that still believes in a connection gets a reset; everything else is dropped.
-#[inline(always)]
-fn unknown_flow<F: Family>(s: &mut State<F>) -> Step<Next> {
-    if s.tuple.protocol != IpProtocol::TCP.0 {
-        return Err(DropReason::NoFlow);
-    }
-    s.reason = DropReason::NoFlow as u16;
-    s.answer = answer::RESET;
-    s.answer_source = s.tuple.destination;
-    Ok(Next::Reply)
 }

@@ -6,6 +6,7 @@ use crate::kernel::{Kernel, Packet};
 use crate::stage::exit;
 use crate::state::{IP_OFFSET, State, answer, fragment};
 use crate::verdict::{Next, Step};
+use tortie_abi::target::TargetKind;
 use tortie_abi::{DropReason, Hook};
 use tortie_wire::checksum::Sum;
 use tortie_wire::eth::EthHeader;
@@ -29,6 +30,10 @@ fn answered<F: Family, K: Kernel<F>>(k: &K, s: &mut State<F>) -> Step<Next> {
     let reason = DropReason::from_word(s.reason).unwrap_or(DropReason::Internal);
     // The host's stack gets no answers from us, and nobody answers a later fragment, an error, or a group.
     if s.is_at(Hook::ToWorkload) || s.ip.fragment == fragment::LATER || F::is_group(&s.tuple.destination) {
+        return Err(reason);
+    }
+    // The way back into the tunnel is the node that the packet came from.
+    if s.is_at(Hook::FromTunnel) && s.reply_target.kind() != TargetKind::NextHop {
         return Err(reason);
     }
     let built = match s.answer {

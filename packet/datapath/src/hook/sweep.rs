@@ -10,6 +10,9 @@ use tortie_abi::flow::{FlowCore, State as Life, flags};
 use tortie_abi::settings::Settings;
 use tortie_wire::proto::IpProtocol;
 
+/// A TCP peer that speaks to somebody who is gone within this time is told so.
+const TELL_TICKS: u32 = Tick::ticks_of_millis(300_000);
+
 /// An entry younger than this may still miss its other direction.
 const ORPHAN_TICKS: u32 = Tick::ticks_of_millis(2_000);
 
@@ -20,7 +23,8 @@ pub enum Fate {
     Keep,
     /// Both directions have been idle for too long: both go.
     Expired,
-    /// Its endpoint or next hop is gone, or its UDP back end left the Service: both directions go.
+    /// Its endpoint or next hop is gone (and, of TCP, nobody has asked for it for a while), or its UDP back end left the
+    /// Service: both directions go.
     Stale,
     /// Its other direction is missing: it goes.
     Orphaned,
@@ -69,7 +73,7 @@ fn judge<F: Family, K: Flows<F> + Topology<F>>(
     protocol: u8,
     now: Tick,
 ) -> Fate {
-    if flow::is_stale::<F, K>(k, core.target) {
+    if flow::is_stale::<F, K>(k, core.target) && (protocol != IpProtocol::TCP.0 || is_silent(core, now)) {
         return Fate::Stale;
     }
     let Some(limit) = k.settings(|c| timeout::<F>(c, protocol, core.state)) else { return Fate::Keep };
@@ -87,6 +91,11 @@ fn judge<F: Family, K: Flows<F> + Topology<F>>(
         None if now.since(core.created) > ORPHAN_TICKS => Fate::Orphaned,
         None => Fate::Keep,
     }
+}
+
+#[inline(always)]
+fn is_silent(core: &FlowCore, now: Tick) -> bool {
+    now.since(core.last_seen) > TELL_TICKS
 }
 
 /// Ticks that a flow of this protocol and state may be idle.

@@ -40,6 +40,7 @@ fn leaving<F: Family, K: Kernel<F>>(k: &K, s: &mut State<F>) -> Step<Next> {
         Found::Known => known::recognise(k, s)?,
         Found::New if parse::opens(s) => return Ok(Next::Open),
         Found::New => return Ok(Next::Pass),
+        Found::Gone => return flow::refuse(s),
     }
     known::proceed(k, s)
 }

@@ -34,7 +34,7 @@ fn entering<F: Family, K: Kernel<F>>(k: &K, s: &mut State<F>) -> Step<Next> {
     }
     match flow::lookup(k, s)? {
         Found::Known => known::recognise(k, s)?,
-        Found::New => {
+        Found::New | Found::Gone => {
             if let Some(next) = opening(k, s)? {
                 return Ok(next);
             }

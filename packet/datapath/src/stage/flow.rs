@@ -5,9 +5,9 @@
 use crate::family::{Family, FlowEntry};
 use crate::kernel::{Flows, Insert, Kernel, Random, TableFull, Topology};
 use crate::seeded;
-use crate::stage::{direct, masquerade, nat, tcp};
-use crate::state::State;
-use crate::verdict::Step;
+use crate::stage::{direct, masquerade, nat, parse, tcp};
+use crate::state::{State, answer};
+use crate::verdict::{Next, Step};
 use tortie_abi::flow::{FlowCore, State as Life, flags};
 use tortie_abi::target::TargetKind;
 use tortie_abi::{DropReason, Target};
@@ -33,6 +33,8 @@ pub enum Found {
     New,
     /// It is known, and followed.
     Known,
+    /// It was known, and whoever it led to is gone: it is forgotten.
+    Gone,
 }
 
 /// What a packet means to its flow, beyond being counted.
@@ -66,7 +68,9 @@ pub fn lookup<F: Family, K: Kernel<F>>(k: &K, s: &mut State<F>) -> Step<Found> {
     }
     nat::find_partner(k, s)?;
     let effect = match table {
-        _ if stale => Effect::Forgotten(Found::New),
+        // Who opens a connection does not believe in the old one.
+        _ if stale && parse::opens(s) => Effect::Forgotten(Found::New),
+        _ if stale => Effect::Forgotten(Found::Gone),
         Table::Main => follow_main(k, s),
         Table::HalfOpen => follow_half_open(s),
     };
@@ -84,6 +88,19 @@ pub fn lookup<F: Family, K: Kernel<F>>(k: &K, s: &mut State<F>) -> Step<Found> {
     }
     set_state(k, s, &key);
     Ok(Found::Known)
+}
+
+/// In the middle of a connection that nobody knows, or whose other end is gone: a TCP peer that still believes in it
+/// gets a reset; everything else is dropped.
+#[inline(always)]
+pub fn refuse<F: Family>(s: &mut State<F>) -> Step<Next> {
+    if s.tuple.protocol != IpProtocol::TCP.0 {
+        return Err(DropReason::NoFlow);
+    }
+    s.reason = DropReason::NoFlow as u16;
+    s.answer = answer::RESET;
+    s.answer_source = s.tuple.destination;
+    Ok(Next::Reply)
 }
 
 /// Does the target name an endpoint or next hop that is not there any more?

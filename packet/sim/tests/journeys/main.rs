@@ -16,6 +16,7 @@ mod sockets;
 mod source_ranges;
 mod sweep;
 mod tcp;
+mod vanished;
 
 use std::net::IpAddr;
 use tortie_sim::world::{Journey, Landed, Pod, World};

@@ -1,6 +1,6 @@
 //! Expiry: which entries a sweep removes.
 
-use crate::{ACK, SYN, SYN_ACK, assert_lands, shop, tcp};
+use crate::{ACK, SYN, SYN_ACK, assert_lands, shop, tcp, udp};
 use tortie_datapath::V4;
 use tortie_datapath::hook::sweep::Fate;
 use tortie_datapath::stage::flow::Table;
@@ -42,8 +42,19 @@ fn an_idle_flow_expires_and_one_busy_direction_keeps_both() {
 }
 
 #[test]
-fn a_flow_to_a_removed_endpoint_is_stale_at_once() {
+fn a_flow_to_a_removed_endpoint_is_stale_once_its_peer_has_had_time_to_hear_of_it() {
     let (world, _, b) = established();
+    world.edit(&b, |e| *e = zerocopy::FromZeros::new_zeroed());
+    assert_eq!(fates(&world), [Fate::Keep; 2], "the next segment is answered with a reset");
+    world.nodes[0].advance_millis(301_000);
+    assert!(fates(&world).contains(&Fate::Stale));
+}
+
+#[test]
+fn a_udp_flow_to_a_removed_endpoint_is_stale_at_once() {
+    let (world, a, b, _) = shop();
+    assert_lands(&world.send(&a, udp(a.v4.into(), 1, b.v4.into(), 53)), "b");
+    assert_lands(&world.send(&b, udp(b.v4.into(), 53, a.v4.into(), 1)), "a");
     world.edit(&b, |e| *e = zerocopy::FromZeros::new_zeroed());
     assert!(fates(&world).contains(&Fate::Stale));
 }

@@ -14,6 +14,7 @@ mod service_ranges;
 mod services;
 mod source_ranges;
 mod storm;
+mod vanished;
 mod wire;
 
 use tortie_tests_e2e::TestLab;

@@ -1,0 +1,116 @@
+//! Connections to a pod that goes without a word: its peers hear of it.
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use tortie_lab::{Family, Probe};
+use tortie_tests_e2e::{TestLab, binary, endpoint, tortie_lab};
+
+const WORLD: &str = "
+apiVersion: v1
+kind: Pod
+metadata: {name: client}
+spec: {nodeName: node1, containers: [{name: c, image: any}]}
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: near, labels: {app: near}}
+spec: {nodeName: node1, containers: [{name: c, image: any, ports: [{containerPort: 8080}]}]}
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: far, labels: {app: far}}
+spec: {nodeName: node2, containers: [{name: c, image: any, ports: [{containerPort: 8080}]}]}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: near}
+spec:
+  type: NodePort
+  ipFamilyPolicy: PreferDualStack
+  selector: {app: near}
+  ports: [{port: 80, targetPort: 8080, nodePort: 30080}]
+---
+apiVersion: v1
+kind: Service
+metadata: {name: far}
+spec:
+  type: NodePort
+  ipFamilyPolicy: PreferDualStack
+  selector: {app: far}
+  ports: [{port: 80, targetPort: 8080, nodePort: 30081}]
+";
+
+/// Who talks to whom, and by which port.
+const TALKS: [(&str, &str, u16); 8] = [
+    ("pod:default/client", "svc:default/near", 80),
+    ("pod:default/client", "svc:default/far", 80),
+    ("pod:default/client", "pod:default/far", 8080),
+    ("node:node1", "svc:default/near", 80),
+    ("node:node1", "svc:default/far", 80),
+    ("node:node2", "svc:default/near", 80),
+    ("client:c1", "node:node1", 30080),
+    ("client:c1", "node:node1", 30081),
+];
+
+/// A pod hears a reset at its next segment, which it sends again and again.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// The pod's interface on its node.
+fn interface(test: &TestLab, node: &str, pod: &str) -> String {
+    let program = binary();
+    let program = program.to_str().expect("a path");
+    let list = ["exec", "--node", node, "--", program, "endpoints", "show", pod, "-o", "json"];
+    let answer: Value = serde_json::from_slice(&tortie_lab(&test.lab.name, &list).stdout).expect("JSON");
+    answer["items"][0]["interface"].as_str().expect("an interface").to_owned()
+}
+
+/// Nothing that the pod would say at its end gets out.
+fn silence(test: &TestLab, node: &str, pod: &str) {
+    let interface = interface(test, node, pod);
+    let down = ["exec", "--node", node, "--", "ip", "link", "set", &interface, "down"];
+    assert!(tortie_lab(&test.lab.name, &down).status.success());
+}
+
+fn peers_of_vanished_pods_get_a_reset(connect_time: &str) {
+    let mut test = crate::cluster(2);
+    test.apply(WORLD);
+    test.apply(&format!(
+        "apiVersion: projectcalico.org/v3\nkind: FelixConfiguration\nmetadata: {{name: default}}\n\
+         spec: {{defaultEndpointToHostAction: Accept, bpfConnectTimeLoadBalancing: {connect_time}}}\n"
+    ));
+    let talks = || TALKS.iter().flat_map(|talk| [Family::Ipv4, Family::Ipv6].map(|family| (talk, family)));
+    for (number, ((from, to, port), family)) in talks().enumerate() {
+        let asking =
+            Probe { port: Some(*port), family: Some(family), ..Probe::new(endpoint(from), endpoint(to)) };
+        test.lab.stream_start(&format!("s{number}"), &asking, Duration::from_millis(5)).expect("starting");
+    }
+    thread::sleep(Duration::from_millis(500));
+    for (node, pod) in [("node1", "near"), ("node2", "far")] {
+        silence(&test, node, &format!("default/{pod}"));
+        test.delete(&format!("{{apiVersion: v1, kind: Pod, metadata: {{name: {pod}}}}}"));
+    }
+    test.lab.wait(Duration::from_secs(30)).expect("lab wait");
+    let gone = Instant::now();
+    for (number, talk) in talks().enumerate() {
+        let name = format!("s{number}");
+        let report = || test.lab.stream_report(&name).expect("report");
+        while report().open && gone.elapsed() < PATIENCE {
+            thread::sleep(Duration::from_millis(50));
+        }
+        let report = test.lab.stream_stop(&name).expect("stopping");
+        assert!(report.received > 20, "{talk:?}: {report:?}");
+        assert_eq!(report.ended.as_deref(), Some("reset"), "{talk:?}: {report:?}");
+    }
+}
+
+#[test]
+fn peers_of_a_vanished_pod_get_a_reset_where_sockets_were_led_to_it() {
+    peers_of_vanished_pods_get_a_reset("TCP");
+}
+
+#[test]
+fn peers_of_a_vanished_pod_get_a_reset_where_packets_were_translated() {
+    peers_of_vanished_pods_get_a_reset("Disabled");
+}
