@@ -129,6 +129,7 @@ fn name(id: &ObjectId) -> String {
         ObjectId::NetworkPolicy(id) => format!("NetworkPolicy {id}"),
         ObjectId::Pool(id) => format!("IPPool {id}"),
         ObjectId::Ranges(id) => id.to_string(),
+        ObjectId::OwnAddresses => "interfaces of this node".into(),
         ObjectId::Settings => "settings".into(),
     }
 }

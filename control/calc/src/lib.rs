@@ -207,6 +207,10 @@ impl Calc {
                 self.routes.set_pool(change.key, change.value);
             }
             Object::Ranges(change) => self.routes.set_ranges(change.key, change.value.unwrap_or_default()),
+            Object::OwnAddresses(addresses) => {
+                self.routes.set_own(addresses.clone());
+                self.services.set_own(addresses);
+            }
             Object::Settings(settings) => {
                 if self.settings.as_ref() != Some(&settings) {
                     outbox.push(Phase::Settings, Intent::Settings(settings.clone()));
@@ -255,6 +259,7 @@ fn id_of(object: &Object) -> ObjectId {
         Object::NetworkPolicy(change) => ObjectId::NetworkPolicy(change.key.clone()),
         Object::Pool(change) => ObjectId::Pool(change.key.clone()),
         Object::Ranges(change) => ObjectId::Ranges(change.key.clone()),
+        Object::OwnAddresses(_) => ObjectId::OwnAddresses,
         Object::Settings(_) => ObjectId::Settings,
     }
 }

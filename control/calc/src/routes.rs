@@ -45,6 +45,8 @@ type Claimant = (Rank, ObjectId);
 pub(crate) struct Routes {
     here: NodeName,
     nodes: BTreeMap<NodeName, Node>,
+    /// Addresses of this node that its interfaces have, whatever its Node says.
+    own: Vec<IpAddr>,
     /// Pods on each other node and their addresses.
     pods_on: BTreeMap<NodeName, BTreeMap<WorkloadId, Vec<IpAddr>>>,
     /// The other node that a pod is in `pods_on` of.
@@ -62,6 +64,7 @@ impl Routes {
         Self {
             here,
             nodes: BTreeMap::new(),
+            own: Vec::new(),
             pods_on: BTreeMap::new(),
             node_of: BTreeMap::new(),
             claims: Claims::default(),
@@ -85,24 +88,37 @@ impl Routes {
 
     /// Services have their addresses from these ranges from now on.
     pub(crate) fn set_ranges(&mut self, id: RangesId, nets: Vec<IpNet>) {
-        let wanted = nets.into_iter().map(|net| (net, Route::Services)).collect();
+        let wanted = nets.into_iter().map(|net| (net, Some(Route::Services))).collect();
         self.claim((Rank::Services, ObjectId::Ranges(id)), wanted);
+    }
+
+    /// This node's interfaces have these addresses from now on.
+    pub(crate) fn set_own(&mut self, addresses: Vec<IpAddr>) {
+        self.own = addresses;
+        let said = self.nodes.get(&self.here).map(|node| node.addresses.clone());
+        self.claim_own(&said.unwrap_or_default());
+    }
+
+    /// What is on its interfaces is this node's as well as what its Node says.
+    fn claim_own(&mut self, said: &[IpAddr]) {
+        let hosts = said.iter().chain(&self.own).map(|address| (IpNet::from(*address), Some(Route::Host)));
+        let wanted = hosts.collect();
+        self.claim((Rank::Host, ObjectId::Node(self.here.clone())), wanted);
     }
 
     /// A node is as given from now on.
     pub(crate) fn set_node(&mut self, name: &NodeName, node: Option<Node>) {
         let node_or_none = node.clone().unwrap_or_default();
         let object = ObjectId::Node(name.clone());
-        let hosts =
-            |route: Route| node_or_none.addresses.iter().map(move |a| (IpNet::from(*a), Some(route.clone())));
         let cidrs = node_or_none.pod_cidrs.iter();
         if *name == self.here {
-            self.claim((Rank::Host, object.clone()), hosts(Route::Host).collect());
+            self.claim_own(&node_or_none.addresses);
             let cidrs = cidrs.map(|cidr| (cidr.trunc(), None));
             self.claim((Rank::OwnPodCidr, object), cidrs.collect());
         } else {
-            let host = Route::RemoteHost { node: name.clone() };
-            self.claim((Rank::RemoteHost, object.clone()), hosts(host).collect());
+            let host = Some(Route::RemoteHost { node: name.clone() });
+            let hosts = node_or_none.addresses.iter().map(|a| (IpNet::from(*a), host.clone()));
+            self.claim((Rank::RemoteHost, object.clone()), hosts.collect());
             let to = |cidr: &IpNet| Some(remote_pod(name, Some(&node_or_none), cidr.addr()));
             let cidrs = cidrs.map(|cidr| (cidr.trunc(), to(cidr)));
             self.claim((Rank::RemotePodCidr, object), cidrs.collect());
@@ -169,7 +185,7 @@ impl Routes {
     fn route(&self, net: &IpNet) -> Option<&Route> {
         let mut claims = self.claims.of(net);
         match claims.next()? {
-            ((Rank::OwnPodCidr, _), _) => claims.find(|((rank, _), _)| *rank == Rank::Pool)?.1.as_ref(),
+            ((Rank::OwnPodCidr, _), _) => claims.find(|((rank, _), _)| rank.is_background())?.1.as_ref(),
             (_, route) => route.as_ref(),
         }
     }

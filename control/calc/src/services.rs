@@ -60,7 +60,7 @@ impl Services {
     /// As the node `here` sees them.
     pub(crate) fn new(here: NodeName) -> Self {
         Self {
-            here: Place { node: here, zone: None, addresses: Vec::new() },
+            here: Place { node: here, zone: None, addresses: Vec::new(), own: Vec::new() },
             services: BTreeMap::new(),
             slices: BTreeMap::new(),
             service_of: BTreeMap::new(),
@@ -93,12 +93,24 @@ impl Services {
     /// This node is in this zone and has these addresses from now on; topology hints and source ranges of all
     /// Services are read in that light.
     pub(crate) fn set_place(&mut self, zone: Option<Arc<str>>, addresses: Vec<IpAddr>) {
-        let here = Place { zone, addresses, node: self.here.node.clone() };
+        let here = Place { zone, addresses, own: self.here.own.clone(), node: self.here.node.clone() };
         if self.here != here {
             self.here = here;
             self.dirty.extend(self.services.keys().cloned());
             self.dirty.extend(self.hosted.keys().map(ServiceId::of_pod));
         }
+    }
+
+    /// This node's interfaces have these addresses from now on: ports of the node are there too.
+    pub(crate) fn set_own(&mut self, addresses: Vec<IpAddr>) {
+        if self.here.own == addresses {
+            return;
+        }
+        self.here.own = addresses;
+        let at_node = |service: &Service| service.ports.iter().any(|port| port.node_port != 0);
+        let services = self.services.iter().filter(|(_, service)| at_node(service));
+        self.dirty.extend(services.map(|(id, _)| id.clone()));
+        self.dirty.extend(self.hosted.keys().map(ServiceId::of_pod));
     }
 
     /// A Service is as given from now on.

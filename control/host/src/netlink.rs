@@ -61,8 +61,17 @@ pub enum NetworkEvent {
     Device(Device),
     /// An interface is gone.
     DeviceGone(Device),
-    /// Routes or addresses changed: ways to other nodes may be others.
+    /// Routes changed: ways to other nodes may be others.
     Routing,
+    /// An interface has an address, or has it no more: ways may be others, too.
+    Address {
+        /// Index of the interface.
+        ifindex: u32,
+        /// The address.
+        address: IpAddr,
+        /// It is there.
+        there: bool,
+    },
 }
 
 /// How the host's own stack reaches an address.
@@ -234,9 +243,8 @@ fn event(message: &RouteNetlinkMessage) -> Option<NetworkEvent> {
     match message {
         RouteNetlinkMessage::NewLink(link) => device(link).map(NetworkEvent::Device),
         RouteNetlinkMessage::DelLink(link) => device(link).map(NetworkEvent::DeviceGone),
-        RouteNetlinkMessage::NewAddress(_) | RouteNetlinkMessage::DelAddress(_) => {
-            Some(NetworkEvent::Routing)
-        }
+        RouteNetlinkMessage::NewAddress(message) => address_event(message, true),
+        RouteNetlinkMessage::DelAddress(message) => address_event(message, false),
         RouteNetlinkMessage::NewRoute(route) | RouteNetlinkMessage::DelRoute(route) => {
             // Our own changes say nothing new, and neither do routes to this node's pods.
             let ours = route.header.protocol == RouteProtocol::Other(ROUTE_PROTOCOL);
@@ -259,12 +267,24 @@ fn device(link: &LinkMessage) -> Option<Device> {
     Some(Device { index: link.header.index, name, mtu_bytes: mtu_bytes.unwrap_or(0), up })
 }
 
+/// The interface's own address: where both ends of a link are named, that is the local one.
 fn address(message: &AddressMessage) -> Option<(u32, IpAddr)> {
-    let of = |attribute: &AddressAttribute| match attribute {
+    let local = |attribute: &AddressAttribute| match attribute {
+        AddressAttribute::Local(address) => Some(*address),
+        _ => None,
+    };
+    let only = |attribute: &AddressAttribute| match attribute {
         AddressAttribute::Address(address) => Some(*address),
         _ => None,
     };
-    message.attributes.iter().find_map(of).map(|address| (message.header.index, address))
+    let all = &message.attributes;
+    let address = all.iter().find_map(local).or_else(|| all.iter().find_map(only))?;
+    Some((message.header.index, address))
+}
+
+fn address_event(message: &AddressMessage, there: bool) -> Option<NetworkEvent> {
+    let (ifindex, address) = address(message)?;
+    Some(NetworkEvent::Address { ifindex, address, there })
 }
 
 fn ip(address: &RouteAddress) -> Option<IpAddr> {

@@ -4,6 +4,7 @@ use crate::id::{NamespaceName, NodeName, PolicyId, ServiceId, SliceId, WorkloadI
 use crate::ranges::RangesId;
 use crate::{namespace, node, policy, pool, service, settings, workload};
 use ipnet::IpNet;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 /// `value` is in force from now on; `None`: the object is gone.
@@ -36,6 +37,8 @@ pub enum ObjectId {
     Pool(Arc<str>),
     /// Ranges of Services.
     Ranges(RangesId),
+    /// The addresses of this node's interfaces.
+    OwnAddresses,
     /// The settings of this node, merged from `default`, `node.<name>`, file and environment.
     Settings,
 }
@@ -61,6 +64,8 @@ pub enum Object {
     Pool(Change<Arc<str>, pool::Pool>),
     /// Ranges that Services have their addresses from.
     Ranges(Change<RangesId, Vec<IpNet>>),
+    /// The addresses of this node's interfaces, sorted; they come from the kernel, not from the datastore.
+    OwnAddresses(Vec<IpAddr>),
     /// The settings.
     Settings(Box<settings::Settings>),
 }

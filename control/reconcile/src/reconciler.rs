@@ -13,7 +13,7 @@ use crate::policies::Policies;
 use crate::routes::{Routes, Way};
 use crate::saved::Saved;
 use crate::services::Services;
-use crate::settings::{KernelTimeouts, SettingsTable};
+use crate::settings::{KernelTimeouts, Own, SettingsTable};
 use crate::table::TableError;
 use ipnet::IpNet;
 use std::collections::{BTreeMap, BTreeSet};
@@ -27,8 +27,7 @@ use tortie_model::settings::Settings;
 pub struct Reconciler {
     settings: Settings,
     timeouts: KernelTimeouts,
-    node_addresses: Vec<IpAddr>,
-    tunnel: Option<u32>,
+    own: Own,
     settings_table: SettingsTable,
     opt_outs: OptOuts,
     policies: Policies,
@@ -49,8 +48,7 @@ impl Reconciler {
         Self {
             settings,
             timeouts: KernelTimeouts::default(),
-            node_addresses: Vec::new(),
-            tunnel: None,
+            own: Own::default(),
             settings_table: SettingsTable::default(),
             opt_outs: OptOuts::default(),
             policies: Policies::new(&saved),
@@ -86,12 +84,17 @@ impl Reconciler {
 
     /// The node's own addresses, the preferred one of each family first.
     pub fn set_node_addresses(&mut self, addresses: Vec<IpAddr>) {
-        self.node_addresses = addresses;
+        self.own.addresses = addresses;
     }
 
     /// The tunnel's interface has this index, or there is none.
     pub fn set_tunnel(&mut self, ifindex: Option<u32>) {
-        self.tunnel = ifindex;
+        self.own.tunnel = ifindex;
+    }
+
+    /// The node's network namespace has this number (its cookie).
+    pub fn set_netns(&mut self, cookie: u64) {
+        self.own.netns = Some(cookie);
     }
 
     /// An interface has this index, or is gone.
@@ -185,7 +188,7 @@ impl Reconciler {
     }
 
     fn resolve(&mut self) {
-        self.settings_table.want(&self.settings, &self.timeouts, &self.node_addresses, self.tunnel);
+        self.settings_table.want(&self.settings, &self.timeouts, &self.own);
         self.opt_outs.want(&self.settings.direct_return_opt_outs);
         let targets = self.endpoints.targets();
         for gone in self.routes.local_workloads() {

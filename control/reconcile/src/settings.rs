@@ -47,6 +47,17 @@ impl Default for KernelTimeouts {
     }
 }
 
+/// What the settings say of this node itself.
+#[derive(Debug, Default)]
+pub struct Own {
+    /// Its addresses, the preferred one of each family first.
+    pub addresses: Vec<IpAddr>,
+    /// The tunnel's interface.
+    pub tunnel: Option<u32>,
+    /// The kernel's number of its network namespace.
+    pub netns: Option<u64>,
+}
+
 /// The one record.
 #[derive(Debug, Default)]
 pub struct SettingsTable {
@@ -58,9 +69,8 @@ const PREFERRED_MARK: u32 = 0x0100_0000;
 
 impl SettingsTable {
     /// What the record should be.
-    pub fn want(&mut self, model: &Model, kernel: &KernelTimeouts, node: &[IpAddr], tunnel: Option<u32>) {
-        let record = translate(model, kernel, node);
-        self.record.want(0, Some(abi::Settings { tunnel_ifindex: tunnel.unwrap_or(0), ..record }));
+    pub fn want(&mut self, model: &Model, kernel: &KernelTimeouts, node: &Own) {
+        self.record.want(0, Some(translate(model, kernel, node)));
     }
 
     /// Reads the kernel's side.
@@ -85,7 +95,7 @@ impl SettingsTable {
     }
 }
 
-fn translate(model: &Model, kernel: &KernelTimeouts, node: &[IpAddr]) -> abi::Settings {
+fn translate(model: &Model, kernel: &KernelTimeouts, node: &Own) -> abi::Settings {
     let ticks = |timeout: Timeout, auto: Duration| {
         let duration = match timeout {
             Timeout::Fixed(duration) => duration,
@@ -95,11 +105,12 @@ fn translate(model: &Model, kernel: &KernelTimeouts, node: &[IpAddr]) -> abi::Se
     };
     let t = &model.timeouts;
     let udp = ticks(t.udp, kernel.udp);
-    let address4 = node.iter().find_map(|address| match address {
+    let netns = node.netns.unwrap_or(0);
+    let address4 = node.addresses.iter().find_map(|address| match address {
         IpAddr::V4(address) => Some(Ip4::from(*address)),
         IpAddr::V6(_) => None,
     });
-    let address6 = node.iter().find_map(|address| match address {
+    let address6 = node.addresses.iter().find_map(|address| match address {
         IpAddr::V6(address) => Some(Ip6::from(*address)),
         IpAddr::V4(_) => None,
     });
@@ -139,6 +150,7 @@ fn translate(model: &Model, kernel: &KernelTimeouts, node: &[IpAddr]) -> abi::Se
         node_address4: address4.unwrap_or_default(),
         node_address6: address6.unwrap_or_default(),
         gateway4: Ip4::default(),
-        tunnel_ifindex: 0,
+        tunnel_ifindex: node.tunnel.unwrap_or(0),
+        host_netns: [netns as u32, (netns >> 32) as u32],
     }
 }

@@ -164,7 +164,7 @@ fn place(object: &Object) -> u8 {
         Object::Node(_) => 2,
         Object::Namespace(_) => 3,
         Object::Workload(_) => 4,
-        Object::Attachment(_) => 5,
+        Object::Attachment(_) | Object::OwnAddresses(_) => 5,
         Object::NetworkPolicy(_) => 6,
         Object::Service(_) => 7,
         Object::Slice(_) => 8,
@@ -182,7 +182,7 @@ fn has_value(object: &Object) -> bool {
         Object::NetworkPolicy(change) => change.value.is_some(),
         Object::Pool(change) => change.value.is_some(),
         Object::Ranges(change) => change.value.is_some(),
-        Object::Settings(_) => true,
+        Object::OwnAddresses(_) | Object::Settings(_) => true,
     }
 }
 
@@ -200,6 +200,7 @@ fn gone(object: Object) -> Object {
         Object::NetworkPolicy(change) => Object::NetworkPolicy(without(change)),
         Object::Pool(change) => Object::Pool(without(change)),
         Object::Ranges(change) => Object::Ranges(without(change)),
+        Object::OwnAddresses(_) => Object::OwnAddresses(Vec::new()),
         Object::Settings(settings) => Object::Settings(settings),
     }
 }

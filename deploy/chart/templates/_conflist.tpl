@@ -9,15 +9,9 @@
       {{- if .Values.cni.mtu }}
       "mtu": {{ int .Values.cni.mtu }},
       {{- end }}
-      "ipam": {"type": "host-local", "subnet": "usePodCidr"}
-    }
-    {{- if .Values.cni.portmap }},
-    {
-      "type": "portmap",
-      "snat": true,
+      "ipam": {"type": "host-local", "subnet": "usePodCidr"},
       "capabilities": {"portMappings": true}
     }
-    {{- end }}
   ]
 }
 {{- end }}

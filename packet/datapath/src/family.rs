@@ -142,6 +142,8 @@ pub trait Family: Sized + Copy + 'static {
     fn is_martian_source(address: &Self::Addr) -> bool;
     /// May this address be a destination on a wire?
     fn is_martian_destination(address: &Self::Addr) -> bool;
+    /// The node's own, on no wire.
+    fn is_loopback(address: &Self::Addr) -> bool;
     /// Multicast or broadcast.
     fn is_group(address: &Self::Addr) -> bool;
     /// An address that means something on one link only: link-local, or a group of that scope.

@@ -35,6 +35,8 @@ pub struct Settings {
     pub gateway4: Ip4,
     /// Interface of the tunnel that leads clients outside to back ends on other nodes; 0: there is none.
     pub tunnel_ifindex: u32,
+    /// The kernel's number (cookie) of the node's own network namespace, its low half first; zero: not known.
+    pub host_netns: [u32; 2],
 }
 
 /// Network identifier of the tunnel (VXLAN).
@@ -63,4 +65,4 @@ pub mod flags {
     pub const REJECT_TO_SERVICES: u32 = 1 << 6;
 }
 
-const _: () = assert!(size_of::<Settings>() == 92);
+const _: () = assert!(size_of::<Settings>() == 100);

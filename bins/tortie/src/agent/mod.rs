@@ -15,6 +15,7 @@ mod link_check;
 mod node;
 pub(crate) mod node_names;
 mod observe;
+mod own_addresses;
 mod parts;
 mod server;
 mod sockets;

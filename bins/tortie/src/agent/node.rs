@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 use tortie::pod_cidrs::PodCidrs;
 use tortie_abi::settings::TUNNEL_PORT;
 use tortie_calc::Calc;
+use tortie_host::bpf::netns_cookie;
 use tortie_host::links::Direction;
 use tortie_host::netlink::{Netlink, NetworkEvent};
 use tortie_host::{clock, sysctl};
@@ -28,6 +29,7 @@ use super::host_routes::HostRoutes;
 use super::link_check::{self, Expected};
 use super::node_names::NodeNames;
 use super::observe::Observer;
+use super::own_addresses::OwnAddresses;
 use super::parts::Parts;
 use super::sockets::Sockets;
 use super::traces::Round;
@@ -59,6 +61,8 @@ pub struct Node {
     own_addresses: Vec<IpAddr>,
     /// The prefixes they are in; `None`: to be read again.
     own_prefixes: Option<Vec<IpNet>>,
+    /// Whatever its Node says.
+    interface_addresses: OwnAddresses,
     told: Option<NodeState>,
     pub kernel_release: String,
     pub packet_programs: (usize, u64),
@@ -128,6 +132,7 @@ pub fn kind(object: &Object) -> &'static str {
         Object::NetworkPolicy(_) => "networkpolicy",
         Object::Pool(_) => "ippool",
         Object::Ranges(_) => "ranges",
+        Object::OwnAddresses(_) => "addresses",
         Object::Settings(_) => "settings",
     }
 }
@@ -206,6 +211,7 @@ impl Node {
             store: beginning.store,
             own_addresses: beginning.node_addresses.clone().unwrap_or_default(),
             own_prefixes: None,
+            interface_addresses: OwnAddresses::default(),
             told: None,
             kernel_release: sysctl::get("kernel/osrelease").unwrap_or_default(),
             packet_programs: facts::packet_programs(&parts),
@@ -223,6 +229,14 @@ impl Node {
         node.reconciler.set_kernel_timeouts(sysctl::kernel_timeouts());
         if let Some(addresses) = beginning.node_addresses {
             node.reconciler.set_node_addresses(addresses);
+        }
+        match netns_cookie() {
+            Ok(cookie) => node.reconciler.set_netns(cookie),
+            Err(error) => {
+                let text = format!("ports of the node are not served at loopback: {error}");
+                tracing::error!("{text}");
+                node.warnings.push(text);
+            }
         }
         for (name, value) in sysctl::FORWARDING {
             if let Err(error) = sysctl::set(name, value) {
@@ -287,6 +301,12 @@ impl Node {
                 }
             }
             NetworkEvent::Routing => self.ways.invalidate(),
+            NetworkEvent::Address { ifindex, address, there } => {
+                self.ways.invalidate();
+                if self.interface_addresses.one(ifindex, address, there) {
+                    self.calc.apply(&self.interface_addresses.object());
+                }
+            }
         }
     }
 
@@ -323,6 +343,8 @@ impl Node {
             }
         }
         self.ways.invalidate();
+        self.interface_addresses.all(self.netlink.addresses().await?);
+        self.calc.apply(&self.interface_addresses.object());
         Ok(())
     }
 

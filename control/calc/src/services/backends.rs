@@ -18,8 +18,10 @@ pub(super) struct Place {
     pub(super) node: NodeName,
     /// Its zone (label `topology.kubernetes.io/zone`).
     pub(super) zone: Option<Arc<str>>,
-    /// Its addresses.
+    /// Its addresses, as its Node says.
     pub(super) addresses: Vec<IpAddr>,
+    /// Those of its interfaces.
+    pub(super) own: Vec<IpAddr>,
 }
 
 impl Place {
@@ -27,8 +29,8 @@ impl Place {
     pub(super) fn claimed(&self, port: &intent::ServicePort) -> impl Iterator<Item = Frontend> {
         port.frontends.keys().flat_map(|&frontend| {
             let every = frontend.address.is_unspecified();
-            let own =
-                self.addresses.iter().filter(move |a| every && a.is_ipv6() == frontend.address.is_ipv6());
+            let all = self.addresses.iter().chain(&self.own);
+            let own = all.filter(move |a| every && a.is_ipv6() == frontend.address.is_ipv6());
             let each = own.map(move |address| Frontend { address: *address, ..frontend });
             std::iter::once(frontend).chain(each)
         })

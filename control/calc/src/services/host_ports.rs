@@ -77,7 +77,8 @@ impl Hosted {
 
 impl Place {
     fn has(&self, address: IpAddr) -> bool {
-        address.is_unspecified() || self.addresses.contains(&address)
+        let everywhere = address.is_unspecified() || address.is_loopback();
+        everywhere || self.addresses.contains(&address) || self.own.contains(&address)
     }
 }
 

@@ -87,6 +87,20 @@ fn a_host_ip_that_is_not_the_nodes_is_not_served_and_reported() {
 }
 
 #[test]
+fn an_address_of_an_interface_or_of_loopback_is_the_nodes_whatever_its_node_object_says() {
+    let web = pod("shop/web", "10.0.1.1 fd00::1")
+        .host_port("198.51.100.1:80", TCP, 80)
+        .host_port("127.0.0.1:81", TCP, 80)
+        .host_port("[::1]:82", TCP, 80);
+    let own = Object::OwnAddresses(ips("192.0.2.1 198.51.100.1"));
+    let state = expand(&all(&[&[here(), own], &web.local()]));
+    assert_eq!(doors(&state, "shop/web", "198.51.100.1:80"), ["198.51.100.1:80"]);
+    assert_eq!(doors(&state, "shop/web", "127.0.0.1:81"), ["127.0.0.1:81"]);
+    assert_eq!(doors(&state, "shop/web", "[::1]:82"), ["[::1]:82"]);
+    assert!(conflicts(&state).is_empty(), "{:?}", conflicts(&state));
+}
+
+#[test]
 fn pods_on_the_hosts_network_or_not_attached_here_have_no_door() {
     let on_host = pod("shop/host", "192.0.2.1").host_network().host_port("8080", TCP, 8080).object();
     let unattached = pod("shop/new", "10.0.1.1").host_port("8081", TCP, 80).object();

@@ -50,6 +50,23 @@ fn nodes_give_routes_to_their_addresses_and_the_others_pods() {
 }
 
 #[test]
+fn what_this_nodes_interfaces_have_is_its_own_whoever_else_says_so() {
+    let own = |addresses: &str| Object::OwnAddresses(ips(addresses));
+    let state = expand(&with([own("192.0.2.1 198.51.100.1 2001:db8::1")]));
+    for address in ["192.0.2.1", "fd01::1", "198.51.100.1", "2001:db8::1"] {
+        assert_eq!(route(&state, address), Some(&Route::Host), "{address}");
+    }
+    assert!(state.conflicts.is_empty(), "{:?}", state.conflicts);
+    let state = expand(&with([own("198.51.100.1"), own("192.0.2.22")]));
+    assert_eq!(route(&state, "198.51.100.1"), None, "it was taken away");
+    assert_eq!(
+        route(&state, "192.0.2.22"),
+        Some(&Route::Host),
+        "an address that moves here from another node"
+    );
+}
+
+#[test]
 fn a_node_without_an_address_of_a_family_has_no_next_hop_there() {
     let state = expand(&with([node("n3", "192.0.2.3", "10.0.3.0/24 fd00:3::/64")]));
     assert_eq!(route(&state, "fd00:3::/64"), Some(&remote("n3", "")));

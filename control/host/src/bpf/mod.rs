@@ -7,6 +7,7 @@
 
 mod link;
 mod map;
+mod netns;
 mod pin;
 mod program;
 mod ring;
@@ -14,6 +15,7 @@ mod sys;
 
 pub use link::{Attach, CgroupPlace, Link, LinkInfo, tcx_programs};
 pub use map::{Cursor, Map, MapDef, MapInfo, Update, possible_cpus};
+pub use netns::netns_cookie;
 pub use pin::{get_link, get_map, get_program, pin};
 pub use program::{
     LoadError, Program, ProgramDef, ProgramInfo, ProgramKind, Run, RunResult, Runs, Statistics, load_btf,

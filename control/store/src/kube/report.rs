@@ -95,7 +95,7 @@ fn subject(id: &ObjectId) -> Option<(&'static Kind, String, String)> {
         ObjectId::Ranges(RangesId::BgpConfiguration(name)) => {
             ("projectcalico.org", "BGPConfiguration", "", &**name)
         }
-        ObjectId::Settings => return None,
+        ObjectId::OwnAddresses | ObjectId::Settings => return None,
     };
     Some((kind::of(group, kind)?, namespace.to_owned(), name.to_owned()))
 }

@@ -81,6 +81,7 @@ pub fn id(object: &Object) -> (ObjectId, bool) {
         Object::NetworkPolicy(c) => (ObjectId::NetworkPolicy(c.key.clone()), c.value.is_some()),
         Object::Pool(c) => (ObjectId::Pool(c.key.clone()), c.value.is_some()),
         Object::Ranges(c) => (ObjectId::Ranges(c.key.clone()), c.value.is_some()),
+        Object::OwnAddresses(_) => (ObjectId::OwnAddresses, true),
         Object::Settings(_) => (ObjectId::Settings, true),
     }
 }

@@ -229,6 +229,11 @@ impl Family for V4 {
     }
 
     #[inline(always)]
+    fn is_loopback(a: &Ip4) -> bool {
+        a.is_loopback()
+    }
+
+    #[inline(always)]
     fn is_group(a: &Ip4) -> bool {
         a.is_multicast() || a.is_broadcast()
     }

@@ -241,6 +241,11 @@ impl Family for V6 {
     }
 
     #[inline(always)]
+    fn is_loopback(a: &Ip6) -> bool {
+        a.is_loopback()
+    }
+
+    #[inline(always)]
     fn is_group(a: &Ip6) -> bool {
         a.is_multicast()
     }

@@ -54,15 +54,23 @@ where
 /// Where a socket that is being connected goes.
 #[inline(always)]
 pub fn connected<F: Family, K: Chooser<F>>(k: &K, to: Place<F::Addr>) -> Destination<F::Addr> {
+    if !is_on::<F, K>(k, flags::CONNECT_TCP) {
+        return Destination::Stays;
+    }
     // Nothing is asked at a send on a connected UDP socket, so that a back end which vanishes could not be
-    // replaced: its packets are translated one by one.
-    if k.protocol() != IpProtocol::TCP.0 || !is_on::<F, K>(k, flags::CONNECT_TCP) {
+    // replaced: its packets are translated one by one, unless they never become any that could be.
+    let is_tcp = k.protocol() == IpProtocol::TCP.0;
+    if !is_tcp && (k.protocol() != IpProtocol::UDP.0 || !F::is_loopback(&to.0)) {
         return Destination::Stays;
     }
     let Some(frontend) = frontend::<F, K>(k, to) else { return Destination::Stays };
     match choose::<F, K>(k, &frontend) {
         Ok(backend) => {
             tell_by::<F, K>(k, backend, to, frontend.service);
+            if !is_tcp {
+                let key = F::socket_key(k.cookie(), backend.0, backend.1, IpProtocol::UDP.0, side::BACKEND);
+                remember::<F, K>(k, &key, to, frontend.service);
+            }
             Destination::Becomes(backend)
         }
         Err(refused) => Destination::Refused(refused),
@@ -83,7 +91,7 @@ pub fn sent<F: Family, K: Chooser<F>>(k: &K, to: Place<F::Addr>) -> Destination<
     let key = F::socket_key(k.cookie(), to.0, to.1, IpProtocol::UDP.0, side::SERVICE);
     let backend = match again::<F, K>(k, &key, &frontend) {
         Some(backend) => backend,
-        None if !is_on::<F, K>(k, flags::CONNECT_UDP) => return Destination::Stays,
+        None if !is_on::<F, K>(k, flags::CONNECT_UDP) && !F::is_loopback(&to.0) => return Destination::Stays,
         None => match choose::<F, K>(k, &frontend) {
             Ok(backend) => backend,
             Err(refused) => return Destination::Refused(refused),
@@ -149,16 +157,36 @@ fn is_on<F: Family, K: Topology<F>>(k: &K, flag: u32) -> bool {
 }
 
 #[inline(always)]
-fn frontend<F: Family, K: Socket + Services<F>>(k: &K, to: Place<F::Addr>) -> Option<Frontend> {
-    let frontend = k.frontend(&F::frontend_key(&Tuple {
+fn frontend<F: Family, K: SocketCall + Services<F> + Topology<F>>(
+    k: &K,
+    to: Place<F::Addr>,
+) -> Option<Frontend> {
+    let at = Tuple {
         source: F::UNSPECIFIED,
         destination: to.0,
         source_port: Be16::ZERO,
         destination_port: to.1,
         protocol: k.protocol(),
-    }))?;
+    };
+    let frontend =
+        if F::is_loopback(&to.0) { at_loopback::<F, K>(k, &at)? } else { k.frontend(&F::frontend_key(&at))? };
     // Who may use it depends on the source address, which packets have and sockets do not.
     (frontend.flags & service::flags::SOURCE_RANGES == 0).then_some(frontend)
+}
+
+/// Loopback of the node itself has the ports of its other addresses: no packet there could be translated. A pod's is the
+/// pod's own.
+#[inline(always)]
+fn at_loopback<F: Family, K: SocketCall + Services<F> + Topology<F>>(
+    k: &K,
+    at: &Tuple<F::Addr>,
+) -> Option<Frontend> {
+    let host = k.settings(|settings| settings.host_netns)?;
+    let netns = k.netns();
+    if [netns as u32, (netns >> 32) as u32] != host || !is_on::<F, K>(k, flags::CONNECT_TCP) {
+        return None;
+    }
+    choice::frontend_of::<F, K>(k, at)
 }
 
 #[inline(always)]

@@ -249,3 +249,55 @@ fn a_front_end_for_some_clients_only_is_left_to_the_packet_programs() {
         assert_eq!(socket.connect(at(f.vip(), 80)), Ok(at(f.vip(), 80)));
     });
 }
+
+/// The namespace of the node itself.
+const HOST: u64 = (3 << 32) | 9;
+
+/// A node port in front of one back end, in mode TCP.
+fn ports_of_the_node(f: Family, protocol: u8) -> (World, SocketAddr) {
+    let backend = at(f.pick("10.244.2.10", "fd00:244:2::a"), 8080);
+    let world = tcp_world(f, &[(backend.ip(), backend.port())]);
+    let node = &world.nodes[0];
+    let settings = node.settings.get();
+    node.settings
+        .set(tortie_abi::settings::Settings { host_netns: [HOST as u32, (HOST >> 32) as u32], ..settings });
+    let frontend = service::Frontend {
+        service: 77,
+        backends: 1,
+        flags: service::flags::EXTERNAL | service::flags::NODE_PORT,
+        ..service::Frontend::default()
+    };
+    world.set_frontend(
+        0,
+        (f.pick("0.0.0.0", "::"), 30_080, protocol),
+        frontend,
+        &[(backend.ip(), backend.port())],
+    );
+    (world, backend)
+}
+
+#[test]
+fn a_process_of_the_node_reaches_ports_of_the_node_at_its_loopback_and_a_pod_does_not() {
+    both(|f| {
+        for protocol in [TCP, UDP] {
+            let (world, backend) = ports_of_the_node(f, protocol);
+            let loopback = at(f.pick("127.0.0.1", "::1"), 30_080);
+            let socket = Socket::new(&world.nodes[0], HOST, protocol);
+            assert_eq!(socket.connect(loopback), Ok(backend));
+            assert_eq!(socket.peer(), Ok(loopback));
+            if protocol == UDP {
+                assert_eq!(socket.receive(backend), loopback, "whom it has asked");
+                let single = Socket::new(&world.nodes[0], HOST, protocol);
+                assert_eq!(single.send(loopback), Ok(backend));
+                assert_eq!(single.receive(backend), loopback);
+            }
+            let pod = Socket::new(&world.nodes[0], ANY, protocol);
+            assert_eq!(pod.connect(loopback), Ok(loopback), "a pod's loopback is its own");
+            let other = at(loopback.ip(), 30_081);
+            assert_eq!(Socket::new(&world.nodes[0], HOST, protocol).connect(other), Ok(other));
+            mode(&world, 0);
+            let socket = Socket::new(&world.nodes[0], HOST, protocol);
+            assert_eq!(socket.connect(loopback), Ok(loopback), "not without connect-time load balancing");
+        }
+    });
+}

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use tortie_lab::{Family, Probe, Protocol, Verdict};
-use tortie_tests_e2e::{TestLab, briefly, endpoint};
+use tortie_tests_e2e::{TestLab, briefly, endpoint, tortie_lab};
 
 const WORLD: &str = "
 apiVersion: v1
@@ -145,6 +145,66 @@ fn node_ports_answer_pods_and_nodes_through_every_node() {
                     );
                 }
             }
+        }
+    }
+}
+
+#[test]
+fn node_ports_answer_the_node_at_its_loopback_and_leave_a_pods_own_alone() {
+    let test = world();
+    for (address, family) in [("127.0.0.1", Family::Ipv4), ("::1", Family::Ipv6)] {
+        for from in ["node:node1", "pod:default/on-host"] {
+            for door in [(WEB, 30380), (DNS, 30353)] {
+                assert_eq!(
+                    servers(&test, from, address, door, family),
+                    set(&["near", "far"]),
+                    "{from} {address}"
+                );
+            }
+            // Only this node's processes are asked, so no policy for the outside binds them.
+            assert_eq!(servers(&test, from, address, (WEB, 30080), family), set(&["near", "far"]));
+            let nobody = test.probe(from, address, |probe| {
+                (probe.family, probe.port) = (Some(family), Some(30280));
+            });
+            assert_eq!(nobody.result, Verdict::Refused, "{from} {address}: {nobody:?}");
+        }
+        let own = test.probe("pod:default/client", address, |probe| {
+            (probe.family, probe.port) = (Some(family), Some(30380));
+        });
+        assert_eq!(own.result, Verdict::Refused, "a pod's loopback is its own: {own:?}");
+    }
+}
+
+#[test]
+fn node_ports_are_served_at_addresses_that_only_an_interface_of_the_node_has_while_it_has_them() {
+    let mut test = world();
+    let addresses = [("203.0.113.77", "32", Family::Ipv4), ("2001:db8:77::77", "128", Family::Ipv6)];
+    for (address, length, family) in addresses {
+        let prefix = format!("{address}/{length}");
+        test.lab.route(prefix.parse().expect("a prefix"), "node1").expect("lab route");
+        let on_node = |verb: &str| {
+            let command = ["exec", "--node", "node1", "--", "ip", "address", verb, &prefix, "dev", "eth0"];
+            assert!(tortie_lab(&test.lab.name, &command).status.success(), "{verb} {prefix}");
+        };
+        on_node("add");
+        let reached = || {
+            test.probe("client:c1", address, |probe| {
+                briefly(probe);
+                (probe.family, probe.port) = (Some(family), Some(30380));
+            })
+            .is_connected()
+        };
+        let start = std::time::Instant::now();
+        while !reached() {
+            assert!(start.elapsed() < std::time::Duration::from_secs(10), "{address}");
+        }
+        for from in ["client:c1", "client:c2", "node:node1", "pod:default/client"] {
+            assert_eq!(servers(&test, from, address, (WEB, 30380), family), set(&["near", "far"]), "{from}");
+        }
+        on_node("del");
+        let start = std::time::Instant::now();
+        while reached() {
+            assert!(start.elapsed() < std::time::Duration::from_secs(10), "{address} is gone");
         }
     }
 }

@@ -31,6 +31,7 @@ spec:
     - {containerPort: 8080, hostPort: 8088}
     - {containerPort: 5353, hostPort: 5300, protocol: UDP}
     - {containerPort: 7070, hostPort: 7077, hostIP: 10.240.0.1}
+    - {containerPort: 6060, hostPort: 6066, hostIP: 127.0.0.1}
 ";
 
 const DOORS: [(Protocol, u16); 2] = [(Protocol::Tcp, 8088), (Protocol::Udp, 5300)];
@@ -81,6 +82,18 @@ fn a_host_port_is_open_to_everybody_at_the_pods_node_and_goes_with_the_pod() {
     assert!(knock(&test, "client:c1", "node:node1", of_ipv4, Family::Ipv4).is_connected());
     let result = knock(&test, "client:c1", "node:node1", of_ipv4, Family::Ipv6);
     assert_eq!(result.result, Verdict::Refused, "hostIP is of IPv4: {result:?}");
+
+    let at_loopback = (Protocol::Tcp, 6066);
+    for from in ["node:node1", "pod:default/on-host"] {
+        let result = knock(&test, from, "127.0.0.1", at_loopback, Family::Ipv4);
+        assert_eq!(result.server.as_deref(), Some("default/web"), "{from}: {result:?}");
+    }
+    for (from, to) in
+        [("pod:default/client", "127.0.0.1"), ("client:c1", "node:node1"), ("node:node1", "node:node1")]
+    {
+        let result = knock(&test, from, to, at_loopback, Family::Ipv4);
+        assert_eq!(result.result, Verdict::Refused, "{from}: {result:?}");
+    }
 
     test.delete("{apiVersion: v1, kind: Pod, metadata: {name: web}}");
     test.lab.wait(std::time::Duration::from_secs(30)).expect("lab wait");

@@ -176,7 +176,7 @@ fn name(object: &Object) -> String {
         Object::NetworkPolicy(change) => (change.key.to_string(), change.value.is_some()),
         Object::Pool(change) => (change.key.to_string(), change.value.is_some()),
         Object::Ranges(change) => (change.key.to_string(), change.value.is_some()),
-        Object::Settings(_) => (String::new(), true),
+        Object::OwnAddresses(_) | Object::Settings(_) => (String::new(), true),
     };
     let gone = if there { "" } else { " gone" };
     format!("{} {name}{gone}", kind(object)).trim_end().to_owned()

@@ -289,6 +289,7 @@ pub fn id_of(object: &Object) -> ObjectId {
         Object::NetworkPolicy(c) => ObjectId::NetworkPolicy(c.key.clone()),
         Object::Pool(c) => ObjectId::Pool(c.key.clone()),
         Object::Ranges(c) => ObjectId::Ranges(c.key.clone()),
+        Object::OwnAddresses(_) => ObjectId::OwnAddresses,
         Object::Settings(_) => ObjectId::Settings,
     }
 }
@@ -305,6 +306,7 @@ pub fn gone(object: &Object) -> Option<Object> {
         Object::NetworkPolicy(c) => Object::NetworkPolicy(Change { key: c.key.clone(), value: None }),
         Object::Pool(c) => Object::Pool(Change { key: c.key.clone(), value: None }),
         Object::Ranges(c) => Object::Ranges(Change { key: c.key.clone(), value: None }),
+        Object::OwnAddresses(_) => Object::OwnAddresses(Vec::new()),
         Object::Settings(_) => return None,
     })
 }

@@ -1,0 +1,70 @@
+//! The addresses of this node's interfaces: ports of the node are served at each of them.
+//!
+//! Invariant: addresses that mean something on one link or inside the node only are none of them.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+
+use tortie_model::Object;
+
+/// What is known of them.
+#[derive(Debug, Default)]
+pub struct OwnAddresses {
+    known: BTreeSet<(u32, IpAddr)>,
+}
+
+impl OwnAddresses {
+    /// All there are, by the index of their interface.
+    pub fn all(&mut self, found: Vec<(u32, IpAddr)>) {
+        self.known = found.into_iter().filter(|(_, address)| is_global(*address)).collect();
+    }
+
+    /// One comes or goes; whether that changes anything.
+    pub fn one(&mut self, ifindex: u32, address: IpAddr, there: bool) -> bool {
+        if !is_global(address) {
+            return false;
+        }
+        let entry = (ifindex, address);
+        if there { self.known.insert(entry) } else { self.known.remove(&entry) }
+    }
+
+    /// For the calculation.
+    pub fn object(&self) -> Object {
+        let addresses: BTreeSet<IpAddr> = self.known.iter().map(|(_, address)| *address).collect();
+        Object::OwnAddresses(addresses.into_iter().collect())
+    }
+}
+
+fn is_global(address: IpAddr) -> bool {
+    let local = match address {
+        IpAddr::V4(a) => a.is_link_local() || a.is_broadcast(),
+        IpAddr::V6(a) => a.is_unicast_link_local(),
+    };
+    !(local || address.is_loopback() || address.is_multicast() || address.is_unspecified())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn addresses(own: &OwnAddresses) -> Vec<String> {
+        match own.object() {
+            Object::OwnAddresses(all) => all.iter().map(ToString::to_string).collect(),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn addresses_come_and_go_and_one_on_two_interfaces_stays_until_both_have_lost_it() {
+        let mut own = OwnAddresses::default();
+        let ip = |text: &str| text.parse().unwrap();
+        own.all(vec![(1, ip("127.0.0.1")), (2, ip("192.0.2.1")), (2, ip("fe80::1")), (3, ip("2001:db8::1"))]);
+        assert_eq!(addresses(&own), ["192.0.2.1", "2001:db8::1"]);
+        assert!(own.one(3, ip("192.0.2.1"), true) && !own.one(3, ip("192.0.2.1"), true));
+        assert!(own.one(2, ip("192.0.2.1"), false));
+        assert_eq!(addresses(&own), ["192.0.2.1", "2001:db8::1"]);
+        assert!(own.one(3, ip("192.0.2.1"), false));
+        assert_eq!(addresses(&own), ["2001:db8::1"]);
+        assert!(!own.one(2, ip("169.254.1.1"), true));
+    }
+}
