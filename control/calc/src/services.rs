@@ -360,6 +360,7 @@ fn make(
             external_local: service.external_traffic_policy == TrafficPolicy::Local,
             source_ranges: source_ranges(service, &backends.here().addresses),
             affinity_seconds: service.affinity_seconds,
+            maglev: service.maglev,
             service_type: service.service_type,
         });
         made.frontends.extend(frontends(service, port));

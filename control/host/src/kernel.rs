@@ -39,6 +39,8 @@ pub fn kernel(maps: &Maps, links: &Rc<Links>) -> Result<Kernel, MapsError> {
         backend6: table(maps, "backend6")?,
         member4: table(maps, "member4")?,
         member6: table(maps, "member6")?,
+        maglev4: table(maps, "maglev4")?,
+        maglev6: table(maps, "maglev6")?,
         source_range4: table(maps, "source_range4")?,
         source_range6: table(maps, "source_range6")?,
         class_addr4: table(maps, "class_addr4")?,

@@ -201,6 +201,8 @@ pub struct ServicePort {
     pub source_ranges: BTreeSet<IpNet>,
     /// Session affinity's time-out in seconds.
     pub affinity_seconds: Option<u32>,
+    /// Clients outside are led by a consistent-hash table, but for those of a node port.
+    pub maglev: bool,
     /// What people see: `ClusterIP`, `NodePort`, `LoadBalancer`.
     pub service_type: tortie_model::service::ServiceType,
 }
@@ -236,6 +238,15 @@ impl ServicePort {
             }
         }
         chosen
+    }
+
+    /// The back ends of one family that clients outside may choose at every node alike: the ready ones wherever they and
+    /// topology stand, or while there is none, those that terminate but still serve. In order of their addresses.
+    pub fn everywhere(&self, v6: bool) -> impl Iterator<Item = &Backend> {
+        let family = move |b: &&Backend| b.address.is_ipv6() == v6;
+        let any_ready = self.backends.iter().filter(family).any(|b| b.state == BackendState::Ready);
+        let state = if any_ready { BackendState::Ready } else { BackendState::ServingTerminating };
+        self.backends.iter().filter(family).filter(move |b| b.state == state)
     }
 
     /// The back ends of one family that traffic of policy `Cluster` may choose.

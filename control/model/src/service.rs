@@ -68,6 +68,8 @@ pub struct Service {
     pub external_traffic_policy: TrafficPolicy,
     /// `spec.healthCheckNodePort` of a load balancer that sends clients only to nodes with endpoints.
     pub health_check_port: Option<u16>,
+    /// Clients outside are led by a consistent-hash table (annotation `external-traffic-strategy: maglev`).
+    pub maglev: bool,
     /// Endpoints count as ready whatever they say.
     pub publish_not_ready: bool,
 }

@@ -108,6 +108,10 @@ pub struct Settings {
     pub loop_prevention: LoopPrevention,
     /// `bpfDSROptoutCIDRs`: clients outside that are always answered through the node that was asked.
     pub direct_return_opt_outs: Vec<IpNet>,
+    /// `bpfMaglevMaxServices`: Services with a consistent-hash table that there is room for.
+    pub maglev_services: u32,
+    /// `bpfMaglevMaxEndpointsPerService`: back ends that such a table is made for; with more of them shares are less even.
+    pub maglev_endpoints: u32,
     /// `vxlanMTU`-like override: MTU of pods' interfaces, bytes; `None`: the uplink's.
     pub mtu_bytes: Option<u32>,
     /// `logSeverityScreen`.
@@ -152,6 +156,8 @@ impl Default for Settings {
             direct_return: false,
             loop_prevention: LoopPrevention::Drop,
             direct_return_opt_outs: Vec::new(),
+            maglev_services: 100,
+            maglev_endpoints: 100,
             mtu_bytes: None,
             log_level: "info".into(),
             health: Listen { enabled: false, host: "localhost".into(), port: 9099 },

@@ -4,7 +4,7 @@ use crate::table::{Table, TableError};
 use tortie_abi::counter::Counter;
 use tortie_abi::endpoint::{Endpoint, NextHop};
 use tortie_abi::route::Route;
-use tortie_abi::service::{BackendKey, Frontend, Member};
+use tortie_abi::service::{BackendKey, Frontend, MaglevKey, Member};
 use tortie_abi::settings::Settings;
 use tortie_abi::{v4, v6};
 use tortie_policy::compile::{Compiled, TableWrite};
@@ -36,6 +36,10 @@ pub struct Kernel {
     pub member4: Dyn<v4::MemberKey, Member>,
     /// `member6`.
     pub member6: Dyn<v6::MemberKey, Member>,
+    /// `maglev4`.
+    pub maglev4: Dyn<MaglevKey, v4::MaglevPiece>,
+    /// `maglev6`.
+    pub maglev6: Dyn<MaglevKey, v6::MaglevPiece>,
     /// `source_range4`.
     pub source_range4: Dyn<v4::SourceRangeKey, u32>,
     /// `source_range6`.

@@ -31,5 +31,6 @@ pub use kernel::{Dyn, HookError, Hooks, Kernel, Programs};
 pub use reconciler::Reconciler;
 pub use routes::Way;
 pub use saved::{Saved, SavedEndpoint, SavedMatches, SavedNextHop, SavedProgram, SavedRule, SavedService};
+pub use services::maglev_pieces;
 pub use settings::KernelTimeouts;
 pub use table::{KernelError, Table, TableError};

@@ -71,6 +71,7 @@ impl Reconciler {
             Intent::Service(id, port) => self.services.want(id, port),
             Intent::Settings(settings) => {
                 self.endpoints.set_prefix(&settings.interface_prefix);
+                self.services.set_maglev_endpoints(settings.maglev_endpoints);
                 self.settings = *settings;
             }
             Intent::InSync => self.in_sync = true,

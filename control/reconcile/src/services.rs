@@ -6,6 +6,7 @@
 mod arrange;
 mod family;
 mod layouts;
+mod maglev;
 
 use crate::delta::{Now, Written};
 use crate::dirty::Dirty;
@@ -18,6 +19,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use tortie_intent::{ServicePort, ServicePortId};
 use tortie_model::ServiceId;
+use tortie_model::settings::Settings;
 use tortie_model::workload::Transport;
 
 /// All Service ports.
@@ -31,6 +33,13 @@ pub struct Services {
     dirty: BTreeSet<ServicePortId>,
     v4: Tables<V4>,
     v6: Tables<V6>,
+    /// Of each consistent-hash table.
+    places: u32,
+}
+
+/// How many pieces of consistent-hash tables the settings ask for room for, in each family.
+pub fn maglev_pieces(settings: &Settings) -> u32 {
+    family::pieces(maglev::places(settings.maglev_endpoints)).saturating_mul(settings.maglev_services)
 }
 
 impl Services {
@@ -59,6 +68,7 @@ impl Services {
             dirty: BTreeSet::new(),
             v4: Tables::default(),
             v6: Tables::default(),
+            places: maglev::places(Settings::default().maglev_endpoints),
         }
     }
 
@@ -69,6 +79,16 @@ impl Services {
             None => self.wanted.remove(&id),
         };
         self.dirty.insert(id);
+    }
+
+    /// Consistent-hash tables are made for so many back ends from now on.
+    pub fn set_maglev_endpoints(&mut self, endpoints: u32) {
+        let places = maglev::places(endpoints);
+        if self.places != places {
+            self.places = places;
+            let tables = self.wanted.iter().filter(|(_, port)| port.maglev);
+            self.dirty.extend(tables.map(|(id, _)| id.clone()));
+        }
     }
 
     /// Reads the kernel's side.
@@ -96,8 +116,8 @@ impl Services {
         for id in std::mem::take(&mut self.dirty) {
             let Some(&number) = self.ids.get(&id) else { continue };
             let wanted = self.wanted.get(&id).map(|wanted| &**wanted);
-            self.v4.want(number, id.transport, wanted);
-            self.v6.want(number, id.transport, wanted);
+            self.v4.want(number, id.transport, wanted, self.places);
+            self.v6.want(number, id.transport, wanted, self.places);
             if wanted.is_none() {
                 self.ids.remove(&id);
                 self.unsaved = true;

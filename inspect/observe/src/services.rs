@@ -78,6 +78,8 @@ pub struct Row {
     pub internal_traffic_policy: &'static str,
     /// `Cluster` or `Local`.
     pub external_traffic_policy: &'static str,
+    /// How clients outside are spread: `random`, or `maglev`: by a consistent hash of their connection.
+    pub external_traffic_strategy: &'static str,
 }
 
 /// All Service ports, sorted by namespace, name and port.
@@ -100,7 +102,11 @@ pub fn rows(snapshot: &Snapshot, names: &Names) -> Vec<Row> {
             endpoints: Vec::new(),
             internal_traffic_policy: policy_name(frontend, flags::INTERNAL_LOCAL),
             external_traffic_policy: policy_name(frontend, flags::EXTERNAL_LOCAL),
+            external_traffic_strategy: "random",
         });
+        if frontend.maglev_slots != 0 {
+            row.external_traffic_strategy = MAGLEV;
+        }
         if frontend.flags & flags::NODE_PORT != 0 {
             row.service_type = if frontend.flags & flags::HOST_PORT != 0 { "HostPort" } else { "NodePort" };
         }
@@ -118,6 +124,9 @@ pub fn rows(snapshot: &Snapshot, names: &Names) -> Vec<Row> {
     }
     rows
 }
+
+/// [`Row::external_traffic_strategy`] of a consistent hash, as its annotation says it.
+pub const MAGLEV: &str = "maglev";
 
 fn name_of(names: &Names, service: u32) -> (String, String, String) {
     match names.services.get(&service) {

@@ -14,10 +14,10 @@ use aya_ebpf::helpers::generated::{
 };
 use tortie_abi::counter::{Counter, CounterKey};
 use tortie_abi::event::{Event, Kind};
-use tortie_abi::settings::{TUNNEL_NETWORK, TUNNEL_NOTE_NETWORK};
+use tortie_abi::settings::TUNNEL_NETWORK;
 use tortie_abi::{DropReason, Hook};
 use tortie_datapath::kernel::Packet;
-use tortie_datapath::state::{IP_OFFSET, note};
+use tortie_datapath::state::IP_OFFSET;
 use tortie_datapath::{Family, Next, State};
 use tortie_wire::{Be16, Ip6};
 
@@ -80,13 +80,13 @@ fn conclude<F: Tables>(tc: &Tc, s: &mut State<F>, end: Next) -> i32 {
         Next::Neighbour => neighbour::<F>(s.output),
         // What was on its way out came from the stack, and is answered into it.
         Next::Answer if s.is_at(Hook::ToHostDevice) => into_stack(tc.ifindex()),
-        Next::Answer if s.is_at(Hook::FromTunnel) => tunnel::<F>(tc, s.reply_target.slot(), note::NONE),
+        Next::Answer if s.is_at(Hook::FromTunnel) => tunnel::<F>(tc, s.reply_target.slot(), TUNNEL_NETWORK),
         // SAFETY: a helper without pointers.
         Next::Answer => unsafe { bpf_redirect(tc.ifindex(), 0) as i32 },
         // SAFETY: without a next hop the kernel asks its routes.
         Next::Routed => unsafe { bpf_redirect_neigh(s.output, core::ptr::null_mut(), 0, 0) as i32 },
         Next::Local => into_stack(LOOPBACK),
-        Next::Tunnel => tunnel::<F>(tc, s.output, s.note),
+        Next::Tunnel => tunnel::<F>(tc, s.output, s.tunnel_network()),
         // The last five could not be followed.
         Next::Drop | Next::Policy | Next::Reply | Next::Related | Next::Open | Next::Direct => TC_ACT_SHOT,
     }
@@ -118,7 +118,7 @@ fn neighbour<F: Tables>(slot: u32) -> i32 {
 
 /// Into the tunnel, whose device builds the outer headers.
 #[inline(always)]
-fn tunnel<F: Tables>(tc: &Tc, slot: u32, said: u8) -> i32 {
+fn tunnel<F: Tables>(tc: &Tc, slot: u32, network: u32) -> i32 {
     let node = NEXT_HOP.with(&slot, |n| n.node);
     let ifindex = SETTINGS.with(&0, |s| s.tunnel_ifindex);
     let (Some(Ip6([w0, w1, w2, w3])), Some(ifindex)) = (node, ifindex) else { return TC_ACT_SHOT };
@@ -126,7 +126,7 @@ fn tunnel<F: Tables>(tc: &Tc, slot: u32, said: u8) -> i32 {
     let first = if F::VERSION == 4 { w0.get() } else { w0.raw() };
     // SAFETY: integers all the way down.
     let mut key: bpf_tunnel_key = unsafe { core::mem::zeroed() };
-    key.tunnel_id = if said == note::THERE { TUNNEL_NOTE_NETWORK } else { TUNNEL_NETWORK };
+    key.tunnel_id = network;
     key.tunnel_ttl = TUNNEL_TTL;
     key.__bindgen_anon_1.remote_ipv6 = [first, w1.raw(), w2.raw(), w3.raw()];
     // Over IPv6 a checksum is due; over IPv4 the one inside is enough (RFC 7348 section 5).

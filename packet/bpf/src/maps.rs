@@ -8,7 +8,7 @@ use tortie_abi::counter::{Counter, CounterKey};
 use tortie_abi::endpoint::{Endpoint, NextHop};
 use tortie_abi::policy::PolicyIo;
 use tortie_abi::route::Route;
-use tortie_abi::service::{BackendKey, Frontend, Member};
+use tortie_abi::service::{BackendKey, Frontend, MAGLEV_PIECE, MaglevKey, Member};
 use tortie_abi::settings::Settings;
 use tortie_abi::sweep::Sweep;
 use tortie_abi::{maps, stage, v4, v6};
@@ -53,6 +53,8 @@ maps! {
     "backend6" BACKEND6: Map<BackendKey, v6::Backend>;
     "member4" MEMBER4: Map<v4::MemberKey, Member>;
     "member6" MEMBER6: Map<v6::MemberKey, Member>;
+    "maglev4" MAGLEV4: Map<MaglevKey, v4::MaglevPiece>;
+    "maglev6" MAGLEV6: Map<MaglevKey, v6::MaglevPiece>;
     "source_range4" SOURCE_RANGE4: Map<v4::SourceRangeKey, u32>;
     "source_range6" SOURCE_RANGE6: Map<v6::SourceRangeKey, u32>;
     "affinity4" AFFINITY4: Map<v4::AffinityKey, v4::Affinity>;
@@ -143,12 +145,14 @@ pub trait Tables: Family {
 
     /// Looks up one address.
     fn prefix_key(address: &Self::Addr) -> Self::PrefixKey;
+    /// The back end at a place of a piece of a consistent-hash table.
+    fn maglev(key: &MaglevKey, within: u32) -> Option<Self::Backend>;
     /// Looks up one address.
     fn address_key(address: &Self::Addr) -> Self::AddressKey;
 }
 
 macro_rules! tables {
-    ($family:ident, $addr:ty, $layouts:ident, [$flow:ident, $half_open:ident, $route:ident, $frontend:ident,
+    ($family:ident, $addr:ty, $layouts:ident, $maglev:ident, [$flow:ident, $half_open:ident, $route:ident, $frontend:ident,
      $backend:ident, $member:ident, $source_range:ident, $affinity:ident, $socket:ident, $message:ident, $fragment:ident, $class_addr:ident, $class_net:ident, $opt_out:ident, $scratch:ident], $reply:ident,
      $related:ident, $open:ident, $direct:ident, $sweep:literal, $address_family:literal) => {
         impl Tables for $family {
@@ -180,6 +184,10 @@ macro_rules! tables {
                 $layouts::PrefixKey::host(*address)
             }
             #[inline(always)]
+            fn maglev(key: &MaglevKey, within: u32) -> Option<Self::Backend> {
+                $maglev.with(key, |piece| piece.places.get((within % MAGLEV_PIECE) as usize).copied())?
+            }
+            #[inline(always)]
             fn address_key(address: &$addr) -> Self::AddressKey {
                 $layouts::AddressKey { address: *address }
             }
@@ -191,6 +199,7 @@ tables!(
     V4,
     Ip4,
     v4,
+    MAGLEV4,
     [
         FLOW4,
         HALF_OPEN4,
@@ -219,6 +228,7 @@ tables!(
     V6,
     Ip6,
     v6,
+    MAGLEV6,
     [
         FLOW6,
         HALF_OPEN6,

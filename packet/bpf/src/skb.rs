@@ -19,7 +19,7 @@ use core::mem::MaybeUninit;
 use core::ptr;
 use tortie_abi::Tick;
 #[cfg(not(feature = "test-io"))]
-use tortie_abi::settings::{TUNNEL_NETWORK, TUNNEL_NOTE_NETWORK};
+use tortie_abi::settings::{TUNNEL_NETWORK, tunnel_flags};
 use tortie_datapath::Family;
 use tortie_datapath::kernel::{ChecksumKind, Clock, Packet, TunnelInfo, Ways};
 use tortie_wire::checksum::Delta;
@@ -214,7 +214,7 @@ impl<F: Family> TunnelInfo<F> for Tc {
         let result = unsafe { bpf_skb_get_tunnel_key(self.0.0, key.as_mut_ptr(), TUNNEL_KEY_BYTES, flags) };
         // SAFETY: zeroed, and integers all the way down.
         let key = unsafe { key.assume_init() };
-        if result != 0 || key.tunnel_id != TUNNEL_NETWORK && key.tunnel_id != TUNNEL_NOTE_NETWORK {
+        if result != 0 || key.tunnel_id & !tunnel_flags::ALL != TUNNEL_NETWORK {
             return None;
         }
         // SAFETY: every member of the union is integers of its size or less, and the record was zeroed.

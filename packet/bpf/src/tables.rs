@@ -6,7 +6,7 @@ use core::ptr;
 use tortie_abi::endpoint::{Endpoint, NextHop};
 use tortie_abi::policy::{NO_CLASS, PolicyIo};
 use tortie_abi::route::Route;
-use tortie_abi::service::{BackendKey, Frontend, Member};
+use tortie_abi::service::{BackendKey, Frontend, MaglevKey, Member};
 use tortie_abi::settings::Settings;
 use tortie_datapath::kernel::{Flows, Fragments, Insert, Policies, Random, Services, TableFull, Topology};
 
@@ -104,6 +104,11 @@ impl<C, F: Tables> Services<F> for Running<C> {
     #[inline(always)]
     fn backend(&self, key: &BackendKey) -> Option<F::Backend> {
         F::BACKEND.get(key)
+    }
+
+    #[inline(always)]
+    fn maglev(&self, key: &MaglevKey, within: u32) -> Option<F::Backend> {
+        F::maglev(key, within)
     }
 
     #[inline(always)]

@@ -3,7 +3,6 @@
 use crate::map::Map;
 use tortie_abi::Tick;
 use tortie_abi::maps::{MapKind, MapSpec, Writer};
-use tortie_datapath::state::note;
 use tortie_datapath::{Family, Next, State};
 use tortie_wire::Ip6;
 
@@ -76,7 +75,7 @@ pub fn random() -> u32 {
 pub fn record<F: Family>(s: &State<F>, end: Next) {
     let argument = match end {
         Next::Peer | Next::Interface | Next::Neighbour | Next::Routed => s.output,
-        Next::Tunnel => s.output | ((s.note == note::THERE) as u32) << 31,
+        Next::Tunnel => s.output | s.tunnel_network() << 30,
         Next::Pass | Next::Answer | Next::Local => 0,
         _ => s.reason as u32,
     };

@@ -39,6 +39,8 @@ pub trait FlowEntry: Copy + FromBytes + IntoBytes + Immutable + KnownLayout {
     fn core_mut(&mut self) -> &mut FlowCore;
     /// Address to be written by the rewrite.
     fn nat_address(&self) -> Self::Addr;
+    /// Changes it.
+    fn set_nat_address(&mut self, address: Self::Addr);
 }
 
 /// Everything that differs between IPv4 and IPv6.

@@ -8,7 +8,7 @@ use crate::family::Family;
 use tortie_abi::endpoint::{Endpoint, NextHop};
 use tortie_abi::policy::PolicyIo;
 use tortie_abi::route::Route;
-use tortie_abi::service::{BackendKey, Frontend, Member};
+use tortie_abi::service::{BackendKey, Frontend, MaglevKey, Member};
 use tortie_abi::settings::Settings;
 use tortie_abi::{DropReason, Tick};
 use tortie_wire::checksum::Delta;
@@ -134,6 +134,8 @@ pub trait Services<F: Family> {
     fn frontend(&self, key: &F::FrontendKey) -> Option<Frontend>;
     /// One of its back ends.
     fn backend(&self, key: &BackendKey) -> Option<F::Backend>;
+    /// The back end at a place of a piece of a Service's consistent-hash table.
+    fn maglev(&self, key: &MaglevKey, within: u32) -> Option<F::Backend>;
     /// Where a back end stands in a Service; `None`: it is none of its.
     fn member(&self, key: &F::MemberKey) -> Option<Member>;
     /// Whether a client is in one of the ranges that a Service is open to.

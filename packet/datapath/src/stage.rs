@@ -3,6 +3,8 @@
 pub mod direct;
 pub mod exit;
 pub mod flow;
+pub mod join;
+pub mod maglev;
 pub mod masquerade;
 pub mod nat;
 pub mod parse;

@@ -116,6 +116,8 @@ pub struct State<F: Family> {
     pub sequence: u32,
     /// TCP sequence number after this segment.
     pub sequence_end: u32,
+    /// TCP acknowledgment number of a packet that a flow is taken up with in its middle, else 0.
+    pub acknowledged: u32,
     /// Endpoint slot of the workload that the packet leaves or enters, [`NO_SLOT`] on other hooks.
     pub slot: u32,
     /// Endpoint slot of the client workload on this node, or [`NO_SLOT`].
@@ -193,6 +195,7 @@ impl<F: Family> State<F> {
         self.transport_offset = 0;
         self.sequence = 0;
         self.sequence_end = 0;
+        self.acknowledged = 0;
         self.slot = slot;
         self.client_slot = NO_SLOT;
         self.server_slot = NO_SLOT;

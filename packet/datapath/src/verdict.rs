@@ -1,8 +1,11 @@
 //! What happens to a packet.
 
 use crate::family::Family;
+use crate::family::FlowEntry;
 use crate::state::{State, note};
 use tortie_abi::DropReason;
+use tortie_abi::flow;
+use tortie_abi::settings::{TUNNEL_NETWORK, tunnel_flags};
 
 /// What comes next: the end of a packet's way through a hook, or another program.
 ///
@@ -93,14 +96,24 @@ pub enum Verdict {
     Tunnel {
         /// Index into `next_hop`.
         slot: u32,
-        /// A note about the front end follows the packet.
-        noted: bool,
+        /// Network identifier.
+        network: u32,
     },
     /// [`Next::Drop`].
     Drop(DropReason),
 }
 
 impl<F: Family> State<F> {
+    /// Network identifier of a packet that enters the tunnel.
+    #[inline(always)]
+    pub fn tunnel_network(&self) -> u32 {
+        let noted = if self.note == note::THERE { tunnel_flags::NOTE } else { 0 };
+        let flow_flags = self.flow.core().flags;
+        // Where replies go is the business of whoever sent the request.
+        let shared = flow_flags & (flow::flags::MAGLEV | flow::flags::REPLY) == flow::flags::MAGLEV;
+        TUNNEL_NETWORK | noted | if shared { tunnel_flags::MAGLEV } else { 0 }
+    }
+
     /// The verdict that `next` is; `None`: the packet's way goes on.
     pub fn verdict(&self, next: Next) -> Option<Verdict> {
         Some(match next {
@@ -111,7 +124,7 @@ impl<F: Family> State<F> {
             Next::Answer => Verdict::Answer,
             Next::Routed => Verdict::Routed { ifindex: self.output },
             Next::Local => Verdict::Local,
-            Next::Tunnel => Verdict::Tunnel { slot: self.output, noted: self.note == note::THERE },
+            Next::Tunnel => Verdict::Tunnel { slot: self.output, network: self.tunnel_network() },
             Next::Drop => Verdict::Drop(DropReason::from_word(self.reason).unwrap_or(DropReason::Internal)),
             Next::Policy | Next::Reply | Next::Related | Next::Open | Next::Direct => return None,
         })

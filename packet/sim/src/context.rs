@@ -10,7 +10,7 @@ use tortie_abi::endpoint::{Endpoint, NextHop};
 use tortie_abi::maps;
 use tortie_abi::policy::{NO_CLASS, PolicyIo};
 use tortie_abi::route::Route;
-use tortie_abi::service::{BackendKey, Frontend, Member};
+use tortie_abi::service::{BackendKey, Frontend, MAGLEV_PIECE, MaglevKey, Member};
 use tortie_abi::settings::Settings;
 use tortie_datapath::kernel::{
     ChecksumKind, Clock, Flows, Fragments, Insert, Packet, Policies, Random, Services, TableFull, Topology,
@@ -218,6 +218,11 @@ impl<F: HasTables> Services<F> for Context<'_> {
 
     fn backend(&self, key: &BackendKey) -> Option<F::Backend> {
         F::tables(self.node).backend.borrow().get(key.as_bytes()).copied()
+    }
+
+    fn maglev(&self, key: &MaglevKey, within: u32) -> Option<F::Backend> {
+        let place = key.piece * MAGLEV_PIECE + within;
+        F::tables(self.node).maglev.borrow().get(&(key.service, place)).copied()
     }
 
     fn member(&self, key: &F::MemberKey) -> Option<Member> {

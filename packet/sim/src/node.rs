@@ -31,6 +31,8 @@ pub struct Tables<F: Family> {
     pub backend: RefCell<Hash<F::Backend>>,
     /// `member`.
     pub member: RefCell<Hash<Member>>,
+    /// `maglev`: each place by itself.
+    pub maglev: RefCell<BTreeMap<(u32, u32), F::Backend>>,
     /// `source_range`: Service and client.
     pub source_range: RefCell<Lpm<u32>>,
     /// `affinity`.
@@ -58,6 +60,7 @@ impl<F: Family> Tables<F> {
             frontend: RefCell::new(Hash::new(maps::FRONTEND4.max_entries)),
             backend: RefCell::new(Hash::new(maps::BACKEND4.max_entries)),
             member: RefCell::new(Hash::new(maps::MEMBER4.max_entries)),
+            maglev: RefCell::default(),
             source_range: RefCell::new(Lpm::new(maps::SOURCE_RANGE4.max_entries)),
             affinity: RefCell::new(Lru::new(maps::AFFINITY4.max_entries)),
             class_addr: RefCell::new(Hash::new(maps::CLASS_ADDR4.max_entries)),
@@ -94,6 +97,12 @@ impl<F: Family> Tables<F> {
             }
             None => _ = self.member.borrow_mut().remove(key.as_bytes()),
         }
+    }
+
+    /// Gives a Service a consistent-hash table.
+    pub fn set_maglev(&self, service: u32, places: &[F::Backend]) {
+        let places = (0..).zip(places).map(|(place, backend)| ((service, place), *backend));
+        self.maglev.borrow_mut().extend(places);
     }
 
     /// Opens a Service to the clients of a prefix.

@@ -172,6 +172,7 @@ fn poisoned<F: HasTables>() -> State<F> {
         transport_offset: word,
         sequence: word,
         sequence_end: word,
+        acknowledged: word,
         slot: word,
         client_slot: word,
         server_slot: word,

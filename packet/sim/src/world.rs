@@ -9,7 +9,7 @@ use tortie_abi::flow::State as Life;
 use tortie_abi::policy::Verdict as Decision;
 use tortie_abi::route::{Kind, Route, flags as route_flags};
 use tortie_abi::service::Frontend;
-use tortie_abi::settings::{Settings, TUNNEL_NETWORK, TUNNEL_NOTE_NETWORK};
+use tortie_abi::settings::{Settings, TUNNEL_NETWORK};
 use tortie_abi::{DropReason, Hook, Target, Tick, v4, v6};
 use tortie_datapath::{Family as _, V4, Verdict};
 use tortie_wire::eth::{EthHeader, EtherType};
@@ -274,6 +274,16 @@ impl World {
         }
     }
 
+    /// Gives a Service a consistent-hash table on every node.
+    pub fn set_maglev(&self, service: u32, places: &[(IpAddr, u16)]) {
+        let list4: Vec<_> = places.iter().filter_map(|b| backend4(*b)).collect();
+        let list6: Vec<_> = places.iter().filter_map(|b| backend6(*b)).collect();
+        for node in &self.nodes {
+            node.v4.set_maglev(service, &list4);
+            node.v6.set_maglev(service, &list6);
+        }
+    }
+
     /// Opens a Service with source ranges to the clients of a prefix, on every node.
     pub fn admit(&self, service: u32, client: IpAddr, length: u32) {
         for node in &self.nodes {
@@ -335,8 +345,7 @@ impl World {
             }
             Verdict::Answer => Landed::Outside(node),
             Verdict::Local => Landed::Host(node),
-            Verdict::Tunnel { slot, noted } => {
-                let network = if noted { TUNNEL_NOTE_NETWORK } else { TUNNEL_NETWORK };
+            Verdict::Tunnel { slot, network } => {
                 return self.through_tunnel(node, (slot, network), packet, steps);
             }
             Verdict::Routed { ifindex } => {

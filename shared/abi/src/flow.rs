@@ -76,6 +76,8 @@ pub mod flags {
     /// tells the other node the front end. In a reply: once no handshake is under way it leaves without the tunnel, with
     /// `nat_address` and `nat_port`, the front end's, as source; the other direction's key knows nothing of that.
     pub const DIRECT: u16 = 1 << 12;
+    /// The back end was chosen by the Service's consistent-hash table, so that any node may lead the flow there.
+    pub const MAGLEV: u16 = 1 << 13;
 }
 
 /// Bits of [`FlowCore::tcp_seen`].

@@ -113,6 +113,14 @@ macro_rules! family {
                 pub _zero: u16,
             }
 
+            /// Value of `maglev`: consecutive places of a consistent-hash table; beyond its end it begins again.
+            #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+            #[repr(C)]
+            pub struct MaglevPiece {
+                /// The back end at each place.
+                pub places: [Backend; crate::service::MAGLEV_PIECE as usize],
+            }
+
             /// Key of `member`: one back end of one Service port.
             #[derive(
                 Clone, Copy, Debug, PartialEq, Eq, Hash, FromBytes, IntoBytes, Immutable, KnownLayout,
@@ -261,6 +269,7 @@ const _: () = assert!(size_of::<v6::FlowKey>() == 40 && size_of::<v6::Flow>() ==
 const _: () = assert!(size_of::<v4::PrefixKey>() == 8 && size_of::<v6::PrefixKey>() == 20);
 const _: () = assert!(size_of::<v4::FrontendKey>() == 8 && size_of::<v6::FrontendKey>() == 20);
 const _: () = assert!(size_of::<v4::Backend>() == 8 && size_of::<v6::Backend>() == 20);
+const _: () = assert!(size_of::<v4::MaglevPiece>() == 256 && size_of::<v6::MaglevPiece>() == 640);
 const _: () = assert!(size_of::<v4::MemberKey>() == 12 && size_of::<v6::MemberKey>() == 24);
 const _: () = assert!(size_of::<v4::SourceRangeKey>() == 12 && size_of::<v6::SourceRangeKey>() == 24);
 const _: () = assert!(size_of::<v4::AffinityKey>() == 16 && size_of::<v6::AffinityKey>() == 28);

@@ -63,6 +63,8 @@ pub const NO_PREALLOC: u32 = 1;
 pub const FLOW_ENTRIES: u32 = 262_144;
 /// Entries in each family's half-open table: two for each flow.
 pub const HALF_OPEN_ENTRIES: u32 = 32_768;
+/// Pieces of consistent-hash tables in each family: room for 100 Services with 10,007 places each.
+pub const MAGLEV_PIECES: u32 = 100 * 10_007_u32.div_ceil(service::MAGLEV_PIECE);
 /// Clients with session affinity in each family: LRU tables are allocated at once.
 pub const AFFINITY_ENTRIES: u32 = 8_192;
 /// Open connections in each family that were led from a Service to a back end by their socket.
@@ -113,6 +115,8 @@ maps! {
     BACKEND6 = "backend6", Hash, service::BackendKey => v6::Backend, 131_072, NO_PREALLOC, v 1, Agent;
     MEMBER4 = "member4", Hash, v4::MemberKey => service::Member, 131_072, NO_PREALLOC, v 1, Agent;
     MEMBER6 = "member6", Hash, v6::MemberKey => service::Member, 131_072, NO_PREALLOC, v 1, Agent;
+    MAGLEV4 = "maglev4", Hash, service::MaglevKey => v4::MaglevPiece, MAGLEV_PIECES, NO_PREALLOC, v 1, Agent;
+    MAGLEV6 = "maglev6", Hash, service::MaglevKey => v6::MaglevPiece, MAGLEV_PIECES, NO_PREALLOC, v 1, Agent;
     SOURCE_RANGE4 = "source_range4", LpmTrie, v4::SourceRangeKey => u32, 65_536, NO_PREALLOC, v 1, Agent;
     SOURCE_RANGE6 = "source_range6", LpmTrie, v6::SourceRangeKey => u32, 65_536, NO_PREALLOC, v 1, Agent;
     AFFINITY4 = "affinity4", LruHash, v4::AffinityKey => v4::Affinity, AFFINITY_ENTRIES, 0, v 1, Kernel;

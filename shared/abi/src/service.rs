@@ -24,7 +24,7 @@ pub struct Frontend {
     pub local_backends: u32,
     /// Session affinity's time-out in ticks since the client's last new connection; 0: no affinity.
     pub affinity: u32,
-    /// Entries of the Service's consistent-hash table; 0: back ends are chosen at random.
+    /// Places of the Service's consistent-hash table that clients outside are led by; 0: back ends are chosen at random.
     pub maglev_slots: u32,
     /// [`flags`].
     pub flags: u32,
@@ -57,6 +57,28 @@ pub struct BackendKey {
     pub ordinal: u32,
 }
 
+/// Key of `maglev`: a piece of a Service port's consistent-hash table, which holds the addresses themselves, so that it
+/// is the same on every node whatever the ordinals are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct MaglevKey {
+    /// [`Frontend::service`].
+    pub service: u32,
+    /// Place in the table by [`MAGLEV_PIECE`].
+    pub piece: u32,
+}
+
+/// Places in one piece of a consistent-hash table; a power of two.
+pub const MAGLEV_PIECE: u32 = 32;
+
+impl MaglevKey {
+    /// Where a place of a Service's table is: the piece, and the place within.
+    #[inline(always)]
+    pub const fn of(service: u32, place: u32) -> (Self, u32) {
+        (Self { service, piece: place / MAGLEV_PIECE }, place % MAGLEV_PIECE)
+    }
+}
+
 /// Value of `member`: where a back end stands. A back end of the Service that new connections may not choose (one
 /// that terminates while others are ready) has [`Member::NOT_CHOSEN`]; one that is none has no entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
@@ -78,3 +100,4 @@ pub const NO_NETNS: [u32; 2] = [0; 2];
 pub type LastUse = Tick;
 
 const _: () = assert!(size_of::<Frontend>() == 28 && size_of::<BackendKey>() == 8);
+const _: () = assert!(size_of::<MaglevKey>() == 8 && MAGLEV_PIECE.is_power_of_two());

@@ -39,10 +39,21 @@ pub struct Settings {
     pub host_netns: [u32; 2],
 }
 
-/// Network identifier of the tunnel (VXLAN).
+/// Network identifier of the tunnel (VXLAN), to which [`tunnel_flags`] are added.
 pub const TUNNEL_NETWORK: u32 = 0x00ca_11c0;
-/// Network identifier of the tunnel's packets that end with a note of the front end that was asked.
-pub const TUNNEL_NOTE_NETWORK: u32 = 0x00ca_11c1;
+
+/// What a network identifier says about a packet in the tunnel, added to [`TUNNEL_NETWORK`].
+pub mod tunnel_flags {
+    /// It ends with a note of the front end that was asked.
+    pub const NOTE: u32 = 1 << 0;
+    /// It is a request that any node may lead to its back end: answers go to the one that did it last.
+    pub const MAGLEV: u32 = 1 << 1;
+    /// All of them.
+    pub const ALL: u32 = NOTE | MAGLEV;
+}
+
+const _: () = assert!(TUNNEL_NETWORK & tunnel_flags::ALL == 0);
+
 /// UDP port of the tunnel.
 pub const TUNNEL_PORT: u16 = 4789;
 

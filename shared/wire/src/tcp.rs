@@ -43,6 +43,8 @@ impl TcpHeader {
     pub const SRC_PORT_OFFSET: usize = offset_of!(Self, src_port);
     /// Where the destination port is.
     pub const DST_PORT_OFFSET: usize = offset_of!(Self, dst_port);
+    /// Where the acknowledgment number is.
+    pub const ACKNOWLEDGMENT_OFFSET: usize = offset_of!(Self, ack);
     /// Where the checksum is.
     pub const CHECKSUM_OFFSET: usize = offset_of!(Self, checksum);
 

@@ -3,7 +3,7 @@
 use crate::random::Random;
 use crate::session::Outcome;
 use crate::step::{Shot, Step};
-use crate::world::{EMPTY_PROGRAM, EMPTY_SLOT, NOTED, PODS, address, pod};
+use crate::world::{EMPTY_PROGRAM, EMPTY_SLOT, NOTED, PODS, SHARED, SHARED_ELSEWHERE, address, pod};
 use std::net::IpAddr;
 use tortie_abi::Hook;
 use tortie_abi::endpoint::NO_PROGRAM;
@@ -49,13 +49,16 @@ const REMOTE: [[u8; 4]; 13] = [
     [192, 168, 0, 1],
 ];
 /// The node's own address, another node's, a load balancer's.
-const DOORS: [[u8; 4]; 6] = [
+const DOORS: [[u8; 4]; 9] = [
     [192, 168, 0, 1],
     [192, 168, 0, 1],
     [192, 168, 0, 1],
     [192, 168, 0, 2],
     [198, 51, 100, 9],
     [198, 51, 100, 10],
+    [198, 51, 100, 11],
+    [198, 51, 100, 11],
+    [198, 51, 100, 12],
 ];
 const ODD4: [&str; 7] =
     ["127.0.0.1", "224.0.0.5", "255.255.255.255", "0.0.0.0", "240.0.0.1", "169.254.1.1", "10.0.0.255"];
@@ -106,7 +109,8 @@ impl Generator {
             return self.change();
         }
         let mut shot = match self.random.below(100) {
-            0..=34 => self.opening(),
+            0..=31 => self.opening(),
+            32..=34 => self.elsewhere().unwrap_or_else(|| self.opening()),
             35..=64 => self.answer().unwrap_or_else(|| self.opening()),
             65..=82 => self.again().unwrap_or_else(|| self.opening()),
             83..=91 => self.error().unwrap_or_else(|| self.opening()),
@@ -138,7 +142,7 @@ impl Generator {
             7 => Step::Ready { slot, ready: self.random.percent(70) },
             8 => Step::Replace { slot },
             9 if self.random.percent(40) => Step::Remove { slot },
-            10 if self.random.percent(40) => Step::Unreachable { slot: self.random.pick(&[1, 2]) },
+            10 if self.random.percent(40) => Step::Unreachable { slot: self.random.pick(&[1, 2, 3, 4]) },
             11..=12 => Step::Sweep,
             13..=14 => Step::Leave {
                 service: 1 + self.random.below(12) as u32,
@@ -155,7 +159,9 @@ impl Generator {
         let slot = match hook {
             Hook::FromHostDevice | Hook::Socket => 0,
             Hook::ToHostDevice => u32::from(self.random.percent(40)),
-            Hook::FromTunnel => self.random.pick(&[0, 0, 0, 0, NOTED, NOTED, NOTED, 1, 2]),
+            Hook::FromTunnel => {
+                self.random.pick(&[0, 0, 0, 0, NOTED, NOTED, NOTED, SHARED, SHARED_ELSEWHERE, 1, 2])
+            }
             _ if self.random.percent(2) => EMPTY_SLOT,
             _ => self.random.pick(&[1, 1, 1, 2, 2, 3, 4]),
         };
@@ -343,6 +349,42 @@ impl Generator {
         };
         let bytes = self.dressed(builder, ends.source.is_ipv6()).build();
         Some(Shot { bytes, ..forwarded.sent })
+    }
+
+    /// The same side goes on through another node: what came in here comes out of the tunnel, or the other way round.
+    fn elsewhere(&mut self) -> Option<Shot> {
+        let forwarded = self.one_of_the_forwarded()?;
+        let ends = Ends::of(&forwarded.sent.bytes)?;
+        let (hook, slot, to) = match forwarded.sent.hook {
+            Hook::FromHostDevice => {
+                let backend = Ends::of(&forwarded.bytes)?;
+                let slot = self.random.pick(&[SHARED, SHARED_ELSEWHERE]);
+                (Hook::FromTunnel, slot, (backend.destination, backend.destination_port))
+            }
+            Hook::FromTunnel if self.random.percent(50) => {
+                let slot = self.random.pick(&[SHARED, SHARED_ELSEWHERE]);
+                (Hook::FromTunnel, slot, (ends.destination, ends.destination_port))
+            }
+            Hook::FromTunnel => {
+                let door = self.random.pick(&[[198, 51, 100, 11], [198, 51, 100, 11], [198, 51, 100, 12]]);
+                let port = if ends.protocol == 17 { 30_053 } else { 80 };
+                (Hook::FromHostDevice, 0, (address(door, ends.source.is_ipv6()), port))
+            }
+            _ => return None,
+        };
+        let builder = PacketBuilder::ip(ends.source, to.0);
+        let builder = match ends.protocol {
+            6 => {
+                let ack = TcpFlags::ACK;
+                let flags = self.random.pick(&[ack, ack, ack, ack, FIN_ACK, RST_ACK, TcpFlags::SYN]);
+                let tcp = builder.tcp(ends.source_port, to.1).flags(flags);
+                tcp.seq(ends.sequence.wrapping_add(1)).ack(self.random.bits() as u32 & 0xffff)
+            }
+            17 => builder.udp(ends.source_port, to.1),
+            _ => return None,
+        };
+        let bytes = self.dressed(builder, ends.source.is_ipv6()).build();
+        Some(Shot { hook, slot, mark: 0, aggregate: false, bytes })
     }
 
     /// Someone complains about a packet that was forwarded.

@@ -3,14 +3,14 @@
 use crate::native::Dump;
 use crate::session::Observed;
 use crate::step::Shot;
-use crate::world::{FLOW_ENTRIES, World, ifindex_of, tunnel_source};
+use crate::world::{FLOW_ENTRIES, World, ifindex_of, places, tunnel_source};
 use std::collections::BTreeMap;
 use std::io::{self, Read as _};
 use std::net::IpAddr;
 use std::os::fd::AsFd as _;
 use tortie_abi::counter::{Counter, CounterKey};
 use tortie_abi::endpoint::Endpoint;
-use tortie_abi::service::Member;
+use tortie_abi::service::{MAGLEV_PIECE, MaglevKey, Member};
 use tortie_abi::{Hook, stage, v4, v6};
 use tortie_host::bpf::{Cursor, Link, Map, Program, Run, Update};
 use tortie_host::maps::{Maps, Sizes};
@@ -188,6 +188,8 @@ impl Kernel {
             "backend6",
             "member4",
             "member6",
+            "maglev4",
+            "maglev6",
             "source_range4",
             "source_range6",
             "affinity4",
@@ -279,6 +281,11 @@ impl Kernel {
                 self.put("backend4", &[frontend.service, ordinal], backend)?;
                 self.put("member4", &member4(frontend.service, backend), &Member { ordinal })?;
             }
+            for (piece, places) in (0..).zip(places(frontend, backends).chunks(MAGLEV_PIECE as usize)) {
+                let mut value = v4::MaglevPiece::new_zeroed();
+                value.places[..places.len()].copy_from_slice(places);
+                self.put("maglev4", &MaglevKey { service: frontend.service, piece }, &value)?;
+            }
         }
         Ok(())
     }
@@ -295,6 +302,11 @@ impl Kernel {
             for (ordinal, backend) in (0_u32..).zip(backends) {
                 self.put("backend6", &[frontend.service, ordinal], backend)?;
                 self.put("member6", &member6(frontend.service, backend), &Member { ordinal })?;
+            }
+            for (piece, places) in (0..).zip(places(frontend, backends).chunks(MAGLEV_PIECE as usize)) {
+                let mut value = v6::MaglevPiece::new_zeroed();
+                value.places[..places.len()].copy_from_slice(places);
+                self.put("maglev6", &MaglevKey { service: frontend.service, piece }, &value)?;
             }
         }
         Ok(())

@@ -2,7 +2,7 @@
 
 use crate::session::Observed;
 use crate::step::Shot;
-use crate::world::{FLOW_ENTRIES, WAY_OUT, World, ifindex_of, tunnel_source};
+use crate::world::{FLOW_ENTRIES, WAY_OUT, World, ifindex_of, places, tunnel_source};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use tortie_abi::counter::Counter;
@@ -55,9 +55,11 @@ impl Native {
         }
         for (key, frontend, backends) in &world.v4.services {
             node.v4.set_service(key, *frontend, backends);
+            node.v4.set_maglev(frontend.service, &places(frontend, backends));
         }
         for (key, frontend, backends) in &world.v6.services {
             node.v6.set_service(key, *frontend, backends);
+            node.v6.set_maglev(frontend.service, &places(frontend, backends));
         }
         for (service, client, length) in world.v4.admitted.iter().chain(&world.v6.admitted) {
             match client {
@@ -126,7 +128,8 @@ impl Native {
             Verdict::Answer => (5, 0),
             Verdict::Routed { ifindex } => (6, ifindex),
             Verdict::Local => (7, 0),
-            Verdict::Tunnel { slot, noted } => (8, slot | u32::from(noted) << 31),
+            // The flags are the network's last bits.
+            Verdict::Tunnel { slot, network } => (8, slot | network << 30),
             Verdict::Drop(reason) => (9, reason as u32),
         };
         let lives = !matches!(outcome.verdict, Verdict::Drop(_));

@@ -13,7 +13,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use tortie_abi::endpoint::{Endpoint, NO_PROGRAM, NextHop, endpoint_flags};
 use tortie_abi::route::{Kind, Route, flags as route_flags};
 use tortie_abi::service::{Frontend, flags as service_flags};
-use tortie_abi::settings::{Settings, TUNNEL_NETWORK, TUNNEL_NOTE_NETWORK, flags};
+use tortie_abi::settings::{Settings, TUNNEL_NETWORK, flags, tunnel_flags};
 use tortie_abi::{Hook, Target, Tick, v4, v6};
 use tortie_datapath::{Family as _, V4};
 use tortie_policy::classes::{ClassId, Classes};
@@ -45,13 +45,15 @@ pub const fn ifindex_of(hook: Hook, slot: u32) -> u32 {
 }
 
 /// Who sent a packet of the tunnel, and its network: slot 0 is the other node, 1 a stranger, 2 nobody of our networks, 3
-/// the other node with a note about the front end.
+/// the other node with a note about the front end, 4 and 5 are two nodes with requests that any node may lead.
 pub fn tunnel_source(shot: &Shot) -> Option<(Ip6, u32)> {
     let v6 = shot.bytes.get(12..14) == Some(&[0x86, 0xdd]);
     let (of, network) = match shot.slot {
         0 => ([192, 168, 0, 2], TUNNEL_NETWORK),
         1 => ([203, 0, 113, 5], TUNNEL_NETWORK),
-        NOTED => ([192, 168, 0, 2], TUNNEL_NOTE_NETWORK),
+        NOTED => ([192, 168, 0, 2], TUNNEL_NETWORK | tunnel_flags::NOTE),
+        SHARED => ([192, 168, 0, 2], TUNNEL_NETWORK | tunnel_flags::MAGLEV),
+        SHARED_ELSEWHERE => ([192, 168, 0, 3], TUNNEL_NETWORK | tunnel_flags::MAGLEV),
         _ => return None,
     };
     (shot.hook == Hook::FromTunnel).then(|| (wide(address(of, v6)), network))
@@ -59,6 +61,10 @@ pub fn tunnel_source(shot: &Shot) -> Option<(Ip6, u32)> {
 
 /// At the tunnel, in place of a slot: the other node, with a note about the front end.
 pub const NOTED: u32 = 3;
+/// Likewise: the other node, with a request that any node may lead.
+pub const SHARED: u32 = 4;
+/// Likewise: a third node, with such a request.
+pub const SHARED_ELSEWHERE: u32 = 5;
 
 fn wide(address: IpAddr) -> Ip6 {
     match address {
@@ -148,7 +154,7 @@ impl World {
                 ..settings
             },
             endpoints,
-            next_hops: [(1, next_hop(1, bit(3))), (2, next_hop(2, bit(3)))].into(),
+            next_hops: (1..=4).map(|slot| (slot, next_hop(slot, bit(3)))).collect(),
             v4: Part {
                 routes: routes(false).into_iter().map(|(net, route)| (prefix4(net), route)).collect(),
                 services: services(false).into_iter().map(service4).collect(),
@@ -251,8 +257,10 @@ fn next_hop(slot: u32, small: bool) -> NextHop {
     hop.id = Target::next_hop(slot as u16, 1);
     hop.ifindex = 7;
     hop.mtu_bytes = if small { 600 } else { 1500 };
-    hop.node = wide(address([192, 168, 0, 2], slot == 2));
-    match address([192, 168, 0, 2], slot == 2) {
+    // Two for each node, one of each family.
+    let node = address([192, 168, 0, if slot <= 2 { 2 } else { 3 }], slot.is_multiple_of(2));
+    hop.node = wide(node);
+    match node {
         IpAddr::V4(a) => hop.address4 = a.into(),
         IpAddr::V6(a) => hop.address6 = a.into(),
     }
@@ -266,6 +274,7 @@ fn routes(v6: bool) -> Vec<(IpNet, Route)> {
         (net, Route { target, kind: kind as u8, flags, _zero: 0 })
     };
     let hop = Target::next_hop(if v6 { 2 } else { 1 }, 1);
+    let third = Target::next_hop(if v6 { 4 } else { 3 }, 1);
     let mut routes = vec![
         route([10, 0, 0, 0], 24, Kind::Pool, Target::HOST, route_flags::IN_POOL),
         route([10, 0, 1, 0], 24, Kind::RemotePod, hop, route_flags::IN_POOL),
@@ -274,6 +283,7 @@ fn routes(v6: bool) -> Vec<(IpNet, Route)> {
         route([10, 96, 0, 0], 24, Kind::Services, Target::HOST, 0),
         route([192, 168, 0, 1], 32, Kind::Host, Target::HOST, 0),
         route([192, 168, 0, 2], 32, Kind::RemoteHost, hop, 0),
+        route([192, 168, 0, 3], 32, Kind::RemoteHost, third, 0),
     ];
     for slot in PODS {
         let target = Target::endpoint(slot as u16, 1);
@@ -362,6 +372,9 @@ fn services(v6: bool) -> Vec<Plan> {
         plan(14, 80, 6, service_flags::SOURCE_RANGES, 0, Vec::new()),
         external(26, (ANY_NODE, 30_082, 6), v6, service_flags::NODE_PORT, 0, &[]),
         external(27, (ANY_NODE, 30_083, 17), v6, service_flags::NODE_PORT, 1, &[host]),
+        by_hash(external(29, ([198, 51, 100, 11], 80, 6), v6, 0, 2, &[pod2, host, remote])),
+        by_hash(external(30, ([198, 51, 100, 11], 30_053, 17), v6, 0, 1, &[pod1, at([10, 0, 1, 6], 53)])),
+        sticky(by_hash(external(31, ([198, 51, 100, 12], 80, 6), v6, 0, 1, &[pod2, remote]))),
     ]
 }
 
@@ -389,6 +402,16 @@ const AFFINITY_SECONDS: u64 = 10;
 fn sticky((key, frontend, backends): Plan) -> Plan {
     let affinity = Tick::ticks_of_millis(AFFINITY_SECONDS * 1000);
     (key, Frontend { affinity, ..frontend }, backends)
+}
+
+/// Clients outside are led by a consistent-hash table, which has more than one piece.
+fn by_hash((key, frontend, backends): Plan) -> Plan {
+    (key, Frontend { maglev_slots: 37, ..frontend }, backends)
+}
+
+/// The consistent-hash table of a Service: its back ends in turn.
+pub fn places<B: Copy>(frontend: &Frontend, backends: &[B]) -> Vec<B> {
+    backends.iter().copied().cycle().take(frontend.maglev_slots as usize).collect()
 }
 
 /// The first back end is not for traffic of policy `Cluster`.

@@ -19,7 +19,7 @@ use tortie_host::clsact::FilterEvents;
 use tortie_host::links::{Mechanism, best_mechanism};
 use tortie_host::maps::Sizes;
 use tortie_host::netlink::{self, Netlink};
-use tortie_reconcile::Reconciler;
+use tortie_reconcile::{Reconciler, maglev_pieces};
 use tortie_store::Store;
 
 use super::Options;
@@ -174,6 +174,8 @@ fn open(
     if let Some(entries) = settings.flow_entries {
         sizes.extend([("flow4", entries), ("flow6", entries)]);
     }
+    let pieces = maglev_pieces(settings);
+    sizes.extend([("maglev4", pieces), ("maglev6", pieces)]);
     let start = Instant::now();
     let mut parts = Parts::open(&options, &sizes, mechanism)?;
     tracing::info!(

@@ -17,7 +17,7 @@ use super::observe::{Facts, Rejected};
 use super::parts::Parts;
 
 /// The start of what a dirty thing is called, and the area it belongs to.
-const AREAS: [(&str, &str); 16] = [
+const AREAS: [(&str, &str); 17] = [
     ("the datastore", "store"),
     ("the kernel", "kernel"),
     ("settings", "settings"),
@@ -32,6 +32,7 @@ const AREAS: [(&str, &str); 16] = [
     ("frontend", "service"),
     ("backend", "service"),
     ("member", "service"),
+    ("maglev", "service"),
     ("source_range", "service"),
     ("", "other"),
 ];

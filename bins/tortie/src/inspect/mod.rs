@@ -233,6 +233,8 @@ fn services_table(rows: &[services::Row], wide: bool) -> Table {
                 end(b.address, b.port) + &node.unwrap_or_default() + &unused.unwrap_or_default()
             })
             .collect();
+        let strategy =
+            if r.external_traffic_strategy == services::MAGLEV { "\nby hash (maglev)" } else { "" };
         let refused = (!r.endpoints.iter().any(|b| b.used)).then(|| "none: clients are refused".to_owned());
         let endpoints: Vec<String> = refused.into_iter().chain(endpoints).collect();
         table.add_row([
@@ -240,7 +242,7 @@ fn services_table(rows: &[services::Row], wide: bool) -> Table {
             r.name.clone(),
             r.port.clone(),
             r.protocol.clone(),
-            r.service_type.to_owned(),
+            [r.service_type, strategy].concat(),
             frontends.join("\n"),
             endpoints.join("\n"),
         ]);

@@ -70,6 +70,7 @@ impl Hosted {
             external_local: true,
             source_ranges: BTreeSet::new(),
             affinity_seconds: None,
+            maglev: false,
             service_type: ServiceType::NodePort,
         }
     }

@@ -81,6 +81,43 @@ fn source_ranges_bind_their_family_unless_one_is_everybody() {
 }
 
 #[test]
+fn clients_outside_are_spread_over_the_same_back_ends_by_every_node() {
+    let value = Service {
+        maglev: true,
+        ..service_value("10.96.0.1 fd96::1", &[("http", TCP, 80), ("dns", UDP, 53)])
+    };
+    let endpoint = |address: &str, node: &str, state: &str| {
+        let mut endpoint = endpoint(address, state);
+        endpoint.node = Some(node.into());
+        endpoint.for_nodes = vec![node.into()];
+        endpoint
+    };
+    let everywhere = |node: &str, endpoints: &[tortie_model::service::Endpoint]| {
+        let objects = [
+            Object::Service(Change { key: service_id("shop/web"), value: Some(value.clone()) }),
+            slice_of_web("shop/web-4", endpoints.to_vec()),
+        ];
+        let state = Driver::with(node, &objects).state();
+        let port = port_of(&state, "shop/web", "http", TCP);
+        assert!(port.maglev);
+        let of = |v6| port.everywhere(v6).map(|b| b.address.to_string()).collect::<Vec<_>>();
+        [of(false), of(true)].concat()
+    };
+    let all = [
+        endpoint("10.0.1.2", "n2", "rs"),
+        endpoint("10.0.1.1", "n1", "rs"),
+        endpoint("fd00::1", "n1", "st"),
+        endpoint("10.0.1.3", "n3", "st"),
+        endpoint("10.0.1.4", "n3", ""),
+    ];
+    for node in ["n1", "n2", "n3"] {
+        // Hints would leave each node its own; what terminates is used only in a family where nothing is ready.
+        assert_eq!(everywhere(node, &all), ["10.0.1.1", "10.0.1.2", "fd00::1"], "{node}");
+        assert_eq!(everywhere(node, &all[2..]), ["10.0.1.3", "fd00::1"], "{node}");
+    }
+}
+
+#[test]
 fn a_health_check_counts_the_ready_endpoints_of_this_node_once_in_each_family() {
     let mut driver = Driver::new("n1");
     let value = Service {

@@ -1,17 +1,18 @@
 //! The tables of one address family's Services.
 //!
-//! Owns: front ends, back ends and members, wanted and written. Does not: give out ids.
-//! Invariant: a front end in the kernel never counts a back end that is not there.
+//! Owns: front ends, back ends, members and consistent-hash tables, wanted and written. Does not: give out ids.
+//! Invariant: a front end in the kernel never counts a back end, or a place of a table, that is not there.
 
 use super::arrange::arrange;
 use super::layouts::Family;
-use crate::delta::{DeltaTracker, Now, Part, Written};
+use super::maglev;
+use crate::delta::{DeltaTracker, Failure, Now, Part, Written};
 use crate::dirty::Dirty;
 use crate::kernel::Kernel;
 use crate::table::TableError;
 use std::collections::{HashMap, HashSet};
 use tortie_abi::Tick;
-use tortie_abi::service::{BackendKey, Frontend, Member, flags};
+use tortie_abi::service::{BackendKey, Frontend, MAGLEV_PIECE, MaglevKey, Member, flags};
 use tortie_intent::{Backend, BackendState, Chosen, Scope, ServicePort};
 use tortie_model::workload::Transport;
 
@@ -23,12 +24,27 @@ struct Asked<F: Family> {
     arranged: Vec<F::MemberKey>,
     members: HashSet<F::MemberKey>,
     ranges: HashSet<F::RangeKey>,
+    table: Table<F>,
 }
 
 impl<F: Family> Default for Asked<F> {
     fn default() -> Self {
         let (members, ranges) = (HashSet::new(), HashSet::new());
-        Self { frontends: HashSet::new(), arranged: Vec::new(), members, ranges }
+        Self { frontends: HashSet::new(), arranged: Vec::new(), members, ranges, table: Table::default() }
+    }
+}
+
+/// What a consistent-hash table is made from.
+#[derive(Debug)]
+struct Table<F: Family> {
+    members: Vec<F::MemberKey>,
+    /// 0: there is none.
+    places: u32,
+}
+
+impl<F: Family> Default for Table<F> {
+    fn default() -> Self {
+        Self { members: Vec::new(), places: 0 }
     }
 }
 
@@ -41,6 +57,9 @@ pub(super) struct Tables<F: Family> {
     frontend: DeltaTracker<F::FrontendKey, Frontend>,
     backend: DeltaTracker<BackendKey, F::Backend>,
     member: DeltaTracker<F::MemberKey, Member>,
+    maglev: DeltaTracker<MaglevKey, F::Piece>,
+    /// Services whose consistent-hash table has no room: they do without.
+    without_table: HashSet<u32>,
     range: DeltaTracker<F::RangeKey, u32>,
 }
 
@@ -52,6 +71,8 @@ impl<F: Family> Default for Tables<F> {
             frontend: DeltaTracker::new(),
             backend: DeltaTracker::new(),
             member: DeltaTracker::new(),
+            maglev: DeltaTracker::new(),
+            without_table: HashSet::new(),
             range: DeltaTracker::new(),
         }
     }
@@ -68,17 +89,29 @@ impl<F: Family> Tables<F> {
         self.frontend.found(frontends);
         self.backend.found(F::backends(kernel).list()?);
         self.member.found(F::members(kernel).list()?);
+        self.maglev.found(F::pieces(kernel).list()?);
         self.range.found(F::ranges(kernel).list()?);
         Ok(highest)
     }
 
-    /// A Service port is as given from now on; `None`: it is gone.
-    pub(super) fn want(&mut self, service: u32, transport: Transport, port: Option<&ServicePort>) {
+    /// A Service port is as given from now on, with so many places if it has a consistent-hash table; `None`: it is
+    /// gone.
+    pub(super) fn want(
+        &mut self,
+        service: u32,
+        transport: Transport,
+        port: Option<&ServicePort>,
+        places: u32,
+    ) {
         let before = self
             .asked
             .remove(&service)
             .unwrap_or_else(|| Asked { arranged: self.in_kernel(service), ..Asked::default() });
-        let after = port.map(|port| self.ask(service, transport, port, &before.arranged)).unwrap_or_default();
+        let ask = |port| {
+            let table = self.ask_table(service, port, places, &before.table);
+            self.ask(service, transport, port, &before.arranged, table)
+        };
+        let after = port.map(ask).unwrap_or_default();
         self.withdraw(service, &before, &after);
         if port.is_some() {
             self.asked.insert(service, after);
@@ -97,6 +130,7 @@ impl<F: Family> Tables<F> {
         transport: Transport,
         port: &ServicePort,
         before: &[F::MemberKey],
+        table: Table<F>,
     ) -> Asked<F> {
         let keys = |backends: &[&Backend]| -> Vec<F::MemberKey> {
             backends.iter().filter_map(|backend| F::member_key(service, backend)).collect()
@@ -110,10 +144,10 @@ impl<F: Family> Tables<F> {
             backends: both.saturating_add(elsewhere),
             local_backends: first.saturating_add(both),
             affinity: port.affinity_seconds.map_or(0, ticks),
-            maglev_slots: 0,
+            maglev_slots: if self.without_table.contains(&service) { 0 } else { table.places },
             flags: 0,
         };
-        let mut asked = Asked { arranged: arrange(before, groups), ..Asked::default() };
+        let mut asked = Asked { arranged: arrange(before, groups), table, ..Asked::default() };
         let known = port.backends.iter().filter(|backend| backend.state != BackendState::NotReady);
         for key in known.filter_map(|backend| F::member_key(service, backend)) {
             asked.members.insert(key);
@@ -134,11 +168,54 @@ impl<F: Family> Tables<F> {
         for (at, scope) in &port.frontends {
             let Some(key) = F::frontend_key(at, transport) else { continue };
             let restricted = if *scope == Scope::LoadBalancer { restricted } else { 0 };
-            self.frontend.want(key, Some(Frontend { flags: flags_of(port, *scope) | restricted, ..record }));
+            let flags = flags_of(port, *scope) | restricted;
+            // A node's port is asked for at that node alone.
+            let maglev_slots = if *scope == Scope::NodePort { 0 } else { record.maglev_slots };
+            self.frontend.want(key, Some(Frontend { flags, maglev_slots, ..record }));
             self.keys_of.entry(service).or_default().insert(key);
             asked.frontends.insert(key);
         }
         asked
+    }
+
+    /// The consistent-hash table, which is worked out only when it differs.
+    fn ask_table(&mut self, service: u32, port: &ServicePort, places: u32, before: &Table<F>) -> Table<F> {
+        if !port.maglev {
+            return Table::default();
+        }
+        let members: Vec<_> = port.everywhere(F::V6).filter_map(|b| F::member_key(service, b)).collect();
+        if members == before.members && (members.is_empty() || places == before.places) {
+            return Table { members, places: before.places };
+        }
+        let identities: Vec<u128> = members.iter().map(F::identity).collect();
+        let Some(table) = maglev::table(&identities, places) else { return Table::default() };
+        let backends: Vec<F::Backend> =
+            table.into_iter().map(|index| F::backend_of(&members[index])).collect();
+        // The last piece is filled up: a front end that still counts more places meets a back end there too.
+        let filled = (pieces(places) * MAGLEV_PIECE) as usize;
+        let backends: Vec<F::Backend> = backends.into_iter().cycle().take(filled).collect();
+        for (piece, places) in (0..).zip(backends.chunks(MAGLEV_PIECE as usize)) {
+            self.maglev.want(MaglevKey { service, piece }, Some(F::piece(places)));
+        }
+        Table { members, places }
+    }
+
+    /// Services whose table has no room choose at random as long as that is so.
+    fn settle_tables(&mut self) {
+        let is_full = |failure: Option<&Failure>| failure.is_some_and(|f| f.error == TableError::Full);
+        let short = self.maglev.pending().filter(|(_, failure)| is_full(*failure));
+        let short: HashSet<u32> = short.map(|(key, _)| key.service).collect();
+        for service in short.symmetric_difference(&self.without_table) {
+            let Some(asked) = self.asked.get(service) else { continue };
+            let maglev_slots = if short.contains(service) { 0 } else { asked.table.places };
+            for key in &asked.frontends {
+                let wanted = self.frontend.desired(key).copied().filter(|f| f.service == *service);
+                if let Some(wanted) = wanted.filter(|f| f.flags & flags::NODE_PORT == 0) {
+                    self.frontend.want(*key, Some(Frontend { maglev_slots, ..wanted }));
+                }
+            }
+        }
+        self.without_table = short;
     }
 
     /// Takes back what is no longer asked for, where no other Service has taken it over.
@@ -150,6 +227,9 @@ impl<F: Family> Tables<F> {
         }
         for ordinal in after.arranged.len()..before.arranged.len() {
             self.backend.want(BackendKey { service, ordinal: ordinal as u32 }, None);
+        }
+        for piece in pieces(after.table.places)..pieces(before.table.places) {
+            self.maglev.want(MaglevKey { service, piece }, None);
         }
         for key in before.ranges.difference(&after.ranges) {
             self.range.want(*key, None);
@@ -163,12 +243,15 @@ impl<F: Family> Tables<F> {
     pub(super) fn write(&mut self, kernel: &mut Kernel, now: Now) -> Written {
         let mut written = self.backend.apply(F::backends(kernel), Part::Upserts, now, |_, _| true);
         written += self.member.apply(F::members(kernel), Part::Upserts, now, |_, _| true);
+        written += self.maglev.apply(F::pieces(kernel), Part::Upserts, now, |_, _| true);
+        self.settle_tables();
         written += self.range.apply(F::ranges(kernel), Part::Upserts, now, |_, _| true);
-        let backends = &self.backend;
+        let (backends, tables) = (&self.backend, &self.maglev);
         let complete = |_: &F::FrontendKey, wanted: Option<&Frontend>| {
             wanted.is_some_and(|f| {
                 let there = |ordinal| backends.actual(&BackendKey { service: f.service, ordinal }).is_some();
-                (0..counts(f)).all(there)
+                let has = |piece| tables.actual(&MaglevKey { service: f.service, piece }).is_some();
+                (0..counts(f)).all(there) && (0..pieces(f.maglev_slots)).all(has)
             })
         };
         written += self.frontend.apply(F::frontends(kernel), Part::Upserts, now, complete);
@@ -179,27 +262,34 @@ impl<F: Family> Tables<F> {
     pub(super) fn clean(&mut self, kernel: &mut Kernel, now: Now) -> Written {
         let mut written = self.frontend.apply(F::frontends(kernel), Part::Deletes, now, |_, _| true);
         let (frontend, keys_of) = (&self.frontend, &mut self.keys_of);
-        let mut counted: HashMap<u32, u32> = HashMap::new();
+        let mut counted: HashMap<u32, (u32, u32)> = HashMap::new();
         let mut most = |service: u32| {
             *counted.entry(service).or_insert_with(|| {
-                let Some(keys) = keys_of.get_mut(&service) else { return 0 };
+                let Some(keys) = keys_of.get_mut(&service) else { return (0, 0) };
                 let names = |f: Option<&Frontend>| f.is_some_and(|f| f.service == service);
                 keys.retain(|key| names(frontend.actual(key)) || names(frontend.desired(key)));
-                let there = keys.iter().filter_map(|key| frontend.actual(key));
-                let most = there.filter(|f| f.service == service).map(counts).max().unwrap_or(0);
+                let there =
+                    keys.iter().filter_map(|key| frontend.actual(key)).filter(|f| f.service == service);
+                let both = |most: (u32, u32), f: &Frontend| {
+                    (most.0.max(counts(f)), most.1.max(pieces(f.maglev_slots)))
+                };
+                let most = there.fold((0, 0), both);
                 if keys.is_empty() {
                     keys_of.remove(&service);
                 }
                 most
             })
         };
-        let free = |key: &BackendKey, _: Option<&F::Backend>| key.ordinal >= most(key.service);
+        let free = |key: &BackendKey, _: Option<&F::Backend>| key.ordinal >= most(key.service).0;
         let mut removed = self.backend.apply(F::backends(kernel), Part::Deletes, now, free);
+        let free = |key: &MaglevKey, _: Option<&F::Piece>| key.piece >= most(key.service).1;
+        removed += self.maglev.apply(F::pieces(kernel), Part::Deletes, now, free);
         removed += self.member.apply(F::members(kernel), Part::Deletes, now, |_, _| true);
         removed += self.range.apply(F::ranges(kernel), Part::Deletes, now, |_, _| true);
         if removed.done > 0 {
             self.backend.retry_full();
             self.member.retry_full();
+            self.maglev.retry_full();
             self.range.retry_full();
         }
         written += removed;
@@ -208,10 +298,11 @@ impl<F: Family> Tables<F> {
 
     /// What is not as wanted.
     pub(super) fn dirty(&self) -> Vec<Dirty> {
-        let [frontend, backend, member, range] = F::NAMES;
+        let [frontend, backend, member, maglev, range] = F::NAMES;
         let mut dirty = Dirty::of_tracker(frontend, &self.frontend);
         dirty.extend(Dirty::of_tracker(backend, &self.backend));
         dirty.extend(Dirty::of_tracker(member, &self.member));
+        dirty.extend(Dirty::of_tracker(maglev, &self.maglev));
         dirty.extend(Dirty::of_tracker(range, &self.range));
         dirty
     }
@@ -219,7 +310,7 @@ impl<F: Family> Tables<F> {
     /// When the next failed write may be tried again.
     pub(super) fn next_retry(&self) -> Option<Now> {
         let retries = [self.frontend.next_retry(), self.backend.next_retry(), self.member.next_retry()];
-        retries.into_iter().chain([self.range.next_retry()]).flatten().min()
+        retries.into_iter().chain([self.maglev.next_retry(), self.range.next_retry()]).flatten().min()
     }
 }
 
@@ -229,6 +320,11 @@ const ADMITTED: u32 = 1;
 /// How many back ends, from ordinal 0, must be there for a front end.
 fn counts(frontend: &Frontend) -> u32 {
     frontend.first.saturating_add(frontend.backends).max(frontend.local_backends)
+}
+
+/// Into how many pieces so many places of a consistent-hash table are cut.
+pub(super) fn pieces(places: u32) -> u32 {
+    places.div_ceil(MAGLEV_PIECE)
 }
 
 fn ticks(seconds: u32) -> u32 {

@@ -161,6 +161,7 @@ fn service_port(name: &str, backends: &[&str]) -> ServicePort {
         external_local: false,
         source_ranges: [clients.parse().unwrap()].into(),
         affinity_seconds: None,
+        maglev: name != "s",
         service_type: tortie_model::service::ServiceType::ClusterIp,
     }
 }

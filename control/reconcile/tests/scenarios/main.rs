@@ -12,6 +12,7 @@ use tortie_abi::endpoint::endpoint_flags;
 use tortie_abi::policy::Verdict;
 use tortie_intent::{Intent, Route};
 use tortie_model::NodeName;
+use tortie_model::settings::Settings;
 use tortie_reconcile::{Kernel, Readiness, Reconciler, Saved, Way, Written};
 use world::{Meaning, Room, World};
 
@@ -42,6 +43,9 @@ impl Agent {
         for (index, name) in (10..).zip(["front", "back", "extra"]) {
             agent.reconciler.interface(&format!("cali{name}"), Some(index));
         }
+        // Small tables, for many tests of every operation.
+        let settings = Settings { maglev_endpoints: 1, ..Settings::default() };
+        agent.receive(vec![Intent::Settings(Box::new(settings))]);
         agent.receive(desired.since(&Desired::default(), shift));
         agent.receive(vec![Intent::InSync]);
         agent
@@ -435,6 +439,7 @@ fn whichever_table_of_services_is_full_what_was_served_stays_and_it_is_said() {
         ("frontend4", Room { frontends: 2, ..Room::AMPLE }),
         ("backend4", Room { backends: 2, ..Room::AMPLE }),
         ("member4", Room { members: 2, ..Room::AMPLE }),
+        ("maglev4", Room { pieces: 5, ..Room::AMPLE }),
         ("source_range4", Room { ranges: 1, ..Room::AMPLE }),
     ] {
         let world = World::with_room(room);
@@ -449,6 +454,46 @@ fn whichever_table_of_services_is_full_what_was_served_stays_and_it_is_said() {
         agent.receive(history[0].since(&more, 0));
         agent.settle();
         assert_eq!(world.meaning(&probes()), wanted, "{table}");
+    }
+}
+
+#[test]
+fn a_service_whose_hash_table_has_no_room_is_served_without_until_there_is() {
+    let history = history();
+    let world = World::with_room(Room { pieces: 5, ..Room::AMPLE });
+    let (mut agent, _, more) = with_one_service_too_many(&world, &history[0]);
+    let tables = |world: &World| -> BTreeSet<(u32, u32)> {
+        world.frontend4.elements().iter().map(|(_, f)| (f.service, f.maglev_slots)).collect()
+    };
+    assert_eq!(tables(&world), BTreeSet::from([(1, 101), (2, 0)]));
+    // What changes meanwhile is in force.
+    let mut moved = more.clone();
+    moved.services.insert("other", vec!["10.65.1.9"]);
+    agent.receive(moved.since(&more, 0));
+    agent.apply();
+    let other = world.frontend4.elements().into_iter().find(|(_, f)| f.service == 2).unwrap().1;
+    assert_eq!((other.backends, other.maglev_slots), (1, 0));
+    // Room is made.
+    let mut alone = moved.clone();
+    alone.services.remove("back");
+    agent.receive(alone.since(&moved, 0));
+    agent.settle();
+    assert_eq!(tables(&world), BTreeSet::from([(2, 101)]));
+}
+
+#[test]
+fn tables_of_another_size_take_the_place_of_those_in_force() {
+    let history = history();
+    let world = World::new();
+    let mut agent = Agent::start(&world, Saved::default(), &history[0], 0);
+    agent.settle();
+    let pieces = |world: &World| world.maglev4.elements().len();
+    assert_eq!(pieces(&world), 4);
+    for (endpoints, expected) in [(3, 10), (1, 4)] {
+        let settings = Settings { maglev_endpoints: endpoints, ..Settings::default() };
+        agent.receive(vec![Intent::Settings(Box::new(settings))]);
+        agent.settle();
+        assert_eq!(pieces(&world), expected);
     }
 }
 

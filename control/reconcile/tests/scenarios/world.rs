@@ -8,7 +8,7 @@ use tortie_abi::counter::Counter;
 use tortie_abi::endpoint::{Endpoint, NO_PROGRAM, NextHop, endpoint_flags};
 use tortie_abi::route::Route;
 use tortie_abi::service::flags::SOURCE_RANGES;
-use tortie_abi::service::{BackendKey, Frontend, Member};
+use tortie_abi::service::{BackendKey, Frontend, MaglevKey, Member};
 use tortie_abi::settings::Settings;
 use tortie_abi::target::TargetKind;
 use tortie_abi::{maps, v4, v6};
@@ -51,6 +51,8 @@ pub struct World {
     pub member4: FakeTable<v4::MemberKey, Member>,
     pub backend6: FakeTable<BackendKey, v6::Backend>,
     pub member6: FakeTable<v6::MemberKey, Member>,
+    pub maglev4: FakeTable<MaglevKey, v4::MaglevPiece>,
+    pub maglev6: FakeTable<MaglevKey, v6::MaglevPiece>,
     pub source_range4: FakeTable<v4::SourceRangeKey, u32>,
     pub source_range6: FakeTable<v6::SourceRangeKey, u32>,
     pub class_addr4: FakeTable<v4::AddressKey, u32>,
@@ -85,11 +87,12 @@ pub struct Room {
     pub frontends: usize,
     pub backends: usize,
     pub members: usize,
+    pub pieces: usize,
     pub ranges: usize,
 }
 
 impl Room {
-    pub const AMPLE: Self = Self { frontends: 64, backends: 64, members: 64, ranges: 64 };
+    pub const AMPLE: Self = Self { frontends: 64, backends: 64, members: 64, pieces: 1024, ranges: 64 };
 }
 
 impl World {
@@ -115,6 +118,8 @@ impl World {
             member4: FakeTable::new(Kind::Hash, room.members, &faults),
             member6: FakeTable::new(Kind::Hash, 64, &faults),
             backend6: FakeTable::new(Kind::Hash, room.backends, &faults),
+            maglev4: FakeTable::new(Kind::Hash, room.pieces, &faults),
+            maglev6: FakeTable::new(Kind::Hash, 1024, &faults),
             source_range4: FakeTable::new(Kind::Hash, room.ranges, &faults),
             source_range6: FakeTable::new(Kind::Hash, 64, &faults),
             class_addr4: FakeTable::new(Kind::Hash, 64, &faults),
@@ -153,6 +158,8 @@ impl World {
             member4: Box::new(self.member4.clone()),
             backend6: Box::new(self.backend6.clone()),
             member6: Box::new(self.member6.clone()),
+            maglev4: Box::new(self.maglev4.clone()),
+            maglev6: Box::new(self.maglev6.clone()),
             source_range4: Box::new(self.source_range4.clone()),
             source_range6: Box::new(self.source_range6.clone()),
             class_addr4: Box::new(self.class_addr4.clone()),
@@ -183,7 +190,16 @@ impl World {
     fn check_services(&self) {
         let backends: BTreeSet<(u32, u32)> =
             self.backend4.elements().iter().map(|(k, _)| (k.service, k.ordinal)).collect();
+        let pieces: BTreeMap<(u32, u32), v4::MaglevPiece> =
+            self.maglev4.elements().into_iter().map(|(k, piece)| ((k.service, k.piece), piece)).collect();
         for (key, frontend) in self.frontend4.elements() {
+            for place in 0..frontend.maglev_slots {
+                let (key, within) = MaglevKey::of(frontend.service, place);
+                let piece = pieces.get(&(key.service, key.piece));
+                let backend = piece.map(|piece| piece.places[within as usize]);
+                let named = backend.is_some_and(|b| b.port.get() == 80);
+                assert!(named, "service {} has nobody at place {place}", frontend.service);
+            }
             let balancer = Ipv4Addr::from(key.address).octets()[0] == 203;
             assert_eq!(frontend.flags & SOURCE_RANGES != 0, balancer, "{key:?} is open to others");
             for ordinal in 0..(frontend.first + frontend.backends).max(frontend.local_backends) {
@@ -321,7 +337,12 @@ impl World {
         let own = ranges.iter().filter(|(range, _)| range.service == frontend.service);
         let ranges: Vec<String> =
             own.map(|(range, _)| format!("{:?}/{}", range.client, range.prefix_length)).collect();
-        backends.chain(ranges).collect()
+        let at = |place| {
+            let (key, within) = MaglevKey::of(frontend.service, place);
+            self.maglev4.get(key).map(|piece| piece.places[within as usize].address)
+        };
+        let table: Vec<_> = (0..frontend.maglev_slots).map(at).collect();
+        backends.chain(ranges).chain([format!("{table:?}")]).collect()
     }
 }
 

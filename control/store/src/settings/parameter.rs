@@ -47,6 +47,10 @@ pub enum Setting {
     DirectReturnOptOuts(Vec<IpNet>),
     /// `serviceLoopPrevention`.
     LoopPrevention(LoopPrevention),
+    /// `bpfMaglevMaxServices`.
+    MaglevServices(u32),
+    /// `bpfMaglevMaxEndpointsPerService`.
+    MaglevEndpoints(u32),
     /// `logSeverityScreen`.
     LogLevel(&'static str),
     /// `healthEnabled`.
@@ -157,6 +161,8 @@ pub fn read(name: &str, given: &Value) -> Result<Option<Setting>, InvalidSetting
         }
         "bpfDSROptoutCIDRs" => Setting::DirectReturnOptOuts(value::cidrs(given)?),
         "serviceLoopPrevention" => Setting::LoopPrevention(loop_prevention(given)?),
+        "bpfMaglevMaxServices" => Setting::MaglevServices(up_to_3000(given)?),
+        "bpfMaglevMaxEndpointsPerService" => Setting::MaglevEndpoints(up_to_3000(given)?),
         "logSeverityScreen" => Setting::LogLevel(level(given)?),
         "healthEnabled" => Setting::HealthEnabled(value::switch(given)?),
         "healthHost" => Setting::HealthHost(value::text(given)?.trim().to_owned()),
@@ -231,6 +237,11 @@ fn connect_time(given: &Value) -> Result<ConnectTime, Wrong> {
 fn loop_prevention(given: &Value) -> Result<LoopPrevention, Wrong> {
     let meanings = [LoopPrevention::Drop, LoopPrevention::Reject, LoopPrevention::Disabled];
     value::word(given, &["Drop", "Reject", "Disabled"], &meanings)
+}
+
+/// As Calico limits both sides of its consistent-hash tables.
+fn up_to_3000(given: &Value) -> Result<u32, Wrong> {
+    Ok(value::number_within(given, 1, 3000)?.unsigned_abs() as u32)
 }
 
 fn absolute(given: &Value) -> Result<PathBuf, Wrong> {
@@ -309,6 +320,8 @@ impl Setting {
             Self::DirectReturn(on) => settings.direct_return = *on,
             Self::LoopPrevention(mode) => settings.loop_prevention = *mode,
             Self::DirectReturnOptOuts(nets) => settings.direct_return_opt_outs.clone_from(nets),
+            Self::MaglevServices(most) => settings.maglev_services = *most,
+            Self::MaglevEndpoints(most) => settings.maglev_endpoints = *most,
             Self::LogLevel(level) => settings.log_level = (*level).into(),
             Self::HealthEnabled(on) => settings.health.enabled = *on,
             Self::HealthHost(host) => settings.health.host.clone_from(host),

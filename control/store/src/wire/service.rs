@@ -10,6 +10,7 @@ use crate::fault::{Fault, Wrong, invalid};
 use crate::resource::Resource;
 use ipnet::IpNet;
 use k8s_openapi::api::core::v1 as wire;
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use tortie_model::namespace::Labels;
 use tortie_model::service::{Service, ServicePort, ServiceType, TrafficPolicy};
@@ -18,6 +19,8 @@ use tortie_model::{Change, Object, ServiceId};
 invalid! {
     /// Why a Service is refused.
     InvalidService {
+        /// An annotation.
+        Annotation { key: String } => "metadata.annotations[{key}]",
         /// `spec`.
         Spec {} => "spec",
         /// `spec.type`.
@@ -66,15 +69,30 @@ invalid! {
 /// Reads a Service. Headless ones, names of other hosts, and those of another proxy serve nothing here.
 pub fn read(resource: &Resource, service: wire::Service) -> Result<Reading, Fault> {
     let wire::Service { metadata, spec, status } = service;
+    let (maglev, notes) = is_by_hash(metadata.annotations.as_ref());
     let labels = metadata_of(resource, metadata, check::service_name)?;
     let spec = spec.ok_or(InvalidService::Spec { wrong: Wrong::Missing { expected: "ports" } })?;
     let ingress_ips = ingress_addresses(status)?;
     let ours = read_spec(spec)?.filter(|_| !is_foreign(&labels));
     let created = resource.created().unwrap_or(0);
-    let complete = |service| Service { created, ..with_ingress(service, ingress_ips) };
+    let complete = |service| Service { created, maglev, ..with_ingress(service, ingress_ips) };
     let value = Some(ours.map(complete).unwrap_or_default());
     let key = ServiceId::new(resource.key.namespace.as_str(), resource.key.name.as_str());
-    Ok(object(Object::Service(Change { key, value })))
+    Ok(Reading { notes, ..object(Object::Service(Change { key, value })) })
+}
+
+/// How clients outside are spread over the back ends, by our own name and by Calico's.
+const STRATEGIES: [&str; 2] =
+    ["tortie.dev/external-traffic-strategy", "lb.projectcalico.org/external-traffic-strategy"];
+
+/// Whether clients outside are led by a consistent-hash table. A strategy that nobody knows is no reason not to serve.
+fn is_by_hash(annotations: Option<&BTreeMap<String, String>>) -> (bool, Vec<Fault>) {
+    let given = |key| annotations.and_then(|all| all.get(key)).map(|value| (key, value));
+    let Some((key, value)) = STRATEGIES.into_iter().find_map(given) else { return (false, Vec::new()) };
+    match check::word(value, &["maglev"], &[true]) {
+        Ok(maglev) => (maglev, Vec::new()),
+        Err(wrong) => (false, vec![InvalidService::Annotation { key: key.into(), wrong }.into()]),
+    }
 }
 
 /// A label that takes Services and EndpointSlices away from this proxy.
@@ -148,6 +166,7 @@ fn read_spec(spec: wire::ServiceSpec) -> Result<Option<Service>, InvalidService>
         internal_traffic_policy,
         external_traffic_policy,
         health_check_port,
+        maglev: false,
         publish_not_ready: publish_not_ready_addresses.unwrap_or(false),
     }))
 }

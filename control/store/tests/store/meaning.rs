@@ -249,6 +249,28 @@ fn a_load_balancers_addresses_count_where_its_packets_arrive_unchanged() {
 }
 
 #[test]
+fn how_clients_outside_are_spread_is_read_by_our_annotation_or_else_by_calicos() {
+    const OURS: &str = "tortie.dev/external-traffic-strategy";
+    const CALICOS: &str = "lb.projectcalico.org/external-traffic-strategy";
+    let text = |annotations: &str| {
+        format!(
+            "{{apiVersion: v1, kind: Service, metadata: {{name: s, namespace: n, annotations: {{{annotations}}}}}, \
+             spec: {{clusterIP: 10.96.0.1, ports: [{{port: 80}}]}}}}"
+        )
+    };
+    let by_hash = |annotations: &str| read_service(&text(annotations)).unwrap().maglev;
+    assert!(!by_hash("other: maglev"));
+    assert!(by_hash(&format!("{OURS}: maglev")) && by_hash(&format!("{CALICOS}: maglev")));
+    // A word that nobody knows is said, and the Service is served.
+    let odd = text(&format!("{OURS}: roundrobin, {CALICOS}: maglev"));
+    assert!(!read_service(&odd).unwrap().maglev, "ours comes first");
+    let content = content::read(Path::new("f.yaml"), odd.as_bytes(), &Content::default());
+    let said: Vec<_> = content.rejections.iter().map(ToString::to_string).collect();
+    assert_eq!(said.len(), 1, "{said:?}");
+    assert!(said[0].contains(OURS) && said[0].contains("roundrobin"), "{said:?}");
+}
+
+#[test]
 fn source_ranges_are_read_with_the_blanks_that_the_api_server_lets_pass() {
     let read = service(
         "type: LoadBalancer, clusterIP: 10.96.0.1, loadBalancerSourceRanges: [' 10.1.2.3/8 ', 'fd00::/8']",

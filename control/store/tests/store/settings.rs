@@ -43,6 +43,7 @@ fn an_object_sets_what_it_names_and_nothing_else() {
          iptablesMarkMask: 4278190080, defaultEndpointToHostAction: ACCEPT, bpfRedirectToPeer: Disabled, \
          bpfAttachType: TC, logSeverityScreen: Warning, bpfConnectTimeLoadBalancing: Enabled, \
          cgroupV2Path: /run/cgroup, serviceLoopPrevention: Reject, bpfExternalServiceMode: dsr, bpfDSROptoutCIDRs: [192.0.2.0/24, '2001:db8::/32'], \
+         bpfMaglevMaxServices: 7, bpfMaglevMaxEndpointsPerService: 3000, \
          bpfConntrackTimeouts: {tcpEstablished: 1h30m, udpTimeout: Auto, creationGracePeriod: 10s}",
     );
     let mut expected = Settings {
@@ -59,6 +60,8 @@ fn an_object_sets_what_it_names_and_nothing_else() {
         direct_return: true,
         loop_prevention: LoopPrevention::Reject,
         direct_return_opt_outs: vec!["192.0.2.0/24".parse().unwrap(), "2001:db8::/32".parse().unwrap()],
+        maglev_services: 7,
+        maglev_endpoints: 3000,
         log_level: "warn".into(),
         ..Settings::default()
     };
@@ -190,6 +193,11 @@ fn values_that_are_wrong_are_refused_with_the_way_out() {
         (
             "bpfMapSizeConntrack: 0",
             "spec.bpfMapSizeConntrack: 0 is not between 1 and 268435456; use 1 to 268435456",
+        ),
+        ("bpfMaglevMaxServices: 0", "spec.bpfMaglevMaxServices: 0 is not between 1 and 3000; use 1 to 3000"),
+        (
+            "bpfMaglevMaxEndpointsPerService: 3001",
+            "spec.bpfMaglevMaxEndpointsPerService: 3001 is not between 1 and 3000; use 1 to 3000",
         ),
         ("bpfPSNATPorts: '2-3'", "spec.bpfPSNATPorts: \"2-3\" is no port range; write it like 20000:29999"),
         ("bpfPSNATPorts: '3:2'", "spec.bpfPSNATPorts: 2 is below port 3; set it to 3 or more"),

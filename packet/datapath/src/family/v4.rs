@@ -41,6 +41,10 @@ impl FlowEntry for v4::Flow {
     fn nat_address(&self) -> Ip4 {
         self.nat_address
     }
+    #[inline(always)]
+    fn set_nat_address(&mut self, address: Ip4) {
+        self.nat_address = address;
+    }
 }
 
 impl Family for V4 {

@@ -46,6 +46,10 @@ impl FlowEntry for v6::Flow {
     fn nat_address(&self) -> Ip6 {
         self.nat_address
     }
+    #[inline(always)]
+    fn set_nat_address(&mut self, address: Ip6) {
+        self.nat_address = address;
+    }
 }
 
 impl Family for V6 {

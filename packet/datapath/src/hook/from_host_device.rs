@@ -4,7 +4,7 @@ use super::{finish, known};
 use crate::family::Family;
 use crate::kernel::Kernel;
 use crate::stage::flow::Found;
-use crate::stage::{flow, parse, route, source};
+use crate::stage::{flow, parse, route, service, source};
 use crate::state::State;
 use crate::verdict::{Next, Step};
 use tortie_abi::DropReason;
@@ -60,12 +60,15 @@ fn is_tunnel<F: Family, K: Kernel<F>>(k: &K, s: &State<F>) -> Step<bool> {
     Ok(s.tuple.destination == own)
 }
 
-/// In the middle of a connection that nobody here knows: a pod gets none of it, the host may know more, and what no
-/// Service has does not go round.
+/// In the middle of a connection that nobody here knows: a pod gets none of it, a Service that is led by hash may have
+/// been asked at another node, what no Service has does not go round, and the host may know more.
 #[inline(always)]
 fn unknown_flow<F: Family, K: Kernel<F>>(k: &K, s: &mut State<F>) -> Step<Next> {
     match k.route(&s.tuple.destination).and_then(|r| Kind::from_byte(r.kind)) {
         Some(Kind::LocalPod) => {}
+        // No address that moves from node to node, and most of what the host's stack gets.
+        Some(Kind::Host) => return Ok(Next::Pass),
+        _ if parse::continues(s) && service::is_anywhere(k, s) => return Ok(Next::Open),
         Some(Kind::Services) if route::ends_loops(k)? => return Err(DropReason::NoService),
         _ => return Ok(Next::Pass),
     }

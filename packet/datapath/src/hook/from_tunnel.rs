@@ -7,13 +7,13 @@ use super::{finish, known};
 use crate::family::Family;
 use crate::kernel::Kernel;
 use crate::stage::flow::Found;
-use crate::stage::{direct, flow, parse};
+use crate::stage::{direct, flow, join, parse};
 use crate::state::State;
 use crate::verdict::{Next, Step};
 use tortie_abi::DropReason;
 use tortie_abi::flow::flags;
 use tortie_abi::route::Kind;
-use tortie_abi::settings::TUNNEL_NOTE_NETWORK;
+use tortie_abi::settings::tunnel_flags;
 
 /// A packet comes out of the tunnel.
 #[inline(always)]
@@ -33,7 +33,7 @@ fn arriving<F: Family, K: Kernel<F>>(k: &K, s: &mut State<F>) -> Step<Next> {
         Some(node) if node.kind == Kind::RemoteHost as u8 => s.reply_target = node.target,
         _ => return Err(DropReason::TunnelSource),
     }
-    if network == TUNNEL_NOTE_NETWORK {
+    if network & tunnel_flags::NOTE != 0 {
         direct::hear(k, s)?;
     }
     parse::transport(k, s)?;
@@ -41,10 +41,16 @@ fn arriving<F: Family, K: Kernel<F>>(k: &K, s: &mut State<F>) -> Step<Next> {
     if parse::is_icmp_error(s) {
         return Ok(Next::Related);
     }
+    let shared = network & tunnel_flags::MAGLEV != 0;
     match flow::lookup(k, s)? {
-        Found::Known => known::recognise(k, s)?,
-        Found::New if parse::opens(s) => {
-            s.flow_flags |= flags::TUNNEL_BACK;
+        Found::Known => {
+            if shared {
+                join::lead_back(k, s)?;
+            }
+            known::recognise(k, s)?;
+        }
+        Found::New if parse::opens(s) || shared && parse::continues(s) => {
+            s.flow_flags |= flags::TUNNEL_BACK | if shared { flags::MAGLEV } else { 0 };
             return Ok(Next::Open);
         }
         Found::New | Found::Gone => return flow::refuse(s),

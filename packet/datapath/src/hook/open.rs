@@ -7,7 +7,7 @@ use super::{finish, known};
 use crate::family::Family;
 use crate::kernel::Kernel;
 use crate::stage::service::{Choice, Side};
-use crate::stage::{direct, exit, route, service, source};
+use crate::stage::{direct, exit, join, route, service, source};
 use crate::state::{NO_SLOT, State, phase};
 use crate::verdict::{Next, Step};
 use tortie_abi::flow::flags;
@@ -57,7 +57,11 @@ fn opened<F: Family, K: Kernel<F>>(k: &K, s: &mut State<F>) -> Step<Next> {
             _ => through_tunnel(k, s)?,
         }
     }
-    s.phase = phase::NEW_EGRESS;
+    if join::takes_up(k, s)? {
+        known::recognise(k, s)?;
+    } else {
+        s.phase = phase::NEW_EGRESS;
+    }
     known::proceed(k, s)
 }
 

@@ -190,6 +190,14 @@ fn follow_half_open<F: Family>(s: &State<F>) -> Effect {
     if s.tcp().intersects(TcpFlags::RST) {
         return Effect::Forgotten(Found::Known);
     }
+    // Taken up in its middle: whether there is such a flow the other side has yet to show.
+    if s.flow.core().state == Life::Established as u8 {
+        return match reply {
+            true => Effect::Answered(Life::Established),
+            false if s.tcp().is_opening() => Effect::Forgotten(Found::New),
+            false => Effect::Nothing,
+        };
+    }
     if reply && s.tcp().is_answer() { Effect::Answered(Life::SynReceived) } else { Effect::Nothing }
 }
 
@@ -280,14 +288,20 @@ fn core<F: Family>(s: &State<F>, flow_flags: u16) -> FlowCore {
         nat_port: if masqueraded { s.other_port } else { s.translated.destination_port },
         other_port: s.other_port,
         flags: flow_flags,
-        state: if is_tcp { Life::SynSent as u8 } else { Life::Unreplied as u8 },
+        state: match (is_tcp, s.tcp().is_opening()) {
+            (true, true) => Life::SynSent as u8,
+            // In the middle of a flow that began at another node.
+            (true, false) => Life::Established as u8,
+            (false, _) => Life::Unreplied as u8,
+        },
         tcp_seen: if is_tcp { tcp::seen(0, s.tcp()) } else { 0 },
         sequence: s.sequence_end,
     }
 }
 
+/// What the packet's direction of a new flow remembers.
 #[inline(always)]
-fn forward_entry<F: Family, K: Topology<F>>(k: &K, s: &State<F>) -> Step<F::Flow> {
+pub fn forward_entry<F: Family, K: Topology<F>>(k: &K, s: &State<F>) -> Step<F::Flow> {
     let address = if s.flow_flags & flags::NAT_SOURCE != 0 {
         k.settings(F::node_address).ok_or(DropReason::Internal)?
     } else {
@@ -300,8 +314,9 @@ fn forward_entry<F: Family, K: Topology<F>>(k: &K, s: &State<F>) -> Step<F::Flow
     Ok(entry)
 }
 
+/// What the other direction of a new flow remembers.
 #[inline(always)]
-fn reply_entry<F: Family>(s: &State<F>) -> F::Flow {
+pub fn reply_entry<F: Family>(s: &State<F>) -> F::Flow {
     let masqueraded = s.flow_flags & flags::NAT_SOURCE != 0;
     let mut reply_flags = (s.flow_flags & !(flags::NAT_DESTINATION | flags::NAT_SOURCE)) | flags::REPLY;
     if masqueraded {
@@ -322,7 +337,7 @@ fn reply_entry<F: Family>(s: &State<F>) -> F::Flow {
         nat_port: if masqueraded { s.tuple.source_port } else { s.front_port },
         other_port: s.tuple.source_port,
         tcp_seen: 0,
-        sequence: 0,
+        sequence: s.acknowledged,
         ..core(s, direct::of_direction(reply_flags))
     };
     F::Flow::new(reply, if masqueraded { s.tuple.source } else { s.front })

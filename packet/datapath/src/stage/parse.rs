@@ -161,6 +161,15 @@ fn is_icmp<F: Family>(s: &State<F>) -> bool {
     s.ip.protocol == F::ICMP.0
 }
 
+/// Is this a segment in the middle of a connection, sent by the client if its server is here?
+#[inline(always)]
+pub fn continues<F: Family>(s: &State<F>) -> bool {
+    let flags = s.tcp();
+    s.ip.protocol == IpProtocol::TCP.0
+        && flags.intersects(TcpFlags(TcpFlags::ACK.0 | TcpFlags::RST.0))
+        && !flags.intersects(TcpFlags::SYN)
+}
+
 /// May this packet open a flow? TCP: a SYN. ICMP: an echo request. Others: any packet.
 #[inline(always)]
 pub fn opens<F: Family>(s: &State<F>) -> bool {

@@ -4,6 +4,7 @@
 
 use crate::family::Family;
 use crate::kernel::{Random, Services, Topology};
+use crate::stage::maglev;
 use crate::state::{State, answer};
 use crate::tuple::Tuple;
 use crate::verdict::Step;
@@ -61,9 +62,14 @@ pub fn choose<F: Family, K: Services<F> + Topology<F> + Random>(
         refuse(s);
         return Ok(Choice::Refuse);
     }
-    let range = usable(&frontend, side);
-    let client = F::affinity_key(s.tuple.source, frontend.service);
-    let (address, port) = backend::<F, K>(k, &frontend, range, &client, s.now)?;
+    let (address, port) = if is_by_hash(&frontend, side) {
+        s.flow_flags |= flags::MAGLEV;
+        maglev::backend::<F, K>(k, &frontend, &s.tuple)?
+    } else {
+        let range = usable(&frontend, side);
+        let client = F::affinity_key(s.tuple.source, frontend.service);
+        backend::<F, K>(k, &frontend, range, &client, s.now)?
+    };
     s.translated.destination = address;
     s.translated.destination_port = port;
     s.flow_flags |= flags::NAT_DESTINATION;
@@ -123,6 +129,19 @@ pub fn backend<F: Family, K: Services<F> + Random>(
         k.remember(client, &F::affinity(place.0, place.1, now));
     }
     Ok(place)
+}
+
+/// Clients outside of a Service with a consistent-hash table are led by it, whatever its traffic policy: at another node
+/// it would leave other back ends.
+#[inline(always)]
+const fn is_by_hash(frontend: &Frontend, side: Side) -> bool {
+    frontend.maglev_slots != 0 && matches!(side, Side::Outside)
+}
+
+/// Does the packet of a flow that nobody knows here go to a front end whose flows may come in at any node?
+#[inline(always)]
+pub fn is_anywhere<F: Family, K: Services<F>>(k: &K, s: &State<F>) -> bool {
+    k.frontend(&F::frontend_key(&s.tuple)).is_some_and(|frontend| is_by_hash(&frontend, Side::Outside))
 }
 
 /// Which back ends the traffic policies leave. An address for the outside has no policy for the inside.

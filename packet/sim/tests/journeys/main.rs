@@ -4,6 +4,7 @@ mod affinity;
 mod direct;
 mod host;
 mod icmp;
+mod maglev;
 mod malformed;
 mod masquerade;
 mod messages;

@@ -8,6 +8,7 @@ mod doors;
 mod floods;
 mod host_ports;
 mod inputs;
+mod maglev;
 mod recipes;
 mod revocation;
 mod service_ranges;

@@ -81,6 +81,8 @@ impl Writes {
             backend6: self.table("backend6", kernel.backend6),
             member4: self.table("member4", kernel.member4),
             member6: self.table("member6", kernel.member6),
+            maglev4: self.table("maglev4", kernel.maglev4),
+            maglev6: self.table("maglev6", kernel.maglev6),
             source_range4: self.table("source_range4", kernel.source_range4),
             source_range6: self.table("source_range6", kernel.source_range6),
             class_addr4: self.table("class_addr4", kernel.class_addr4),

@@ -247,6 +247,7 @@ pub fn service_value(cluster_ips: &str, ports: &[(&str, Transport, u16)]) -> Ser
         internal_traffic_policy: TrafficPolicy::Cluster,
         external_traffic_policy: TrafficPolicy::Cluster,
         health_check_port: None,
+        maglev: false,
         publish_not_ready: false,
     }
 }
