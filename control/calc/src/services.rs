@@ -361,6 +361,7 @@ fn make(
             source_ranges: source_ranges(service, &backends.here().addresses),
             affinity_seconds: service.affinity_seconds,
             maglev: service.maglev,
+            untranslated: service.untranslated,
             service_type: service.service_type,
         });
         made.frontends.extend(frontends(service, port));

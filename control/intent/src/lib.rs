@@ -203,6 +203,8 @@ pub struct ServicePort {
     pub affinity_seconds: Option<u32>,
     /// Clients outside are led by a consistent-hash table, but for those of a node port.
     pub maglev: bool,
+    /// None of its front ends is translated: packets go where their address leads by itself.
+    pub untranslated: bool,
     /// What people see: `ClusterIP`, `NodePort`, `LoadBalancer`.
     pub service_type: tortie_model::service::ServiceType,
 }

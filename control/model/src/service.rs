@@ -70,6 +70,8 @@ pub struct Service {
     pub health_check_port: Option<u16>,
     /// Clients outside are led by a consistent-hash table (annotation `external-traffic-strategy: maglev`).
     pub maglev: bool,
+    /// Its addresses are not translated (annotation `natExcludeService`).
+    pub untranslated: bool,
     /// Endpoints count as ready whatever they say.
     pub publish_not_ready: bool,
 }

@@ -108,6 +108,8 @@ pub struct Settings {
     pub loop_prevention: LoopPrevention,
     /// `bpfDSROptoutCIDRs`: clients outside that are always answered through the node that was asked.
     pub direct_return_opt_outs: Vec<IpNet>,
+    /// `bpfExcludeCIDRsFromNAT`: Services' addresses that are not translated.
+    pub untranslated: Vec<IpNet>,
     /// `bpfMaglevMaxServices`: Services with a consistent-hash table that there is room for.
     pub maglev_services: u32,
     /// `bpfMaglevMaxEndpointsPerService`: back ends that such a table is made for; with more of them shares are less even.
@@ -156,6 +158,7 @@ impl Default for Settings {
             direct_return: false,
             loop_prevention: LoopPrevention::Drop,
             direct_return_opt_outs: Vec::new(),
+            untranslated: Vec::new(),
             maglev_services: 100,
             maglev_endpoints: 100,
             mtu_bytes: None,

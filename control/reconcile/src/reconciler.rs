@@ -72,6 +72,7 @@ impl Reconciler {
             Intent::Settings(settings) => {
                 self.endpoints.set_prefix(&settings.interface_prefix);
                 self.services.set_maglev_endpoints(settings.maglev_endpoints);
+                self.services.set_untranslated(&settings.untranslated);
                 self.settings = *settings;
             }
             Intent::InSync => self.in_sync = true,

@@ -13,11 +13,12 @@ use crate::dirty::Dirty;
 use crate::kernel::Kernel;
 use crate::saved::{Saved, SavedService, put};
 use crate::table::TableError;
-use family::Tables;
+use family::{Tables, Terms};
+use ipnet::IpNet;
 use layouts::{V4, V6};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use tortie_intent::{ServicePort, ServicePortId};
+use tortie_intent::{Frontend, ServicePort, ServicePortId};
 use tortie_model::ServiceId;
 use tortie_model::settings::Settings;
 use tortie_model::workload::Transport;
@@ -35,6 +36,8 @@ pub struct Services {
     v6: Tables<V6>,
     /// Of each consistent-hash table.
     places: u32,
+    /// Addresses that are not translated, whosesoever.
+    untranslated: Vec<IpNet>,
 }
 
 /// How many pieces of consistent-hash tables the settings ask for room for, in each family.
@@ -69,6 +72,7 @@ impl Services {
             v4: Tables::default(),
             v6: Tables::default(),
             places: maglev::places(Settings::default().maglev_endpoints),
+            untranslated: Vec::new(),
         }
     }
 
@@ -88,6 +92,19 @@ impl Services {
             self.places = places;
             let tables = self.wanted.iter().filter(|(_, port)| port.maglev);
             self.dirty.extend(tables.map(|(id, _)| id.clone()));
+        }
+    }
+
+    /// Addresses in these are not translated from now on, and no others but those of Services that say so.
+    pub fn set_untranslated(&mut self, nets: &[IpNet]) {
+        if self.untranslated != nets {
+            let before = std::mem::replace(&mut self.untranslated, nets.to_vec());
+            let touched = |port: &ServicePort| {
+                let within = |at: &Frontend| before.iter().chain(nets).any(|net| net.contains(&at.address));
+                port.frontends.keys().any(within)
+            };
+            let changed = self.wanted.iter().filter(|(_, port)| touched(port));
+            self.dirty.extend(changed.map(|(id, _)| id.clone()));
         }
     }
 
@@ -116,8 +133,9 @@ impl Services {
         for id in std::mem::take(&mut self.dirty) {
             let Some(&number) = self.ids.get(&id) else { continue };
             let wanted = self.wanted.get(&id).map(|wanted| &**wanted);
-            self.v4.want(number, id.transport, wanted, self.places);
-            self.v6.want(number, id.transport, wanted, self.places);
+            let terms = Terms { places: self.places, untranslated: &self.untranslated };
+            self.v4.want(number, id.transport, wanted, terms);
+            self.v6.want(number, id.transport, wanted, terms);
             if wanted.is_none() {
                 self.ids.remove(&id);
                 self.unsaved = true;

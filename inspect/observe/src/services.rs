@@ -20,6 +20,9 @@ pub struct FrontendRow {
     pub port: u16,
     /// `cluster`, `node-port`, `host-port`, `external`.
     pub scope: &'static str,
+    /// Its packets are not translated, but go where the address leads by itself.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub untranslated: bool,
 }
 
 /// A back end; those that are not in use are known only where the agent was asked.
@@ -110,7 +113,12 @@ pub fn rows(snapshot: &Snapshot, names: &Names) -> Vec<Row> {
         if frontend.flags & flags::NODE_PORT != 0 {
             row.service_type = if frontend.flags & flags::HOST_PORT != 0 { "HostPort" } else { "NodePort" };
         }
-        row.frontends.push(FrontendRow { address, port, scope: scope(frontend) });
+        row.frontends.push(FrontendRow {
+            address,
+            port,
+            scope: scope(frontend),
+            untranslated: frontend.flags & flags::UNTRANSLATED != 0,
+        });
         row.endpoints.extend(backends(snapshot, names, frontend, address.is_ipv6()));
     }
     let mut rows: Vec<Row> = by_port.into_values().collect();

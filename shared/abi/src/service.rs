@@ -45,6 +45,8 @@ pub mod flags {
     pub const SOURCE_RANGES: u32 = 1 << 4;
     /// It is a pod's (`hostPort`); for people.
     pub const HOST_PORT: u32 = 1 << 5;
+    /// Not translated: packets go where the address leads by itself (`bpfExcludeCIDRsFromNAT`, `natExcludeService`).
+    pub const UNTRANSLATED: u32 = 1 << 6;
 }
 
 /// Key of `backend`.

@@ -370,6 +370,8 @@ fn services(v6: bool) -> Vec<Plan> {
         external(28, ([198, 51, 100, 10], 80, 6), v6, service_flags::SOURCE_RANGES, 1, &[pod2, remote]),
         plan(14, 53, 17, service_flags::SOURCE_RANGES, 1, vec![pod1]),
         plan(14, 80, 6, service_flags::SOURCE_RANGES, 0, Vec::new()),
+        plan(13, 80, 6, service_flags::UNTRANSLATED, 1, vec![pod2, remote]),
+        plan(13, 53, 17, service_flags::UNTRANSLATED, 0, Vec::new()),
         external(26, (ANY_NODE, 30_082, 6), v6, service_flags::NODE_PORT, 0, &[]),
         external(27, (ANY_NODE, 30_083, 17), v6, service_flags::NODE_PORT, 1, &[host]),
         by_hash(external(29, ([198, 51, 100, 11], 80, 6), v6, 0, 2, &[pod2, host, remote])),

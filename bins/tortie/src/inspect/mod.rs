@@ -223,7 +223,11 @@ fn services_table(rows: &[services::Row], wide: bool) -> Table {
     let mut table = columns(&["NAMESPACE", "NAME", "PORT", "PROTOCOL", "TYPE", "FRONTENDS", "ENDPOINTS"]);
     for r in rows {
         let end = |address, port| std::net::SocketAddr::new(address, port).to_string();
-        let frontends: Vec<String> = r.frontends.iter().map(|f| end(f.address, f.port)).collect();
+        let frontends: Vec<String> = r
+            .frontends
+            .iter()
+            .map(|f| end(f.address, f.port) + if f.untranslated { " not translated" } else { "" })
+            .collect();
         let endpoints: Vec<String> = r
             .endpoints
             .iter()

@@ -71,6 +71,7 @@ impl Hosted {
             source_ranges: BTreeSet::new(),
             affinity_seconds: None,
             maglev: false,
+            untranslated: false,
             service_type: ServiceType::NodePort,
         }
     }

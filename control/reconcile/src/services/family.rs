@@ -10,6 +10,7 @@ use crate::delta::{DeltaTracker, Failure, Now, Part, Written};
 use crate::dirty::Dirty;
 use crate::kernel::Kernel;
 use crate::table::TableError;
+use ipnet::IpNet;
 use std::collections::{HashMap, HashSet};
 use tortie_abi::Tick;
 use tortie_abi::service::{BackendKey, Frontend, MAGLEV_PIECE, MaglevKey, Member, flags};
@@ -46,6 +47,15 @@ impl<F: Family> Default for Table<F> {
     fn default() -> Self {
         Self { members: Vec::new(), places: 0 }
     }
+}
+
+/// What holds for all Services.
+#[derive(Clone, Copy)]
+pub(super) struct Terms<'a> {
+    /// Of each consistent-hash table.
+    pub(super) places: u32,
+    /// Addresses that are not translated.
+    pub(super) untranslated: &'a [IpNet],
 }
 
 /// The tables of one family.
@@ -94,22 +104,21 @@ impl<F: Family> Tables<F> {
         Ok(highest)
     }
 
-    /// A Service port is as given from now on, with so many places if it has a consistent-hash table; `None`: it is
-    /// gone.
+    /// A Service port is as given from now on; `None`: it is gone.
     pub(super) fn want(
         &mut self,
         service: u32,
         transport: Transport,
         port: Option<&ServicePort>,
-        places: u32,
+        terms: Terms<'_>,
     ) {
         let before = self
             .asked
             .remove(&service)
             .unwrap_or_else(|| Asked { arranged: self.in_kernel(service), ..Asked::default() });
         let ask = |port| {
-            let table = self.ask_table(service, port, places, &before.table);
-            self.ask(service, transport, port, &before.arranged, table)
+            let table = self.ask_table(service, port, terms.places, &before.table);
+            self.ask(service, transport, port, (&before.arranged, table), terms)
         };
         let after = port.map(ask).unwrap_or_default();
         self.withdraw(service, &before, &after);
@@ -129,8 +138,8 @@ impl<F: Family> Tables<F> {
         service: u32,
         transport: Transport,
         port: &ServicePort,
-        before: &[F::MemberKey],
-        table: Table<F>,
+        (before, table): (&[F::MemberKey], Table<F>),
+        terms: Terms<'_>,
     ) -> Asked<F> {
         let keys = |backends: &[&Backend]| -> Vec<F::MemberKey> {
             backends.iter().filter_map(|backend| F::member_key(service, backend)).collect()
@@ -168,9 +177,13 @@ impl<F: Family> Tables<F> {
         for (at, scope) in &port.frontends {
             let Some(key) = F::frontend_key(at, transport) else { continue };
             let restricted = if *scope == Scope::LoadBalancer { restricted } else { 0 };
-            let flags = flags_of(port, *scope) | restricted;
+            let excluded =
+                port.untranslated || terms.untranslated.iter().any(|net| net.contains(&at.address));
+            let excluded = if excluded { flags::UNTRANSLATED } else { 0 };
+            let flags = flags_of(port, *scope) | restricted | excluded;
             // A node's port is asked for at that node alone.
-            let maglev_slots = if *scope == Scope::NodePort { 0 } else { record.maglev_slots };
+            let by_hash = *scope != Scope::NodePort && excluded == 0;
+            let maglev_slots = if by_hash { record.maglev_slots } else { 0 };
             self.frontend.want(key, Some(Frontend { flags, maglev_slots, ..record }));
             self.keys_of.entry(service).or_default().insert(key);
             asked.frontends.insert(key);
@@ -210,7 +223,9 @@ impl<F: Family> Tables<F> {
             let maglev_slots = if short.contains(service) { 0 } else { asked.table.places };
             for key in &asked.frontends {
                 let wanted = self.frontend.desired(key).copied().filter(|f| f.service == *service);
-                if let Some(wanted) = wanted.filter(|f| f.flags & flags::NODE_PORT == 0) {
+                if let Some(wanted) =
+                    wanted.filter(|f| f.flags & (flags::NODE_PORT | flags::UNTRANSLATED) == 0)
+                {
                     self.frontend.want(*key, Some(Frontend { maglev_slots, ..wanted }));
                 }
             }

@@ -162,6 +162,7 @@ fn service_port(name: &str, backends: &[&str]) -> ServicePort {
         source_ranges: [clients.parse().unwrap()].into(),
         affinity_seconds: None,
         maglev: name != "s",
+        untranslated: false,
         service_type: tortie_model::service::ServiceType::ClusterIp,
     }
 }

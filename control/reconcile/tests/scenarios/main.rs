@@ -10,6 +10,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 use tortie_abi::endpoint::endpoint_flags;
 use tortie_abi::policy::Verdict;
+use tortie_abi::service::flags::UNTRANSLATED;
 use tortie_intent::{Intent, Route};
 use tortie_model::NodeName;
 use tortie_model::settings::Settings;
@@ -479,6 +480,30 @@ fn a_service_whose_hash_table_has_no_room_is_served_without_until_there_is() {
     agent.receive(alone.since(&moved, 0));
     agent.settle();
     assert_eq!(tables(&world), BTreeSet::from([(2, 101)]));
+}
+
+#[test]
+fn addresses_that_are_excluded_are_not_translated_for_as_long_as_they_are() {
+    let history = history();
+    let world = World::new();
+    let mut agent = Agent::start(&world, Saved::default(), &history[0], 0);
+    let untranslated = |world: &World| -> Vec<(Ipv4Addr, u32)> {
+        let all = world.frontend4.elements().into_iter();
+        let excluded = all.filter(|(_, f)| f.flags & UNTRANSLATED != 0);
+        excluded.map(|(key, f)| (key.address.into(), f.maglev_slots)).collect()
+    };
+    for (nets, expected) in [
+        (vec!["10.96.0.0/16"], vec![(Ipv4Addr::new(10, 96, 0, 4), 0)]),
+        (vec!["192.0.2.0/24"], vec![]),
+        (vec![], vec![]),
+    ] {
+        let untranslated_nets = nets.iter().map(|net| net.parse().unwrap()).collect();
+        let settings =
+            Settings { maglev_endpoints: 1, untranslated: untranslated_nets, ..Settings::default() };
+        agent.receive(vec![Intent::Settings(Box::new(settings))]);
+        agent.settle();
+        assert_eq!(untranslated(&world), expected, "{nets:?}");
+    }
 }
 
 #[test]

@@ -47,6 +47,8 @@ pub enum Setting {
     DirectReturnOptOuts(Vec<IpNet>),
     /// `serviceLoopPrevention`.
     LoopPrevention(LoopPrevention),
+    /// `bpfExcludeCIDRsFromNAT`.
+    Untranslated(Vec<IpNet>),
     /// `bpfMaglevMaxServices`.
     MaglevServices(u32),
     /// `bpfMaglevMaxEndpointsPerService`.
@@ -161,6 +163,7 @@ pub fn read(name: &str, given: &Value) -> Result<Option<Setting>, InvalidSetting
         }
         "bpfDSROptoutCIDRs" => Setting::DirectReturnOptOuts(value::cidrs(given)?),
         "serviceLoopPrevention" => Setting::LoopPrevention(loop_prevention(given)?),
+        "bpfExcludeCIDRsFromNAT" => Setting::Untranslated(value::cidrs(given)?),
         "bpfMaglevMaxServices" => Setting::MaglevServices(up_to_3000(given)?),
         "bpfMaglevMaxEndpointsPerService" => Setting::MaglevEndpoints(up_to_3000(given)?),
         "logSeverityScreen" => Setting::LogLevel(level(given)?),
@@ -320,6 +323,7 @@ impl Setting {
             Self::DirectReturn(on) => settings.direct_return = *on,
             Self::LoopPrevention(mode) => settings.loop_prevention = *mode,
             Self::DirectReturnOptOuts(nets) => settings.direct_return_opt_outs.clone_from(nets),
+            Self::Untranslated(nets) => settings.untranslated.clone_from(nets),
             Self::MaglevServices(most) => settings.maglev_services = *most,
             Self::MaglevEndpoints(most) => settings.maglev_endpoints = *most,
             Self::LogLevel(level) => settings.log_level = (*level).into(),

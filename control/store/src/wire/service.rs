@@ -70,12 +70,13 @@ invalid! {
 pub fn read(resource: &Resource, service: wire::Service) -> Result<Reading, Fault> {
     let wire::Service { metadata, spec, status } = service;
     let (maglev, notes) = is_by_hash(metadata.annotations.as_ref());
+    let untranslated = is_excluded(metadata.annotations.as_ref());
     let labels = metadata_of(resource, metadata, check::service_name)?;
     let spec = spec.ok_or(InvalidService::Spec { wrong: Wrong::Missing { expected: "ports" } })?;
     let ingress_ips = ingress_addresses(status)?;
     let ours = read_spec(spec)?.filter(|_| !is_foreign(&labels));
     let created = resource.created().unwrap_or(0);
-    let complete = |service| Service { created, maglev, ..with_ingress(service, ingress_ips) };
+    let complete = |service| Service { created, maglev, untranslated, ..with_ingress(service, ingress_ips) };
     let value = Some(ours.map(complete).unwrap_or_default());
     let key = ServiceId::new(resource.key.namespace.as_str(), resource.key.name.as_str());
     Ok(Reading { notes, ..object(Object::Service(Change { key, value })) })
@@ -93,6 +94,14 @@ fn is_by_hash(annotations: Option<&BTreeMap<String, String>>) -> (bool, Vec<Faul
         Ok(maglev) => (maglev, Vec::new()),
         Err(wrong) => (false, vec![InvalidService::Annotation { key: key.into(), wrong }.into()]),
     }
+}
+
+/// Whose addresses are not translated, by our own name and by Calico's.
+const EXCLUDES: [&str; 2] = ["tortie.dev/nat-exclude-service", "projectcalico.org/natExcludeService"];
+
+fn is_excluded(annotations: Option<&BTreeMap<String, String>>) -> bool {
+    let given = |key| annotations.and_then(|all| all.get(key));
+    EXCLUDES.into_iter().find_map(given).is_some_and(|value| value == "true")
 }
 
 /// A label that takes Services and EndpointSlices away from this proxy.
@@ -167,6 +176,7 @@ fn read_spec(spec: wire::ServiceSpec) -> Result<Option<Service>, InvalidService>
         external_traffic_policy,
         health_check_port,
         maglev: false,
+        untranslated: false,
         publish_not_ready: publish_not_ready_addresses.unwrap_or(false),
     }))
 }

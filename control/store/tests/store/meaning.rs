@@ -271,6 +271,22 @@ fn how_clients_outside_are_spread_is_read_by_our_annotation_or_else_by_calicos()
 }
 
 #[test]
+fn what_is_not_to_be_translated_says_so_by_our_annotation_or_else_by_calicos() {
+    const OURS: &str = "tortie.dev/nat-exclude-service";
+    const CALICOS: &str = "projectcalico.org/natExcludeService";
+    let excluded = |annotations: &str| {
+        let text = format!(
+            "{{apiVersion: v1, kind: Service, metadata: {{name: s, namespace: n, annotations: {{{annotations}}}}}, \
+             spec: {{clusterIP: 10.96.0.1, ports: [{{port: 80}}]}}}}"
+        );
+        read_service(&text).unwrap().untranslated
+    };
+    assert!(excluded(&format!("{OURS}: 'true'")) && excluded(&format!("{CALICOS}: 'true'")));
+    assert!(!excluded("") && !excluded(&format!("{CALICOS}: 'false'")));
+    assert!(!excluded(&format!("{OURS}: 'false', {CALICOS}: 'true'")), "ours comes first");
+}
+
+#[test]
 fn source_ranges_are_read_with_the_blanks_that_the_api_server_lets_pass() {
     let read = service(
         "type: LoadBalancer, clusterIP: 10.96.0.1, loadBalancerSourceRanges: [' 10.1.2.3/8 ', 'fd00::/8']",

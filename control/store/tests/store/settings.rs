@@ -44,6 +44,7 @@ fn an_object_sets_what_it_names_and_nothing_else() {
          bpfAttachType: TC, logSeverityScreen: Warning, bpfConnectTimeLoadBalancing: Enabled, \
          cgroupV2Path: /run/cgroup, serviceLoopPrevention: Reject, bpfExternalServiceMode: dsr, bpfDSROptoutCIDRs: [192.0.2.0/24, '2001:db8::/32'], \
          bpfMaglevMaxServices: 7, bpfMaglevMaxEndpointsPerService: 3000, \
+         bpfExcludeCIDRsFromNAT: [10.96.0.10/32, 'fd96::a/128'], \
          bpfConntrackTimeouts: {tcpEstablished: 1h30m, udpTimeout: Auto, creationGracePeriod: 10s}",
     );
     let mut expected = Settings {
@@ -60,6 +61,7 @@ fn an_object_sets_what_it_names_and_nothing_else() {
         direct_return: true,
         loop_prevention: LoopPrevention::Reject,
         direct_return_opt_outs: vec!["192.0.2.0/24".parse().unwrap(), "2001:db8::/32".parse().unwrap()],
+        untranslated: vec!["10.96.0.10/32".parse().unwrap(), "fd96::a/128".parse().unwrap()],
         maglev_services: 7,
         maglev_endpoints: 3000,
         log_level: "warn".into(),

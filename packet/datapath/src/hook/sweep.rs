@@ -60,7 +60,8 @@ fn has_left<F: Family, K: Services<F>>(k: &K, key: &F::FlowKey, entry: &F::Flow)
     if core.flags & (flags::NAT_DESTINATION | flags::SERVICE) != flags::NAT_DESTINATION | flags::SERVICE {
         return false;
     }
-    let Some(frontend) = service::frontend_of::<F, K>(k, &F::tuple(key)) else { return true };
+    let frontend = service::frontend_of::<F, K>(k, &F::tuple(key));
+    let Some(frontend) = frontend.filter(service::is_translated) else { return true };
     k.member(&F::member_key(frontend.service, entry.nat_address(), core.nat_port)).is_none()
 }
 

@@ -51,7 +51,7 @@ pub fn choose<F: Family, K: Services<F> + Topology<F> + Random>(
     side: Side,
 ) -> Step<Choice> {
     s.translated = s.tuple;
-    let Some(frontend) = find(k, s) else { return Ok(Choice::Go) };
+    let Some(frontend) = find(k, s).filter(is_translated) else { return Ok(Choice::Go) };
     s.flow_flags |= flags::SERVICE;
     if frontend.flags & service::flags::SOURCE_RANGES != 0
         && !k.is_admitted(&F::source_range_key(frontend.service, s.tuple.source))
@@ -77,6 +77,12 @@ pub fn choose<F: Family, K: Services<F> + Topology<F> + Random>(
         s.flow_flags |= flags::HAIRPIN;
     }
     Ok(Choice::Go)
+}
+
+/// Of one that is not, packets and sockets go on as if nobody served there.
+#[inline(always)]
+pub const fn is_translated(frontend: &Frontend) -> bool {
+    frontend.flags & service::flags::UNTRANSLATED == 0
 }
 
 /// The front end at the packet's destination: its own address, or a port of every node.

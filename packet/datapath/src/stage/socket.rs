@@ -171,7 +171,8 @@ fn frontend<F: Family, K: SocketCall + Services<F> + Topology<F>>(
     let frontend =
         if F::is_loopback(&to.0) { at_loopback::<F, K>(k, &at)? } else { k.frontend(&F::frontend_key(&at))? };
     // Who may use it depends on the source address, which packets have and sockets do not.
-    (frontend.flags & service::flags::SOURCE_RANGES == 0).then_some(frontend)
+    let open = frontend.flags & service::flags::SOURCE_RANGES == 0;
+    (open && choice::is_translated(&frontend)).then_some(frontend)
 }
 
 /// Loopback of the node itself has the ports of its other addresses: no packet there could be translated. A pod's is the

@@ -17,6 +17,7 @@ mod sockets;
 mod source_ranges;
 mod sweep;
 mod tcp;
+mod untranslated;
 mod vanished;
 
 use std::net::IpAddr;

@@ -15,6 +15,7 @@ mod service_ranges;
 mod services;
 mod source_ranges;
 mod storm;
+mod untranslated;
 mod vanished;
 mod wire;
 

@@ -248,6 +248,7 @@ pub fn service_value(cluster_ips: &str, ports: &[(&str, Transport, u16)]) -> Ser
         external_traffic_policy: TrafficPolicy::Cluster,
         health_check_port: None,
         maglev: false,
+        untranslated: false,
         publish_not_ready: false,
     }
 }
