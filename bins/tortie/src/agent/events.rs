@@ -24,7 +24,8 @@ use tortie_store::Store;
 
 use super::Options;
 use super::drops::Drops;
-use super::node::{Beginning, Node, count, take_in};
+use super::intake::{Beginning, count, take_in};
+use super::node::Node;
 use super::observe::Facts;
 use super::observe::Observer;
 use super::parts::Parts;

@@ -10,30 +10,28 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ipnet::IpNet;
-use serde_json::{Value, json};
-use tortie::pod_cidrs::PodCidrs;
 use tortie_abi::settings::TUNNEL_PORT;
 use tortie_calc::Calc;
 use tortie_host::bpf::netns_cookie;
 use tortie_host::links::Direction;
 use tortie_host::netlink::{Netlink, NetworkEvent};
 use tortie_host::{clock, sysctl};
-use tortie_model::{Object, WorkloadId};
-use tortie_reconcile::{Dirty, Readiness, Reconciler, Written};
-use tortie_store::{Batch, Event, Handle, NodeState, Rejection, Revision};
+use tortie_model::WorkloadId;
+use tortie_reconcile::{Dirty, Reconciler, Written};
+use tortie_store::{Batch, Handle, NodeState, Rejection, Revision};
 
 use super::Options;
 use super::attachments::Attachments;
 use super::devices::{Devices, TUNNEL};
 use super::host_routes::HostRoutes;
+use super::intake::{Beginning, count, take_in};
 use super::link_check::{self, Expected};
 use super::node_names::NodeNames;
 use super::observe::Observer;
-use super::own_addresses::OwnAddresses;
+use super::own_addresses::{self, OwnAddresses};
 use super::parts::Parts;
 use super::sockets::Sockets;
 use super::traces::Round;
-use super::waiters::{Goal, Standing, refused};
 use super::ways::Ways;
 use super::{conflicts, facts, state_file};
 
@@ -77,111 +75,6 @@ pub struct Node {
     /// When to write state.json again, after it could not be written.
     save_again: Option<Instant>,
     told_conflicts: conflicts::Told,
-}
-
-/// What is known before the kernel's parts are opened.
-pub struct Beginning {
-    pub calc: Calc,
-    pub rejections: BTreeSet<Arc<Rejection>>,
-    pub names: NodeNames,
-    pub revision: Revision,
-    pub node_addresses: Option<Vec<IpAddr>>,
-    pub store: Handle,
-}
-
-impl Beginning {
-    /// Nothing.
-    pub fn new(options: &Options, store: Handle) -> Self {
-        Self {
-            calc: Calc::new(options.node.clone()),
-            rejections: BTreeSet::new(),
-            names: NodeNames::new(&options.node),
-            revision: Revision::default(),
-            node_addresses: None,
-            store,
-        }
-    }
-}
-
-/// Counts what the store says, and lets settings that are about the agent itself take effect: they do not wait
-/// for the rest.
-pub fn count(batch: &Batch, observer: &Observer) {
-    for event in &batch.events {
-        let Event::Changed(object) = event else { continue };
-        observer.live.store_changes.with_label_values(&[kind(object)]).inc();
-        if let Object::Node(change) = object
-            && change.key.as_str() == observer.vitals.node
-        {
-            observer.vitals.set_eligible(change.value.as_ref().is_some_and(|node| !node.leaving));
-        }
-        if let Object::Settings(settings) = object {
-            observer.configure(settings);
-            crate::logging::set_level(&settings.log_level);
-        }
-    }
-}
-
-pub fn kind(object: &Object) -> &'static str {
-    match object {
-        Object::Namespace(_) => "namespace",
-        Object::Node(_) => "node",
-        Object::Workload(_) => "pod",
-        Object::Attachment(_) => "attachment",
-        Object::Service(_) => "service",
-        Object::Slice(_) => "endpointslice",
-        Object::NetworkPolicy(_) => "networkpolicy",
-        Object::Pool(_) => "ippool",
-        Object::Ranges(_) => "ranges",
-        Object::OwnAddresses(_) => "addresses",
-        Object::Settings(_) => "settings",
-    }
-}
-
-/// Takes in what the store says; `true`: it is in sync from now on.
-pub fn take_in(
-    batch: Batch,
-    options: &Options,
-    calc: &mut Calc,
-    rejections: &mut BTreeSet<Arc<Rejection>>,
-    names: &mut NodeNames,
-) -> (bool, Option<Vec<IpAddr>>) {
-    let (mut in_sync, mut addresses) = (false, None);
-    for event in batch.events {
-        match event {
-            Event::Changed(object) => {
-                if let Object::Node(change) = &object {
-                    let found = change.value.as_ref().map(|node| node.addresses.clone()).unwrap_or_default();
-                    names.set(&change.key, &found);
-                    if change.key == options.node {
-                        addresses = Some(found);
-                        let prefixes = change.value.iter().flat_map(|node| &node.pod_cidrs).copied();
-                        publish_pod_cidrs(options, &prefixes.collect::<Vec<_>>());
-                    }
-                }
-                calc.apply(&object);
-            }
-            Event::Rejected(rejection) => {
-                tracing::warn!(%rejection, "not in force");
-                rejections.insert(rejection);
-            }
-            Event::Resolved(rejection) => {
-                tracing::info!(%rejection, "resolved");
-                rejections.remove(&rejection);
-            }
-            Event::InSync => in_sync = true,
-        }
-    }
-    if in_sync {
-        calc.in_sync();
-    }
-    (in_sync, addresses)
-}
-
-/// The CNI plugin reads them there.
-fn publish_pod_cidrs(options: &Options, prefixes: &[ipnet::IpNet]) {
-    if let Err(error) = PodCidrs::publish(&options.run_dir, prefixes) {
-        tracing::error!(%error, "pod-cidrs.json cannot be written; new pods get no addresses by usePodCidr");
-    }
 }
 
 impl Node {
@@ -412,7 +305,8 @@ impl Node {
     fn tell_store(&mut self) {
         let was_ready = self.told.as_ref().is_some_and(|told| told.ready);
         let ready = was_ready || self.dirty().is_empty();
-        let addresses = self.own_prefixes.get_or_insert_with(|| own_prefixes(&self.own_addresses)).clone();
+        let addresses =
+            self.own_prefixes.get_or_insert_with(|| own_addresses::prefixes(&self.own_addresses)).clone();
         let state = NodeState { ready, addresses };
         if self.told.as_ref() != Some(&state) {
             self.store.set_node(state.clone());
@@ -563,92 +457,5 @@ impl Node {
     /// Servers for health and metrics that cannot listen.
     pub fn deaf(&self) -> Vec<String> {
         self.observer.vitals.deaf()
-    }
-
-    /// How a goal stands.
-    pub fn standing(&self, goal: &Goal) -> Standing {
-        match goal {
-            Goal::Enforced(revision) => self.enforced(*revision),
-            Goal::Endpoint { id, container } => self.endpoint(id, container),
-        }
-    }
-
-    fn enforced(&self, revision: Revision) -> Standing {
-        let dirty = self.dirty();
-        if self.revision >= revision && dirty.is_empty() {
-            let generation = self.reconciler.generation();
-            return Standing::Reached(
-                json!({"ok": true, "revision": self.revision.0, "generation": generation}),
-            );
-        }
-        let mut answer =
-            refused("timeout", format!("not enforced within the time given: {}", summary(&dirty)));
-        if let Some(fields) = answer.as_object_mut() {
-            fields.insert("dirty".into(), dirty_rows(&dirty));
-        }
-        Standing::NotYet(answer)
-    }
-
-    fn endpoint(&self, id: &WorkloadId, container: &str) -> Standing {
-        if self.reconciler.container_id(id) != Some(container) {
-            let problem = self.attachments.bad().get(std::path::Path::new(&id.to_string()));
-            let why = problem.map_or("no record of it in the run directory's endpoints", String::as_str);
-            return Standing::NotYet(refused("timeout", format!("pod {id}: {why}")));
-        }
-        match self.reconciler.readiness(id) {
-            Readiness::Ready { generation } => {
-                Standing::Reached(json!({"ok": true, "generation": generation}))
-            }
-            Readiness::NoPod | Readiness::Unknown => Standing::NotYet(refused(
-                "unknownPod",
-                format!(
-                    "the store has no pod {id} on node {}; its policy cannot be known",
-                    self.options.node
-                ),
-            )),
-            Readiness::NoInterface => {
-                Standing::NotYet(refused("timeout", format!("pod {id}: its interface is not on this node")))
-            }
-            Readiness::Waiting(reason) if reason.is_empty() => {
-                Standing::NotYet(refused("timeout", format!("pod {id}: its policy is not in force yet")))
-            }
-            Readiness::Waiting(reason) => Standing::NotYet(refused("kernel", format!("pod {id}: {reason}"))),
-        }
-    }
-}
-
-/// The prefixes that addresses of this node are in, as its interfaces say. Lists every interface, pods' too.
-fn own_prefixes(addresses: &[IpAddr]) -> Vec<IpNet> {
-    let ip = |storage: Option<nix::sys::socket::SockaddrStorage>| {
-        let storage = storage?;
-        let v4 = storage.as_sockaddr_in().map(|it| IpAddr::from(it.ip()));
-        v4.or_else(|| storage.as_sockaddr_in6().map(|it| IpAddr::from(it.ip())))
-    };
-    let masks: Vec<(IpAddr, IpAddr)> = nix::ifaddrs::getifaddrs()
-        .into_iter()
-        .flatten()
-        .filter_map(|it| Some((ip(it.address)?, ip(it.netmask)?)))
-        .collect();
-    let prefix = |address: &IpAddr| {
-        let (_, mask) = masks.iter().find(|(of, _)| of == address)?;
-        IpNet::with_netmask(*address, *mask).ok()
-    };
-    addresses.iter().map(|address| prefix(address).unwrap_or(IpNet::from(*address))).collect()
-}
-
-/// Rows of what is dirty, for JSON.
-pub fn dirty_rows(dirty: &[Dirty]) -> Value {
-    let row = |d: &Dirty| json!({"object": d.object, "reason": d.reason, "attempts": d.attempts});
-    Value::Array(dirty.iter().map(row).collect())
-}
-
-fn summary(dirty: &[Dirty]) -> String {
-    match dirty {
-        [] => "the store's newest state has not been read".to_owned(),
-        [first, rest @ ..] => {
-            let reason = if first.reason.is_empty() { "waiting" } else { &first.reason };
-            let more = if rest.is_empty() { String::new() } else { format!(", and {} more", rest.len()) };
-            format!("{}: {reason}{more}", first.object)
-        }
     }
 }

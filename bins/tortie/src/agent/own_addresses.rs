@@ -5,6 +5,7 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
+use ipnet::IpNet;
 use tortie_model::Object;
 
 /// What is known of them.
@@ -41,6 +42,25 @@ fn is_global(address: IpAddr) -> bool {
         IpAddr::V6(a) => a.is_unicast_link_local(),
     };
     !(local || address.is_loopback() || address.is_multicast() || address.is_unspecified())
+}
+
+/// The prefixes that addresses of this node are in, as its interfaces say. Lists every interface, pods' too.
+pub fn prefixes(addresses: &[IpAddr]) -> Vec<IpNet> {
+    let ip = |storage: Option<nix::sys::socket::SockaddrStorage>| {
+        let storage = storage?;
+        let v4 = storage.as_sockaddr_in().map(|it| IpAddr::from(it.ip()));
+        v4.or_else(|| storage.as_sockaddr_in6().map(|it| IpAddr::from(it.ip())))
+    };
+    let masks: Vec<(IpAddr, IpAddr)> = nix::ifaddrs::getifaddrs()
+        .into_iter()
+        .flatten()
+        .filter_map(|it| Some((ip(it.address)?, ip(it.netmask)?)))
+        .collect();
+    let prefix = |address: &IpAddr| {
+        let (_, mask) = masks.iter().find(|(of, _)| of == address)?;
+        IpNet::with_netmask(*address, *mask).ok()
+    };
+    addresses.iter().map(|address| prefix(address).unwrap_or(IpNet::from(*address))).collect()
 }
 
 #[cfg(test)]

@@ -13,7 +13,9 @@ use tortie_observe::services::Known;
 use tortie_store::{Effect, Handle, Origin, Rejection, Standing};
 
 use super::Options;
-use super::node::{Beginning, Node, dirty_rows};
+use super::goals::dirty_rows;
+use super::intake::Beginning;
+use super::node::Node;
 use crate::inspect::fill;
 
 /// Everything, as JSON.

@@ -20,7 +20,7 @@ use tortie_model::Object;
 use tortie_reconcile::{Kernel, Written};
 use tortie_store::{Batch, Event};
 
-use super::node::kind;
+use super::intake::kind;
 use writes::{Write, Writes};
 
 /// Names of objects that a span tells.
