@@ -4,7 +4,7 @@
 //! Does not: decide who serves what; the laboratory's commands say so.
 //! Invariant: a pod that is no longer served keeps no socket, so that its namespace can go.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
@@ -75,9 +75,12 @@ async fn listen(
             }
         }
         Protocol::Udp => {
-            let own: Vec<SocketAddr> =
-                served.addresses.iter().map(|address| SocketAddr::new(*address, port)).collect();
-            let make = move || wildcards(port).chain(own).map(udp_socket).collect::<Result<Vec<_>>>();
+            let mut own: BTreeSet<IpAddr> = served.addresses.iter().copied().collect();
+            let make = move || {
+                own.extend(interface_addresses()?);
+                let own = own.into_iter().map(|address| SocketAddr::new(address, port));
+                wildcards(port).chain(own).map(udp_socket).collect::<Result<Vec<_>>>()
+            };
             for socket in factory.make(&served.netns, make).await? {
                 tasks.spawn(answer_datagrams(UdpSocket::from_std(socket)?, who.clone()));
             }
@@ -86,6 +89,17 @@ async fn listen(
         Protocol::Icmp => {}
     }
     Ok(())
+}
+
+/// A socket of its own for each address answers from the one that was asked. Those of one link are left out.
+fn interface_addresses() -> Result<impl Iterator<Item = IpAddr>> {
+    let address = |it: nix::ifaddrs::InterfaceAddress| {
+        let storage = it.address?;
+        let v4 = storage.as_sockaddr_in().map(|it| IpAddr::from(it.ip()));
+        v4.or_else(|| storage.as_sockaddr_in6().map(|it| IpAddr::from(it.ip())))
+    };
+    let on_link = |address: &IpAddr| matches!(address, IpAddr::V6(it) if it.is_unicast_link_local());
+    Ok(nix::ifaddrs::getifaddrs()?.filter_map(address).filter(move |address| !on_link(address)))
 }
 
 fn wildcards(port: u16) -> impl Iterator<Item = SocketAddr> {
