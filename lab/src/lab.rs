@@ -15,7 +15,7 @@ use anyhow::Context as _;
 use ipnet::IpNet;
 use nix::mount::{MsFlags, mount};
 
-use crate::control_plane::{self, API, Component};
+use crate::control_plane::{self, API};
 use crate::error::{Error, Result, bad, no};
 use crate::files;
 use crate::names::LabName;
@@ -60,6 +60,8 @@ pub struct UpOptions {
     pub dataplanes: Vec<Dataplane>,
     /// Where the cluster's objects are.
     pub store: StoreKind,
+    /// With [`StoreKind::Kube`]: the laboratory whose control plane to use, instead of one of its own.
+    pub lender: Option<LabName>,
     /// How long agents may take to become ready.
     pub patience: Duration,
 }
@@ -72,6 +74,7 @@ impl Default for UpOptions {
             mtu_bytes: 1500,
             dataplanes: vec![Dataplane::Bpf; 3],
             store: StoreKind::Dir,
+            lender: None,
             patience: Duration::from_secs(30),
         }
     }
@@ -105,29 +108,39 @@ impl Lab {
             drop(lock);
             return Err(bad!("laboratory {name} exists: `tortie lab down --name {name}` removes it"));
         }
+        let mut lab = Self::new(name, plan, components)?;
+        lab.state.lender.clone_from(&options.lender);
+        let built = lab.build(options.patience);
+        drop(lock);
+        built.map_err(|error| lab.unmade(error))?;
+        Ok(lab)
+    }
+
+    /// One of which nothing has been made yet.
+    pub(crate) fn new(name: &LabName, plan: Plan, components: BTreeMap<String, PathBuf>) -> Result<Self> {
         let state = State {
             name: name.to_string(),
             complete: false,
             plan,
             cgroup_root: cgroup_root()?,
             components,
+            lender: None,
             scheduled: 0,
             routes: BTreeMap::new(),
         };
-        let connection = Default::default();
-        let mut lab = Self { name: name.clone(), paths, state, binary: binary()?, connection };
-        match lab.build(options.patience) {
-            Ok(()) => Ok(lab),
-            Err(error) => {
-                drop(lock);
-                // What was made so far goes; the first error is the one that matters.
-                let hint = crate::sweep::down(name).err().map(|error| format!(" (and then: {error})"));
-                Err(error.context(format!("laboratory {name} did not come up{}", hint.unwrap_or_default())))
-            }
-        }
+        let (paths, connection) = (Paths::of(name), Default::default());
+        Ok(Self { name: name.clone(), paths, state, binary: binary()?, connection })
     }
 
-    fn build(&mut self, patience: Duration) -> Result<()> {
+    /// When it could not be built, what was made so far goes; the first error is the one that matters.
+    pub(crate) fn unmade(&self, error: Error) -> Error {
+        let name = &self.name;
+        let hint = crate::sweep::down(name).err().map(|error| format!(" (and then: {error})"));
+        error.context(format!("laboratory {name} did not come up{}", hint.unwrap_or_default()))
+    }
+
+    /// Its directories, and where `down` will look.
+    pub(crate) fn begin(&self) -> Result<()> {
         fs::create_dir_all(self.paths.store()).context("creating the store")?;
         files::write_json(&self.paths.state(), &self.state)?;
         for directory in ["logs", "processes", "sockets", "pods", "bpf"] {
@@ -137,13 +150,22 @@ impl Lab {
         if netns::prepare_directory()? {
             files::write_atomically(&state::base().join(".made-netns-directory"), b"")?;
         }
+        Ok(())
+    }
+
+    fn build(&mut self, patience: Duration) -> Result<()> {
+        self.begin()?;
         underlay::build(&self.name, &self.state.plan)?;
         for machine in self.machines() {
             self.make_cgroup(&machine)?;
         }
         if self.has_api_server() {
-            underlay::build_machine(&self.name, &self.state.plan, API, &self.state.plan.api)?;
             self.make_cgroup(API)?;
+        }
+        if self.state.lender.is_some() {
+            self.borrow_control_plane()?;
+        } else if self.has_api_server() {
+            underlay::build_machine(&self.name, &self.state.plan, API, &self.state.plan.api)?;
             self.start_control_plane()?;
         }
         self.mount_bpffs()?;
@@ -151,9 +173,9 @@ impl Lab {
             self.prepare_node(node)?;
         }
         if self.has_api_server() {
-            self.wait_for_api_server(patience)?;
-            self.start_component(Component::ControllerManager)?;
-            self.install()?;
+            if self.state.lender.is_none() {
+                self.finish_control_plane(patience)?;
+            }
             self.register_nodes()?;
             self.ensure_kubelet()?;
         } else {
@@ -170,7 +192,7 @@ impl Lab {
         self.save()
     }
 
-    fn make_cgroup(&self, machine: &str) -> Result<()> {
+    pub(crate) fn make_cgroup(&self, machine: &str) -> Result<()> {
         let cgroup = self.cgroup(machine);
         Ok(fs::create_dir(&cgroup).with_context(|| cgroup.display().to_string())?)
     }

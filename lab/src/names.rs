@@ -7,10 +7,13 @@
 use std::fmt;
 use std::str::FromStr;
 
+use serde::{Deserialize, Serialize};
+
 use crate::error::{Error, bad};
 
 /// The name of a laboratory: lower-case letters, digits and inner hyphens, at most 24 characters.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub struct LabName(String);
 
 impl FromStr for LabName {
@@ -24,6 +27,20 @@ impl FromStr for LabName {
             return Ok(Self(text.to_owned()));
         }
         Err(bad!("--name {text:?}: use 1 to 24 lower-case letters, digits and inner hyphens"))
+    }
+}
+
+impl TryFrom<String> for LabName {
+    type Error = Error;
+
+    fn try_from(text: String) -> Result<Self, Error> {
+        text.parse()
+    }
+}
+
+impl From<LabName> for String {
+    fn from(name: LabName) -> Self {
+        name.0
     }
 }
 

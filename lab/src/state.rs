@@ -38,6 +38,9 @@ pub struct State {
     /// The programs of the control plane; none where the objects are in a directory.
     #[serde(default)]
     pub components: BTreeMap<String, PathBuf>,
+    /// The laboratory whose control plane this one uses, if not its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lender: Option<LabName>,
     /// How many pods without a preference have been scheduled.
     #[serde(default)]
     pub scheduled: u64,

@@ -60,15 +60,50 @@ fn build_node(name: &LabName, plan: &Plan, node: &Node) -> Result<()> {
 
 /// A machine on the nodes' subnet that is no node: the control plane's.
 pub fn build_machine(name: &LabName, plan: &Plan, machine_name: &str, addresses: &[IpNet]) -> Result<()> {
-    let (router, namespace) = (name.machine("router"), name.machine(machine_name));
+    let namespace = name.machine(machine_name);
     machine(&namespace, false)?;
+    plug_in(name, plan, machine_name, &namespace, addresses)
+}
+
+/// A machine that is not on any subnet yet. It has its addresses nevertheless, so that what runs on it can talk to itself
+/// whichever cable comes and goes.
+pub fn build_lone_machine(namespace: &str, addresses: &[IpNet]) -> Result<()> {
+    machine(namespace, false)?;
     let mut batch = Batch::default();
-    cable(&mut batch, plan, machine_name, &namespace);
+    let alone: Vec<IpNet> = addresses.iter().map(|address| address.addr().into()).collect();
+    add_addresses(&mut batch, "lo", &alone);
+    batch.run(namespace)
+}
+
+/// Brings a machine that is there onto the nodes' subnet. A cable it still has from elsewhere is pulled.
+pub fn move_machine(
+    name: &LabName,
+    plan: &Plan,
+    machine_name: &str,
+    namespace: &str,
+    addresses: &[IpNet],
+) -> Result<()> {
+    let mut batch = Batch::default();
+    batch.add("link delete eth0");
+    // Mostly it has gone with the router at its other end.
+    let _ = batch.run(namespace);
+    plug_in(name, plan, machine_name, namespace, addresses)
+}
+
+fn plug_in(
+    name: &LabName,
+    plan: &Plan,
+    machine_name: &str,
+    namespace: &str,
+    addresses: &[IpNet],
+) -> Result<()> {
+    let mut batch = Batch::default();
+    cable(&mut batch, plan, machine_name, namespace);
     batch.add(format!("link set {machine_name} master br0"));
-    batch.run(&router)?;
+    batch.run(&name.machine("router"))?;
     let mut batch = Batch::default();
     attach(&mut batch, addresses, &plan.gateways);
-    batch.run(&namespace)
+    batch.run(namespace)
 }
 
 fn build_client(name: &LabName, plan: &Plan, client: &Client) -> Result<()> {

@@ -19,7 +19,6 @@ use tortie_store::kind::{self, Kind};
 use tortie_store::kube::{Access, Cluster, ClusterError, Query, Timing};
 use tortie_store::resource::Resource;
 
-use crate::control_plane::API;
 use crate::error::{Error, Result, bad, no, silent};
 use crate::lab::Lab;
 use crate::netns;
@@ -61,11 +60,13 @@ impl Lab {
         // Few ask here, and people wait for them.
         let timing = Timing { longest_pause: LONGEST_PAUSE, ..Timing::default() };
         let access = Access { kubeconfig: Some(self.admin_kubeconfig()), timing, ..Access::default() };
-        // Its thread is made here, and stays in this namespace with all its sockets.
-        let made = netns::run_in(&netns::path(&self.name.machine(API)), || {
-            Ok(Cluster::connect(access)?.with_field_manager(MANAGER))
-        })?;
+        let made = self.connect(access)?.with_field_manager(MANAGER);
         Ok(self.connection.0.cluster.get_or_init(|| made))
+    }
+
+    /// A client whose thread is made on the machine of the control plane, and stays in that namespace with all its sockets.
+    pub(crate) fn connect(&self, access: Access) -> Result<Cluster> {
+        netns::run_in(&self.api_place().netns, || Ok(Cluster::connect(access)?))
     }
 
     /// An object is being written now.
@@ -102,7 +103,7 @@ impl Lab {
     fn api_server_listens(&self) -> bool {
         let address = self.api_server_address();
         let attempt = move || Ok(TcpStream::connect_timeout(&address, Duration::from_secs(1))?);
-        netns::run_in(&netns::path(&self.name.machine(API)), attempt).is_ok()
+        netns::run_in(&self.api_place().netns, attempt).is_ok()
     }
 
     /// The objects that the laboratory itself looks at: pods, Services and Nodes; in a directory, all.

@@ -3,9 +3,12 @@
 //! Owns: that machine `api`, their command lines, who may use the API server, and faults in them.
 //! Does not: schedule or run pods; `kubelet` does.
 //! Invariant: everything runs in the network namespace and the cgroup of the machine `api`, where `down` finds it.
+//! That machine may be another laboratory's, which lends it.
 
 mod components;
+mod database;
 mod pki;
+mod reuse;
 
 use std::ffi::OsString;
 use std::io::Write as _;
@@ -22,16 +25,21 @@ use self::pki::{Identity, Pki, certificate_of, key_of, kubeconfig_of};
 use crate::error::{Result, bad, no};
 use crate::files;
 use crate::lab::Lab;
+use crate::names::LabName;
 use crate::netns;
 use crate::process::{Place, Record};
+use crate::state::Paths;
 
 pub(crate) use components::find as find_components;
+pub use reuse::ControlPlane;
 
 /// The machine that the control plane runs on.
 pub(crate) const API: &str = "api";
 
 /// The port of the API server.
 const PORT: u16 = 6443;
+/// Where etcd listens.
+const CLIENTS_OF_ETCD: &str = "http://127.0.0.1:2379";
 /// An API server on a busy machine needs seconds to start.
 const START: Duration = Duration::from_secs(60);
 /// An API server that ends gracefully drains its connections.
@@ -82,8 +90,18 @@ impl Lab {
         !self.state.components.is_empty()
     }
 
+    /// The laboratory that the control plane belongs to: this one, or the one that lends it.
+    fn owner(&self) -> &LabName {
+        self.state.lender.as_ref().unwrap_or(&self.name)
+    }
+
+    /// What the control plane keeps.
+    fn control_plane_directory(&self) -> PathBuf {
+        Paths::of(self.owner()).root.join("control-plane")
+    }
+
     fn pki_directory(&self) -> PathBuf {
-        self.paths.root.join("control-plane").join("pki")
+        self.control_plane_directory().join("pki")
     }
 
     /// The kubeconfig of somebody who may do everything.
@@ -93,11 +111,11 @@ impl Lab {
 
     /// What agents have asked the API server for, one JSON object a line.
     pub fn audit_log(&self) -> PathBuf {
-        self.paths.root.join("control-plane").join("audit.log")
+        self.control_plane_directory().join("audit.log")
     }
 
     fn audit_policy(&self) -> PathBuf {
-        self.paths.root.join("control-plane").join("audit.yaml")
+        self.control_plane_directory().join("audit.yaml")
     }
 
     /// The kubeconfig that a node's agent uses.
@@ -124,6 +142,13 @@ impl Lab {
         self.start_component(Component::ApiServer)
     }
 
+    /// Waits for the API server, starts the controllers and installs what agents need.
+    pub(crate) fn finish_control_plane(&self, patience: Duration) -> Result<()> {
+        self.wait_for_api_server(patience)?;
+        self.start_component(Component::ControllerManager)?;
+        self.install()
+    }
+
     fn make_identities(&self) -> Result<()> {
         let pki = Pki::make(&self.pki_directory())?;
         let plan = &self.state.plan;
@@ -138,10 +163,15 @@ impl Lab {
             Identity { file: "controllers", user: "system:kube-controller-manager", groups: &[] };
         pki.client(&controllers, &url)?;
         pki.client(&Identity { file: "admin", user: "admin", groups: &["system:masters"] }, &url)?;
-        for node in &plan.nodes {
-            pki.client(&Identity { file: &node.name, user: AGENT, groups: AGENT_GROUPS }, &url)?;
-        }
-        Ok(())
+        self.make_agents_identities(&pki)
+    }
+
+    fn make_agents_identities(&self, pki: &Pki) -> Result<()> {
+        let url = self.api_server_url();
+        let agents = self.state.plan.nodes.iter();
+        agents
+            .map(|node| Identity { file: &node.name, user: AGENT, groups: AGENT_GROUPS })
+            .try_for_each(|identity| pki.client(&identity, &url))
     }
 
     /// Gives a node's agent a new certificate, in the place of the one it has, that is good until then. It is for the
@@ -153,7 +183,7 @@ impl Lab {
     }
 
     fn component_record(&self, component: Component) -> PathBuf {
-        self.paths.process(component.program())
+        Paths::of(self.owner()).process(component.program())
     }
 
     /// Whether a part of the control plane runs.
@@ -186,7 +216,9 @@ impl Lab {
             self.wait_for_api_server(START)?;
         }
         let record = self.component_record(component);
-        Record::start(&self.api_place(), &argv, &self.paths.log(program), &record)?;
+        let place =
+            Place { cgroup: self.state.cgroup_root.join(self.owner().machine(API)), ..self.api_place() };
+        Record::start(&place, &argv, &Paths::of(self.owner()).log(program), &record)?;
         Ok(())
     }
 
@@ -229,22 +261,23 @@ impl Lab {
         Place { netns: netns::path(&self.name.machine("router")), ..self.api_place() }
     }
 
+    /// The machine of the control plane, for what belongs to this laboratory and goes with it.
     pub(crate) fn api_place(&self) -> Place {
         Place {
-            netns: netns::path(&self.name.machine(API)),
+            netns: netns::path(&self.owner().machine(API)),
             cgroup: self.cgroup(API),
             env: [("KUBECONFIG".to_owned(), self.admin_kubeconfig().into_os_string())].into(),
         }
     }
 
     fn etcd_flags(&self) -> Vec<(&'static str, OsString)> {
-        let data = self.paths.root.join("control-plane").join("etcd");
+        let data = self.control_plane_directory().join("etcd");
         vec![
             ("data-dir", data.into_os_string()),
             // A laboratory does not outlive its machine's power.
             ("unsafe-no-fsync", "true".into()),
-            ("listen-client-urls", "http://127.0.0.1:2379".into()),
-            ("advertise-client-urls", "http://127.0.0.1:2379".into()),
+            ("listen-client-urls", CLIENTS_OF_ETCD.into()),
+            ("advertise-client-urls", CLIENTS_OF_ETCD.into()),
             ("listen-peer-urls", "http://127.0.0.1:2380".into()),
             ("log-level", "warn".into()),
         ]
@@ -255,7 +288,7 @@ impl Lab {
         let plan = &self.state.plan;
         let advertised = plan.api.first().map(|address| address.addr().to_string()).unwrap_or_default();
         vec![
-            ("etcd-servers", "http://127.0.0.1:2379".into()),
+            ("etcd-servers", CLIENTS_OF_ETCD.into()),
             ("advertise-address", advertised.into()),
             ("secure-port", PORT.to_string().into()),
             ("client-ca-file", pki.join("ca.crt").into_os_string()),

@@ -2,12 +2,14 @@
 //!
 //! Owns: names that no two tests share, and finding what a laboratory left behind.
 //! Does not: judge; the tests do.
-//! Invariant: the laboratory is removed also when the test panics.
+//! Invariant: the laboratory is removed also when the test panics, and when it is killed.
 #![forbid(unsafe_code)]
 
+use std::any::Any;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
@@ -15,10 +17,31 @@ use tortie_lab::{Dataplane, Endpoint, Lab, LabName, Probe, ProbeResult, UpOption
 
 static COUNT: AtomicU32 = AtomicU32::new(0);
 
-/// A name for a laboratory that no other test uses.
+/// A name for a laboratory that no other test uses. What carries it goes with this process at the latest.
 pub fn fresh_name() -> LabName {
+    watch_over_this_process();
     let name = format!("t{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
     name.parse().expect("a plain name")
+}
+
+/// Once this process is gone, however it went, its end of a pipe is closed; then whoever holds the other takes down what
+/// carries our names.
+fn watch_over_this_process() {
+    const SCRIPT: &str = "cat >/dev/null; for lab in \"$1\"/\"$2\"*; do \
+        if [ -d \"$lab\" ]; then \"$0\" lab down --name \"${lab##*/}\"; fi; done";
+    static WATCH: OnceLock<Child> = OnceLock::new();
+    WATCH.get_or_init(|| {
+        let mut command = Command::new("/bin/sh");
+        command.args(["-c", SCRIPT]).arg(binary()).arg(base()).arg(format!("t{}-", std::process::id()));
+        // Not of our process group, so that an interrupt from the keyboard does not end it as well.
+        std::os::unix::process::CommandExt::process_group(&mut command, 0);
+        command.stdin(Stdio::piped()).stdout(Stdio::null()).spawn().expect("/bin/sh")
+    });
+}
+
+/// Where laboratories are kept.
+fn base() -> String {
+    std::env::var("TORTIE_LAB_DIR").unwrap_or_else(|_| "/run/tortie-lab".into())
 }
 
 /// The `tortie` that was built with this test.
@@ -59,6 +82,8 @@ pub fn tortie_lab(name: &LabName, arguments: &[&str]) -> Output {
 pub struct TestLab {
     /// The laboratory.
     pub lab: Lab,
+    /// What it needs for as long as it is there.
+    _held: Option<Box<dyn Any + Send + Sync>>,
 }
 
 impl TestLab {
@@ -74,12 +99,21 @@ impl TestLab {
 
     /// As `options` say.
     pub fn with(options: UpOptions) -> Self {
+        Self::up(options, None)
+    }
+
+    /// The same, with something that is dropped when the laboratory is down.
+    pub fn holding(held: impl Any + Send + Sync, options: UpOptions) -> Self {
+        Self::up(options, Some(Box::new(held)))
+    }
+
+    fn up(options: UpOptions, held: Option<Box<dyn Any + Send + Sync>>) -> Self {
         let name = fresh_name();
         // The guard first: a failed `up` cleans up after itself, a panic in it does not.
         let guard = Guard(name.clone());
         let lab = Lab::up(&name, &options).unwrap_or_else(|error| panic!("lab up: {error}"));
         std::mem::forget(guard);
-        Self { lab }
+        Self { lab, _held: held }
     }
 
     /// Applies YAML; anything that does not go well fails the test.
@@ -145,7 +179,7 @@ pub fn residue(name: &LabName) -> Vec<String> {
     }
     found.extend(named("/run/netns", &prefix));
     found.extend(named("/sys/class/net", &prefix));
-    let base = std::env::var("TORTIE_LAB_DIR").unwrap_or_else(|_| "/run/tortie-lab".into());
+    let base = base();
     found.extend(named(&base, &name.to_string()));
     found.extend(named(&base, &format!(".{name}.")));
     let marker = format!("/{name}/");

@@ -1,6 +1,7 @@
 //! What the tests on a real API server share.
 //!
-//! Owns: laboratories with a control plane, kubectl, and asking a Service all the time.
+//! Owns: laboratories with a control plane, of their own or one that has served others, kubectl, and asking a Service all
+//! the time.
 //! Does not: judge; the tests do.
 //! Invariant: a component that is missing fails the test, and says how to get it.
 #![forbid(unsafe_code)]
@@ -10,20 +11,76 @@ use std::ffi::OsString;
 use std::io::Write as _;
 use std::process::Stdio;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use tortie_lab::{Dataplane, Lab, Probe, StoreKind, UpOptions};
-use tortie_tests_e2e::TestLab;
+use tortie_lab::{ControlPlane, Dataplane, Families, Lab, Probe, StoreKind, UpOptions};
+use tortie_tests_e2e::{TestLab, fresh_name};
 
 /// So many nodes, dual stack, on a control plane of their own.
 pub fn cluster(nodes: usize) -> TestLab {
-    TestLab::with(UpOptions {
+    TestLab::with(options(nodes))
+}
+
+/// The same on a control plane that other tests of this process have used, and others will. For tests that leave it alone:
+/// its processes, that is; what is in its database they may change as they like.
+pub fn cluster_in_turn(nodes: usize) -> TestLab {
+    let lent = Lent::take();
+    let options = lent.options(nodes);
+    TestLab::holding(lent, options)
+}
+
+fn options(nodes: usize) -> UpOptions {
+    UpOptions {
         dataplanes: vec![Dataplane::Bpf; nodes],
         store: StoreKind::Kube,
         patience: PATIENCE,
         ..UpOptions::default()
-    })
+    }
+}
+
+/// Control planes that nobody uses now, set back. There are as many as tests ran at once, and they go with the process.
+static IDLE: Mutex<Vec<ControlPlane>> = Mutex::new(Vec::new());
+
+/// A control plane that one laboratory uses. Dropped, it is set back for the next; after a failure it is ended instead.
+pub struct Lent(Option<ControlPlane>);
+
+impl Lent {
+    /// One that nobody uses now, or a new one.
+    pub fn take() -> Self {
+        let idle = IDLE.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let start = || ControlPlane::start(&fresh_name(), Families::Dual, PATIENCE);
+        Self(Some(idle.unwrap_or_else(|| start().unwrap_or_else(|error| panic!("{error}")))))
+    }
+
+    /// So many nodes on it.
+    pub fn options(&self, nodes: usize) -> UpOptions {
+        UpOptions { lender: self.0.as_ref().map(|it| it.name().clone()), ..options(nodes) }
+    }
+
+    /// Sets it back, as it is when dropped.
+    pub fn reset(&self) {
+        let control_plane = self.0.as_ref().expect("until it is dropped");
+        control_plane.reset().unwrap_or_else(|error| panic!("{error}"));
+    }
+}
+
+impl Drop for Lent {
+    fn drop(&mut self) {
+        let Some(control_plane) = self.0.take() else { return };
+        let name = control_plane.name().clone();
+        let set_back = if thread::panicking() { Ok(false) } else { control_plane.reset().map(|()| true) };
+        if let Ok(true) = set_back {
+            return IDLE.lock().unwrap_or_else(PoisonError::into_inner).push(control_plane);
+        }
+        drop(control_plane);
+        let down = tortie_lab::down(&name);
+        if !thread::panicking() {
+            set_back.expect("a control plane that has served others");
+            down.expect("down");
+        }
+    }
 }
 
 /// Runs kubectl on the machine of the API server; what it printed, or its error.

@@ -62,6 +62,7 @@ fn options(arguments: &Up, global: &Global) -> Result<UpOptions, Failure> {
         families: arguments.families.into(),
         mtu_bytes: arguments.mtu,
         store: store(global)?,
+        lender: None,
         dataplanes: dataplanes.collect::<Result<_, _>>()?,
         patience: PATIENCE,
     })

@@ -1,6 +1,7 @@
 //! A laboratory comes and goes.
 
 use std::fs;
+use std::io::{BufRead as _, BufReader};
 use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -48,6 +49,42 @@ fn building_that_was_killed_at_any_moment_leaves_nothing() {
         let down = tortie_lab(&name, &["down"]);
         assert!(down.status.success(), "{}", String::from_utf8_lossy(&down.stderr));
         assert_eq!(residue(&name), NOTHING, "killed after {} ms", 5 + 20 * step);
+    }
+}
+
+const VICTIM: &str = "TORTIE_TEST_VICTIM";
+
+#[test]
+#[ignore = "the next test runs it, and kills it"]
+fn a_test_that_does_not_end() {
+    if std::env::var_os(VICTIM).is_some() {
+        let test = TestLab::plain(1);
+        println!("laboratory {}", test.lab.name);
+        loop {
+            thread::park();
+        }
+    }
+}
+
+#[test]
+fn what_a_test_made_is_taken_down_also_when_the_test_is_killed() {
+    let mut victim = Command::new(std::env::current_exe().expect("this test"))
+        .args(["--ignored", "--exact", "life::a_test_that_does_not_end", "--nocapture"])
+        .env(VICTIM, "1")
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("running this test");
+    let said = BufReader::new(victim.stdout.take().expect("a pipe")).lines().map_while(Result::ok);
+    let named = said.map(|line| line.split_once("laboratory ").and_then(|(_, name)| name.parse().ok()));
+    let name: LabName = named.flatten().next().expect("its name");
+    let there = residue(&name);
+    victim.kill().expect("killing");
+    victim.wait().expect("waiting");
+    assert!(!there.is_empty(), "nothing was there when it was killed");
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while residue(&name) != NOTHING {
+        assert!(Instant::now() < deadline, "left behind: {:?}", residue(&name));
+        thread::sleep(Duration::from_millis(20));
     }
 }
 

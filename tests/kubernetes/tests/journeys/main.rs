@@ -1,6 +1,8 @@
 //! The journeys of tests/e2e, and what its cluster suite does with pods, on a real API server. Needs root and
 //! scripts/kubernetes.sh. What breaks, fills or floods files is missing, since only a directory has them (`inputs`,
 //! `storm`); `tests/manifests/bad_input.rs` and `tests/control_plane` have the counterparts.
+//!
+//! They have few control planes, one for each that runs at once, and use them in turn: `turns` is the test of that.
 
 #[path = "../../../e2e/tests/journeys/agents.rs"]
 mod agents;
@@ -32,6 +34,7 @@ mod revocation;
 mod services;
 #[path = "../../../e2e/tests/journeys/source_ranges.rs"]
 mod source_ranges;
+mod turns;
 #[path = "../../../e2e/tests/cluster/verbs.rs"]
 #[allow(dead_code, reason = "not everything that the cluster suite has runs here")]
 mod verbs;
@@ -45,5 +48,5 @@ const STORE: &str = "kube";
 
 /// So many nodes, dual stack.
 fn cluster(nodes: usize) -> TestLab {
-    tortie_tests_kubernetes::cluster(nodes)
+    tortie_tests_kubernetes::cluster_in_turn(nodes)
 }
