@@ -1,6 +1,6 @@
 //! The Nodes of the cluster, and their sign of life.
 //!
-//! Owns: registering every node, its addresses and conditions, and renewing its Lease.
+//! Owns: registering every node, its addresses and conditions, renewing its Lease, and saying that it is ready again.
 //! Does not: take labels away that users gave a Node.
 //! Invariant: a Node counts as ready for as long as its Lease is renewed, as with a real kubelet.
 
@@ -10,7 +10,7 @@ use std::time::{Duration, SystemTime};
 use serde_json::{Value, json};
 use tortie_store::kube::Patch;
 
-use crate::api::{explain, known, resource};
+use crate::api::{explain, known, object, resource};
 use crate::cluster::{self, rfc3339};
 use crate::error::Result;
 use crate::lab::Lab;
@@ -28,6 +28,9 @@ pub fn keep(lab: &Lab) -> anyhow::Result<()> {
                 if let Err(error) = renew(&lab, &node.name) {
                     tracing::warn!("the Lease of {}: {error}", node.name);
                 }
+                if let Err(error) = recover(&lab, &node.name) {
+                    tracing::warn!("the conditions of {}: {error}", node.name);
+                }
             }
             thread::sleep(RENEW);
         }
@@ -42,6 +45,21 @@ fn renew(lab: &Lab, node: &str) -> Result<()> {
     let lease =
         Object::make("coordination.k8s.io/v1", "Lease", Some("kube-node-lease"), node, json!({"spec": spec}));
     lab.cluster()?.apply(&resource(&lease)?, None, true).map(drop).map_err(explain)
+}
+
+/// Of a node whose sign of life came late, as after a long outage, the controllers say that it is not ready, and then so of
+/// its pods; that it is, only its kubelet can say.
+fn recover(lab: &Lab, node: &str) -> Result<()> {
+    let kind = known("", "Node")?;
+    let node = object(lab.cluster()?.get(kind, "", node).map_err(explain)?)?;
+    let is_ready = |condition: &Value| {
+        condition.get("type") == Some(&json!("Ready")) && condition.get("status") == Some(&json!("True"))
+    };
+    if node.list("/status/conditions").iter().any(is_ready) {
+        return Ok(());
+    }
+    let patch = Patch::Strategic(json!({"status": {"conditions": conditions()}}));
+    lab.cluster()?.patch(kind, "", node.name(), Some("status"), &patch).map(drop).map_err(explain)
 }
 
 impl Lab {
