@@ -30,6 +30,8 @@ pub struct Timing {
     pub longest_pause: Duration,
     /// A server that says nothing new for so long at the start is away.
     pub patience: Duration,
+    /// Until other agents say an Event that those before them should have said.
+    pub turn: Duration,
 }
 
 impl Default for Timing {
@@ -40,6 +42,7 @@ impl Default for Timing {
             first_pause: Duration::from_millis(200),
             longest_pause: Duration::from_secs(30),
             patience: Duration::from_secs(5),
+            turn: Duration::from_secs(60),
         }
     }
 }

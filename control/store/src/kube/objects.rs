@@ -156,12 +156,8 @@ impl Objects {
             return;
         }
         self.reports_changed = true;
-        let text = |pointer: &str| {
-            resource.value.pointer(pointer).and_then(Value::as_str).unwrap_or_default().to_owned()
-        };
         for rejection in reports.into_iter().filter(|report| !before.contains(report)) {
-            let (api_version, uid) = (text("/apiVersion"), text("/metadata/uid"));
-            self.fresh.extend(Report::of_rejection(&rejection, api_version, uid));
+            self.fresh.extend(Report::of_rejection(&rejection, &resource.value));
         }
     }
 

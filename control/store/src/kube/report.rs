@@ -1,7 +1,8 @@
 //! Events about objects that are not in force or contradict each other, for `kubectl describe`.
 //!
 //! Owns: which node's agent says what, and how often. Does not: find what is wrong.
-//! Invariant: nothing ever waits for a report; a server that refuses them changes nothing else.
+//! Invariant: nothing ever waits for a report; a server that refuses them changes nothing else. While one of the agents
+//! whose turns there are is alive, a report is not lost, and however large a cluster is, few ask the server.
 
 use super::connection::{Ask, Connection};
 use super::error::ClusterError;
@@ -12,17 +13,21 @@ use crate::rejection::{Effect, ObjectName, Rejection};
 use crate::stream::Finding;
 use http::Method;
 use serde_json::{Value, json};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, SystemTime};
 use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
 use tortie_model::{ObjectId, RangesId};
 
 /// Between two Events.
 const PACE: Duration = Duration::from_millis(100);
 /// Events that may wait; more are left out, `status` has them all.
 const QUEUE: usize = 1000;
-/// So many agents say the same, so that it is said even if one of them is away.
+/// So many agents say the same at once, so that it is said even if one of them is away.
 const VOICES: usize = 2;
+/// If all of them are, it is the turn of as many others, then of twice as many, and so on; an Event that is there already is
+/// not made again. There are so many turns.
+const TURNS: u32 = 4;
 
 /// Something about an object of the server, for an Event.
 #[derive(Clone, Debug, PartialEq)]
@@ -31,22 +36,34 @@ pub(super) struct Report {
     identity: Identity,
     reason: &'static str,
     message: String,
+    /// When it was found.
+    found: SystemTime,
 }
 
 /// How the server knows an object.
 #[derive(Clone, Debug, PartialEq)]
 enum Identity {
-    Known { api_version: String, uid: String },
+    /// The name is that which it has there, which may not be the one that people use.
+    Known {
+        api_version: String,
+        uid: String,
+        name: String,
+    },
     ToAsk(&'static Kind),
 }
 
 impl Report {
     /// `None`: nobody knows which object.
-    pub fn of_rejection(rejection: &Rejection, api_version: String, uid: String) -> Option<Self> {
+    pub fn of_rejection(rejection: &Rejection, object: &Value) -> Option<Self> {
+        let text = |pointer| object.pointer(pointer).and_then(Value::as_str).unwrap_or_default().to_owned();
         let field = rejection.field.as_ref().map(|field| format!("{field}: ")).unwrap_or_default();
         Some(Self {
             object: rejection.object.clone()?,
-            identity: Identity::Known { api_version, uid },
+            identity: Identity::Known {
+                api_version: text("/apiVersion"),
+                uid: text("/metadata/uid"),
+                name: text("/metadata/name"),
+            },
             reason: match rejection.effect {
                 Effect::NotEnforced => "NotEnforced",
                 Effect::KeepsLast | Effect::Absent => "Rejected",
@@ -57,6 +74,7 @@ impl Report {
                 rejection.fix,
                 rejection.effect.as_str()
             ),
+            found: SystemTime::now(),
         })
     }
 
@@ -67,6 +85,7 @@ impl Report {
             identity: Identity::ToAsk(kind),
             reason: finding.reason,
             message: finding.message,
+            found: SystemTime::now(),
         })
     }
 
@@ -106,7 +125,10 @@ pub(super) struct Reporter {
     /// Nodes where an agent has been.
     agents: BTreeSet<String>,
     own_is_there: bool,
-    queue: mpsc::Sender<Report>,
+    /// In how long each is to be said.
+    queue: mpsc::Sender<(Duration, Report)>,
+    /// Between two turns.
+    turn: Duration,
     said: BTreeSet<String>,
     /// How often our own Node has come to be.
     appeared: watch::Sender<u64>,
@@ -115,18 +137,20 @@ pub(super) struct Reporter {
 impl Reporter {
     /// Starts the task; inside a runtime.
     pub fn start(connection: Connection, served: Served, node: &str, appeared: watch::Sender<u64>) -> Self {
-        let (queue, mut reports) = mpsc::channel::<Report>(QUEUE);
-        let node = node.to_owned();
+        let (queue, mut reports) = mpsc::channel(QUEUE);
+        let (node, turn) = (node.to_owned(), connection.timing().turn);
         let name = node.clone();
         tokio::spawn(async move {
-            while let Some(report) = reports.recv().await {
+            let mut waiting = BTreeMap::new();
+            while let Some(report) = next(&mut reports, &mut waiting).await {
                 if let Err(error) = write(&connection, &served, &name, report).await {
                     tracing::debug!(%error, "an Event could not be written");
                 }
                 tokio::time::sleep(PACE).await;
             }
         });
-        Self { node, agents: BTreeSet::new(), own_is_there: false, queue, said: BTreeSet::new(), appeared }
+        let (agents, said) = (BTreeSet::new(), BTreeSet::new());
+        Self { node, agents, own_is_there: false, queue, turn, said, appeared }
     }
 
     /// A node is known, or not any more.
@@ -150,10 +174,10 @@ impl Reporter {
         }
     }
 
-    /// Says what was found in an object, once, if this node is one of those that do.
+    /// Says what was found in an object, once, when it is this node's turn, if it has one.
     pub fn report(&mut self, report: Report) {
-        if self.is_ours(&report.event_name()) {
-            self.say(report);
+        if let Some(turn) = self.turn_of(&report.event_name()) {
+            self.say(turn, report);
         }
     }
 
@@ -161,21 +185,57 @@ impl Reporter {
     pub fn find(&mut self, finding: Finding) {
         let alone = finding.alone;
         let Some(report) = Report::of_finding(finding) else { return };
-        if alone || self.is_ours(&report.event_name()) {
-            self.say(report);
+        if alone {
+            self.say(0, report);
+        } else {
+            self.report(report);
         }
     }
 
-    fn say(&mut self, report: Report) {
-        if self.said.insert(report.event_name()) && self.queue.try_send(report).is_err() {
+    fn say(&mut self, turn: u32, report: Report) {
+        if self.said.insert(report.event_name())
+            && self.queue.try_send((self.turn.saturating_mul(turn), report)).is_err()
+        {
             tracing::debug!("an Event is left out: too many at once");
         }
     }
 
-    fn is_ours(&self, name: &str) -> bool {
+    fn turn_of(&self, name: &str) -> Option<u32> {
         let ours = rank(&self.node, name);
         let before = self.agents.iter().filter(|node| **node != self.node && rank(node, name) < ours);
-        before.take(VOICES).count() < VOICES
+        turn(before.count())
+    }
+}
+
+/// Whose turn it is, of one that ranks behind so many others.
+fn turn(before: usize) -> Option<u32> {
+    let turn = (before / VOICES).checked_ilog2().map_or(0, |log| log + 1);
+    (turn < TURNS).then_some(turn)
+}
+
+/// The next report that is due; `None` when there will be none.
+async fn next(
+    reports: &mut mpsc::Receiver<(Duration, Report)>,
+    waiting: &mut BTreeMap<(Instant, String), Report>,
+) -> Option<Report> {
+    loop {
+        let first = waiting.first_entry().map(|entry| entry.key().0);
+        let due = async {
+            match first {
+                Some(at) => tokio::time::sleep_until(at).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            heard = reports.recv() => match heard? {
+                (Duration::ZERO, report) => return Some(report),
+                (delay, report) if waiting.len() < QUEUE => {
+                    waiting.insert((Instant::now() + delay, report.event_name()), report);
+                }
+                _ => tracing::debug!("an Event is left out: too many wait for their turn"),
+            },
+            () = due => return waiting.pop_first().map(|(_, report)| report),
+        }
     }
 }
 
@@ -197,12 +257,16 @@ async fn write(
     report: Report,
 ) -> Result<(), ClusterError> {
     let identity = match &report.identity {
-        Identity::Known { api_version, uid } => Some((api_version.clone(), uid.clone())),
-        Identity::ToAsk(kind) => ask(connection, served, kind, &report.object).await?,
+        Identity::Known { api_version, uid, name } => Some((api_version.clone(), uid.clone(), name.as_str())),
+        Identity::ToAsk(kind) => {
+            let found = ask(connection, served, kind, &report.object).await?;
+            found.map(|(api_version, uid)| (api_version, uid, report.object.name.as_str()))
+        }
     };
     // What has gone meanwhile needs no Event.
-    let Some((api_version, uid)) = identity else { return Ok(()) };
-    let Some((namespace, event)) = event(node, &report, &api_version, &uid) else { return Ok(()) };
+    let Some((api_version, uid, name)) = identity else { return Ok(()) };
+    let involved = json!({"apiVersion": api_version, "kind": report.object.kind, "name": name, "uid": uid});
+    let Some((namespace, event)) = event(node, &report, involved) else { return Ok(()) };
     let ask = Ask::with_body(
         Method::POST,
         format!("/api/v1/namespaces/{namespace}/events"),
@@ -230,14 +294,12 @@ async fn ask(
     Ok(uid.map(|uid| (api.api_version, uid.to_owned())))
 }
 
-fn event(node: &str, report: &Report, api_version: &str, uid: &str) -> Option<(String, Value)> {
+fn event(node: &str, report: &Report, mut involved: Value) -> Option<(String, Value)> {
     let object = &report.object;
     let namespace = if object.namespace.is_empty() { "default" } else { &object.namespace };
     let message: String = report.message.chars().take(1000).collect();
-    let now = k8s_openapi::jiff::Timestamp::try_from(SystemTime::now()).ok()?;
-    let now = k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(now);
-    let mut involved =
-        json!({"apiVersion": api_version, "kind": object.kind, "name": object.name, "uid": uid});
+    let found = k8s_openapi::jiff::Timestamp::try_from(report.found).ok()?;
+    let found = k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(found);
     if !object.namespace.is_empty() {
         involved["namespace"] = object.namespace.as_str().into();
     }
@@ -250,11 +312,25 @@ fn event(node: &str, report: &Report, api_version: &str, uid: &str) -> Option<(S
         "message": message,
         "type": "Warning",
         "source": {"component": "tortie", "host": node},
-        "firstTimestamp": now,
-        "lastTimestamp": now,
+        "firstTimestamp": found,
+        "lastTimestamp": found,
         "count": 1,
         "reportingComponent": "tortie",
         "reportingInstance": node,
     });
     Some((namespace.to_owned(), event))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn two_speak_at_once_then_two_then_four_then_eight_and_nobody_else() {
+        let turns: Vec<Option<u32>> = (0..17).map(turn).collect();
+        let of = |turn: u32| turns.iter().filter(|it| **it == Some(turn)).count();
+        assert_eq!([of(0), of(1), of(2), of(3)], [2, 2, 4, 8]);
+        assert!(turns.is_sorted_by_key(|turn| turn.unwrap_or(TURNS)));
+        assert_eq!(turns[16], None);
+    }
 }

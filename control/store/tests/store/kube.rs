@@ -15,6 +15,7 @@ pub const QUICK: Timing = Timing {
     first_pause: Duration::from_millis(10),
     longest_pause: Duration::from_millis(80),
     patience: Duration::from_millis(400),
+    turn: Duration::from_millis(300),
 };
 
 /// The object of a text.

@@ -242,3 +242,44 @@ fn a_rejected_object_has_one_event_that_says_why() {
     let message = event["message"].as_str().unwrap();
     assert!(message.starts_with("spec.ingress[0].ports[0].endPort: "), "{message}");
 }
+
+const SIX: [&str; 6] = ["n1", "n2", "n3", "n4", "n5", "n6"];
+
+/// A cluster of six nodes where agents have been, with an object that nobody can read.
+fn six_nodes_and_a_mistake() -> Server {
+    let server = Server::of_a_cluster();
+    for name in SIX {
+        let mut node = node(name, &["192.168.0.1"]);
+        node["metadata"]["annotations"] = json!({"projectcalico.org/IPv4Address": "192.168.0.1/24"});
+        server.put(&node);
+    }
+    server.put(&json!({"apiVersion": "crd.projectcalico.org/v1", "kind": "IPPool",
+        "metadata": {"name": "wrong", "uid": "u"}, "spec": {"cidr": "none"}}));
+    server
+}
+
+fn agent_of(server: &Server, directory: &tempfile::TempDir, node: &str) -> Listener {
+    let options = kube::Options { writes: true, node: node.into(), ..options(server, directory) };
+    let mut agent = Listener::new(kube::open(options).unwrap());
+    assert_eq!(rejected(&agent.catch_up()).len(), 1);
+    agent
+}
+
+#[test]
+fn whichever_agent_alone_is_alive_says_what_is_wrong_with_an_object() {
+    for name in SIX {
+        let (server, directory) = (six_nodes_and_a_mistake(), tempfile::tempdir().unwrap());
+        let _agent = agent_of(&server, &directory, name);
+        wait(&format!("the Event, by {name} alone,"), || !server.objects("events").is_empty());
+    }
+}
+
+#[test]
+fn agents_whose_turn_comes_later_make_no_second_event() {
+    let (server, directory) = (six_nodes_and_a_mistake(), tempfile::tempdir().unwrap());
+    let agents = SIX.map(|name| agent_of(&server, &directory, name));
+    let asked = || server.requests().iter().filter(|it| it.starts_with("POST")).count();
+    wait("the turn of all six", || asked() == 6);
+    assert_eq!(server.objects("events").len(), 1);
+    drop(agents);
+}
