@@ -50,7 +50,7 @@ pub struct Kind {
 }
 
 const K8S: &[&str] = &["v1"];
-const CALICO: &str = "projectcalico.org";
+pub(crate) const CALICO: &str = "projectcalico.org";
 /// The storage form of [`CALICO`].
 const CALICO_CRD: &str = "crd.projectcalico.org";
 const V3: &[&str] = &["v3"];

@@ -6,6 +6,7 @@
 //! reported as a [`Rejection`] until it is put right.
 #![forbid(unsafe_code)]
 
+pub mod calico;
 pub mod check;
 pub mod dir;
 pub mod event;

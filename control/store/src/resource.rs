@@ -3,6 +3,7 @@
 //! Owns: [`Resource`], who it is, and taking lists apart. Does not: judge its fields.
 //! Invariant: a resource has a kind and a name, and a namespace exactly when its kind has one.
 
+use crate::calico;
 use crate::fault::{Wrong, invalid};
 use crate::kind::{self, Kind, Role};
 use crate::rejection::ObjectName;
@@ -18,7 +19,7 @@ pub struct Key {
     pub kind: String,
     /// Namespace; empty for objects of the cluster.
     pub namespace: String,
-    /// Name.
+    /// Name; that of a policy of Calico as [`calico::name`] has it.
     pub name: String,
 }
 
@@ -116,7 +117,8 @@ impl Resource {
         let name = text(metadata, "name", "a name").map_err(|wrong| InvalidIdentity::Name { wrong })?;
         let namespace = namespace_of(kind, metadata, namespace)?;
         let called = kind.map_or(kind_name, |kind| kind.kind);
-        let key = Key { group: group.into(), kind: called.into(), namespace, name: name.into() };
+        let name = calico::name(group, called, name).into();
+        let key = Key { group: group.into(), kind: called.into(), namespace, name };
         Ok(Self { key, kind, value })
     }
 

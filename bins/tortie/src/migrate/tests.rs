@@ -109,3 +109,16 @@ fn the_screen_says_first_what_blocks() {
     assert!(at("BLOCKS") < at("DIFFERS") && at("DIFFERS") < at("SUPPORTED"), "{text}");
     assert!(text.contains("1 to settle first, 1 to read"), "{text}");
 }
+
+#[test]
+fn a_policy_of_calico_is_called_what_its_users_call_it_in_both_forms() {
+    for (api_version, name) in
+        [("projectcalico.org/v3", "deny"), ("crd.projectcalico.org/v1", "default.deny")]
+    {
+        let text = format!(
+            "apiVersion: {api_version}\nkind: NetworkPolicy\nmetadata: {{name: {name}, namespace: shop}}\nspec: {{types: [Ingress]}}"
+        );
+        let blocks = of(&examined(&format!("{CALM}---\n{text}\n")), Verdict::Blocks);
+        assert_eq!(blocks, ["NetworkPolicy shop/deny: its rules are not enforced by this version"], "{name}");
+    }
+}

@@ -167,7 +167,7 @@ fn key_of(kind: &'static Kind, name: &str, scope: &Scope) -> tortie_store::resou
         group: kind.group.into(),
         kind: kind.kind.into(),
         namespace: if kind.namespaced { namespace.into() } else { String::new() },
-        name: name.into(),
+        name: tortie_store::calico::name(kind.group, kind.kind, name).into(),
     }
 }
 

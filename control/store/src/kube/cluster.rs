@@ -10,6 +10,7 @@ use super::execute::{self, Command, Ran};
 use super::follow::{Follower, Orders, Subject};
 use super::served::{Api, Served, encoded};
 use super::watching::Watch;
+use crate::calico;
 use crate::kind::Kind;
 use crate::resource::Resource;
 use crate::stream::Standing;
@@ -175,7 +176,7 @@ impl Cluster {
         let api = self.api_of(object)?;
         let path =
             format!("{}?fieldManager={}", api.collection(&object.key.namespace), encoded(&self.manager));
-        self.write(Method::POST, path, JSON, &with_api(object, &api))
+        self.write(Method::POST, path, JSON, &with_api(object, &api, None))
     }
 
     /// Server-side apply: the fields given become ours, others stay. `force` takes fields from other managers;
@@ -189,7 +190,12 @@ impl Cluster {
         let api = self.api_of(object)?;
         let object_path = api.object(&object.key.namespace, &object.key.name, subresource);
         let path = format!("{object_path}?fieldManager={}&force={force}", encoded(&self.manager));
-        self.write(Method::PATCH, path, "application/apply-patch+yaml", &with_api(object, &api))
+        let before = match api.stores_policies() {
+            true => self.raw(&Method::GET, &object_path, None).ok(),
+            false => None,
+        };
+        let body = with_api(object, &api, before.as_ref());
+        self.write(Method::PATCH, path, "application/apply-patch+yaml", &body)
     }
 
     /// Writes the whole object; with a `resourceVersion` in it only if it is still that version.
@@ -197,7 +203,7 @@ impl Cluster {
         let api = self.api_of(object)?;
         let object_path = api.object(&object.key.namespace, &object.key.name, subresource);
         let path = format!("{object_path}?fieldManager={}", encoded(&self.manager));
-        self.write(Method::PUT, path, JSON, &with_api(object, &api))
+        self.write(Method::PUT, path, JSON, &with_api(object, &api, None))
     }
 
     /// Changes parts of an object, or of a part of it such as `status`.
@@ -357,8 +363,12 @@ impl Drop for Cluster {
 const JSON: &str = "application/json";
 
 /// An object of Calico goes to the server in the group form that it serves, under the name it has there.
-fn with_api(object: &Resource, api: &Api) -> Value {
+fn with_api(object: &Resource, api: &Api, before: Option<&Value>) -> Value {
     let mut value = object.value.clone();
+    calico::show(&mut value);
+    if api.stores_policies() {
+        calico::store(&mut value, before);
+    }
     if let Some(map) = value.as_object_mut() {
         map.insert("apiVersion".into(), api.api_version.clone().into());
         map.insert("kind".into(), api.kind.clone().into());
@@ -366,7 +376,9 @@ fn with_api(object: &Resource, api: &Api) -> Value {
     value
 }
 
-fn resource(value: Value, path: &str) -> Result<Resource, ClusterError> {
+/// A policy of Calico is as its users write it, whichever form the server has it in.
+fn resource(mut value: Value, path: &str) -> Result<Resource, ClusterError> {
+    calico::show(&mut value);
     Resource::new(value, "").map_err(|error| ClusterError::Malformed {
         what: format!("an object at {}", path_of(path)),
         cause: error.to_string(),

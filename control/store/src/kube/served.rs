@@ -6,6 +6,7 @@
 
 use super::connection::{Ask, Connection};
 use super::error::ClusterError;
+use crate::calico;
 use crate::kind::{self, Kind};
 use crate::resource::Resource;
 use serde_json::Value;
@@ -40,11 +41,17 @@ impl Api {
 
     /// The path of one object, or of a part of it such as `status`.
     pub(super) fn object(&self, namespace: &str, name: &str, subresource: Option<&str>) -> String {
-        let object = format!("{}/{}", self.collection(namespace), encoded(name));
+        let stored = self.stores_policies().then(|| calico::stored_name(name));
+        let object = format!("{}/{}", self.collection(namespace), encoded(stored.as_deref().unwrap_or(name)));
         match subresource {
             Some(part) => format!("{object}/{part}"),
             None => object,
         }
+    }
+
+    /// These are policies of Calico in the storage form, where they are called otherwise.
+    pub(crate) fn stores_policies(&self) -> bool {
+        self.api_version == calico::STORAGE && calico::is_tiered(kind::CALICO, &self.kind)
     }
 }
 

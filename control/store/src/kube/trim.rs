@@ -4,13 +4,12 @@
 //! Invariant: what `wire` reads is here, so that reading the trimmed object gives the same; what a newer server
 //! adds to Pods, Nodes, Services and EndpointSlices is not here, so that it is no unknown field.
 
+use crate::calico;
 use crate::kind::{Kind, Role};
 use serde_json::{Map, Value};
 
 /// Annotations that mean something to us contain one of these.
 const OUR_ANNOTATIONS: [&str; 3] = ["projectcalico.org/", "tortie.dev/", "service.kubernetes.io/"];
-/// Calico keeps the metadata of its objects here where it cannot keep them in the object's own.
-const CALICO_METADATA: &str = "projectcalico.org/metadata";
 
 const METADATA: [&str; 8] = [
     "name",
@@ -118,12 +117,12 @@ pub(super) fn trim(kind: &Kind, value: &mut Value) {
     let Some(object) = value.as_object_mut() else { return };
     if let Some(metadata) = object.get_mut("metadata").and_then(Value::as_object_mut) {
         if kind.group == "projectcalico.org" {
-            restore_metadata(metadata);
+            calico::restore(metadata);
         }
         metadata.retain(|name, _| METADATA.contains(&name.as_str()));
         if let Some(annotations) = metadata.get_mut("annotations").and_then(Value::as_object_mut) {
             annotations.retain(|key, _| OUR_ANNOTATIONS.iter().any(|ours| key.contains(ours)));
-            annotations.remove(CALICO_METADATA);
+            annotations.remove(calico::METADATA);
         }
     }
     let fields = match kind.role {
@@ -159,17 +158,6 @@ fn keep(object: &mut Map<String, Value>, fields: &[Field], whole: bool) {
         }
         true
     });
-}
-
-/// In the storage form, Calico's labels and annotations are in an annotation.
-fn restore_metadata(metadata: &mut Map<String, Value>) {
-    let stored = metadata.get("annotations").and_then(|all| all.get(CALICO_METADATA)?.as_str());
-    let stored: Option<Map<String, Value>> = stored.and_then(|text| serde_json::from_str(text).ok());
-    for name in ["labels", "annotations"] {
-        if let Some(value) = stored.as_ref().and_then(|stored| stored.get(name)) {
-            metadata.insert(name.to_owned(), value.clone());
-        }
-    }
 }
 
 #[cfg(test)]

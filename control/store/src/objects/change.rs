@@ -150,9 +150,16 @@ impl<'o> Session<'o> {
         match &mut self.place {
             Place::Directory(edit) => Ok(put(edit, after)),
             Place::Cluster(cluster) => {
-                let key = before.key.clone();
-                let patched = |_: &Resource| cluster.patch(kind, &key.namespace, &key.name, None, patch);
-                let resource = written(dry, after, patched)?;
+                let key = &before.key;
+                let resource = match cluster.api(kind)?.stores_policies() {
+                    // Part of what is patched is elsewhere there; `after` has the version that was seen.
+                    true => written(dry, after, |after| cluster.replace(after, None))?,
+                    false => {
+                        let patched =
+                            |_: &Resource| cluster.patch(kind, &key.namespace, &key.name, None, patch);
+                        written(dry, after, patched)?
+                    }
+                };
                 let same = version(before) == version(&resource);
                 let what = if same && dry == Dry::Not { What::Unchanged } else { What::Changed };
                 Ok(Done { what, resource })

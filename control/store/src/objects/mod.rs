@@ -133,8 +133,14 @@ fn list_in(
     selection: &Selection,
 ) -> Result<Vec<Resource>, ObjectsError> {
     let namespace = selection.namespace.clone().filter(|_| kind.namespaced).unwrap_or_default();
-    let query = Query { namespace, labels: selection.labels_text.clone(), fields: String::new() };
+    let mut query = Query { namespace, labels: selection.labels_text.clone(), fields: String::new() };
+    let looks_itself = !query.labels.is_empty() && cluster.api(kind)?.stores_policies();
+    if looks_itself {
+        // The server does not see the labels that Calico keeps in an annotation.
+        query.labels.clear();
+    }
     let mut found: Vec<Resource> = cluster.list(kind, &query)?.into_iter().map(plain).collect();
+    found.retain(|it| !looks_itself || selection.means(kind, it));
     found.sort_by(|a, b| a.key.cmp(&b.key));
     Ok(found)
 }

@@ -283,3 +283,20 @@ fn agents_whose_turn_comes_later_make_no_second_event() {
     assert_eq!(server.objects("events").len(), 1);
     drop(agents);
 }
+
+#[test]
+fn the_event_about_a_policy_names_it_as_the_server_does() {
+    let (server, directory) = (Server::with_group("crd.projectcalico.org/v1"), tempfile::tempdir().unwrap());
+    server.put(
+        &json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "kube-system", "uid": "u"}}),
+    );
+    server.put(&json!({"apiVersion": "crd.projectcalico.org/v1", "kind": "NetworkPolicy", "spec": {},
+        "metadata": {"name": "default.deny", "namespace": "shop", "uid": "the-uid"}}));
+    let options = kube::Options { writes: true, ..options(&server, &directory) };
+    let mut agent = Listener::new(kube::open(options).unwrap());
+    let events = agent.catch_up();
+    let said = rejected(&events);
+    assert_eq!(said[0].object.as_ref().unwrap().name, "deny", "as people do");
+    wait("the Event", || !server.objects("events").is_empty());
+    assert_eq!(server.objects("events")[0]["involvedObject"]["name"], "default.deny");
+}

@@ -225,3 +225,120 @@ fn a_kind_that_is_not_served_and_a_server_that_is_away_are_told_apart() {
     let error = both.cluster(false).view().unwrap().list(pools(), &Selection::default()).unwrap_err();
     assert!(matches!(&error, ObjectsError::Cluster(error) if error.is_unreachable()), "{error}");
 }
+
+const FORMS: [&str; 2] = ["projectcalico.org/v3", "crd.projectcalico.org/v1"];
+const POLICIES: &str = "globalnetworkpolicies";
+
+fn policy(name: &str, order: u32) -> Resource {
+    let text = format!(
+        "{{apiVersion: projectcalico.org/v3, kind: GlobalNetworkPolicy, metadata: {{name: {name}, labels: {{a: b}}}}, spec: {{order: {order}}}}}"
+    );
+    resource(&text)
+}
+
+/// A cluster that serves Calico's kinds in that form.
+fn in_form(form: &'static str) -> (TempDir, Server, Objects) {
+    let (directory, server) = (tempfile::tempdir().unwrap(), Server::with_group(form));
+    let kubeconfig = server.kubeconfig(directory.path(), &json!({}));
+    let access = Access { kubeconfig: Some(kubeconfig), ..Access::default() };
+    let objects = Objects::Cluster(Box::new(Cluster::connect(access).unwrap()));
+    (directory, server, objects)
+}
+
+/// Name, `apiVersion` and order of each policy, as a person is shown them.
+fn policies(objects: &Objects, labels: &str) -> Vec<String> {
+    let selection = Selection {
+        labels: tortie_store::label_selector::parse(labels).unwrap(),
+        labels_text: labels.into(),
+        ..Selection::default()
+    };
+    let found = objects.view().unwrap().list(kind::named(POLICIES).unwrap(), &selection).unwrap();
+    let shown = |it: &Resource| {
+        let text = |pointer: &str| it.value.pointer(pointer).unwrap().clone();
+        assert_eq!(it.key.name, text("/metadata/name").as_str().unwrap());
+        let keeps = it.value.pointer("/metadata/annotations/projectcalico.org~1metadata");
+        assert_eq!(keeps, None, "nobody wants to read that");
+        format!("{} {} {}", it.key.name, text("/apiVersion").as_str().unwrap(), text("/spec/order"))
+    };
+    found.iter().map(shown).collect()
+}
+
+fn stored(server: &Server) -> Vec<String> {
+    let name = |it: &serde_json::Value| it["metadata"]["name"].as_str().unwrap().to_owned();
+    server.objects(POLICIES).iter().map(name).collect()
+}
+
+#[test]
+fn a_policy_has_one_name_for_people_in_whichever_form_a_cluster_keeps_it() {
+    for form in FORMS {
+        let (_directory, server, objects) = in_form(form);
+        let kept = |name: &str| if form == FORMS[0] { name.to_owned() } else { format!("default.{name}") };
+        assert_eq!(what(once(&objects, |it| it.create(policy("deny", 1)))), What::Created, "{form}");
+        assert!(once(&objects, |it| it.create(policy("deny", 1))).unwrap_err().is_existing(), "{form}");
+        assert_eq!(stored(&server), [kept("deny")]);
+        assert_eq!(what(once(&objects, |it| it.apply(policy("deny", 2), false))), What::Changed, "{form}");
+        assert_eq!(what(once(&objects, |it| it.apply(policy("deny", 2), false))), What::Unchanged, "{form}");
+        assert_eq!(what(once(&objects, |it| it.replace(policy("deny", 3)))), What::Changed, "{form}");
+        once(&objects, |it| it.apply(policy("security.deny", 4), false)).unwrap();
+        let both = ["deny projectcalico.org/v3 3", "security.deny projectcalico.org/v3 4"];
+        assert_eq!(policies(&objects, ""), both, "{form}");
+        assert_eq!(policies(&objects, "a=b"), both, "{form}");
+        if form == FORMS[1] {
+            // Elsewhere it is for the server to choose, and this small one does not.
+            assert_eq!(policies(&objects, "a!=b"), [""; 0]);
+        }
+        let kind = kind::named(POLICIES).unwrap();
+        let change = once(&objects, |session| {
+            // With its tier, as one may write it as well.
+            let key = policy("default.deny", 0).key;
+            let before = session.find(kind, &key).unwrap().unwrap();
+            let mut after = before.clone();
+            after.value["metadata"]["labels"]["a"] = "c".into();
+            let patch = Patch::Merge(json!({"metadata": {"labels": {"a": "c"}}}));
+            session.modify(kind, &before, after, &patch)
+        });
+        assert_eq!(what(change), What::Changed, "{form}");
+        let labels = policies(&objects, if form == FORMS[1] { "a=c" } else { "" });
+        assert_eq!(labels[0], "deny projectcalico.org/v3 3", "{form}");
+        for name in ["deny", "security.deny"] {
+            let key = policy(name, 0).key;
+            once(&objects, |it| it.delete(Some(kind), &key, &Delete::default())).unwrap();
+            let again = once(&objects, |it| it.delete(Some(kind), &key, &Delete::default())).unwrap_err();
+            assert!(again.is_missing(), "{form}: {again}");
+        }
+        assert_eq!(stored(&server), [""; 0], "{form}");
+    }
+}
+
+#[test]
+fn a_policy_that_calico_stored_is_shown_as_it_was_written_and_can_be_changed() {
+    let (_directory, server, objects) = in_form(FORMS[1]);
+    let metadata =
+        r#"{"name":"deny","labels":{"a":"b"},"annotations":{"note":"x"},"creationTimestamp":null}"#;
+    server.put(&json!({"apiVersion": FORMS[1], "kind": "GlobalNetworkPolicy", "spec": {"order": 1},
+        "metadata": {"name": "default.deny", "annotations": {"projectcalico.org/metadata": metadata}}}));
+    assert_eq!(policies(&objects, "a=b"), ["deny projectcalico.org/v3 1"]);
+    once(&objects, |it| it.apply(policy("deny", 2), false)).unwrap();
+    let now = &server.objects(POLICIES)[0];
+    assert_eq!(now["spec"]["order"], 2);
+    let text = &now["metadata"]["annotations"]["projectcalico.org/metadata"];
+    assert_eq!(text, metadata, "what says the same stays to the letter, and with its owner");
+    let mut other = policy("deny", 2);
+    other.value["metadata"]["labels"]["a"] = "c".into();
+    once(&objects, |it| it.apply(other.clone(), false)).unwrap();
+    assert_eq!(policies(&objects, "a=c"), ["deny projectcalico.org/v3 2"]);
+}
+
+#[test]
+fn a_policy_in_the_storage_form_is_taken_for_what_people_call_it() {
+    let text = "{apiVersion: crd.projectcalico.org/v1, kind: NetworkPolicy, metadata: {name: default.deny}, spec: {order: 1}}";
+    let given = resource(text);
+    assert_eq!(given.key.name, "deny");
+    for form in FORMS {
+        let (_directory, server, objects) = in_form(form);
+        once(&objects, |it| it.apply(given.clone(), false)).unwrap();
+        let name = if form == FORMS[0] { "deny" } else { "default.deny" };
+        let there = &server.objects("networkpolicies")[0];
+        assert_eq!((&there["metadata"]["name"], &there["apiVersion"]), (&json!(name), &json!(form)));
+    }
+}

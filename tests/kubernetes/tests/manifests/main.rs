@@ -26,6 +26,7 @@ fn an_api_server_takes_what_is_shipped_and_refuses_mistakes() {
     mistakes::are_refused_with_words(lab);
     documents::do_what_they_say(lab);
     verbs::write_what_kubectl_reads(lab);
+    verbs::name_policies_as_their_users_do(lab);
     verbs::switch_the_data_plane(lab);
     rights::are_exactly_what_is_needed(lab);
     each_right::is_needed(lab);

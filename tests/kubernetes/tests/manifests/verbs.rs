@@ -9,6 +9,7 @@ use tortie_tests_kubernetes::{kubectl, tortie, until};
 const PATIENCE: Duration = Duration::from_secs(30);
 const SET: &str = "{apiVersion: projectcalico.org/v3, kind: GlobalNetworkSet, metadata: {name: verbs}, spec: {nets: [NET]}}";
 const SETS: &str = "globalnetworksets.crd.projectcalico.org";
+const POLICIES: &str = "globalnetworkpolicies.crd.projectcalico.org";
 const SETTINGS: &str = "felixconfigurations.crd.projectcalico.org";
 
 pub fn write_what_kubectl_reads(lab: &Lab) {
@@ -49,6 +50,32 @@ pub fn write_what_kubectl_reads(lab: &Lab) {
     assert!(!items.is_empty() && blocks.is_empty(), "nothing blocks in a laboratory: {blocks:?}");
 }
 
+/// `deny` to people is `default.deny` to the server, whose kinds are in the storage form here.
+pub fn name_policies_as_their_users_do(lab: &Lab) {
+    const POLICY: &str = "{apiVersion: projectcalico.org/v3, kind: GlobalNetworkPolicy, metadata: {name: deny}, spec: {order: 1, types: [Ingress]}}";
+    let said = tortie(lab, &["apply", "-f", "-"], POLICY).unwrap();
+    assert_eq!(said.trim(), "globalnetworkpolicy.projectcalico.org/deny created");
+    let said = tortie(lab, &["apply", "-f", "-"], POLICY).unwrap();
+    assert_eq!(said.trim(), "globalnetworkpolicy.projectcalico.org/deny unchanged");
+    kubectl(lab, &["get", POLICIES, "default.deny"], "").unwrap();
+    until(|| has_event_about(lab, "default.deny", ""), "kubectl shows an Event about it");
+    tortie(lab, &["label", "globalnetworkpolicy", "default.deny", "side=outer"], "").unwrap();
+    tortie(lab, &["patch", "globalnetworkpolicy", "deny", "-p", r#"{"spec": {"order": 2}}"#], "").unwrap();
+    let shown = tortie(lab, &["get", "globalnetworkpolicy", "deny", "-o", "json"], "").unwrap();
+    let value: Value = serde_json::from_str(&shown).unwrap();
+    assert_eq!(value["apiVersion"], "projectcalico.org/v3");
+    assert_eq!(
+        (&value["metadata"]["name"], &value["metadata"]["labels"]["side"]),
+        (&"deny".into(), &"outer".into())
+    );
+    assert_eq!(value["spec"]["order"], 2.0);
+    tortie(lab, &["replace", "-f", "-"], &shown).unwrap();
+    let listed = tortie(lab, &["get", "globalnetworkpolicies", "-l", "side=outer"], "").unwrap();
+    assert!(listed.lines().any(|line| line.starts_with("deny ")), "{listed}");
+    tortie(lab, &["delete", "globalnetworkpolicy", "deny"], "").unwrap();
+    kubectl(lab, &["get", POLICIES, "default.deny"], "").unwrap_err();
+}
+
 /// By kubectl and by `tortie patch`: true is taken, false is refused with an Event and in `status`, and what runs stays.
 pub fn switch_the_data_plane(lab: &Lab) {
     let with_kubectl = |value: bool| {
@@ -60,7 +87,7 @@ pub fn switch_the_data_plane(lab: &Lab) {
     assert!(!is_refused(lab));
     with_kubectl(false);
     until(|| is_refused(lab), "status says that bpfEnabled is refused");
-    until(|| has_event(lab), "kubectl shows an Event about it");
+    until(|| has_event_about(lab, "default", "bpfEnabled"), "kubectl shows an Event about it");
     let enabled = r#"{"spec": {"bpfEnabled": true}}"#;
     tortie(lab, &["patch", "felixconfiguration", "default", "-p", enabled], "").unwrap();
     until(|| !is_refused(lab), "it is taken back");
@@ -73,11 +100,11 @@ fn is_refused(lab: &Lab) -> bool {
     status["rejected"].to_string().contains("bpfEnabled")
 }
 
-fn has_event(lab: &Lab) -> bool {
+fn has_event_about(lab: &Lab, name: &str, word: &str) -> bool {
     let printed = kubectl(lab, &["get", "events", "-A", "-o", "json"], "").unwrap();
     let events: Value = serde_json::from_str(&printed).unwrap();
     events["items"].as_array().unwrap().iter().any(|event| {
-        event["involvedObject"]["kind"] == "FelixConfiguration"
-            && event["message"].as_str().is_some_and(|text| text.contains("bpfEnabled"))
+        event["involvedObject"]["name"] == name
+            && event["message"].as_str().is_some_and(|text| text.contains(word))
     })
 }
