@@ -27,6 +27,7 @@ check_rust() {
     have_rust || fail "needs rustc $minimum_rust or newer; found: $(rustc --version 2>/dev/null || echo none)." \
         "With rustup: rustup update stable && rustup default stable" \
         "Without: see https://rustup.rs"
+    [ "${1:-}" = --lint ] || return 0
     for component in fmt clippy; do
         command -v "cargo-$component" >/dev/null || fail "the Rust toolchain lacks cargo-$component." \
             "With rustup: rustup component add rustfmt clippy"
@@ -85,7 +86,7 @@ install_tool() {
 }
 
 linker=$cache/bpf-linker-$BPF_LINKER_VERSION/bin/bpf-linker
-check_rust
+check_rust "$@"
 mapfile -t missing < <(missing_packages | tr ' ' '\n')
 [ "${#missing[@]}" = 0 ] || install_packages "${missing[@]}"
 if ! [ -x "$linker" ]; then
