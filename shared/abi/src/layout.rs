@@ -269,7 +269,7 @@ const _: () = assert!(size_of::<v6::FlowKey>() == 40 && size_of::<v6::Flow>() ==
 const _: () = assert!(size_of::<v4::PrefixKey>() == 8 && size_of::<v6::PrefixKey>() == 20);
 const _: () = assert!(size_of::<v4::FrontendKey>() == 8 && size_of::<v6::FrontendKey>() == 20);
 const _: () = assert!(size_of::<v4::Backend>() == 8 && size_of::<v6::Backend>() == 20);
-const _: () = assert!(size_of::<v4::MaglevPiece>() == 256 && size_of::<v6::MaglevPiece>() == 640);
+const _: () = assert!(size_of::<v4::MaglevPiece>() == 1024 && size_of::<v6::MaglevPiece>() == 2560);
 const _: () = assert!(size_of::<v4::MemberKey>() == 12 && size_of::<v6::MemberKey>() == 24);
 const _: () = assert!(size_of::<v4::SourceRangeKey>() == 12 && size_of::<v6::SourceRangeKey>() == 24);
 const _: () = assert!(size_of::<v4::AffinityKey>() == 16 && size_of::<v6::AffinityKey>() == 28);

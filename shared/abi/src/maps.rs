@@ -72,7 +72,7 @@ pub const SOCKET_ENTRIES: u32 = 16_384;
 /// What sockets that send single messages remember in each family: LRU tables are allocated at once.
 pub const MESSAGE_ENTRIES: u32 = 4_096;
 /// Slots for workloads on this node.
-pub const ENDPOINT_SLOTS: u32 = 4096;
+pub const ENDPOINT_SLOTS: u32 = 2048;
 /// Datagrams of each family of which fragments are on their way: LRU tables are allocated at once.
 pub const FRAGMENT_ENTRIES: u32 = 2_048;
 /// Slots for other nodes, two for each dual-stack node: room for 5,120 of them.

@@ -71,7 +71,7 @@ pub struct MaglevKey {
 }
 
 /// Places in one piece of a consistent-hash table; a power of two.
-pub const MAGLEV_PIECE: u32 = 32;
+pub const MAGLEV_PIECE: u32 = 128;
 
 impl MaglevKey {
     /// Where a place of a Service's table is: the piece, and the place within.

@@ -45,7 +45,7 @@ impl Agent {
             agent.reconciler.interface(&format!("cali{name}"), Some(index));
         }
         // Small tables, for many tests of every operation.
-        let settings = Settings { maglev_endpoints: 1, ..Settings::default() };
+        let settings = Settings { maglev_endpoints: 3, ..Settings::default() };
         agent.receive(vec![Intent::Settings(Box::new(settings))]);
         agent.receive(desired.since(&Desired::default(), shift));
         agent.receive(vec![Intent::InSync]);
@@ -440,7 +440,7 @@ fn whichever_table_of_services_is_full_what_was_served_stays_and_it_is_said() {
         ("frontend4", Room { frontends: 2, ..Room::AMPLE }),
         ("backend4", Room { backends: 2, ..Room::AMPLE }),
         ("member4", Room { members: 2, ..Room::AMPLE }),
-        ("maglev4", Room { pieces: 5, ..Room::AMPLE }),
+        ("maglev4", Room { pieces: 4, ..Room::AMPLE }),
         ("source_range4", Room { ranges: 1, ..Room::AMPLE }),
     ] {
         let world = World::with_room(room);
@@ -461,12 +461,12 @@ fn whichever_table_of_services_is_full_what_was_served_stays_and_it_is_said() {
 #[test]
 fn a_service_whose_hash_table_has_no_room_is_served_without_until_there_is() {
     let history = history();
-    let world = World::with_room(Room { pieces: 5, ..Room::AMPLE });
+    let world = World::with_room(Room { pieces: 4, ..Room::AMPLE });
     let (mut agent, _, more) = with_one_service_too_many(&world, &history[0]);
     let tables = |world: &World| -> BTreeSet<(u32, u32)> {
         world.frontend4.elements().iter().map(|(_, f)| (f.service, f.maglev_slots)).collect()
     };
-    assert_eq!(tables(&world), BTreeSet::from([(1, 101), (2, 0)]));
+    assert_eq!(tables(&world), BTreeSet::from([(1, 307), (2, 0)]));
     // What changes meanwhile is in force.
     let mut moved = more.clone();
     moved.services.insert("other", vec!["10.65.1.9"]);
@@ -479,7 +479,7 @@ fn a_service_whose_hash_table_has_no_room_is_served_without_until_there_is() {
     alone.services.remove("back");
     agent.receive(alone.since(&moved, 0));
     agent.settle();
-    assert_eq!(tables(&world), BTreeSet::from([(2, 101)]));
+    assert_eq!(tables(&world), BTreeSet::from([(2, 307)]));
 }
 
 #[test]
@@ -499,7 +499,7 @@ fn addresses_that_are_excluded_are_not_translated_for_as_long_as_they_are() {
     ] {
         let untranslated_nets = nets.iter().map(|net| net.parse().unwrap()).collect();
         let settings =
-            Settings { maglev_endpoints: 1, untranslated: untranslated_nets, ..Settings::default() };
+            Settings { maglev_endpoints: 3, untranslated: untranslated_nets, ..Settings::default() };
         agent.receive(vec![Intent::Settings(Box::new(settings))]);
         agent.settle();
         assert_eq!(untranslated(&world), expected, "{nets:?}");
@@ -513,8 +513,8 @@ fn tables_of_another_size_take_the_place_of_those_in_force() {
     let mut agent = Agent::start(&world, Saved::default(), &history[0], 0);
     agent.settle();
     let pieces = |world: &World| world.maglev4.elements().len();
-    assert_eq!(pieces(&world), 4);
-    for (endpoints, expected) in [(3, 10), (1, 4)] {
+    assert_eq!(pieces(&world), 3);
+    for (endpoints, expected) in [(9, 8), (3, 3)] {
         let settings = Settings { maglev_endpoints: endpoints, ..Settings::default() };
         agent.receive(vec![Intent::Settings(Box::new(settings))]);
         agent.settle();
