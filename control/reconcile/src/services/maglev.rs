@@ -61,7 +61,7 @@ fn mix(value: u64) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use super::{places, table};
+    use super::{mix, places, table};
     use proptest::prelude::*;
     use std::collections::BTreeSet;
 
@@ -117,6 +117,29 @@ mod tests {
         }
     }
 
+    /// Two orders that happen to go the same way can move more, however seldom: fixed back ends, and how far they are off
+    /// taken together.
+    #[test]
+    fn a_back_end_that_goes_takes_few_others_places_along() {
+        let places = places(100);
+        let mut moved: Vec<usize> = (2..=100)
+            .map(|count| {
+                let identity =
+                    |n: u64| u128::from(mix(count << 32 | n)) << 64 | u128::from(mix(n << 32 | count));
+                let all: Vec<u128> = (0..count).map(identity).collect();
+                let gone = all[all.len() / 2];
+                let left: Vec<u128> = all.iter().copied().filter(|identity| *identity != gone).collect();
+                let before = standing(&all, places);
+                let own = before.iter().filter(|identity| **identity == gone).count();
+                different(&before, &standing(&left, places)) - own
+            })
+            .collect();
+        moved.sort_unstable();
+        let percent = |moved: usize| moved as f64 * 100.0 / f64::from(places);
+        let (median, high) = (percent(moved[49]), percent(moved[94]));
+        assert!(median < 1.6 && high < 2.5, "half change {median} % or more, one in twenty {high} %");
+    }
+
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(48))]
 
@@ -136,19 +159,6 @@ mod tests {
             for share in shares(&all, places(100)) {
                 prop_assert!((share as f64 - fair).abs() / fair <= 0.01, "{share} places instead of {fair}");
             }
-        }
-
-        #[test]
-        fn a_back_end_that_goes_takes_few_others_places_along(all in backends(100), gone in any::<prop::sample::Index>()) {
-            let places = places(100);
-            let all: Vec<u128> = all.into_iter().collect();
-            prop_assume!(all.len() > 1);
-            let before = standing(&all, places);
-            let gone = *gone.get(&all);
-            let left: Vec<u128> = all.iter().copied().filter(|identity| *identity != gone).collect();
-            let own = before.iter().filter(|identity| **identity == gone).count();
-            let moved = different(&before, &standing(&left, places)) - own;
-            prop_assert!(moved * 100 <= before.len() * 3, "{moved} of {} places change hands", before.len());
         }
     }
 }
