@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use tortie_abi::endpoint::{Endpoint, NO_PROGRAM, NextHop, endpoint_flags};
 use tortie_abi::route::{Kind, Route, flags as route_flags};
-use tortie_abi::service::{Frontend, flags as service_flags};
+use tortie_abi::service::{Frontend, MAGLEV_PIECE, flags as service_flags};
 use tortie_abi::settings::{Settings, TUNNEL_NETWORK, flags, tunnel_flags};
 use tortie_abi::{Hook, Target, Tick, v4, v6};
 use tortie_datapath::{Family as _, V4};
@@ -408,7 +408,7 @@ fn sticky((key, frontend, backends): Plan) -> Plan {
 
 /// Clients outside are led by a consistent-hash table, which has more than one piece.
 fn by_hash((key, frontend, backends): Plan) -> Plan {
-    (key, Frontend { maglev_slots: 37, ..frontend }, backends)
+    (key, Frontend { maglev_slots: MAGLEV_PIECE + 5, ..frontend }, backends)
 }
 
 /// The consistent-hash table of a Service: its back ends in turn.

@@ -5,7 +5,7 @@ use crate::{ACK, FIN_ACK, Family, SYN, SYN_ACK, assert_dropped, assert_lands, bo
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use tortie_abi::policy::Verdict as Decision;
-use tortie_abi::service::{Frontend, flags as service};
+use tortie_abi::service::{Frontend, MAGLEV_PIECE, flags as service};
 use tortie_abi::settings::flags;
 use tortie_abi::{DropReason, Tick};
 use tortie_sim::world::{Journey, Landed, Pod, World};
@@ -18,6 +18,9 @@ fn balancer(f: Family) -> IpAddr {
     f.pick("198.51.100.9", "2001:db8:f::9")
 }
 
+/// Of a table, which has more than one piece.
+const PLACES: u32 = MAGLEV_PIECE + 5;
+
 /// Three nodes with a pod each: `a`, `b`, `c`.
 fn three() -> (World, [Pod; 3]) {
     let mut world = World::new(3);
@@ -29,12 +32,12 @@ fn three() -> (World, [Pod; 3]) {
 fn serve(f: Family, world: &mut World, protocol: u8, backends: &[&Pod]) -> u32 {
     let service = world.new_service();
     let at: Vec<_> = backends.iter().map(|pod| (f.of(pod), 8080)).collect();
-    let places: Vec<_> = at.iter().copied().cycle().take(101).collect();
+    let places: Vec<_> = at.iter().copied().cycle().take(PLACES as usize).collect();
     let frontend = Frontend {
         service,
         backends: at.len() as u32,
         flags: service::EXTERNAL,
-        maglev_slots: 101,
+        maglev_slots: PLACES,
         ..Frontend::default()
     };
     for node in 0..3 {
@@ -296,7 +299,7 @@ fn with_session_affinity_the_client_decides_and_not_its_port() {
             backends: 3,
             affinity: Tick::ticks_of_millis(10_000),
             flags: service::EXTERNAL,
-            maglev_slots: 101,
+            maglev_slots: PLACES,
             ..Frontend::default()
         };
         (0..3).for_each(|node| world.set_frontend(node, (balancer(f), PORT, 6), frontend, &at));
@@ -317,7 +320,7 @@ fn traffic_policy_local_does_not_count_for_clients_that_are_led_by_hash() {
         let (mut world, [_, _, c]) = three();
         let service = serve(f, &mut world, 6, &[&c]);
         let flags = service::EXTERNAL | service::EXTERNAL_LOCAL;
-        let frontend = Frontend { service, backends: 1, flags, maglev_slots: 101, ..Frontend::default() };
+        let frontend = Frontend { service, backends: 1, flags, maglev_slots: PLACES, ..Frontend::default() };
         world.set_frontend(0, (balancer(f), PORT, 6), frontend, &[(f.of(&c), 8080)]);
         connect(f, &world, 0, "c", &c);
     });
