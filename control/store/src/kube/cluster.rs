@@ -365,9 +365,9 @@ const JSON: &str = "application/json";
 /// An object of Calico goes to the server in the group form that it serves, under the name it has there.
 fn with_api(object: &Resource, api: &Api, before: Option<&Value>) -> Value {
     let mut value = object.value.clone();
-    calico::show(&mut value);
-    if api.stores_policies() {
-        calico::store(&mut value, before);
+    match api.stores_policies() {
+        true => calico::store(&mut value, before),
+        false => calico::show(&mut value),
     }
     if let Some(map) = value.as_object_mut() {
         map.insert("apiVersion".into(), api.api_version.clone().into());

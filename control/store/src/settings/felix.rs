@@ -9,15 +9,12 @@ use crate::check;
 use crate::fault::{Fault, Wrong};
 use crate::resource::Resource;
 use crate::strict;
-use crate::wire::{Noun, Reading, metadata_of};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use crate::wire::{Noun, Reading, check_metadata};
 use serde_json::{Map, Value};
 
 /// Reads a FelixConfiguration.
 pub fn read(resource: &Resource) -> Result<Reading, Vec<Fault>> {
-    let metadata = resource.value.get("metadata").unwrap_or_default();
-    let metadata: ObjectMeta = strict::read("metadata", metadata)?;
-    metadata_of(resource, metadata, check::subdomain).map_err(|e| vec![e.into()])?;
+    check_metadata(resource, check::subdomain)?;
     check_fields(&resource.value)?;
     let empty = Map::new();
     let spec = match resource.value.get("spec") {

@@ -93,10 +93,7 @@ fn namespace(resource: &Resource) -> Result<Reading, Vec<Fault>> {
 }
 
 fn kept(resource: &Resource) -> Result<Reading, Vec<Fault>> {
-    let metadata = resource.value.get("metadata").unwrap_or_default();
-    let metadata: ObjectMeta = strict::read("metadata", metadata)?;
-    let name_rule = if resource.kind.is_some() { check::subdomain } else { any_name };
-    metadata_of(resource, metadata, name_rule).map_err(|e| vec![e.into()])?;
+    check_metadata(resource, if resource.kind.is_some() { check::subdomain } else { any_name })?;
     let quiet = resource.kind.is_some_and(|kind| matches!(kind.kind, "ServiceAccount" | "ConfigMap"));
     let (problem, fix) = match resource.kind {
         Some(_) => ("this kind is kept, but this version does not enforce it".into(), NOT_RELIED_ON.into()),
@@ -128,6 +125,15 @@ fn any_name(_: &str) -> Result<(), Wrong> {
 
 pub(crate) fn object(object: Object) -> Reading {
     Reading { noun: Noun::Object(object), notes: Vec::new() }
+}
+
+/// The same checks for an object that is not read as a whole.
+pub(crate) fn check_metadata(
+    resource: &Resource,
+    name_rule: fn(&str) -> Result<(), Wrong>,
+) -> Result<(), Vec<Fault>> {
+    let metadata: ObjectMeta = strict::read("metadata", resource.value.get("metadata").unwrap_or_default())?;
+    metadata_of(resource, metadata, name_rule).map(drop).map_err(|e| vec![e.into()])
 }
 
 /// Checks names, labels and annotation keys; gives the labels.

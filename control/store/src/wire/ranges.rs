@@ -3,7 +3,7 @@
 //! Owns: their conversion and checks. Does not: give out or announce addresses.
 //! Invariant: of a BGPConfiguration only what is about Services means something; the rest is kept.
 
-use super::{Noun, Reading, metadata_of, object};
+use super::{Noun, Reading, check_metadata, metadata_of, object};
 use crate::check;
 use crate::fault::{Fault, Wrong, invalid};
 use crate::resource::Resource;
@@ -11,7 +11,6 @@ use crate::strict;
 use ipnet::IpNet;
 use k8s_openapi::Resource as _;
 use k8s_openapi::api::networking::v1 as wire;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde::Deserialize;
 use tortie_model::{Change, Object, RangesId};
 
@@ -52,9 +51,7 @@ const LISTS: [&str; 3] = ["serviceClusterIPs", "serviceExternalIPs", "serviceLoa
 
 /// Reads a BGPConfiguration. As in Calico the ranges are those of the one called `default`.
 pub fn read_bgp(resource: &Resource) -> Result<Reading, Vec<Fault>> {
-    let metadata = resource.value.get("metadata").unwrap_or_default();
-    let metadata: ObjectMeta = strict::read("metadata", metadata)?;
-    metadata_of(resource, metadata, check::subdomain).map_err(|e| vec![e.into()])?;
+    check_metadata(resource, check::subdomain)?;
     let mut nets = Vec::new();
     for list in LISTS {
         nets.extend(announced(resource, list)?);
