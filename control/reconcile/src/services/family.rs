@@ -181,9 +181,7 @@ impl<F: Family> Tables<F> {
                 port.untranslated || terms.untranslated.iter().any(|net| net.contains(&at.address));
             let excluded = if excluded { flags::UNTRANSLATED } else { 0 };
             let flags = flags_of(port, *scope) | restricted | excluded;
-            // A node's port is asked for at that node alone.
-            let by_hash = *scope != Scope::NodePort && excluded == 0;
-            let maglev_slots = if by_hash { record.maglev_slots } else { 0 };
+            let maglev_slots = if may_hash(flags) { record.maglev_slots } else { 0 };
             self.frontend.want(key, Some(Frontend { flags, maglev_slots, ..record }));
             self.keys_of.entry(service).or_default().insert(key);
             asked.frontends.insert(key);
@@ -223,9 +221,7 @@ impl<F: Family> Tables<F> {
             let maglev_slots = if short.contains(service) { 0 } else { asked.table.places };
             for key in &asked.frontends {
                 let wanted = self.frontend.desired(key).copied().filter(|f| f.service == *service);
-                if let Some(wanted) =
-                    wanted.filter(|f| f.flags & (flags::NODE_PORT | flags::UNTRANSLATED) == 0)
-                {
+                if let Some(wanted) = wanted.filter(|f| may_hash(f.flags)) {
                     self.frontend.want(*key, Some(Frontend { maglev_slots, ..wanted }));
                 }
             }
@@ -344,6 +340,11 @@ pub(super) fn pieces(places: u32) -> u32 {
 
 fn ticks(seconds: u32) -> u32 {
     Tick::ticks_of_millis(u64::from(seconds).saturating_mul(1000))
+}
+
+/// Whether such a front end may be led by a consistent hash. A node's port is asked for at that node alone.
+const fn may_hash(frontend_flags: u32) -> bool {
+    frontend_flags & (flags::NODE_PORT | flags::UNTRANSLATED) == 0
 }
 
 fn flags_of(port: &ServicePort, scope: Scope) -> u32 {
