@@ -7,6 +7,7 @@ use crate::table::TableError;
 use std::net::IpAddr;
 use std::time::Duration;
 use tortie_abi::flow::State;
+use tortie_abi::service::netns_words;
 use tortie_abi::settings::{self as abi, flags};
 use tortie_abi::time::Tick;
 use tortie_model::settings::{ConnectTime, EndpointToHost, LoopPrevention, Settings as Model, Timeout};
@@ -105,7 +106,6 @@ fn translate(model: &Model, kernel: &KernelTimeouts, node: &Own) -> abi::Setting
     };
     let t = &model.timeouts;
     let udp = ticks(t.udp, kernel.udp);
-    let netns = node.netns.unwrap_or(0);
     let address4 = node.addresses.iter().find_map(|address| match address {
         IpAddr::V4(address) => Some(Ip4::from(*address)),
         IpAddr::V6(_) => None,
@@ -151,6 +151,6 @@ fn translate(model: &Model, kernel: &KernelTimeouts, node: &Own) -> abi::Setting
         node_address6: address6.unwrap_or_default(),
         gateway4: Ip4::default(),
         tunnel_ifindex: node.tunnel.unwrap_or(0),
-        host_netns: [netns as u32, (netns >> 32) as u32],
+        host_netns: netns_words(node.netns.unwrap_or(0)),
     }
 }

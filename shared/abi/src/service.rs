@@ -98,6 +98,12 @@ impl Member {
 /// In an affinity key: the client is known by its address and not by a network namespace.
 pub const NO_NETNS: [u32; 2] = [0; 2];
 
+/// The kernel's number (cookie) of a network namespace as records have it, its low half first.
+#[inline(always)]
+pub const fn netns_words(cookie: u64) -> [u32; 2] {
+    [cookie as u32, (cookie >> 32) as u32]
+}
+
 /// When a client was last led to its back end.
 pub type LastUse = Tick;
 

@@ -7,7 +7,7 @@ use crate::tuple::Tuple;
 use crate::verdict::Step;
 use tortie_abi::endpoint::{Endpoint, NextHop};
 use tortie_abi::flow::{Counters, FlowCore};
-use tortie_abi::service::NO_NETNS;
+use tortie_abi::service::{NO_NETNS, netns_words};
 use tortie_abi::settings::Settings;
 use tortie_abi::{DropReason, Tick, v4};
 use tortie_wire::checksum::{Delta, Sum};
@@ -145,8 +145,7 @@ impl Family for V4 {
 
     #[inline(always)]
     fn affinity_key_of(netns: u64, service: u32) -> v4::AffinityKey {
-        let netns = [netns as u32, (netns >> 32) as u32];
-        v4::AffinityKey { client: Ip4::UNSPECIFIED, service, netns }
+        v4::AffinityKey { client: Ip4::UNSPECIFIED, service, netns: netns_words(netns) }
     }
 
     #[inline(always)]

@@ -183,8 +183,7 @@ fn at_loopback<F: Family, K: SocketCall + Services<F> + Topology<F>>(
     at: &Tuple<F::Addr>,
 ) -> Option<Frontend> {
     let host = k.settings(|settings| settings.host_netns)?;
-    let netns = k.netns();
-    if [netns as u32, (netns >> 32) as u32] != host || !is_on::<F, K>(k, flags::CONNECT_TCP) {
+    if service::netns_words(k.netns()) != host || !is_on::<F, K>(k, flags::CONNECT_TCP) {
         return None;
     }
     choice::frontend_of::<F, K>(k, at)

@@ -259,8 +259,7 @@ fn ports_of_the_node(f: Family, protocol: u8) -> (World, SocketAddr) {
     let world = tcp_world(f, &[(backend.ip(), backend.port())]);
     let node = &world.nodes[0];
     let settings = node.settings.get();
-    node.settings
-        .set(tortie_abi::settings::Settings { host_netns: [HOST as u32, (HOST >> 32) as u32], ..settings });
+    node.settings.set(tortie_abi::settings::Settings { host_netns: service::netns_words(HOST), ..settings });
     let frontend = service::Frontend {
         service: 77,
         backends: 1,
