@@ -13,6 +13,7 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
+use serde_json::Value;
 use tortie_lab::{Dataplane, Endpoint, Lab, LabName, Probe, ProbeResult, UpOptions, parse_objects};
 
 static COUNT: AtomicU32 = AtomicU32::new(0);
@@ -123,6 +124,12 @@ impl TestLab {
         self.lab.wait(Duration::from_secs(30)).expect("lab wait");
     }
 
+    /// FelixConfiguration `default` has these fields and no others from now on; every agent acts on it when this returns.
+    pub fn configure(&mut self, spec: &str) {
+        let kind = "apiVersion: projectcalico.org/v3\nkind: FelixConfiguration\nmetadata: {name: default}\n";
+        self.apply(&format!("{kind}spec: {{{spec}}}\n"));
+    }
+
     /// Deletes what YAML names, at once or with the pods' own grace period.
     pub fn delete(&mut self, yaml: &str) {
         let keys: Vec<_> =
@@ -137,6 +144,28 @@ impl TestLab {
         change(&mut probe);
         self.lab.probe(&probe).unwrap_or_else(|error| panic!("probe {from} → {to}: {error}"))
     }
+}
+
+/// Runs `tortie ARGUMENTS` on a node.
+pub fn on_node(lab: &Lab, node: &str, arguments: &[&str]) -> Output {
+    let binary = binary();
+    let mut all = vec!["exec", "--node", node, "--", binary.to_str().expect("a path")];
+    all.extend(arguments);
+    tortie_lab(&lab.name, &all)
+}
+
+/// The items of `tortie ARGUMENTS -o json` on a node.
+pub fn items(lab: &Lab, node: &str, arguments: &[&str]) -> Vec<Value> {
+    let output = on_node(lab, node, &[arguments, &["-o", "json"]].concat());
+    assert!(output.status.success(), "{arguments:?}: {}", said(&output));
+    let answer: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    answer["items"].as_array().expect("items").clone()
+}
+
+/// What a command wrote, for messages.
+pub fn said(output: &Output) -> String {
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim().to_owned();
+    format!("{}: {} {}", output.status, text(&output.stdout), text(&output.stderr))
 }
 
 /// For an attempt that is expected to meet silence.

@@ -304,10 +304,9 @@ fn every_cell_of_the_truth_table_of_services_is_as_it_says() {
     let (mut tried, mut faults, start) = (0, Vec::new(), Instant::now());
     for connect_time in CONNECT_TIME {
         for mode in MODES {
-            test.apply(&format!(
-                "apiVersion: projectcalico.org/v3\nkind: FelixConfiguration\nmetadata: {{name: default}}\n\
-                 spec: {{defaultEndpointToHostAction: Accept, bpfConnectTimeLoadBalancing: {connect_time}, \
-                 bpfExternalServiceMode: {mode}}}\n"
+            test.configure(&format!(
+                "defaultEndpointToHostAction: Accept, bpfConnectTimeLoadBalancing: {connect_time}, \
+                 bpfExternalServiceMode: {mode}"
             ));
             // Everybody at once would be a test of the laboratory.
             for part in possible.chunks(300) {

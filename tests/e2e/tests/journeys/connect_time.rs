@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 use tortie_lab::{Family, Probe, Protocol, Verdict};
-use tortie_tests_e2e::{TestLab, briefly, endpoint, tortie_lab};
+use tortie_tests_e2e::{TestLab, briefly, endpoint, items, on_node};
 
 const PATIENCE: Duration = Duration::from_secs(30);
 const BOTH: [Family; 2] = [Family::Ipv4, Family::Ipv6];
@@ -55,20 +55,11 @@ fn world() -> TestLab {
 
 /// Both agents act on this mode when it returns.
 fn mode(test: &mut TestLab, mode: &str) {
-    test.apply(&format!(
-        "
-apiVersion: projectcalico.org/v3
-kind: FelixConfiguration
-metadata: {{name: default}}
-spec: {{defaultEndpointToHostAction: Accept, bpfConnectTimeLoadBalancing: {mode}}}
-"
-    ));
+    test.configure(&format!("defaultEndpointToHostAction: Accept, bpfConnectTimeLoadBalancing: {mode}"));
 }
 
 fn status(test: &TestLab, node: &str) -> Value {
-    let binary = tortie_tests_e2e::binary();
-    let binary = binary.to_str().expect("a plain path");
-    let output = tortie_lab(&test.lab.name, &["exec", "--node", node, "--", binary, "status", "-o", "json"]);
+    let output = on_node(&test.lab, node, &["status", "-o", "json"]);
     serde_json::from_slice(&output.stdout).expect("JSON")
 }
 
@@ -93,12 +84,12 @@ fn pods_host_pods_and_the_node_itself_reach_a_service_and_call_it_by_its_name() 
     }
     // What a pod connects to is a pod: nothing was translated.
     let flows_then = flows(&test);
-    assert_eq!(flows_then["items"].as_array().map(Vec::len), Some(0), "{flows_then}");
+    assert_eq!(flows_then.len(), 0, "{flows_then:?}");
     mode(&mut test, "Disabled");
     let result = test.probe("pod:default/client", "svc:default/server", |probe| probe.port = Some(80));
     assert!(result.is_connected(), "{result:?}");
     let flows_now = flows(&test);
-    assert_eq!(flows_now["items"].as_array().map(Vec::len), Some(1), "now packets are: {flows_now}");
+    assert_eq!(flows_now.len(), 1, "now packets are: {flows_now:?}");
 }
 
 #[test]
@@ -180,23 +171,8 @@ fn the_mode_changes_and_agents_die_under_an_open_connection_and_it_notices_nothi
 }
 
 /// Flows of the Service on node1, as the packet programs know them.
-fn flows(test: &TestLab) -> Value {
-    let binary = tortie_tests_e2e::binary();
-    let binary = binary.to_str().expect("a plain path");
-    let command = [
-        "exec",
-        "--node",
-        "node1",
-        "--",
-        binary,
-        "conntrack",
-        "list",
-        "--service",
-        "default/server",
-        "-o",
-        "json",
-    ];
-    serde_json::from_slice(&tortie_lab(&test.lab.name, &command).stdout).expect("JSON")
+fn flows(test: &TestLab) -> Vec<Value> {
+    items(&test.lab, "node1", &["conntrack", "list", "--service", "default/server"])
 }
 
 #[test]
@@ -221,7 +197,7 @@ fn messages_of_every_kind_of_client_are_answered_by_the_service_in_every_mode() 
                 assert!(names.len() == 1 && names.iter().all(|name| name.ends_with(":53")), "{case}");
             }
             // Connected sockets are never led to a back end: it could not be replaced at a send.
-            let items = flows(&test)["items"].as_array().map_or(0, Vec::len);
+            let items = flows(&test).len();
             assert_eq!(items > 0, translated || !unconnected, "{connect_time} {family:?} {unconnected}");
         }
     }

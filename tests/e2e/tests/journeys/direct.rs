@@ -56,8 +56,7 @@ fn world(spec: &str) -> TestLab {
 
 /// Both agents act on this when it returns.
 fn configure(test: &mut TestLab, spec: &str) {
-    let kind = "apiVersion: projectcalico.org/v3\nkind: FelixConfiguration\nmetadata: {name: default}\n";
-    test.apply(&format!("{kind}spec: {{defaultEndpointToHostAction: Accept, {spec}}}\n"));
+    test.configure(&format!("defaultEndpointToHostAction: Accept, {spec}"));
 }
 
 const DSR: &str = "bpfExternalServiceMode: DSR";

@@ -6,7 +6,7 @@ use std::thread;
 use std::time::Duration;
 
 use tortie_lab::{Family, Probe, Protocol};
-use tortie_tests_e2e::{TestLab, binary, endpoint, tortie_lab};
+use tortie_tests_e2e::{TestLab, endpoint, on_node};
 
 const BOTH: [Family; 2] = [Family::Ipv4, Family::Ipv6];
 const PREFIXES: [&str; 2] = ["203.0.113.7/32", "2001:db8:e::7/128"];
@@ -39,10 +39,7 @@ const CALICOS: &str = "lb.projectcalico.org/external-traffic-strategy";
 fn world(annotation: &str, mode: &str) -> TestLab {
     let mut test = crate::cluster(3);
     test.apply(&WORLD.replace("ANNOTATION", annotation));
-    test.apply(&format!(
-        "apiVersion: projectcalico.org/v3\nkind: FelixConfiguration\nmetadata: {{name: default}}\n\
-         spec: {{bpfExternalServiceMode: {mode}}}\n"
-    ));
+    test.configure(&format!("bpfExternalServiceMode: {mode}"));
     lead(&mut test, "node1");
     test
 }
@@ -95,9 +92,7 @@ fn every_node_leads_a_clients_port_to_the_same_back_end() {
             }
         }
         assert_eq!(met.len(), 2, "both back ends get their share: {met:?}");
-        let binary = binary();
-        let show = ["exec", "--node", "node1", "--", binary.to_str().expect("a path"), "services", "show"];
-        let shown = tortie_lab(&test.lab.name, &[&show[..], &["default/server"]].concat());
+        let shown = on_node(&test.lab, "node1", &["services", "show", "default/server"]);
         let shown = String::from_utf8_lossy(&shown.stdout).into_owned();
         assert!(shown.contains("maglev"), "{shown}");
     }

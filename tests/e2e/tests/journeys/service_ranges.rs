@@ -1,7 +1,7 @@
 //! Addresses that Services may have and none has (`serviceLoopPrevention`).
 
 use tortie_lab::{Family, Protocol, Verdict};
-use tortie_tests_e2e::{TestLab, binary, briefly, tortie_lab};
+use tortie_tests_e2e::{TestLab, briefly, items};
 
 const WORLD: &str = "
 apiVersion: v1
@@ -27,32 +27,12 @@ spec:
 const NOBODY: [(Family, &str); 2] = [(Family::Ipv4, "10.96.200.200"), (Family::Ipv6, "fd00:96::f0f0")];
 
 fn set(test: &mut TestLab, mode: &str) {
-    test.apply(&format!(
-        "apiVersion: projectcalico.org/v3\nkind: FelixConfiguration\nmetadata: {{name: default}}\n\
-         spec: {{defaultEndpointToHostAction: Accept, serviceLoopPrevention: {mode}}}\n"
-    ));
+    test.configure(&format!("defaultEndpointToHostAction: Accept, serviceLoopPrevention: {mode}"));
 }
 
 fn dropped(test: &TestLab) -> u64 {
-    let binary = binary();
-    let program = binary.to_str().expect("a path");
-    let list = [
-        "exec",
-        "--node",
-        "node1",
-        "--",
-        program,
-        "counters",
-        "list",
-        "--reason",
-        "no-service",
-        "-o",
-        "json",
-    ];
-    let output = tortie_lab(&test.lab.name, &list);
-    let answer: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
-    let items = answer["items"].as_array().expect("items");
-    items.iter().filter_map(|item| item["packets"].as_u64()).sum()
+    let counters = items(&test.lab, "node1", &["counters", "list", "--reason", "no-service"]);
+    counters.iter().filter_map(|item| item["packets"].as_u64()).sum()
 }
 
 fn knock(test: &TestLab, from: &str, family: Family, to: &str, protocol: Protocol) -> Verdict {

@@ -7,7 +7,7 @@ use std::thread;
 use std::time::Duration;
 
 use serde_json::Value;
-use tortie_tests_e2e::{TestLab, binary, tortie_lab};
+use tortie_tests_e2e::{TestLab, items};
 
 const PATIENCE: Duration = Duration::from_secs(120);
 const SERVICES: u32 = 50;
@@ -61,12 +61,7 @@ fn blow(store: &Path, over: &AtomicBool) {
 
 /// What the kernel of the node has, in an order that says nothing.
 fn in_force(test: &TestLab) -> Vec<Value> {
-    let binary = binary();
-    let binary = binary.to_str().expect("a plain path");
-    let output =
-        tortie_lab(&test.lab.name, &["exec", "--node", NODE, "--", binary, "services", "list", "-o", "json"]);
-    let json: Value = serde_json::from_slice(&output.stdout).expect("JSON");
-    let mut items = json["items"].as_array().expect("items").clone();
+    let mut items = items(&test.lab, NODE, &["services", "list"]);
     for item in &mut items {
         for list in ["frontends", "endpoints"] {
             item[list].as_array_mut().expect("a list").sort_by_key(Value::to_string);

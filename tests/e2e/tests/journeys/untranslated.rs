@@ -35,10 +35,8 @@ fn service(annotations: &str) -> String {
 }
 
 fn configure(test: &mut TestLab, mode: &str, excluded: &str) {
-    test.apply(&format!(
-        "apiVersion: projectcalico.org/v3\nkind: FelixConfiguration\nmetadata: {{name: default}}\n\
-         spec: {{defaultEndpointToHostAction: Accept, bpfConnectTimeLoadBalancing: {mode}, \
-         bpfExcludeCIDRsFromNAT: [{excluded}]}}\n"
+    test.configure(&format!(
+        "defaultEndpointToHostAction: Accept, bpfConnectTimeLoadBalancing: {mode}, bpfExcludeCIDRsFromNAT: [{excluded}]"
     ));
 }
 

@@ -3,9 +3,8 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
-use serde_json::Value;
 use tortie_lab::{Family, Probe};
-use tortie_tests_e2e::{TestLab, binary, endpoint, tortie_lab};
+use tortie_tests_e2e::{TestLab, endpoint, items, tortie_lab};
 
 const WORLD: &str = "
 apiVersion: v1
@@ -59,11 +58,8 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 /// The pod's interface on its node.
 fn interface(test: &TestLab, node: &str, pod: &str) -> String {
-    let program = binary();
-    let program = program.to_str().expect("a path");
-    let list = ["exec", "--node", node, "--", program, "endpoints", "show", pod, "-o", "json"];
-    let answer: Value = serde_json::from_slice(&tortie_lab(&test.lab.name, &list).stdout).expect("JSON");
-    answer["items"][0]["interface"].as_str().expect("an interface").to_owned()
+    let found = items(&test.lab, node, &["endpoints", "show", pod]);
+    found[0]["interface"].as_str().expect("an interface").to_owned()
 }
 
 /// Nothing that the pod would say at its end gets out.
@@ -76,9 +72,8 @@ fn silence(test: &TestLab, node: &str, pod: &str) {
 fn peers_of_vanished_pods_get_a_reset(connect_time: &str) {
     let mut test = crate::cluster(2);
     test.apply(WORLD);
-    test.apply(&format!(
-        "apiVersion: projectcalico.org/v3\nkind: FelixConfiguration\nmetadata: {{name: default}}\n\
-         spec: {{defaultEndpointToHostAction: Accept, bpfConnectTimeLoadBalancing: {connect_time}}}\n"
+    test.configure(&format!(
+        "defaultEndpointToHostAction: Accept, bpfConnectTimeLoadBalancing: {connect_time}"
     ));
     let talks = || TALKS.iter().flat_map(|talk| [Family::Ipv4, Family::Ipv6].map(|family| (talk, family)));
     for (number, ((from, to, port), family)) in talks().enumerate() {

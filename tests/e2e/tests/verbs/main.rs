@@ -12,7 +12,7 @@ use std::path::PathBuf;
 use std::process::Output;
 
 use serde_json::Value;
-use tortie_tests_e2e::{TestLab, binary, briefly, tortie_lab};
+use tortie_tests_e2e::{TestLab, briefly, on_node, tortie_lab};
 
 /// A client and two servers behind a Service; the servers take the client's calls alone.
 const WORLD: &str = "
@@ -56,10 +56,7 @@ fn world() -> TestLab {
 
 /// A verb on node1, as a person there would type it.
 fn verb(test: &TestLab, arguments: &[&str]) -> Output {
-    let binary = binary();
-    let mut command = vec!["exec", "--node", "node1", "--", binary.to_str().expect("a plain path")];
-    command.extend(arguments);
-    tortie_lab(&test.lab.name, &command)
+    on_node(&test.lab, "node1", arguments)
 }
 
 /// The answer of a verb as JSON, and its exit code.
