@@ -20,6 +20,8 @@ mod frames;
 mod half_open;
 #[path = "../../../e2e/tests/journeys/host_ports.rs"]
 mod host_ports;
+#[path = "../../../e2e/tests/journeys/maglev.rs"]
+mod maglev;
 #[path = "../../../e2e/tests/cluster/malformed.rs"]
 mod malformed;
 #[path = "../../../e2e/tests/cluster/matrix.rs"]
@@ -30,11 +32,17 @@ mod pods;
 mod recipes;
 #[path = "../../../e2e/tests/journeys/revocation.rs"]
 mod revocation;
+#[path = "../../../e2e/tests/journeys/service_ranges.rs"]
+mod service_ranges;
 #[path = "../../../e2e/tests/journeys/services.rs"]
 mod services;
 #[path = "../../../e2e/tests/journeys/source_ranges.rs"]
 mod source_ranges;
 mod turns;
+#[path = "../../../e2e/tests/journeys/untranslated.rs"]
+mod untranslated;
+#[path = "../../../e2e/tests/journeys/vanished.rs"]
+mod vanished;
 #[path = "../../../e2e/tests/cluster/verbs.rs"]
 #[allow(dead_code, reason = "not everything that the cluster suite has runs here")]
 mod verbs;
