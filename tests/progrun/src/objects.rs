@@ -8,10 +8,11 @@ use bpf_object::Request;
 use std::path::{Path, PathBuf};
 use std::{env, fs};
 
-/// Builds the object with these features (comma separated) and returns its bytes, aligned for parsing.
-pub fn build(features: &str) -> Result<Vec<u8>, String> {
+/// Builds the object with these features (comma separated) and returns its bytes. Builds of different lanes go on at the
+/// same time: each has a directory of its own.
+pub fn build(features: &str, lane: usize) -> Result<Vec<u8>, String> {
     let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).ok_or("no workspace")?;
-    let build_dir = target_dir(workspace).join("bpf-object-test");
+    let build_dir = target_dir(workspace).join("bpf-object-test").join(lane.to_string());
     fs::create_dir_all(&build_dir).map_err(|error| format!("{}: {error}", build_dir.display()))?;
     let output = build_dir.join(format!("{}.o", features.replace(',', "-")));
     bpf_object::build(&Request { workspace, build_dir: &build_dir, features, output: &output })

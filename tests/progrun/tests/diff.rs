@@ -1,8 +1,9 @@
 //! The native packet logic against its programs in the kernel.
 
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
-use std::{env, fs};
+use std::{env, fs, thread};
 use tortie_testkit::netns::Netns;
 use tortie_tests_progrun::generate::Generator;
 use tortie_tests_progrun::kernel::Kernel;
@@ -20,6 +21,8 @@ const PACKETS: u64 = 20_000;
 const PACKETS_FOR_A_BUG: u64 = 100_000;
 /// Bugs of `packet/datapath/src/seeded.rs`.
 const BUGS: u32 = 10;
+/// Objects that are built at the same time, each of which keeps one processor busy.
+const LANES: usize = 2;
 
 fn number(variable: &str, default: u64) -> u64 {
     match env::var(variable) {
@@ -37,8 +40,8 @@ fn namespace() -> Netns {
     netns
 }
 
-fn load(features: &str) -> Kernel {
-    let object = objects::build(features).unwrap_or_else(|error| panic!("{error}"));
+fn load(features: &str, lane: usize) -> Kernel {
+    let object = objects::build(features, lane).unwrap_or_else(|error| panic!("{error}"));
     Kernel::load(&object).unwrap_or_else(|error| panic!("{error}"))
 }
 
@@ -119,7 +122,7 @@ fn tell(kernel: &mut Kernel, script: &Script, difference: &Difference) -> String
 fn native_and_kernel_agree_on_the_corpus_and_on_generated_packets() {
     let packets = number("TORTIE_DIFF_PACKETS", PACKETS);
     namespace().run(|| {
-        let mut kernel = load("test-io");
+        let mut kernel = load("test-io", 0);
         let corpus = corpus();
         assert!(!corpus.is_empty(), "the corpus is gone");
         for (path, script) in &corpus {
@@ -155,25 +158,35 @@ fn native_and_kernel_agree_on_the_corpus_and_on_generated_packets() {
 
 #[test]
 fn every_seeded_bug_is_found() {
-    namespace().run(|| {
-        // `TORTIE_DIFF_BUG=N`: that one alone.
-        let only = number("TORTIE_DIFF_BUG", 0);
-        for bug in (1..=BUGS).filter(|bug| only == 0 || u64::from(*bug) == only) {
-            let mut kernel = load(&format!("seed-bug-{bug}"));
-            let report = generated(&mut kernel, PACKETS_FOR_A_BUG, 1)
-                .unwrap_or_else(|error| panic!("bug {bug}: {error}"));
-            let (script, difference) = report
-                .difference
-                .unwrap_or_else(|| panic!("bug {bug}: not found in {} packets", report.packets));
-            let shortest =
-                shrink(&mut kernel, &script, &difference).unwrap_or_else(|error| panic!("{error}"));
-            save(&format!("seeded-bug-{bug}"), &shortest);
-            println!(
-                "bug {bug}: found after {} packets ({}), shown by {} steps",
-                report.packets,
-                difference.what,
-                shortest.steps.len()
-            );
+    // `TORTIE_DIFF_BUG=N`: that one alone.
+    let only = number("TORTIE_DIFF_BUG", 0);
+    let bugs = Mutex::new((1..=BUGS).filter(|bug| only == 0 || u64::from(*bug) == only));
+    let next = || bugs.lock().unwrap_or_else(PoisonError::into_inner).next();
+    thread::scope(|scope| {
+        for lane in 0..LANES {
+            scope.spawn(move || {
+                namespace().run(|| {
+                    while let Some(bug) = next() {
+                        find(bug, lane);
+                    }
+                });
+            });
         }
     });
+}
+
+fn find(bug: u32, lane: usize) {
+    let mut kernel = load(&format!("seed-bug-{bug}"), lane);
+    let report =
+        generated(&mut kernel, PACKETS_FOR_A_BUG, 1).unwrap_or_else(|error| panic!("bug {bug}: {error}"));
+    let (script, difference) =
+        report.difference.unwrap_or_else(|| panic!("bug {bug}: not found in {} packets", report.packets));
+    let shortest = shrink(&mut kernel, &script, &difference).unwrap_or_else(|error| panic!("{error}"));
+    save(&format!("seeded-bug-{bug}"), &shortest);
+    println!(
+        "bug {bug}: found after {} packets ({}), shown by {} steps",
+        report.packets,
+        difference.what,
+        shortest.steps.len()
+    );
 }

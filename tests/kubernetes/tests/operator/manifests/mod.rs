@@ -1,5 +1,4 @@
-//! deploy/ against a real API server: everything is taken, mistakes are refused with words. Needs root and
-//! scripts/kubernetes.sh.
+//! deploy/ against a real API server: everything is taken, mistakes are refused with words.
 
 mod bad_input;
 mod documents;

@@ -1,5 +1,4 @@
-//! The control plane dies and comes back; controllers move pods about. Traffic does not notice. Needs root and
-//! scripts/kubernetes.sh.
+//! The control plane dies and comes back; controllers move pods about. Traffic does not notice.
 //!
 //! One laboratory, and one test after the other: each leaves the cluster as it found it.
 

@@ -6,7 +6,7 @@ use tortie_tests_kubernetes::{kubectl, while_asking};
 
 use super::world::{PATIENCE, asking, until};
 
-const DEFINITION: &str = include_str!("../../../../deploy/crds/felixconfigurations.yaml");
+const DEFINITION: &str = include_str!("../../../../../deploy/crds/felixconfigurations.yaml");
 const NAME: &str = "felixconfigurations.crd.projectcalico.org";
 const SETTINGS: &str = "
 apiVersion: crd.projectcalico.org/v1
