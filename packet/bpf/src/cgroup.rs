@@ -50,11 +50,6 @@ const AF_INET: u32 = 2;
 
 impl Socket for Running<Address> {
     #[inline(always)]
-    fn protocol(&self) -> u8 {
-        read!(self.0.0, protocol) as u8
-    }
-
-    #[inline(always)]
     fn cookie(&self) -> u64 {
         // SAFETY: a helper on our context.
         unsafe { bpf_get_socket_cookie(self.0.0.cast()) }
@@ -62,6 +57,11 @@ impl Socket for Running<Address> {
 }
 
 impl SocketCall for Running<Address> {
+    #[inline(always)]
+    fn protocol(&self) -> u8 {
+        read!(self.0.0, protocol) as u8
+    }
+
     #[inline(always)]
     fn netns(&self) -> u64 {
         // SAFETY: a helper on our context.
@@ -139,11 +139,6 @@ impl Refusals for Running<Address> {
 
 impl Socket for Running<Closed> {
     #[inline(always)]
-    fn protocol(&self) -> u8 {
-        read!(self.0.0, protocol) as u8
-    }
-
-    #[inline(always)]
     fn cookie(&self) -> u64 {
         // SAFETY: a helper on our context.
         unsafe { bpf_get_socket_cookie(self.0.0.cast()) }
@@ -152,19 +147,19 @@ impl Socket for Running<Closed> {
 
 impl<C, F: Tables> Sockets<F> for Running<C> {
     #[inline(always)]
-    fn peer(&self, key: &F::SocketKey) -> Option<F::SocketPeer> {
-        F::SOCKET.get(key)
+    fn lead(&self, cookie: u64) -> Option<F::SocketLead> {
+        F::SOCKET.get(&cookie)
     }
 
     #[inline(always)]
-    fn set_peer(&self, key: &F::SocketKey, peer: &F::SocketPeer) {
+    fn set_lead(&self, cookie: u64, lead: &F::SocketLead) {
         // A full table means that the peer is told by its own address.
-        let _ = F::SOCKET.update(key, peer, ANY);
+        let _ = F::SOCKET.update(&cookie, lead, ANY);
     }
 
     #[inline(always)]
-    fn forget_peer(&self, key: &F::SocketKey) {
-        F::SOCKET.remove(key);
+    fn forget_lead(&self, cookie: u64) {
+        F::SOCKET.remove(&cookie);
     }
 
     #[inline(always)]
@@ -232,18 +227,10 @@ programs! {
 #[unsafe(link_section = "cgroup/sock_release")]
 pub extern "C" fn sock_release(context: *mut bpf_sock) -> i32 {
     let socket = &Running(Closed(context));
-    let port = Be16::from_raw(read!(context, dst_port));
     if read!(context, family) == AF_INET {
-        hook::close4(socket, Ip4(Be32::from_raw(read!(context, dst_ip4))), port);
+        hook::close4(socket);
     } else {
-        let word = |word: u32| Be32::from_raw(word);
-        let address = Ip6([
-            word(read!(context, dst_ip6[0])),
-            word(read!(context, dst_ip6[1])),
-            word(read!(context, dst_ip6[2])),
-            word(read!(context, dst_ip6[3])),
-        ]);
-        hook::close6(socket, address, port);
+        hook::close6(socket);
     }
     1
 }

@@ -59,8 +59,8 @@ maps! {
     "source_range6" SOURCE_RANGE6: Map<v6::SourceRangeKey, u32>;
     "affinity4" AFFINITY4: Map<v4::AffinityKey, v4::Affinity>;
     "affinity6" AFFINITY6: Map<v6::AffinityKey, v6::Affinity>;
-    "socket4" SOCKET4: Map<v4::SocketKey, v4::SocketPeer>;
-    "socket6" SOCKET6: Map<v6::SocketKey, v6::SocketPeer>;
+    "socket4" SOCKET4: Map<u64, v4::SocketLead>;
+    "socket6" SOCKET6: Map<u64, v6::SocketLead>;
     "message4" MESSAGE4: Map<v4::SocketKey, v4::SocketPeer>;
     "message6" MESSAGE6: Map<v6::SocketKey, v6::SocketPeer>;
     "fragment4" FRAGMENT4: Map<v4::FragmentKey, [u8; 4]>;
@@ -117,7 +117,7 @@ pub trait Tables: Family {
     /// Clients with session affinity.
     const AFFINITY: &'static Map<Self::AffinityKey, Self::Affinity>;
     /// What connected sockets remember.
-    const SOCKET: &'static Map<Self::SocketKey, Self::SocketPeer>;
+    const SOCKET: &'static Map<u64, Self::SocketLead>;
     /// What others remember.
     const MESSAGE: &'static Map<Self::SocketKey, Self::SocketPeer>;
     /// Ports of fragments.
@@ -166,7 +166,7 @@ macro_rules! tables {
             const MEMBER: &'static Map<Self::MemberKey, Member> = &$member;
             const SOURCE_RANGE: &'static Map<Self::SourceRangeKey, u32> = &$source_range;
             const AFFINITY: &'static Map<Self::AffinityKey, Self::Affinity> = &$affinity;
-            const SOCKET: &'static Map<Self::SocketKey, Self::SocketPeer> = &$socket;
+            const SOCKET: &'static Map<u64, Self::SocketLead> = &$socket;
             const MESSAGE: &'static Map<Self::SocketKey, Self::SocketPeer> = &$message;
             const FRAGMENT: &'static Map<Self::FragmentKey, [u8; 4]> = &$fragment;
             const CLASS_ADDR: &'static Map<Self::AddressKey, u32> = &$class_addr;

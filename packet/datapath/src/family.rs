@@ -2,7 +2,7 @@
 
 use crate::kernel::Packet;
 use crate::state::Parsed;
-use crate::tuple::Tuple;
+use crate::tuple::{Place, Tuple};
 use crate::verdict::Step;
 use core::fmt::Debug;
 use tortie_abi::Tick;
@@ -63,7 +63,9 @@ pub trait Family: Sized + Copy + 'static {
     type AffinityKey: Copy + IntoBytes + Immutable;
     /// The back end that such a client is led to.
     type Affinity: Copy + FromBytes + IntoBytes + Immutable + KnownLayout;
-    /// Key of what sockets remember.
+    /// Where a socket was led to.
+    type SocketLead: Copy + FromBytes + IntoBytes + Immutable + KnownLayout;
+    /// Key of what sockets without a peer remember.
     type SocketKey: Copy + FromBytes + IntoBytes + Immutable + KnownLayout;
     /// What they remember.
     type SocketPeer: Copy + FromBytes + IntoBytes + Immutable + KnownLayout;
@@ -125,6 +127,10 @@ pub trait Family: Sized + Copy + 'static {
     fn remembered(affinity: &Self::Affinity) -> (Self::Addr, Be16, Tick);
     /// The key of an address that a socket talks to; `side` says whose it is.
     fn socket_key(cookie: u64, address: Self::Addr, port: Be16, protocol: u8, side: u8) -> Self::SocketKey;
+    /// From a Service to a back end.
+    fn socket_lead(service: Place<Self::Addr>, backend: Place<Self::Addr>) -> Self::SocketLead;
+    /// The Service and the back end of it.
+    fn lead(lead: &Self::SocketLead) -> (Place<Self::Addr>, Place<Self::Addr>);
     /// The other name of that address.
     fn socket_peer(address: Self::Addr, port: Be16, service: u32, now: Tick) -> Self::SocketPeer;
     /// Address, port, Service port and last use of it.

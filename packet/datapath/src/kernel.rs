@@ -148,14 +148,14 @@ pub trait Services<F: Family> {
 
 /// A socket at a cgroup hook.
 pub trait Socket {
-    /// Its IP protocol number.
-    fn protocol(&self) -> u8;
     /// The kernel's number of it.
     fn cookie(&self) -> u64;
 }
 
 /// A system call about a socket's peer. Only the addresses of the hook's own family may be asked for.
 pub trait SocketCall: Socket {
+    /// The socket's IP protocol number.
+    fn protocol(&self) -> u8;
     /// The kernel's number of the network namespace that the socket is in.
     fn netns(&self) -> u64;
     /// The peer's port.
@@ -176,12 +176,12 @@ pub trait SocketCall: Socket {
 
 /// What sockets remember.
 pub trait Sockets<F: Family> {
-    /// The other name of an address.
-    fn peer(&self, key: &F::SocketKey) -> Option<F::SocketPeer>;
+    /// Where the socket with this cookie was last led to when it was connected.
+    fn lead(&self, cookie: u64) -> Option<F::SocketLead>;
     /// Remembers it; nothing is remembered when the table is full.
-    fn set_peer(&self, key: &F::SocketKey, peer: &F::SocketPeer);
+    fn set_lead(&self, cookie: u64, lead: &F::SocketLead);
     /// Forgets it.
-    fn forget_peer(&self, key: &F::SocketKey);
+    fn forget_lead(&self, cookie: u64);
     /// The other name of an address that single messages go to or come from.
     fn message(&self, key: &F::SocketKey) -> Option<F::SocketPeer>;
     /// Remembers it; the least recently used one is forgotten when the table is full.

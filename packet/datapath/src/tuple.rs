@@ -2,6 +2,9 @@
 
 use tortie_wire::Be16;
 
+/// An address and a port.
+pub type Place<A> = (A, Be16);
+
 /// Addresses, ports and protocol. ICMP queries have their identifier in both ports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Tuple<A> {

@@ -46,7 +46,7 @@ pub struct Tables<F: Family> {
     /// `message`.
     pub message: RefCell<Lru<F::SocketPeer>>,
     /// `socket`.
-    pub socket: RefCell<Hash<F::SocketPeer>>,
+    pub socket: RefCell<Hash<F::SocketLead>>,
     /// `fragment`.
     pub fragment: RefCell<Lru<[u8; 4]>>,
 }

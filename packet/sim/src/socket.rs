@@ -57,6 +57,8 @@ pub struct Socket<'a> {
     cookie: u64,
     netns: u64,
     protocol: u8,
+    /// What was last to be connected to.
+    asked: Cell<Option<SocketAddr>>,
     peer: Cell<Option<SocketAddr>>,
 }
 
@@ -64,7 +66,7 @@ impl<'a> Socket<'a> {
     /// A socket of the namespace numbered `netns`.
     pub fn new(node: &'a Node, netns: u64, protocol: u8) -> Self {
         let cookie = node.next_cookie();
-        Self { node, cookie, netns, protocol, peer: Cell::new(None) }
+        Self { node, cookie, netns, protocol, asked: Cell::new(None), peer: Cell::new(None) }
     }
 
     fn call(&self, address: SocketAddr) -> Context<'a> {
@@ -78,8 +80,14 @@ impl<'a> Socket<'a> {
         Context::of_call(self.node, Call { protocol, cookie, netns, address4, address6, port, connected })
     }
 
+    /// The other end has refused: the socket has no peer again.
+    pub fn refused(&self) {
+        self.peer.set(None);
+    }
+
     /// `connect`: where packets go.
     pub fn connect(&self, to: SocketAddr) -> Result<SocketAddr, Errno> {
+        self.asked.set(Some(to));
         let k = self.call(to);
         let admission = if to.is_ipv4() { hook::connect4(&k) } else { hook::connect6(&k) };
         let goes = conclude(admission, &k, to)?;
@@ -122,15 +130,14 @@ impl<'a> Socket<'a> {
         conclude(Admission::Allow, &k, peer)
     }
 
-    /// `close`.
+    /// `close`, also after an attempt to connect that failed.
     pub fn close(self) {
-        let Some(peer) = self.peer.get() else { return };
-        let k = self.call(peer);
-        let call = k.call.get();
-        if peer.is_ipv4() {
-            hook::close4(&k, call.address4, call.port);
+        let Some(asked) = self.asked.get() else { return };
+        let k = self.call(asked);
+        if asked.is_ipv4() {
+            hook::close4(&k);
         } else {
-            hook::close6(&k, call.address6, call.port);
+            hook::close6(&k);
         }
     }
 }
@@ -149,16 +156,6 @@ fn conclude(admission: Admission, k: &Context<'_>, before: SocketAddr) -> Result
     }
 }
 
-impl Id for Context<'_> {
-    fn protocol(&self) -> u8 {
-        self.call.get().protocol
-    }
-
-    fn cookie(&self) -> u64 {
-        self.call.get().cookie
-    }
-}
-
 impl Context<'_> {
     fn change(&self, change: impl FnOnce(&mut Call)) {
         let mut call = self.call.get();
@@ -167,7 +164,17 @@ impl Context<'_> {
     }
 }
 
+impl Id for Context<'_> {
+    fn cookie(&self) -> u64 {
+        self.call.get().cookie
+    }
+}
+
 impl SocketCall for Context<'_> {
+    fn protocol(&self) -> u8 {
+        self.call.get().protocol
+    }
+
     fn netns(&self) -> u64 {
         self.call.get().netns
     }
@@ -202,16 +209,16 @@ impl SocketCall for Context<'_> {
 }
 
 impl<F: HasTables> Sockets<F> for Context<'_> {
-    fn peer(&self, key: &F::SocketKey) -> Option<F::SocketPeer> {
-        F::tables(self.node).socket.borrow().get(key.as_bytes()).copied()
+    fn lead(&self, cookie: u64) -> Option<F::SocketLead> {
+        F::tables(self.node).socket.borrow().get(&cookie.to_ne_bytes()).copied()
     }
 
-    fn set_peer(&self, key: &F::SocketKey, peer: &F::SocketPeer) {
-        let _ = F::tables(self.node).socket.borrow_mut().insert(key.as_bytes(), *peer, true);
+    fn set_lead(&self, cookie: u64, lead: &F::SocketLead) {
+        let _ = F::tables(self.node).socket.borrow_mut().insert(&cookie.to_ne_bytes(), *lead, true);
     }
 
-    fn forget_peer(&self, key: &F::SocketKey) {
-        F::tables(self.node).socket.borrow_mut().remove(key.as_bytes());
+    fn forget_lead(&self, cookie: u64) {
+        F::tables(self.node).socket.borrow_mut().remove(&cookie.to_ne_bytes());
     }
 
     fn message(&self, key: &F::SocketKey) -> Option<F::SocketPeer> {

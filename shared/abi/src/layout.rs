@@ -211,7 +211,21 @@ macro_rules! family {
                 pub _zero: [u32; $flow_reserved],
             }
 
-            /// Value of `socket` and `message`: the other name of that address.
+            /// Value of `socket`: where a connected socket was led to, and from where.
+            #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+            #[repr(C)]
+            pub struct SocketLead {
+                /// The back end.
+                pub backend: $addr,
+                /// The Service's address, which the socket asked for.
+                pub service: $addr,
+                /// The back end's port.
+                pub backend_port: Be16,
+                /// The Service's.
+                pub service_port: Be16,
+            }
+
+            /// Value of `message`: the other name of that address.
             #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
             #[repr(C)]
             pub struct SocketPeer {
@@ -275,6 +289,7 @@ const _: () = assert!(size_of::<v4::SourceRangeKey>() == 12 && size_of::<v6::Sou
 const _: () = assert!(size_of::<v4::AffinityKey>() == 16 && size_of::<v6::AffinityKey>() == 28);
 const _: () = assert!(size_of::<v4::Affinity>() == 12 && size_of::<v6::Affinity>() == 24);
 const _: () = assert!(size_of::<v4::SocketKey>() == 16 && size_of::<v6::SocketKey>() == 32);
+const _: () = assert!(size_of::<v4::SocketLead>() == 12 && size_of::<v6::SocketLead>() == 36);
 const _: () = assert!(size_of::<v4::SocketPeer>() == 16 && size_of::<v6::SocketPeer>() == 28);
 const _: () = assert!(size_of::<v4::Note>() == 8 && size_of::<v6::Note>() == 20);
 const _: () = assert!(size_of::<v4::FragmentKey>() == 16 && size_of::<v6::FragmentKey>() == 40);

@@ -121,8 +121,8 @@ maps! {
     SOURCE_RANGE6 = "source_range6", LpmTrie, v6::SourceRangeKey => u32, 65_536, NO_PREALLOC, v 1, Agent;
     AFFINITY4 = "affinity4", LruHash, v4::AffinityKey => v4::Affinity, AFFINITY_ENTRIES, 0, v 1, Kernel;
     AFFINITY6 = "affinity6", LruHash, v6::AffinityKey => v6::Affinity, AFFINITY_ENTRIES, 0, v 1, Kernel;
-    SOCKET4 = "socket4", Hash, v4::SocketKey => v4::SocketPeer, SOCKET_ENTRIES, NO_PREALLOC, v 1, Kernel;
-    SOCKET6 = "socket6", Hash, v6::SocketKey => v6::SocketPeer, SOCKET_ENTRIES, NO_PREALLOC, v 1, Kernel;
+    SOCKET4 = "socket4", Hash, u64 => v4::SocketLead, SOCKET_ENTRIES, NO_PREALLOC, v 2, Kernel;
+    SOCKET6 = "socket6", Hash, u64 => v6::SocketLead, SOCKET_ENTRIES, NO_PREALLOC, v 2, Kernel;
     MESSAGE4 = "message4", LruHash, v4::SocketKey => v4::SocketPeer, MESSAGE_ENTRIES, 0, v 1, Kernel;
     MESSAGE6 = "message6", LruHash, v6::SocketKey => v6::SocketPeer, MESSAGE_ENTRIES, 0, v 1, Kernel;
     FRAGMENT4 = "fragment4", LruHash, v4::FragmentKey => [u8; 4], FRAGMENT_ENTRIES, 0, v 1, Kernel;

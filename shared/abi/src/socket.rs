@@ -1,7 +1,7 @@
 //! What connect-time load balancing remembers of sockets: maps `socket` and `message` (one for each family).
 //!
-//! `socket`: a socket that was connected to a Service has an entry under the back end's address, by which
-//! `getpeername` answers with the Service's. It goes when the socket is closed.
+//! `socket`: where a socket that was connected to a Service was led to, by the kernel's number of the socket (its cookie).
+//! `getpeername` answers with the Service's address. It goes when the socket is closed.
 //!
 //! `message`: a socket that sends single messages to a Service has two entries, one for each direction. Nobody
 //! says when they can go: the least recently used ones do.

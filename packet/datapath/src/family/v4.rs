@@ -3,7 +3,7 @@
 use super::{Family, FlowEntry, V4};
 use crate::kernel::Packet;
 use crate::state::{Parsed, fragment};
-use crate::tuple::Tuple;
+use crate::tuple::{Place, Tuple};
 use crate::verdict::Step;
 use tortie_abi::endpoint::{Endpoint, NextHop};
 use tortie_abi::flow::{Counters, FlowCore};
@@ -58,6 +58,7 @@ impl Family for V4 {
     type AffinityKey = v4::AffinityKey;
     type Affinity = v4::Affinity;
     type SocketKey = v4::SocketKey;
+    type SocketLead = v4::SocketLead;
     type SocketPeer = v4::SocketPeer;
     type Note = v4::Note;
     type FragmentKey = v4::FragmentKey;
@@ -161,6 +162,19 @@ impl Family for V4 {
     #[inline(always)]
     fn socket_key(cookie: u64, address: Ip4, port: Be16, protocol: u8, side: u8) -> v4::SocketKey {
         v4::SocketKey { cookie, address, port, protocol, side, _zero: [] }
+    }
+
+    #[inline(always)]
+    fn socket_lead(
+        (service, service_port): Place<Ip4>,
+        (backend, backend_port): Place<Ip4>,
+    ) -> v4::SocketLead {
+        v4::SocketLead { backend, service, backend_port, service_port }
+    }
+
+    #[inline(always)]
+    fn lead(lead: &v4::SocketLead) -> (Place<Ip4>, Place<Ip4>) {
+        ((lead.service, lead.service_port), (lead.backend, lead.backend_port))
     }
 
     #[inline(always)]

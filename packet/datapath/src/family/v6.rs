@@ -4,7 +4,7 @@ use super::{Family, FlowEntry, V6};
 use crate::kernel::Packet;
 use crate::seeded;
 use crate::state::{Parsed, fragment};
-use crate::tuple::Tuple;
+use crate::tuple::{Place, Tuple};
 use crate::verdict::Step;
 use tortie_abi::endpoint::{Endpoint, NextHop};
 use tortie_abi::flow::{Counters, FlowCore};
@@ -63,6 +63,7 @@ impl Family for V6 {
     type AffinityKey = v6::AffinityKey;
     type Affinity = v6::Affinity;
     type SocketKey = v6::SocketKey;
+    type SocketLead = v6::SocketLead;
     type SocketPeer = v6::SocketPeer;
     type Note = v6::Note;
     type FragmentKey = v6::FragmentKey;
@@ -166,6 +167,19 @@ impl Family for V6 {
     #[inline(always)]
     fn socket_key(cookie: u64, address: Ip6, port: Be16, protocol: u8, side: u8) -> v6::SocketKey {
         v6::SocketKey { cookie, address, port, protocol, side, _zero: [0] }
+    }
+
+    #[inline(always)]
+    fn socket_lead(
+        (service, service_port): Place<Ip6>,
+        (backend, backend_port): Place<Ip6>,
+    ) -> v6::SocketLead {
+        v6::SocketLead { backend, service, backend_port, service_port }
+    }
+
+    #[inline(always)]
+    fn lead(lead: &v6::SocketLead) -> (Place<Ip6>, Place<Ip6>) {
+        ((lead.service, lead.service_port), (lead.backend, lead.backend_port))
     }
 
     #[inline(always)]

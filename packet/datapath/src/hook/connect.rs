@@ -3,7 +3,7 @@
 use crate::family::{V4, V6};
 use crate::kernel::{Socket, SocketCall, Sockets};
 use crate::stage::socket::{self, Admission, Chooser, Destination};
-use tortie_wire::{Be16, Ip4, Ip6};
+use tortie_wire::Ip6;
 
 /// `connect` with an IPv4 address.
 #[inline(always)]
@@ -24,23 +24,18 @@ pub fn connect6<K: Chooser<V4> + Chooser<V6>>(k: &K) -> Admission {
     conclude(k, destination, |address| k.set_address6(address))
 }
 
-/// An IPv4 socket is closed.
+/// An IPv4 socket is closed: what is remembered of it can go, wherever an attempt to connect has left it.
 #[inline(always)]
-pub fn close4<K: Socket + Sockets<V4>>(k: &K, peer: Ip4, port: Be16) {
-    // An unconnected socket has no port there.
-    if !port.is_zero() {
-        socket::forget::<V4, K>(k, (peer, port));
-    }
+pub fn close4<K: Socket + Sockets<V4>>(k: &K) {
+    <K as Sockets<V4>>::forget_lead(k, k.cookie());
 }
 
-/// An IPv6 socket is closed.
+/// An IPv6 socket is closed. It may have been led to an IPv4 address.
 #[inline(always)]
-pub fn close6<K: Socket + Sockets<V4> + Sockets<V6>>(k: &K, peer: Ip6, port: Be16) {
-    if let Some(mapped) = peer.as_v4_mapped() {
-        close4(k, mapped, port);
-    } else if !port.is_zero() {
-        socket::forget::<V6, K>(k, (peer, port));
-    }
+pub fn close6<K: Socket + Sockets<V4> + Sockets<V6>>(k: &K) {
+    let cookie = k.cookie();
+    <K as Sockets<V4>>::forget_lead(k, cookie);
+    <K as Sockets<V6>>::forget_lead(k, cookie);
 }
 
 /// Writes the new destination, if there is one.

@@ -2,8 +2,8 @@
 
 use crate::family::{V4, V6};
 use crate::kernel::{SocketCall, Sockets};
-use crate::stage::service::Place;
 use crate::stage::socket;
+use crate::tuple::Place;
 use tortie_wire::{Ip4, Ip6};
 
 /// `getpeername` with an IPv4 peer.

@@ -4,7 +4,7 @@
 
 use crate::family::Family;
 use crate::kernel::Services;
-use crate::stage::service::Place;
+use crate::tuple::Place;
 use crate::tuple::Tuple;
 use crate::verdict::Step;
 use tortie_abi::DropReason;

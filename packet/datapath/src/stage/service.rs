@@ -6,17 +6,13 @@ use crate::family::Family;
 use crate::kernel::{Random, Services, Topology};
 use crate::stage::maglev;
 use crate::state::{State, answer};
-use crate::tuple::Tuple;
+use crate::tuple::{Place, Tuple};
 use crate::verdict::Step;
 use tortie_abi::flow::flags;
 use tortie_abi::route::Kind;
 use tortie_abi::service::{self, BackendKey, Frontend};
 use tortie_abi::{DropReason, Tick};
-use tortie_wire::Be16;
 use tortie_wire::proto::IpProtocol;
-
-/// An address and a port.
-pub type Place<A> = (A, Be16);
 
 /// What the destination is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -4,8 +4,8 @@
 
 use crate::family::Family;
 use crate::kernel::{Clock, Random, Refusals, Services, Socket, SocketCall, Sockets, Topology};
-use crate::stage::service::{self as choice, Place, Side};
-use crate::tuple::Tuple;
+use crate::stage::service::{self as choice, Side};
+use crate::tuple::{Place, Tuple};
 use tortie_abi::service::{self, Frontend};
 use tortie_abi::settings::flags;
 use tortie_abi::socket::side;
@@ -66,7 +66,7 @@ pub fn connected<F: Family, K: Chooser<F>>(k: &K, to: Place<F::Addr>) -> Destina
     let Some(frontend) = frontend::<F, K>(k, to) else { return Destination::Stays };
     match choose::<F, K>(k, &frontend) {
         Ok(backend) => {
-            tell_by::<F, K>(k, backend, to, frontend.service);
+            k.set_lead(k.cookie(), &F::socket_lead(to, backend));
             if !is_tcp {
                 let key = F::socket_key(k.cookie(), backend.0, backend.1, IpProtocol::UDP.0, side::BACKEND);
                 remember::<F, K>(k, &key, to, frontend.service);
@@ -140,15 +140,9 @@ pub fn sender<F: Family, K: Socket + Sockets<F>>(k: &K, from: Place<F::Addr>) ->
 /// The Service's address, when this socket was led from there to `peer`.
 #[inline(always)]
 pub fn name<F: Family, K: Socket + Sockets<F>>(k: &K, peer: Place<F::Addr>) -> Option<Place<F::Addr>> {
-    let known = k.peer(&F::socket_key(k.cookie(), peer.0, peer.1, k.protocol(), side::BACKEND))?;
-    let (address, port, _, _) = F::peer(&known);
-    Some((address, port))
-}
-
-/// Forgets by which name the peer of a socket that is closed was told.
-#[inline(always)]
-pub fn forget<F: Family, K: Socket + Sockets<F>>(k: &K, peer: Place<F::Addr>) {
-    k.forget_peer(&F::socket_key(k.cookie(), peer.0, peer.1, k.protocol(), side::BACKEND));
+    let (service, backend) = F::lead(&k.lead(k.cookie())?);
+    // After an attempt that failed, a socket may have been connected to somebody else.
+    (backend == peer).then_some(service)
 }
 
 #[inline(always)]
@@ -187,12 +181,6 @@ fn at_loopback<F: Family, K: SocketCall + Services<F> + Topology<F>>(
         return None;
     }
     choice::frontend_of::<F, K>(k, at)
-}
-
-#[inline(always)]
-fn tell_by<F: Family, K: Chooser<F>>(k: &K, backend: Place<F::Addr>, name: Place<F::Addr>, service: u32) {
-    let key = F::socket_key(k.cookie(), backend.0, backend.1, k.protocol(), side::BACKEND);
-    k.set_peer(&key, &F::socket_peer(name.0, name.1, service, k.now()));
 }
 
 /// One of the back ends that may be used from here.

@@ -73,6 +73,11 @@ fn a_connection_to_a_service_goes_to_a_back_end_and_is_called_by_the_services_na
         assert_eq!(socket.peer(), Ok(at(f.vip(), 80)));
         socket.close();
         assert_eq!(remembered(&world.nodes[0]), 0, "nothing is left of a closed socket");
+        let refused = Socket::new(&world.nodes[0], ANY, TCP);
+        assert_eq!(refused.connect(at(f.vip(), 80)), Ok(backend));
+        refused.refused();
+        refused.close();
+        assert_eq!(remembered(&world.nodes[0]), 0, "nor of one that was refused");
     });
 }
 
@@ -210,6 +215,11 @@ fn sockets_of_one_back_end_under_two_services_each_keep_their_own_name() {
         let (one, two) = (Socket::new(&world.nodes[0], ANY, TCP), Socket::new(&world.nodes[0], ANY, TCP));
         assert_eq!((one.connect(at(f.vip(), 80)), two.connect(other)), (Ok(backend), Ok(backend)));
         assert_eq!((one.peer(), two.peer()), (Ok(at(f.vip(), 80)), Ok(other)));
+        assert_eq!(one.connect(other), Ok(backend), "as after an attempt that was refused");
+        assert_eq!(one.peer(), Ok(other));
+        let elsewhere = at(f.pick("10.244.2.11", "fd00:244:2::b"), 8080);
+        assert_eq!(one.connect(elsewhere), Ok(elsewhere));
+        assert_eq!(one.peer(), Ok(elsewhere));
     });
 }
 

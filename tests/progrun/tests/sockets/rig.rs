@@ -1,8 +1,10 @@
 //! A cgroup with this process in it, a network namespace, and the programs on maps of their own.
 
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
 use std::collections::BTreeMap;
 use std::fs;
 use std::net::{IpAddr, SocketAddr, TcpListener};
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -233,6 +235,12 @@ impl Form {
             Self::V4 | Self::Mapped => "socket4",
             Self::V6 => "socket6",
         }
+    }
+
+    /// A TCP socket without a peer.
+    pub fn socket(self) -> OwnedFd {
+        let family = if self == Self::V4 { AddressFamily::Inet } else { AddressFamily::Inet6 };
+        socket(family, SockType::Stream, SockFlag::SOCK_CLOEXEC, None).expect("a socket")
     }
 
     pub fn listener(self) -> (TcpListener, SocketAddr) {

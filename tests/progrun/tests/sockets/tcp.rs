@@ -1,8 +1,11 @@
 //! TCP.
 
 use crate::rig::{Form, Rig, TCP};
+use nix::errno::Errno;
+use nix::sys::socket::{SockaddrStorage, connect as nix_connect};
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::TcpStream;
+use std::os::fd::AsRawFd as _;
 use std::time::{Duration, Instant};
 
 #[test]
@@ -44,6 +47,35 @@ fn a_service_without_endpoints_refuses_at_once() {
         }
     });
     assert_eq!(rig.entries("counter"), 1, "refusals are counted under one hook and reason");
+}
+
+#[test]
+fn a_socket_that_was_refused_tells_its_next_peer_by_its_own_address_and_leaves_nothing_behind() {
+    let rig = Rig::new();
+    rig.netns.run(|| {
+        for form in Form::ALL {
+            let (closed, gone) = form.listener();
+            drop(closed);
+            let (_listener, other) = form.listener();
+            let vip = form.vip(15, 80);
+            rig.service(vip, TCP, &[gone]);
+            let socket = form.socket();
+            let connect = |to| nix_connect(socket.as_raw_fd(), &SockaddrStorage::from(form.dress(to)));
+            assert_eq!(connect(vip), Err(Errno::ECONNREFUSED), "{form:?}");
+            assert_eq!(rig.entries(form.table()), 1, "{form:?}");
+            assert_eq!(connect(other), Ok(()), "{form:?}");
+            let client = TcpStream::from(socket);
+            assert_eq!(client.peer_addr().expect("getpeername"), form.dress(other), "{form:?}");
+            let refused = TcpStream::connect(form.dress(vip)).map(|_| ()).map_err(|e| e.kind());
+            assert_eq!(refused, Err(ErrorKind::ConnectionRefused), "{form:?}");
+            drop(client);
+            assert_eq!(
+                rig.entries(form.table()),
+                0,
+                "{form:?}: nor is anything left of a socket without a peer"
+            );
+        }
+    });
 }
 
 #[test]
