@@ -3,7 +3,7 @@
 //! Owns: when to read, when to say it. Does not: decide what is valid.
 //! Invariant: a rescan is answered after the events that were there when it was asked have been read.
 
-use super::tree::{self, Stamp, Tree};
+use super::tree::{Reading, Stamp, Tree};
 use super::watch::{Found, Seen, Watcher};
 use crate::event::Batch;
 use crate::rejection::{Effect, Origin, Rejection};
@@ -16,13 +16,18 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 use std::os::fd::AsFd as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
+use std::thread;
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc::error::TryRecvError;
 
 /// How often to look again while something cannot be watched.
 const RETRY: Duration = Duration::from_secs(1);
+/// Files that are read between two looks at what happens to them.
+const GROUP: usize = 512;
+/// Fewer files are read faster than a thread begins.
+const WORTH_A_THREAD: usize = 16;
 
 pub(super) struct Driver {
     pub watcher: Watcher,
@@ -50,7 +55,7 @@ impl Driver {
         loop {
             if let Err(error) = self.wait() {
                 tracing::error!(%error, "waiting for changes of the store");
-                std::thread::sleep(RETRY);
+                thread::sleep(RETRY);
             }
             let Some(asked) = self.asked() else { return };
             self.look(!asked.is_empty());
@@ -116,9 +121,8 @@ impl Driver {
 
     fn look(&mut self, rescan: bool) {
         self.drain();
-        for path in std::mem::take(&mut self.pending.files) {
-            self.load(&path);
-        }
+        let changed: Vec<PathBuf> = std::mem::take(&mut self.pending.files).into_iter().collect();
+        self.load(&changed);
         if rescan || std::mem::take(&mut self.pending.everything) || !self.faults.is_empty() {
             self.walk();
         }
@@ -140,12 +144,16 @@ impl Driver {
         }
     }
 
-    /// Loads a file, unless somebody was writing it while it was read; closing it then brings it back.
-    fn load(&mut self, path: &Path) {
-        let read = tree::read(path);
-        self.drain();
-        if !self.watcher.is_being_written(path) {
-            self.tree.apply(path, read);
+    /// Loads files, each unless somebody was writing it while it was read; closing it then brings it back.
+    fn load(&mut self, paths: &[PathBuf]) {
+        for group in paths.chunks(GROUP) {
+            let readings = read_all(&self.tree, group);
+            self.drain();
+            for (path, reading) in group.iter().zip(readings) {
+                if !self.watcher.is_being_written(path) {
+                    self.tree.apply(path, reading);
+                }
+            }
         }
     }
 
@@ -160,21 +168,17 @@ impl Driver {
             }
         };
         let Found { mut files, busy, faults } = found;
-        for path in &files {
-            // A link that leads nowhere has no stamp, and `load` takes it for gone.
-            let same =
-                fs::metadata(path).is_ok_and(|metadata| !self.tree.differs(path, Stamp::of(&metadata)));
-            if !same {
-                self.load(path);
-            }
-        }
+        // A link that leads nowhere has no stamp, and `load` takes it for gone.
+        let same = |path: &PathBuf| {
+            fs::metadata(path).is_ok_and(|metadata| !self.tree.differs(path, Stamp::of(&metadata)))
+        };
+        let changed: Vec<PathBuf> = files.iter().filter(|path| !same(path)).cloned().collect();
+        self.load(&changed);
         files.extend(busy);
         let unreadable: Vec<PathBuf> = faults.iter().map(|(path, _)| path.clone()).collect();
-        for path in self.tree.missing(&files) {
-            if !unreadable.iter().any(|directory| path.starts_with(directory)) {
-                self.load(&path);
-            }
-        }
+        let mut missing = self.tree.missing(&files);
+        missing.retain(|path| !unreadable.iter().any(|directory| path.starts_with(directory)));
+        self.load(&missing);
         self.faults = faults.into_iter().map(|(path, error)| self.fault_below(path, &error)).collect();
     }
 
@@ -227,4 +231,20 @@ impl Driver {
     fn send(&self, batch: Batch) -> bool {
         self.ends.batches.send(batch).is_ok()
     }
+}
+
+/// Reads files on all processors: at a start there may be tens of thousands.
+fn read_all(tree: &Tree, paths: &[PathBuf]) -> Vec<Reading> {
+    let threads = thread::available_parallelism().map_or(1, usize::from);
+    let share = paths.len().div_ceil(threads).max(WORTH_A_THREAD);
+    let read = |paths: &[PathBuf]| paths.iter().map(|path| tree.read(path)).collect::<Vec<_>>();
+    let Some((own, others)) = paths.split_at_checked(share) else { return read(paths) };
+    thread::scope(|scope| {
+        let others: Vec<_> = others.chunks(share).map(|paths| scope.spawn(move || read(paths))).collect();
+        let mut readings = read(own);
+        for other in others {
+            readings.extend(other.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
+        }
+        readings
+    })
 }

@@ -33,8 +33,23 @@ pub struct Tree {
     last_good: LastGood,
 }
 
+/// What was found where a file is or was.
 #[derive(Debug)]
-struct File {
+pub enum Reading {
+    /// No file.
+    Gone,
+    /// A file.
+    There {
+        /// What it gives.
+        file: File,
+        /// Its bytes and their age, when everything in it is in force.
+        good: Option<(Vec<u8>, SystemTime)>,
+    },
+}
+
+/// A file that is in force.
+#[derive(Debug)]
+pub struct File {
     stamp: Option<Stamp>,
     content: Content,
 }
@@ -85,30 +100,41 @@ impl Tree {
         Self { last_good, ..Self::default() }
     }
 
-    /// A file is as it was read; one that was not there is gone.
-    pub fn apply(&mut self, path: &Path, read: io::Result<Option<Read>>) {
+    /// What a file gives, as it is now. Changes nothing, so that many can be read at once.
+    pub fn read(&self, path: &Path) -> Reading {
         let empty = Content::default();
         let previous = self.files.get(path).map(|file| &file.content);
-        let (stamp, content) = match read {
+        match read(path) {
             Ok(Some(Read { stamp, modified, bytes })) => {
                 let content = content::read(path, &bytes, previous.unwrap_or(&empty));
                 let content = match previous {
                     None if !content.is_good() => content::read(path, &bytes, &self.recalled(path)),
                     _ => content,
                 };
-                if content.is_good() {
-                    self.last_good.keep(path, &bytes, modified);
-                }
-                (stamp, content)
+                let good = content.is_good().then_some((bytes, modified));
+                Reading::There { file: File { stamp, content }, good }
             }
-            Ok(None) => return self.remove(path),
+            Ok(None) => Reading::Gone,
             Err(error) => {
                 let recalled = previous.is_none().then(|| self.recalled(path));
                 let previous = previous.or(recalled.as_ref()).unwrap_or(&empty);
-                (None, content::unreadable(path, &error, previous))
+                let content = content::unreadable(path, &error, previous);
+                Reading::There { file: File { stamp: None, content }, good: None }
             }
-        };
-        self.put(path, File { stamp, content });
+        }
+    }
+
+    /// A file is as it was read; one that was not there is gone.
+    pub fn apply(&mut self, path: &Path, reading: Reading) {
+        match reading {
+            Reading::Gone => self.remove(path),
+            Reading::There { file, good } => {
+                if let Some((bytes, modified)) = good {
+                    self.last_good.keep(path, &bytes, modified);
+                }
+                self.put(path, file);
+            }
+        }
     }
 
     /// What a file gave before this process began.
