@@ -60,8 +60,8 @@ pub const STAGES: [(&str, u32); 16] = [
     ("related6", stage::RELATED6),
     ("open4", stage::OPEN4),
     ("open6", stage::OPEN6),
-    ("direct4", stage::DIRECT4),
-    ("direct6", stage::DIRECT6),
+    ("apart4", stage::APART4),
+    ("apart6", stage::APART6),
 ];
 
 /// The program for what arrives at data interfaces.

@@ -46,8 +46,8 @@ pub fn follow<F: Tables>(tc: &Tc, s: &mut State<F>, next: Next) -> i32 {
             tail_call(tc, &STAGE, F::OPEN);
             s.reason = DropReason::TailCall as u16;
         }
-        Next::Direct => {
-            tail_call(tc, &STAGE, F::DIRECT);
+        Next::Apart => {
+            tail_call(tc, &STAGE, F::APART);
             s.reason = DropReason::TailCall as u16;
         }
         _ => {}
@@ -88,7 +88,7 @@ fn conclude<F: Tables>(tc: &Tc, s: &mut State<F>, end: Next) -> i32 {
         Next::Local => into_stack(LOOPBACK),
         Next::Tunnel => tunnel::<F>(tc, s.output, s.tunnel_network()),
         // The last five could not be followed.
-        Next::Drop | Next::Policy | Next::Reply | Next::Related | Next::Open | Next::Direct => TC_ACT_SHOT,
+        Next::Drop | Next::Policy | Next::Reply | Next::Related | Next::Open | Next::Apart => TC_ACT_SHOT,
     }
 }
 

@@ -136,8 +136,8 @@ pub trait Tables: Family {
     const RELATED: u32;
     /// Slot in `stage` of the program for flows that begin at a data interface.
     const OPEN: u32;
-    /// Slot in `stage` of the program for flows that are answered directly.
-    const DIRECT: u32;
+    /// Slot in `stage` of the program for what few packets need before they leave.
+    const APART: u32;
     /// Element of `sweep`.
     const SWEEP: u32;
     /// `AF_INET` or `AF_INET6`.
@@ -154,7 +154,7 @@ pub trait Tables: Family {
 macro_rules! tables {
     ($family:ident, $addr:ty, $layouts:ident, $maglev:ident, [$flow:ident, $half_open:ident, $route:ident, $frontend:ident,
      $backend:ident, $member:ident, $source_range:ident, $affinity:ident, $socket:ident, $message:ident, $fragment:ident, $class_addr:ident, $class_net:ident, $opt_out:ident, $scratch:ident], $reply:ident,
-     $related:ident, $open:ident, $direct:ident, $sweep:literal, $address_family:literal) => {
+     $related:ident, $open:ident, $apart:ident, $sweep:literal, $address_family:literal) => {
         impl Tables for $family {
             type PrefixKey = $layouts::PrefixKey;
             type AddressKey = $layouts::AddressKey;
@@ -176,7 +176,7 @@ macro_rules! tables {
             const REPLY: u32 = stage::$reply;
             const RELATED: u32 = stage::$related;
             const OPEN: u32 = stage::$open;
-            const DIRECT: u32 = stage::$direct;
+            const APART: u32 = stage::$apart;
             const SWEEP: u32 = $sweep;
             const ADDRESS_FAMILY: u32 = $address_family;
             #[inline(always)]
@@ -220,7 +220,7 @@ tables!(
     REPLY4,
     RELATED4,
     OPEN4,
-    DIRECT4,
+    APART4,
     0,
     2
 );
@@ -249,7 +249,7 @@ tables!(
     REPLY6,
     RELATED6,
     OPEN6,
-    DIRECT6,
+    APART6,
     1,
     10
 );

@@ -81,12 +81,12 @@ program!(
     open6 |tc| go_on(tc, |s: &mut State<V6>| hook::open(tc, s))
 );
 program!(
-    /// A flow that is answered directly, at its beginning and at its first such answer, IPv4.
-    direct4 |tc| go_on(tc, |s: &mut State<V4>| hook::direct(tc, s))
+    /// What few packets need before they leave, IPv4.
+    apart4 |tc| go_on(tc, |s: &mut State<V4>| hook::apart(tc, s))
 );
 program!(
-    /// A flow that is answered directly, at its beginning and at its first such answer, IPv6.
-    direct6 |tc| go_on(tc, |s: &mut State<V6>| hook::direct(tc, s))
+    /// What few packets need before they leave, IPv6.
+    apart6 |tc| go_on(tc, |s: &mut State<V6>| hook::apart(tc, s))
 );
 program!(
     /// After a policy program, IPv4.

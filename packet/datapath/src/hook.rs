@@ -1,7 +1,7 @@
 //! What each hook does, in order. The only functions that see every trait.
 
+mod apart;
 mod connect;
-mod direct;
 mod from_host_device;
 mod from_tunnel;
 mod from_workload;
@@ -17,8 +17,8 @@ pub mod sweep;
 mod to_host_device;
 mod to_workload;
 
+pub use apart::apart;
 pub use connect::{close4, close6, connect4, connect6};
-pub use direct::direct;
 pub use from_host_device::from_host_device;
 pub use from_tunnel::from_tunnel;
 pub use from_workload::from_workload;

@@ -162,6 +162,8 @@ pub struct State<F: Family> {
     pub answer: u8,
     /// [`note`].
     pub note: u8,
+    /// What a packet that waits for its checksum does next ([`crate::verdict::Next::forward`]); 0: it does not wait.
+    pub next: u8,
 }
 
 impl<F: Family> State<F> {
@@ -220,6 +222,7 @@ impl<F: Family> State<F> {
         self.phase = 0;
         self.answer = 0;
         self.note = note::UNDECIDED;
+        self.next = 0;
     }
 
     /// TCP flags as a set.

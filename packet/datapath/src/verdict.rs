@@ -41,11 +41,26 @@ pub enum Next {
     Related = 12,
     /// A flow begins: call [`crate::hook::open`].
     Open = 13,
-    /// A flow that is answered directly begins, or its answers do: call [`crate::hook::direct`].
-    Direct = 14,
+    /// Something that few packets need comes first: call [`crate::hook::apart`].
+    Apart = 14,
 }
 
 impl Next {
+    /// The ways on that a byte stands for.
+    #[inline(always)]
+    pub const fn forward(byte: u8) -> Option<Self> {
+        Some(match byte {
+            1 => Self::Pass,
+            2 => Self::Peer,
+            3 => Self::Interface,
+            4 => Self::Neighbour,
+            6 => Self::Routed,
+            7 => Self::Local,
+            8 => Self::Tunnel,
+            _ => return None,
+        })
+    }
+
     /// The packet goes on, neither dropped nor answered: nothing is counted.
     #[inline(always)]
     pub const fn is_forward(self) -> bool {
@@ -126,7 +141,7 @@ impl<F: Family> State<F> {
             Next::Local => Verdict::Local,
             Next::Tunnel => Verdict::Tunnel { slot: self.output, network: self.tunnel_network() },
             Next::Drop => Verdict::Drop(DropReason::from_word(self.reason).unwrap_or(DropReason::Internal)),
-            Next::Policy | Next::Reply | Next::Related | Next::Open | Next::Direct => return None,
+            Next::Policy | Next::Reply | Next::Related | Next::Open | Next::Apart => return None,
         })
     }
 }

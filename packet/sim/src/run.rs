@@ -108,7 +108,7 @@ fn one_family<F: HasTables>(node: &Node, hook: Hook, slot: u32, packet: Packet) 
             Next::Reply => hook::reply(&k, &mut s),
             Next::Related => hook::related(&k, &mut s),
             Next::Open => hook::open(&k, &mut s),
-            Next::Direct => hook::direct(&k, &mut s),
+            Next::Apart => hook::apart(&k, &mut s),
             _ if ask(node, s.output) => hook::resume(&k, &mut s),
             _ => break Verdict::Drop(DropReason::PolicyNotReady),
         };
@@ -195,6 +195,7 @@ fn poisoned<F: HasTables>() -> State<F> {
         phase: POISON,
         answer: POISON,
         note: POISON,
+        next: POISON,
     }
 }
 

@@ -31,9 +31,9 @@ pub const RELATED6: u32 = 11;
 pub const OPEN4: u32 = 12;
 /// A flow that begins at a data interface, in or out, IPv6.
 pub const OPEN6: u32 = 13;
-/// A flow that is answered directly, at its beginning and at its first such answer, IPv4.
-pub const DIRECT4: u32 = 14;
-/// A flow that is answered directly, at its beginning and at its first such answer, IPv6.
-pub const DIRECT6: u32 = 15;
+/// What few packets need before they leave, IPv4.
+pub const APART4: u32 = 14;
+/// What few packets need before they leave, IPv6.
+pub const APART6: u32 = 15;
 /// Size of the array.
 pub const COUNT: u32 = 16;

@@ -25,6 +25,7 @@ pub mod addr;
 pub mod arp;
 pub mod be;
 pub mod checksum;
+pub mod crc32c;
 pub mod eth;
 pub mod icmp4;
 pub mod icmp6;

@@ -1,5 +1,5 @@
 //! Owns: the SCTP common header and the head of a chunk (RFC 9260 section 3). Does not: compute
-//! CRC32c; addresses are not in it, and where ports change the caller leaves the sum to the kernel.
+//! CRC32c; addresses are not in it, and [`crate::crc32c`] follows ports.
 //! Invariant: `ChunkType` keeps every value.
 
 use core::mem::offset_of;

@@ -3,7 +3,9 @@
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use proptest::prelude::*;
+use tortie_testkit::packet::{DST_MAC, PacketBuilder, SRC_MAC};
 use tortie_wire::checksum::{Delta, Sum};
+use tortie_wire::crc32c::PortChange;
 use tortie_wire::{Be16, Be32, Ip4, Ip6, IpProtocol};
 
 /// RFC 1071 word by word, on numbers in host order.
@@ -200,5 +202,26 @@ proptest! {
             sum = (sum & 0xffff) + (sum >> 16);
         }
         prop_assert_eq!(Be16::from_raw(!(sum as u16)), delta.apply(before));
+    }
+}
+
+/// SCTP's header and so many bytes behind it, with a checksum of the test kit's.
+fn sctp(ports: (u16, u16), payload: usize) -> Vec<u8> {
+    let (from, to) = (Ipv4Addr::new(192, 0, 2, 1), Ipv4Addr::new(192, 0, 2, 2));
+    let builder = PacketBuilder::ip(from.into(), to.into()).mac(SRC_MAC, DST_MAC).sctp(ports.0, ports.1);
+    builder.payload_len(payload).build().split_off(34)
+}
+
+proptest! {
+    #[test]
+    fn sctps_checksum_follows_its_ports_at_every_length(
+        old in any::<(u16, u16)>(), new in any::<(u16, u16)>(), payload in 0usize..9000,
+    ) {
+        let (before, after) = (sctp(old, payload), sctp(new, payload));
+        let ports = |(a, b): (u16, u16)| [Be16::new(a), Be16::new(b)];
+        let change = PortChange::new(ports(old), ports(new), before.len() as u16);
+        let checksum = |packet: &[u8]| Be32::from_bytes(packet[8..12].try_into().unwrap());
+        prop_assert_eq!(change.apply(checksum(&before)), checksum(&after));
+        prop_assert_eq!(change.apply(Be32::ZERO), Be32::ZERO, "nobody has computed it yet");
     }
 }

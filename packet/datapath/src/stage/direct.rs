@@ -24,7 +24,7 @@ pub fn is_wanted<F: Family, K: Topology<F>>(k: &K, s: &State<F>) -> Step<bool> {
 }
 
 /// Does this packet open the flow, so that the other node is told the front end, or is it the reply from which on the
-/// tunnel is not needed? Both are done apart ([`crate::hook::direct`]), once.
+/// tunnel is not needed? Both are done apart ([`crate::hook::apart`]), once.
 #[inline(always)]
 pub fn is_due<F: Family>(s: &State<F>) -> bool {
     let core = s.flow.core();

@@ -22,10 +22,38 @@ const TRANSPORT_BYTES: u32 = 32;
 /// Rewrites the packet as its flow says and sends it on its way.
 #[inline(always)]
 pub fn leave<F: Family, K: Packet + Topology<F>>(k: &K, s: &mut State<F>) -> Step<Next> {
+    if nat::is_sum_due(s) {
+        return Ok(Next::Apart);
+    }
     let next = way(k, s)?;
-    if next == Next::Reply || next == Next::Direct {
+    if next == Next::Reply || next == Next::Apart { Ok(next) } else { go(k, s, next) }
+}
+
+/// The same, of a packet that [`Next::Apart`] was said of. One whose checksum is due stops once more, with its way known:
+/// an answer would quote it as it came.
+#[inline(always)]
+pub fn leave_settled<F: Family, K: Packet + Topology<F>>(k: &K, s: &mut State<F>) -> Step<Next> {
+    let next = way(k, s)?;
+    if next == Next::Reply || next == Next::Apart {
         return Ok(next);
     }
+    if nat::is_sum_due(s) {
+        s.next = next as u8;
+        return Ok(Next::Apart);
+    }
+    go(k, s, next)
+}
+
+/// Goes on where [`leave_settled`] has stopped.
+#[inline(always)]
+pub fn leave_summed<F: Family, K: Packet + Topology<F>>(k: &K, s: &mut State<F>) -> Step<Next> {
+    let next = Next::forward(s.next).ok_or(DropReason::Internal)?;
+    nat::sum(k, s)?;
+    go(k, s, next)
+}
+
+#[inline(always)]
+fn go<F: Family, K: Packet + Topology<F>>(k: &K, s: &mut State<F>, next: Next) -> Step<Next> {
     nat::rewrite(k, s)?;
     if !matches!(next, Next::Pass | Next::Local) {
         F::decrement_ttl(k, IP_OFFSET).ok_or(DropReason::RewriteFailed)?;
@@ -41,7 +69,7 @@ fn way<F: Family, K: Packet + Topology<F>>(k: &K, s: &mut State<F>) -> Step<Next
         return Ok(Next::Pass);
     }
     if direct::is_due(s) {
-        return Ok(Next::Direct);
+        return Ok(Next::Apart);
     }
     match s.flow.core().target.kind() {
         TargetKind::Host => to_host(k, s),

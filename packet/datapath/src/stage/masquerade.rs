@@ -36,11 +36,11 @@ pub fn choose<F: Family, K: Topology<F> + Ways<F> + Random>(
     move_port(k, s)
 }
 
-/// Another port of the range. SCTP keeps its own: a checksum over the whole packet cannot follow.
+/// Another port of the range.
 #[inline(always)]
 pub fn move_port<F: Family, K: Topology<F> + Random>(k: &K, s: &mut State<F>) -> Step<()> {
     let protocol = IpProtocol(s.tuple.protocol);
-    if protocol == IpProtocol::SCTP || !(protocol.has_ports() || protocol == F::ICMP) {
+    if !(protocol.has_ports() || protocol == F::ICMP) {
         return Ok(());
     }
     let (first, last) =

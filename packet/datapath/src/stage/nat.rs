@@ -10,11 +10,13 @@ use crate::tuple::Tuple;
 use crate::verdict::Step;
 use tortie_abi::DropReason;
 use tortie_abi::flow::flags;
-use tortie_wire::Be16;
 use tortie_wire::checksum::Delta;
+use tortie_wire::crc32c::PortChange;
 use tortie_wire::proto::IpProtocol;
+use tortie_wire::sctp::SctpHeader;
 use tortie_wire::tcp::TcpHeader;
 use tortie_wire::udp::UdpHeader;
+use tortie_wire::{Be16, Be32};
 use tortie_wire::{icmp4::Icmp4Header, icmp6::Icmp6Header};
 
 const REWRITES: u16 = flags::NAT_DESTINATION | flags::NAT_SOURCE | flags::HAIRPIN | flags::PORT_MOVED;
@@ -97,6 +99,36 @@ pub fn rewrite<F: Family, K: Packet + Topology<F>>(k: &K, s: &mut State<F>) -> S
     store::<F, K>(k, s).ok_or(DropReason::RewriteFailed)
 }
 
+/// Has SCTP's checksum yet to follow the rewrite? That is done apart ([`crate::hook::apart`]).
+#[inline(always)]
+pub fn is_sum_due<F: Family>(s: &State<F>) -> bool {
+    s.tuple.protocol == IpProtocol::SCTP.0 && rewrites::<F>(&s.flow)
+}
+
+/// SCTP's checksum, which covers the whole packet and no addresses, becomes that of the ports that [`rewrite`] writes. Of a
+/// packet in pieces nobody knows here how long it is.
+#[inline(always)]
+pub fn sum<F: Family, K: Packet + Topology<F>>(k: &K, s: &mut State<F>) -> Step<()> {
+    if s.ip.fragment == fragment::LATER {
+        return Ok(());
+    }
+    s.rewritten = s.tuple;
+    translate::<F, K>(k, &mut s.rewritten, &s.flow)?;
+    let old = [s.tuple.source_port, s.tuple.destination_port];
+    let new = [s.rewritten.source_port, s.rewritten.destination_port];
+    if old == new || seeded::CHECKSUM_FORGOTTEN {
+        return Ok(());
+    }
+    if s.ip.fragment != fragment::NONE {
+        return Err(DropReason::RewriteFailed);
+    }
+    let at = s.transport_offset.wrapping_add(SctpHeader::CHECKSUM_OFFSET as u32);
+    let packet_bytes = s.ip.total_bytes.wrapping_sub(s.ip.header_bytes) as u16;
+    let before: Be32 = k.load(at).ok_or(DropReason::RewriteFailed)?;
+    let after = PortChange::new(old, new, packet_bytes).apply(before);
+    k.store(at, after).ok_or(DropReason::RewriteFailed)
+}
+
 #[inline(always)]
 fn store<F: Family, K: Packet>(k: &K, s: &State<F>) -> Option<()> {
     let (old, new) = (&s.tuple, &s.rewritten);
@@ -124,13 +156,8 @@ fn store_transport<F: Family, K: Packet>(k: &K, s: &State<F>) -> Option<()> {
             k.store(s.transport_offset, [new.source_port, new.destination_port])?;
             update(k, at(UdpHeader::CHECKSUM_OFFSET), addresses, ports, true)
         }
-        // SCTP's checksum does not cover addresses, and a CRC over the whole packet cannot follow a port.
-        IpProtocol::SCTP
-            if old.source_port == new.source_port && old.destination_port == new.destination_port =>
-        {
-            Some(())
-        }
-        IpProtocol::SCTP => None,
+        // Summed before ([`sum`]).
+        IpProtocol::SCTP => k.store(s.transport_offset, [new.source_port, new.destination_port]),
         IpProtocol::ICMP => {
             let delta = Delta::NONE.word16(old.source_port, new.source_port);
             k.store(at(Icmp4Header::ECHO_ID_OFFSET), new.source_port)?;

@@ -11,6 +11,7 @@ mod messages;
 mod outside;
 mod pods;
 mod policy;
+mod sctp;
 mod service_ranges;
 mod services;
 mod sockets;
