@@ -1,35 +1,48 @@
-//! SCTP without the kernel's help: the first exchange, INIT and INIT ACK, over raw sockets.
+//! SCTP without the kernel's help: whole associations over raw sockets.
 //!
-//! Owns: enough of RFC 9260 (sections 3.2, 3.3.2, 3.3.3) to see whether a path and a policy let SCTP through.
-//! Does not: set up an association; the state cookie carries our greeting instead.
-//! Invariant: works on kernels that have no SCTP sockets; a port nobody serves answers with ABORT.
+//! Owns: enough of RFC 9260 to open an association (INIT to COOKIE ACK), say something each way (DATA, SACK) and end it
+//! (SHUTDOWN to SHUTDOWN COMPLETE). Does not: repeat what was lost; a probe without an answer times out.
+//! Invariant: works on kernels that have no SCTP sockets; a port nobody serves answers with ABORT; a packet with
+//! another verification tag than agreed is nobody's.
 
-use std::net::SocketAddr;
+mod association;
+mod packet;
+
+use std::collections::BTreeMap;
+use std::hash::{BuildHasher as _, RandomState};
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Instant;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
+use nix::sys::socket::{setsockopt, sockopt};
+use serde::{Deserialize, Serialize};
 use socket2::{Domain, Protocol as Wire, Socket, Type};
 use tokio::net::UdpSocket;
 use tokio::task::JoinSet;
 
+use self::association::Association;
+use self::packet::{
+    ABORT, COOKIE_ACK, COOKIE_ECHO, DATA, INIT, INIT_ACK, Init, Packet, SACK, SHUTDOWN, SHUTDOWN_ACK,
+    SHUTDOWN_COMPLETE,
+};
 use super::attempt::answered;
 use super::factory::Factory;
-use crate::names::hash;
+use super::serve::reply_to;
+use super::talk::{Opening, line, pattern};
 use crate::proto::{Attempt, Greeting, ProbeResult, Protocol, Served, Verdict};
 
-const INIT: u8 = 1;
-const INIT_ACK: u8 = 2;
-const ABORT: u8 = 6;
-const STATE_COOKIE: u16 = 7;
-const HEADER_BYTES: usize = 12;
-const INIT_BYTES: usize = 20;
+/// Associations that never end are forgotten when there are more.
+const MOST_ASSOCIATIONS: usize = 4096;
+/// As much as a UDP probe can ask for: nothing holds a sender back.
+const MOST_BYTES: u64 = 65_000;
+const BUFFER_BYTES: usize = 8 << 20;
 
 /// Answers on one port, in both families.
 pub async fn serve(factory: &Factory, who: Arc<Served>, port: u16, tasks: &mut JoinSet<()>) -> Result<()> {
     let sockets = factory.make(&who.netns, || Ok([raw(Domain::IPV4)?, raw(Domain::IPV6)?])).await?;
     for socket in sockets {
-        tasks.spawn(answer(UdpSocket::from_std(socket)?, who.clone(), port));
+        tasks.spawn(answer(UdpSocket::from_std(socket)?, Door::new(who.clone(), port)));
     }
     Ok(())
 }
@@ -38,64 +51,232 @@ fn raw(domain: Domain) -> Result<std::net::UdpSocket> {
     let kind = Type::from(nix::libc::SOCK_RAW).nonblocking().cloexec();
     let socket =
         Socket::new(domain, kind, Some(Wire::from(nix::libc::IPPROTO_SCTP))).context("raw SCTP socket")?;
+    make_room(&socket)?;
     Ok(socket.into())
 }
 
-async fn answer(socket: UdpSocket, who: Arc<Served>, port: u16) {
+/// A raw socket gets the packets of all associations of its machine, and nobody repeats what it has no room for.
+fn make_room(socket: &Socket) -> Result<()> {
+    setsockopt(socket, sockopt::RcvBufForce, &BUFFER_BYTES).context("a larger receive buffer")
+}
+
+async fn answer(socket: UdpSocket, mut door: Door) {
     let mut buffer = vec![0; 65_536];
-    // The first of a pod's SCTP ports speaks for those that nobody serves.
-    let speaks =
-        who.ports.iter().find(|(protocol, _)| *protocol == Protocol::Sctp) == Some(&(Protocol::Sctp, port));
     loop {
         let Ok((length, client)) = socket.recv_from(&mut buffer).await else { continue };
-        let Some(packet) = Packet::read(payload(buffer.get(..length).unwrap_or_default(), &client)) else {
-            continue;
-        };
-        if packet.kind != INIT {
-            continue;
+        let bytes = payload(buffer.get(..length).unwrap_or_default(), &client);
+        let Some(packet) = Packet::read(bytes) else { continue };
+        for reply in door.replies(client.ip(), &packet) {
+            let _ = socket.send_to(&reply.bytes(), SocketAddr::new(client.ip(), 0)).await;
         }
-        let served = who.ports.contains(&(Protocol::Sctp, packet.destination));
-        let reply = if packet.destination == port {
-            let seen = SocketAddr::new(client.ip(), packet.source);
-            let greeting = Greeting { server: who.name.clone(), node: who.node.clone(), client_seen: seen };
-            let Ok(cookie) = serde_json::to_vec(&greeting) else { continue };
-            build(port, packet.source, packet.tag, &init(INIT_ACK, hash(&cookie), &cookie))
-        } else if speaks && !served {
-            build(packet.destination, packet.source, packet.tag, &[ABORT, 0, 0, 4])
-        } else {
-            continue;
-        };
-        let _ = socket.send_to(&reply, SocketAddr::new(client.ip(), 0)).await;
     }
 }
 
-/// Sends INIT over a raw socket and waits for the answer.
+/// A port that is served.
+struct Door {
+    who: Arc<Served>,
+    port: u16,
+    associations: BTreeMap<(IpAddr, u16), Association>,
+}
+
+/// What a server wants to have back before it remembers anybody.
+#[derive(Debug, Serialize, Deserialize)]
+struct Cookie {
+    client: (u32, u32),
+    server: (u32, u32),
+}
+
+impl Door {
+    fn new(who: Arc<Served>, port: u16) -> Self {
+        Self { who, port, associations: BTreeMap::new() }
+    }
+
+    /// What is sent back for a packet to this machine.
+    fn replies(&mut self, client: IpAddr, packet: &Packet) -> Vec<Packet> {
+        if packet.kind == INIT {
+            return self.open(packet).into_iter().collect();
+        }
+        if packet.destination != self.port {
+            return Vec::new();
+        }
+        if packet.kind == COOKIE_ECHO {
+            return self.establish(client, packet).into_iter().collect();
+        }
+        let key = (client, packet.source);
+        let Some(association) = self.associations.get_mut(&key).filter(|it| it.owns(packet)) else {
+            return Vec::new();
+        };
+        match packet.kind {
+            DATA => {
+                let (sack, message) = association.hear(packet);
+                let seen = SocketAddr::new(client, packet.source);
+                let greeting = Greeting {
+                    server: self.who.name.clone(),
+                    node: self.who.node.clone(),
+                    client_seen: seen,
+                };
+                let reply = message.and_then(|message| reply_to(&message, &greeting));
+                let said = reply.map(|reply| association.say(&reply)).unwrap_or_default();
+                std::iter::once(sack).chain(said).collect()
+            }
+            SHUTDOWN => vec![association.packet(SHUTDOWN_ACK, Vec::new())],
+            SHUTDOWN_COMPLETE | ABORT => {
+                self.associations.remove(&key);
+                Vec::new()
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    fn open(&self, packet: &Packet) -> Option<Packet> {
+        let init = Init::read(&packet.value)?;
+        let (source, destination, tag) = (packet.destination, packet.source, init.tag);
+        let reply = |kind, value| Some(Packet { source, destination, tag, kind, flags: 0, value });
+        if packet.destination == self.port {
+            let (tag, first) = (random() | 1, random());
+            let cookie = Cookie { client: (init.tag, init.first), server: (tag, first) };
+            let cookie = serde_json::to_vec(&cookie).ok()?;
+            return reply(INIT_ACK, Init { tag, first, cookie }.value());
+        }
+        // The first of a pod's SCTP ports speaks for those that nobody serves.
+        let mut served = self.who.ports.iter().filter(|(protocol, _)| *protocol == Protocol::Sctp);
+        let speaks = served.clone().next() == Some(&(Protocol::Sctp, self.port));
+        if speaks && !served.any(|(_, port)| *port == packet.destination) {
+            return reply(ABORT, Vec::new());
+        }
+        None
+    }
+
+    fn establish(&mut self, client: IpAddr, packet: &Packet) -> Option<Packet> {
+        let cookie: Cookie = serde_json::from_slice(&packet.value).ok()?;
+        let association = Association {
+            port: self.port,
+            peer_port: packet.source,
+            tag: cookie.server.0,
+            peer_tag: cookie.client.0,
+            next: cookie.server.1,
+            expected: cookie.client.1,
+            pieces: Vec::new(),
+            messages: 0,
+        };
+        if !association.owns(packet) {
+            return None;
+        }
+        if self.associations.len() >= MOST_ASSOCIATIONS {
+            self.associations.clear();
+        }
+        let ack = association.packet(COOKIE_ACK, Vec::new());
+        self.associations.insert((client, packet.source), association);
+        Some(ack)
+    }
+}
+
+/// Opens an association over a raw socket, asks, and ends it.
 pub async fn ask(socket: Socket, attempt: &Attempt) -> Result<ProbeResult> {
     let started = Instant::now();
+    make_room(&socket)?;
     let socket = UdpSocket::from_std(socket.into())?;
     socket.connect(SocketAddr::new(attempt.to, 0)).await?;
-    let random =
-        std::hash::BuildHasher::hash_one(&std::collections::hash_map::RandomState::new(), attempt.port);
-    let [a, b, ..] = random.to_ne_bytes();
-    let source = attempt.source_port.unwrap_or(u16::from_ne_bytes([a, b]) | 0x8000);
-    let chunk = init(INIT, random, &[]);
-    let tag = tag_of(&chunk);
-    socket.send(&build(source, attempt.port, 0, &chunk)).await?;
-    let mut buffer = vec![0; 65_536];
-    loop {
-        let (length, server) = socket.recv_from(&mut buffer).await?;
-        let Some(packet) = Packet::read(payload(buffer.get(..length).unwrap_or_default(), &server)) else {
-            continue;
-        };
-        if packet.destination != source || packet.verification != tag {
-            continue;
+    let mut peer = Peer { socket, address: attempt.to, buffer: vec![0; 65_536] };
+    let source = attempt.source_port.unwrap_or((random() & 0xffff) as u16 | 0x8000);
+    let Some(mut association) = open(&mut peer, source, attempt.port).await? else {
+        return Ok(ProbeResult::failed(Verdict::Refused, "the peer answered with ABORT"));
+    };
+    let connected = started.elapsed();
+    let bytes = attempt.bytes.min(MOST_BYTES);
+    let mut question = line(&Opening::Probe { bytes })?;
+    question.extend(pattern(0, bytes));
+    let answer = exchange(&mut peer, &mut association, &question).await?;
+    peer.send(&association.end()).await?;
+    while peer.next(&association).await?.kind != SHUTDOWN_ACK {}
+    peer.send(&association.packet(SHUTDOWN_COMPLETE, Vec::new())).await?;
+    let mut parts = answer.splitn(2, |byte| *byte == b'\n');
+    let greeting = serde_json::from_slice(parts.next().unwrap_or_default())?;
+    let came = parts.next().unwrap_or_default();
+    if came != pattern(0, bytes) {
+        bail!("the answer carried {} bytes, or others, instead of {bytes}", came.len());
+    }
+    Ok(answered(greeting, SocketAddr::new(attempt.to, association.peer_port), connected))
+}
+
+/// The four steps of the beginning. `None`: refused.
+async fn open(peer: &mut Peer, port: u16, peer_port: u16) -> Result<Option<Association>> {
+    let own = Init { tag: random() | 1, first: random(), cookie: Vec::new() };
+    let mut association = Association {
+        port,
+        peer_port,
+        tag: own.tag,
+        peer_tag: 0,
+        next: own.first,
+        expected: 0,
+        pieces: Vec::new(),
+        messages: 0,
+    };
+    peer.send(&association.packet(INIT, own.value())).await?;
+    let theirs = loop {
+        let packet = peer.receive(&association).await?;
+        match packet.kind {
+            ABORT => return Ok(None),
+            INIT_ACK => break Init::read(&packet.value).context("INIT ACK without a beginning")?,
+            _ => {}
         }
+    };
+    (association.peer_tag, association.expected) = (theirs.tag, theirs.first);
+    peer.send(&association.packet(COOKIE_ECHO, theirs.cookie)).await?;
+    while peer.next(&association).await?.kind != COOKIE_ACK {}
+    Ok(Some(association))
+}
+
+/// Sends a message, and waits until it is acknowledged and another has come.
+async fn exchange(peer: &mut Peer, association: &mut Association, message: &[u8]) -> Result<Vec<u8>> {
+    for packet in association.say(message) {
+        peer.send(&packet).await?;
+    }
+    let (mut heard, mut answer) = (false, None);
+    while !heard || answer.is_none() {
+        let packet = peer.next(association).await?;
+        if packet.kind == SACK {
+            heard = association.is_heard(&packet);
+        } else if packet.kind == DATA {
+            let (sack, message) = association.hear(&packet);
+            answer = answer.or(message);
+            peer.send(&sack).await?;
+        }
+    }
+    answer.context("no answer")
+}
+
+/// The other side, as a client sees it.
+struct Peer {
+    socket: UdpSocket,
+    address: IpAddr,
+    buffer: Vec<u8>,
+}
+
+impl Peer {
+    async fn send(&self, packet: &Packet) -> Result<()> {
+        self.socket.send(&packet.bytes()).await?;
+        Ok(())
+    }
+
+    async fn receive(&mut self, association: &Association) -> Result<Packet> {
+        loop {
+            let length = self.socket.recv(&mut self.buffer).await?;
+            let peer = SocketAddr::new(self.address, 0);
+            let bytes = payload(self.buffer.get(..length).unwrap_or_default(), &peer);
+            if let Some(packet) = Packet::read(bytes).filter(|packet| association.owns(packet)) {
+                return Ok(packet);
+            }
+        }
+    }
+
+    /// The next packet of an association that nobody has ended.
+    async fn next(&mut self, association: &Association) -> Result<Packet> {
+        let packet = self.receive(association).await?;
         if packet.kind == ABORT {
-            return Ok(ProbeResult::failed(Verdict::Refused, "the peer answered with ABORT"));
+            bail!("the peer has aborted the association");
         }
-        let Some(cookie) = packet.cookie else { continue };
-        let greeting = serde_json::from_slice(&cookie).context("the state cookie is not a greeting")?;
-        return Ok(answered(greeting, SocketAddr::new(server.ip(), packet.source), started.elapsed()));
+        Ok(packet)
     }
 }
 
@@ -106,102 +287,56 @@ fn payload<'a>(bytes: &'a [u8], peer: &SocketAddr) -> &'a [u8] {
     bytes.get(header..).unwrap_or_default()
 }
 
-struct Packet {
-    source: u16,
-    destination: u16,
-    verification: u32,
-    kind: u8,
-    tag: u32,
-    cookie: Option<Vec<u8>>,
-}
-
-impl Packet {
-    /// Reads the header and the first chunk; `None` when short, damaged or something else.
-    fn read(bytes: &[u8]) -> Option<Self> {
-        let half = |at: usize| Some(u16::from_be_bytes(bytes.get(at..at + 2)?.try_into().ok()?));
-        let word = |at: usize| Some(u32::from_be_bytes(bytes.get(at..at + 4)?.try_into().ok()?));
-        let sum = u32::from_le_bytes(bytes.get(8..12)?.try_into().ok()?);
-        if crc32c(&[bytes.get(..8)?, &[0; 4], bytes.get(HEADER_BYTES..)?].concat()) != sum {
-            return None;
-        }
-        let kind = *bytes.get(HEADER_BYTES)?;
-        let parameter = HEADER_BYTES + INIT_BYTES;
-        let cookie = (kind == INIT_ACK && half(parameter) == Some(STATE_COOKIE))
-            .then(|| Some(bytes.get(parameter + 4..parameter + usize::from(half(parameter + 2)?))?.to_vec()))
-            .flatten();
-        let tag = word(HEADER_BYTES + 4).unwrap_or_default();
-        Some(Self { source: half(0)?, destination: half(2)?, verification: word(4)?, kind, tag, cookie })
-    }
-}
-
-/// An INIT or INIT ACK chunk, padded to a multiple of four.
-fn init(kind: u8, random: u64, cookie: &[u8]) -> Vec<u8> {
-    let parameter = if cookie.is_empty() { 0 } else { cookie.len() + 4 };
-    let length = u16::try_from(INIT_BYTES + parameter).unwrap_or_default();
-    let mut chunk = vec![kind, 0];
-    chunk.extend(length.to_be_bytes());
-    // A tag of zero is not allowed.
-    let [a, b, c, d, ..] = random.to_be_bytes();
-    chunk.extend([a | 1, b, c, d]);
-    chunk.extend(65_536u32.to_be_bytes());
-    chunk.extend([0, 1, 0, 1]);
-    chunk.extend([d, c, b, a]);
-    if !cookie.is_empty() {
-        chunk.extend(STATE_COOKIE.to_be_bytes());
-        chunk.extend(u16::try_from(parameter).unwrap_or_default().to_be_bytes());
-        chunk.extend(cookie);
-        chunk.resize(chunk.len().next_multiple_of(4), 0);
-    }
-    chunk
-}
-
-fn tag_of(chunk: &[u8]) -> u32 {
-    chunk.get(4..8).and_then(|bytes| bytes.try_into().ok()).map_or(0, u32::from_be_bytes)
-}
-
-fn build(source: u16, destination: u16, verification: u32, chunk: &[u8]) -> Vec<u8> {
-    let mut packet = Vec::with_capacity(HEADER_BYTES + chunk.len());
-    packet.extend(source.to_be_bytes());
-    packet.extend(destination.to_be_bytes());
-    packet.extend(verification.to_be_bytes());
-    packet.extend([0; 4]);
-    packet.extend(chunk);
-    let sum = crc32c(&packet).to_le_bytes();
-    packet.splice(8..12, sum);
-    packet
-}
-
-/// CRC-32C (Castagnoli), bit by bit: a few hundred bytes for each probe.
-fn crc32c(bytes: &[u8]) -> u32 {
-    let step = |sum: u32, _: u8| if sum & 1 == 1 { (sum >> 1) ^ 0x82f6_3b78 } else { sum >> 1 };
-    !bytes.iter().fold(u32::MAX, |sum, byte| (0..8).fold(sum ^ u32::from(*byte), step))
+fn random() -> u32 {
+    let [a, b, c, d, ..] = RandomState::new().hash_one(()).to_ne_bytes();
+    u32::from_ne_bytes([a, b, c, d])
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    #[test]
-    fn the_checksum_is_that_of_rfc_3720() {
-        assert_eq!(crc32c(b"123456789"), 0xe306_9283);
-        assert_eq!(crc32c(&[0; 32]), 0x8a91_36aa);
+    const CLIENT: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 7));
+
+    fn door() -> Door {
+        let who = Served {
+            name: "default/a".into(),
+            node: "node1".into(),
+            netns: "/none".into(),
+            uid: "1".into(),
+            addresses: Vec::new(),
+            ports: vec![(Protocol::Tcp, 80), (Protocol::Sctp, 99), (Protocol::Sctp, 100)],
+        };
+        Door::new(Arc::new(who), 99)
+    }
+
+    fn init(port: u16) -> Packet {
+        let value = Init { tag: 5, first: 1, cookie: Vec::new() }.value();
+        Packet { source: 7, destination: port, tag: 0, kind: INIT, flags: 0, value }
     }
 
     #[test]
-    fn an_init_ack_carries_the_cookie_and_a_damaged_one_is_no_packet() {
-        let packet = build(7, 9, 0x0102_0304, &init(INIT_ACK, 0x1122_3344_5566_7788, b"hello"));
-        let read = Packet::read(&packet).unwrap();
-        assert_eq!(
-            (read.source, read.destination, read.verification, read.kind),
-            (7, 9, 0x0102_0304, INIT_ACK)
-        );
-        assert_eq!(read.cookie.as_deref(), Some(&b"hello"[..]));
-        assert_eq!(packet.len() % 4, 0);
-        for at in 0..packet.len() {
-            let mut damaged = packet.clone();
-            damaged[at] ^= 0x10;
-            assert!(Packet::read(&damaged).is_none(), "byte {at}");
-            assert!(Packet::read(&packet[..at]).is_none(), "cut at {at}");
-        }
+    fn a_port_that_nobody_serves_aborts_and_one_that_another_serves_is_left_to_it() {
+        let kinds = |port| door().replies(CLIENT, &init(port)).iter().map(|it| it.kind).collect::<Vec<_>>();
+        assert_eq!((kinds(99), kinds(98), kinds(100)), (vec![INIT_ACK], vec![ABORT], vec![]));
+    }
+
+    #[test]
+    fn nobody_is_remembered_before_the_cookie_is_back_and_nobody_after_the_end() {
+        let mut door = door();
+        let ack = door.replies(CLIENT, &init(99)).remove(0);
+        assert!(door.associations.is_empty());
+        let theirs = Init::read(&ack.value).unwrap();
+        let send = |tag, kind, value| Packet { source: 7, destination: 99, tag, kind, flags: 0, value };
+        let wrong = send(theirs.tag ^ 2, COOKIE_ECHO, theirs.cookie.clone());
+        assert!(door.replies(CLIENT, &wrong).is_empty() && door.associations.is_empty());
+        let echo = send(theirs.tag, COOKIE_ECHO, theirs.cookie);
+        assert_eq!(door.replies(CLIENT, &echo)[0].kind, COOKIE_ACK);
+        let other = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 8));
+        let end = send(theirs.tag, SHUTDOWN, Vec::new());
+        assert!(door.replies(other, &end).is_empty(), "another's address");
+        assert_eq!(door.replies(CLIENT, &end)[0].kind, SHUTDOWN_ACK);
+        assert!(door.replies(CLIENT, &send(theirs.tag, SHUTDOWN_COMPLETE, Vec::new())).is_empty());
+        assert!(door.associations.is_empty());
     }
 }

@@ -207,7 +207,7 @@ async fn answer_datagrams(socket: UdpSocket, who: Arc<Served>) {
 }
 
 /// A record is answered by a record, anything else by the greeting and as many bytes as were asked for.
-fn reply_to(datagram: &[u8], greeting: &Greeting) -> Option<Vec<u8>> {
+pub(super) fn reply_to(datagram: &[u8], greeting: &Greeting) -> Option<Vec<u8>> {
     let first = datagram.split(|byte| *byte == b'\n').next()?;
     let bytes = match serde_json::from_slice(first) {
         Ok(Opening::Probe { bytes }) => bytes,
