@@ -30,11 +30,12 @@ spec:
     ports:
     - {containerPort: 8080, hostPort: 8088}
     - {containerPort: 5353, hostPort: 5300, protocol: UDP}
+    - {containerPort: 36412, hostPort: 1132, protocol: SCTP}
     - {containerPort: 7070, hostPort: 7077, hostIP: 10.240.0.1}
     - {containerPort: 6060, hostPort: 6066, hostIP: 127.0.0.1}
 ";
 
-const DOORS: [(Protocol, u16); 2] = [(Protocol::Tcp, 8088), (Protocol::Udp, 5300)];
+const DOORS: [(Protocol, u16); 3] = [(Protocol::Tcp, 8088), (Protocol::Udp, 5300), (Protocol::Sctp, 1132)];
 const BOTH: [Family; 2] = [Family::Ipv4, Family::Ipv6];
 
 fn knock(

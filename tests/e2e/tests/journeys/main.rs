@@ -11,6 +11,7 @@ mod inputs;
 mod maglev;
 mod recipes;
 mod revocation;
+mod sctp;
 mod service_ranges;
 mod services;
 mod source_ranges;

@@ -32,6 +32,8 @@ mod pods;
 mod recipes;
 #[path = "../../../e2e/tests/journeys/revocation.rs"]
 mod revocation;
+#[path = "../../../e2e/tests/journeys/sctp.rs"]
+mod sctp;
 #[path = "../../../e2e/tests/journeys/service_ranges.rs"]
 mod service_ranges;
 #[path = "../../../e2e/tests/journeys/services.rs"]
