@@ -49,19 +49,23 @@ pub(crate) fn stored_name(name: &str) -> String {
     if is_complete { name.to_owned() } else { format!("{DEFAULT_TIER}{name}") }
 }
 
-/// A policy in the storage form becomes what users of `projectcalico.org/v3` see.
+/// A policy becomes what users of `projectcalico.org/v3` see, whichever form it is in.
 pub(crate) fn show(value: &mut Value) {
     let Some(object) = value.as_object_mut() else { return };
-    let kind = object.get("kind").and_then(Value::as_str).unwrap_or_default();
-    if object.get("apiVersion") != Some(&json!(STORAGE)) || !is_tiered(CALICO, kind) {
+    let api_version = object.get("apiVersion").and_then(Value::as_str).unwrap_or_default();
+    let kind = object.get("kind").and_then(Value::as_str).unwrap_or_default().to_owned();
+    let is_stored = api_version == STORAGE;
+    if !(is_stored || api_version == V3) || !is_tiered(CALICO, &kind) {
         return;
     }
-    let kind = kind.to_owned();
     object.insert("apiVersion".into(), V3.into());
     let Some(metadata) = object.get_mut("metadata").and_then(Value::as_object_mut) else { return };
     if let Some(stored) = metadata.get("name").and_then(Value::as_str) {
         let shown = name(CALICO, &kind, stored).to_owned();
         metadata.insert("name".into(), shown.into());
+    }
+    if !is_stored {
+        return;
     }
     restore(metadata);
     let Some(Value::Object(annotations)) = metadata.get_mut("annotations") else { return };

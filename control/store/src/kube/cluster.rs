@@ -12,7 +12,7 @@ use super::served::{Api, Served, encoded};
 use super::watching::Watch;
 use crate::calico;
 use crate::kind::Kind;
-use crate::resource::Resource;
+use crate::resource::{Key, Resource};
 use crate::stream::Standing;
 use http::Method;
 use kube::Client;
@@ -167,8 +167,23 @@ impl Cluster {
 
     /// One object; an error with [`ClusterError::is_not_found`] when there is none.
     pub fn get(&self, kind: &'static Kind, namespace: &str, name: &str) -> Result<Resource, ClusterError> {
-        let path = self.api(kind)?.object(namespace, name, None);
-        resource(self.raw(&Method::GET, &path, None)?, &path)
+        let api = self.api(kind)?;
+        let (stored, value) = self.found(&api, namespace, name, None)?;
+        resource(value, &api.object(namespace, &stored, None))
+    }
+
+    /// An object as it is there, and what it is called there.
+    fn found(
+        &self,
+        api: &Api,
+        namespace: &str,
+        name: &str,
+        subresource: Option<&str>,
+    ) -> Result<(String, Value), ClusterError> {
+        under_either(api, name, |stored| {
+            let value = self.raw(&Method::GET, &api.object(namespace, stored, subresource), None)?;
+            Ok((stored.to_owned(), value))
+        })
     }
 
     /// Makes a new object; as the server has it then.
@@ -188,22 +203,28 @@ impl Cluster {
         force: bool,
     ) -> Result<Resource, ClusterError> {
         let api = self.api_of(object)?;
-        let object_path = api.object(&object.key.namespace, &object.key.name, subresource);
-        let path = format!("{object_path}?fieldManager={}&force={force}", encoded(&self.manager));
-        let before = match api.stores_policies() {
-            true => self.raw(&Method::GET, &object_path, None).ok(),
+        let Key { namespace, name, .. } = &object.key;
+        let found = match api.has_tiers() {
+            true => self.found(&api, namespace, name, subresource).ok(),
             false => None,
         };
-        let body = with_api(object, &api, before.as_ref());
+        let (stored, before) = found.unzip();
+        let stored = stored.or_else(|| api.names(name).into_iter().next()).unwrap_or_default();
+        let object_path = api.object(namespace, &stored, subresource);
+        let path = format!("{object_path}?fieldManager={}&force={force}", encoded(&self.manager));
+        let body = called(&stored, with_api(object, &api, before.as_ref()));
         self.write(Method::PATCH, path, "application/apply-patch+yaml", &body)
     }
 
     /// Writes the whole object; with a `resourceVersion` in it only if it is still that version.
     pub fn replace(&self, object: &Resource, subresource: Option<&str>) -> Result<Resource, ClusterError> {
         let api = self.api_of(object)?;
-        let object_path = api.object(&object.key.namespace, &object.key.name, subresource);
-        let path = format!("{object_path}?fieldManager={}", encoded(&self.manager));
-        self.write(Method::PUT, path, JSON, &with_api(object, &api, None))
+        let body = with_api(object, &api, None);
+        under_either(&api, &object.key.name, |stored| {
+            let object_path = api.object(&object.key.namespace, stored, subresource);
+            let path = format!("{object_path}?fieldManager={}", encoded(&self.manager));
+            self.write(Method::PUT, path, JSON, &called(stored, body.clone()))
+        })
     }
 
     /// Changes parts of an object, or of a part of it such as `status`.
@@ -215,14 +236,17 @@ impl Cluster {
         subresource: Option<&str>,
         patch: &Patch,
     ) -> Result<Resource, ClusterError> {
-        let object_path = self.api(kind)?.object(namespace, name, subresource);
-        let path = format!("{object_path}?fieldManager={}", encoded(&self.manager));
+        let api = self.api(kind)?;
         let (content, body) = match patch {
             Patch::Merge(body) => ("application/merge-patch+json", body),
             Patch::Json(body) => ("application/json-patch+json", body),
             Patch::Strategic(body) => ("application/strategic-merge-patch+json", body),
         };
-        self.write(Method::PATCH, path, content, body)
+        under_either(&api, name, |stored| {
+            let object_path = api.object(namespace, stored, subresource);
+            let path = format!("{object_path}?fieldManager={}", encoded(&self.manager));
+            self.write(Method::PATCH, path, content, body)
+        })
     }
 
     /// Deletes an object, or asks it to end; an object with a grace period is there until it has ended.
@@ -233,19 +257,24 @@ impl Cluster {
         name: &str,
         how: &Delete,
     ) -> Result<(), ClusterError> {
-        let path = self.api(kind)?.object(namespace, name, None);
+        let api = self.api(kind)?;
         let mut options = json!({"apiVersion": "v1", "kind": "DeleteOptions"});
         if let Some(map) = options.as_object_mut() {
             map.extend(how.grace_seconds.map(|seconds| ("gracePeriodSeconds".into(), seconds.into())));
             map.extend(self.dry_run.then(|| ("dryRun".into(), json!(["All"]))));
             map.extend(how.propagation.map(|policy| ("propagationPolicy".into(), policy.into())));
         }
-        self.raw(&Method::DELETE, &path, Some((JSON, &options))).map(drop)
+        under_either(&api, name, |stored| {
+            let path = api.object(namespace, stored, None);
+            self.raw(&Method::DELETE, &path, Some((JSON, &options))).map(drop)
+        })
     }
 
     /// The path of an object, also of a kind that this version does not know.
     pub fn path_of(&self, object: &Resource) -> Result<String, ClusterError> {
-        Ok(self.api_of(object)?.object(&object.key.namespace, &object.key.name, None))
+        let api = self.api_of(object)?;
+        let stored = api.names(&object.key.name).into_iter().next().unwrap_or_default();
+        Ok(api.object(&object.key.namespace, &stored, None))
     }
 
     /// Any path, such as `/version`, `/readyz` answers no JSON and is [`Cluster::text`].
@@ -361,6 +390,30 @@ impl Drop for Cluster {
 }
 
 const JSON: &str = "application/json";
+
+/// Does something to an object under the name that it has there. `Err`: what was said of the likeliest one.
+fn under_either<T>(
+    api: &Api,
+    name: &str,
+    act: impl Fn(&str) -> Result<T, ClusterError>,
+) -> Result<T, ClusterError> {
+    let names = api.names(name);
+    let (likeliest, others) = names.split_first().map_or((name, &[][..]), |(it, rest)| (it.as_str(), rest));
+    let first = act(likeliest);
+    if !first.as_ref().is_err_and(ClusterError::is_not_found) {
+        return first;
+    }
+    let mut others = others.iter().map(|stored| act(stored));
+    others.find(|it| !it.as_ref().is_err_and(ClusterError::is_not_found)).unwrap_or(first)
+}
+
+/// The object under the name that it has there.
+fn called(stored: &str, mut value: Value) -> Value {
+    if let Some(metadata) = value.get_mut("metadata").and_then(Value::as_object_mut) {
+        metadata.insert("name".into(), stored.into());
+    }
+    value
+}
 
 /// An object of Calico goes to the server in the group form that it serves, under the name it has there.
 fn with_api(object: &Resource, api: &Api, before: Option<&Value>) -> Value {

@@ -39,10 +39,23 @@ impl Api {
         }
     }
 
-    /// The path of one object, or of a part of it such as `status`.
-    pub(super) fn object(&self, namespace: &str, name: &str, subresource: Option<&str>) -> String {
-        let stored = self.stores_policies().then(|| calico::stored_name(name));
-        let object = format!("{}/{}", self.collection(namespace), encoded(stored.as_deref().unwrap_or(name)));
+    /// What an object may be called there, likeliest first: a policy of the default tier with its tier or, from somebody
+    /// who knew of no tiers, without.
+    pub(super) fn names(&self, name: &str) -> Vec<String> {
+        let mut names = vec![name.to_owned()];
+        if self.has_tiers() {
+            names.push(calico::stored_name(name));
+            names.dedup();
+        }
+        if self.stores_policies() {
+            names.reverse();
+        }
+        names
+    }
+
+    /// The path of an object that is called so there, or of a part of it such as `status`.
+    pub(super) fn object(&self, namespace: &str, stored: &str, subresource: Option<&str>) -> String {
+        let object = format!("{}/{}", self.collection(namespace), encoded(stored));
         match subresource {
             Some(part) => format!("{object}/{part}"),
             None => object,
@@ -51,7 +64,12 @@ impl Api {
 
     /// These are policies of Calico in the storage form, where they are called otherwise.
     pub(crate) fn stores_policies(&self) -> bool {
-        self.api_version == calico::STORAGE && calico::is_tiered(kind::CALICO, &self.kind)
+        self.api_version == calico::STORAGE && self.has_tiers()
+    }
+
+    /// These are policies of Calico.
+    pub(crate) fn has_tiers(&self) -> bool {
+        calico::is_tiered(kind::group_version(&self.api_version).0, &self.kind)
     }
 }
 

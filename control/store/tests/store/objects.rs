@@ -342,3 +342,87 @@ fn a_policy_in_the_storage_form_is_taken_for_what_people_call_it() {
         assert_eq!((&there["metadata"]["name"], &there["apiVersion"]), (&json!(name), &json!(form)));
     }
 }
+
+/// The other name that a policy of the default tier may have been stored under.
+fn unusual(form: &str) -> &'static str {
+    if form == FORMS[0] { "default.deny" } else { "deny" }
+}
+
+fn put_unusual(server: &Server, form: &str) {
+    server.put(&json!({"apiVersion": form, "kind": "GlobalNetworkPolicy", "spec": {"order": 1},
+        "metadata": {"name": unusual(form), "labels": {"a": "b"}}}));
+}
+
+#[test]
+fn a_policy_that_was_stored_under_the_other_name_of_its_tier_is_found_changed_and_removed() {
+    let kind = kind::named(POLICIES).unwrap();
+    for form in FORMS {
+        for written in ["deny", "default.deny"] {
+            let (_directory, server, objects) = in_form(form);
+            put_unusual(&server, form);
+            let key = policy(written, 0).key;
+            let found = objects.view().unwrap().find(kind, &key).unwrap().expect("the policy");
+            assert_eq!((found.key.name.as_str(), &found.value["metadata"]["name"]), ("deny", &json!("deny")));
+            assert_eq!(policies(&objects, ""), ["deny projectcalico.org/v3 1"], "{form}");
+            let twice = once(&objects, |it| it.create(policy(written, 1))).unwrap_err();
+            assert!(twice.is_existing(), "{form}: {twice}");
+            assert_eq!(
+                what(once(&objects, |it| it.apply(policy(written, 2), false))),
+                What::Changed,
+                "{form}"
+            );
+            assert_eq!(what(once(&objects, |it| it.replace(policy(written, 3)))), What::Changed, "{form}");
+            let change = once(&objects, |session| {
+                let before = session.find(kind, &key).unwrap().unwrap();
+                let mut after = before.clone();
+                after.value["spec"]["order"] = 4.into();
+                session.modify(kind, &before, after, &Patch::Merge(json!({"spec": {"order": 4}})))
+            });
+            assert_eq!(what(change), What::Changed, "{form}");
+            assert_eq!(policies(&objects, ""), ["deny projectcalico.org/v3 4"], "{form}");
+            assert_eq!(stored(&server), [unusual(form)], "it keeps its name");
+            once(&objects, |it| it.delete(Some(kind), &key, &Delete::default())).unwrap();
+            assert_eq!(stored(&server), [""; 0], "{form}");
+            let again = once(&objects, |it| it.delete(Some(kind), &key, &Delete::default())).unwrap_err();
+            assert!(again.is_missing(), "{form}: {again}");
+        }
+    }
+}
+
+#[test]
+fn of_two_policies_that_differ_in_the_tiers_name_alone_the_usual_one_is_meant() {
+    let kind = kind::named(POLICIES).unwrap();
+    for form in FORMS {
+        let (_directory, server, objects) = in_form(form);
+        once(&objects, |it| it.create(policy("deny", 9))).unwrap();
+        put_unusual(&server, form);
+        let key = policy("deny", 0).key;
+        let order = || {
+            let found = objects.view().unwrap().find(kind, &key).unwrap();
+            found.map(|it| it.value["spec"]["order"].clone())
+        };
+        for expected in [Some(json!(9)), Some(json!(1))] {
+            assert_eq!(order(), expected, "{form}");
+            once(&objects, |it| it.delete(Some(kind), &key, &Delete::default())).unwrap();
+        }
+        assert_eq!(order(), None, "{form}");
+    }
+}
+
+#[test]
+fn in_a_directory_a_policy_is_found_and_removed_by_either_name_in_whichever_form_it_was_written() {
+    let kind = kind::named(POLICIES).unwrap();
+    for form in FORMS {
+        for (written, asked) in [("deny", "default.deny"), ("default.deny", "deny"), ("deny", "deny")] {
+            let directory = tempfile::tempdir().unwrap();
+            let file =
+                format!("{{apiVersion: {form}, kind: GlobalNetworkPolicy, metadata: {{name: {written}}}}}");
+            std::fs::write(directory.path().join("policy.yaml"), file).unwrap();
+            let objects = Objects::Directory(Directory::new(directory.path()).unwrap());
+            let key = policy(asked, 0).key;
+            assert!(objects.view().unwrap().find(kind, &key).unwrap().is_some(), "{form} {written}");
+            once(&objects, |it| it.delete(Some(kind), &key, &Delete::default())).unwrap();
+            assert_eq!(objects.view().unwrap().find(kind, &key).unwrap(), None, "{form} {written}");
+        }
+    }
+}

@@ -74,6 +74,18 @@ pub fn name_policies_as_their_users_do(lab: &Lab) {
     assert!(listed.lines().any(|line| line.starts_with("deny ")), "{listed}");
     tortie(lab, &["delete", "globalnetworkpolicy", "deny"], "").unwrap();
     kubectl(lab, &["get", POLICIES, "default.deny"], "").unwrap_err();
+
+    // From a client that knows of no tiers.
+    const OLD: &str = "{apiVersion: crd.projectcalico.org/v1, kind: GlobalNetworkPolicy, metadata: {name: old}, spec: {order: 1, types: [Ingress]}}";
+    kubectl(lab, &["create", "-f", "-"], OLD).unwrap();
+    tortie(lab, &["label", "globalnetworkpolicy", "old", "side=outer"], "").unwrap();
+    tortie(lab, &["patch", "globalnetworkpolicy", "old", "-p", r#"{"spec": {"order": 2}}"#], "").unwrap();
+    let shown = tortie(lab, &["get", "globalnetworkpolicy", "default.old", "-o", "json"], "").unwrap();
+    let value: Value = serde_json::from_str(&shown).unwrap();
+    assert_eq!((&value["metadata"]["name"], &value["spec"]["order"]), (&"old".into(), &2.0.into()));
+    kubectl(lab, &["get", POLICIES, "default.old"], "").unwrap_err();
+    tortie(lab, &["delete", "globalnetworkpolicy", "old"], "").unwrap();
+    kubectl(lab, &["get", POLICIES, "old"], "").unwrap_err();
 }
 
 /// By kubectl and by `tortie patch`: true is taken, false is refused with an Event and in `status`, and what runs stays.
