@@ -209,7 +209,7 @@ impl Cluster {
             false => None,
         };
         let (stored, before) = found.unzip();
-        let stored = stored.or_else(|| api.names(name).into_iter().next()).unwrap_or_default();
+        let stored = stored.unwrap_or_else(|| api.names(name).0);
         let object_path = api.object(namespace, &stored, subresource);
         let path = format!("{object_path}?fieldManager={}&force={force}", encoded(&self.manager));
         let body = called(&stored, with_api(object, &api, before.as_ref()));
@@ -273,7 +273,7 @@ impl Cluster {
     /// The path of an object, also of a kind that this version does not know.
     pub fn path_of(&self, object: &Resource) -> Result<String, ClusterError> {
         let api = self.api_of(object)?;
-        let stored = api.names(&object.key.name).into_iter().next().unwrap_or_default();
+        let (stored, _) = api.names(&object.key.name);
         Ok(api.object(&object.key.namespace, &stored, None))
     }
 
@@ -397,14 +397,12 @@ fn under_either<T>(
     name: &str,
     act: impl Fn(&str) -> Result<T, ClusterError>,
 ) -> Result<T, ClusterError> {
-    let names = api.names(name);
-    let (likeliest, others) = names.split_first().map_or((name, &[][..]), |(it, rest)| (it.as_str(), rest));
-    let first = act(likeliest);
-    if !first.as_ref().is_err_and(ClusterError::is_not_found) {
-        return first;
-    }
-    let mut others = others.iter().map(|stored| act(stored));
-    others.find(|it| !it.as_ref().is_err_and(ClusterError::is_not_found)).unwrap_or(first)
+    let (likeliest, other) = api.names(name);
+    let is_missing =
+        |result: &Result<T, ClusterError>| result.as_ref().is_err_and(ClusterError::is_not_found);
+    let first = act(&likeliest);
+    let second = other.filter(|_| is_missing(&first)).map(|stored| act(&stored));
+    second.filter(|it| !is_missing(it)).unwrap_or(first)
 }
 
 /// The object under the name that it has there.

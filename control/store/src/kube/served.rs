@@ -39,18 +39,15 @@ impl Api {
         }
     }
 
-    /// What an object may be called there, likeliest first: a policy of the default tier with its tier or, from somebody
-    /// who knew of no tiers, without.
-    pub(super) fn names(&self, name: &str) -> Vec<String> {
-        let mut names = vec![name.to_owned()];
-        if self.has_tiers() {
-            names.push(calico::stored_name(name));
-            names.dedup();
+    /// What an object is most likely called there, and what else it may be called: a policy of the default tier with its tier
+    /// or, from somebody who knew of no tiers, without.
+    pub(super) fn names(&self, name: &str) -> (String, Option<String>) {
+        let plain = name.to_owned();
+        let tiered = self.has_tiers().then(|| calico::stored_name(name)).filter(|tiered| *tiered != plain);
+        match tiered {
+            Some(tiered) if self.stores_policies() => (tiered, Some(plain)),
+            other => (plain, other),
         }
-        if self.stores_policies() {
-            names.reverse();
-        }
-        names
     }
 
     /// The path of an object that is called so there, or of a part of it such as `status`.
