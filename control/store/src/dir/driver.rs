@@ -24,8 +24,8 @@ use tokio::sync::mpsc::error::TryRecvError;
 
 /// How often to look again while something cannot be watched.
 const RETRY: Duration = Duration::from_secs(1);
-/// Files that are read between two looks at what happens to them.
-const GROUP: usize = 512;
+/// Files that are read between two looks at what happens to them, and are in memory at once.
+const GROUP: usize = 64;
 /// Fewer files are read faster than a thread begins.
 const WORTH_A_THREAD: usize = 16;
 
