@@ -149,16 +149,9 @@ impl Door {
 
     fn establish(&mut self, client: IpAddr, packet: &Packet) -> Option<Packet> {
         let cookie: Cookie = serde_json::from_slice(&packet.value).ok()?;
-        let association = Association {
-            port: self.port,
-            peer_port: packet.source,
-            tag: cookie.server.0,
-            peer_tag: cookie.client.0,
-            next: cookie.server.1,
-            expected: cookie.client.1,
-            pieces: Vec::new(),
-            messages: 0,
-        };
+        let Cookie { client: theirs, server: ours } = cookie;
+        let (tags, numbers) = ((ours.0, theirs.0), (ours.1, theirs.1));
+        let association = Association::new((self.port, packet.source), tags, numbers);
         if !association.owns(packet) {
             return None;
         }
@@ -202,16 +195,8 @@ pub async fn ask(socket: Socket, attempt: &Attempt) -> Result<ProbeResult> {
 /// The four steps of the beginning. `None`: refused.
 async fn open(peer: &mut Peer, port: u16, peer_port: u16) -> Result<Option<Association>> {
     let own = Init { tag: random() | 1, first: random(), cookie: Vec::new() };
-    let mut association = Association {
-        port,
-        peer_port,
-        tag: own.tag,
-        peer_tag: 0,
-        next: own.first,
-        expected: 0,
-        pieces: Vec::new(),
-        messages: 0,
-    };
+    // The other's tag and number come with INIT ACK.
+    let mut association = Association::new((port, peer_port), (own.tag, 0), (own.first, 0));
     peer.send(&association.packet(INIT, own.value())).await?;
     let theirs = loop {
         let packet = peer.receive(&association).await?;

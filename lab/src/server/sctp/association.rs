@@ -29,12 +29,18 @@ pub struct Association {
     /// The number of the other's next DATA chunk.
     pub expected: u32,
     /// Pieces of a message that has not ended.
-    pub pieces: Vec<u8>,
+    pieces: Vec<u8>,
     /// Messages so far.
-    pub messages: u16,
+    messages: u16,
 }
 
 impl Association {
+    /// Nothing said yet: of each, ours and the other's.
+    pub fn new(ports: (u16, u16), tags: (u32, u32), numbers: (u32, u32)) -> Self {
+        let ((port, peer_port), (tag, peer_tag), (next, expected)) = (ports, tags, numbers);
+        Self { port, peer_port, tag, peer_tag, next, expected, pieces: Vec::new(), messages: 0 }
+    }
+
     /// Whether the packet is of this association.
     pub fn owns(&self, packet: &Packet) -> bool {
         (packet.source, packet.destination, packet.tag) == (self.peer_port, self.port, self.tag)
@@ -94,21 +100,11 @@ mod tests {
     use super::*;
 
     fn pair() -> (Association, Association) {
-        let (port, peer_port, tag, peer_tag) = (1, 2, 10, 20);
-        let (next, expected) = (u32::MAX, 7);
-        let one =
-            Association { port, peer_port, tag, peer_tag, next, expected, pieces: Vec::new(), messages: 0 };
-        let other = Association {
-            port: peer_port,
-            peer_port: port,
-            tag: peer_tag,
-            peer_tag: tag,
-            next: expected,
-            expected: next,
-            pieces: Vec::new(),
-            messages: 0,
+        let side = |(port, tag, next), (peer_port, peer_tag, expected)| {
+            Association::new((port, peer_port), (tag, peer_tag), (next, expected))
         };
-        (one, other)
+        let (one, other) = ((1, 10, u32::MAX), (2, 20, 7));
+        (side(one, other), side(other, one))
     }
 
     #[test]
