@@ -14,7 +14,10 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use serde_json::Value;
-use tortie_lab::{Dataplane, Endpoint, Lab, LabName, Probe, ProbeResult, UpOptions, parse_objects};
+use tortie_lab::{Dataplane, Endpoint, Family, Lab, LabName, Probe, ProbeResult, UpOptions, parse_objects};
+
+/// Both families.
+pub const BOTH: [Family; 2] = [Family::Ipv4, Family::Ipv6];
 
 static COUNT: AtomicU32 = AtomicU32::new(0);
 

@@ -6,11 +6,10 @@ use std::thread;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tortie_lab::{Family, Probe, Protocol, Verdict};
-use tortie_tests_e2e::{TestLab, briefly, endpoint};
+use tortie_tests_e2e::{BOTH, TestLab, briefly, endpoint};
 
 use crate::verbs::cluster;
 
-const BOTH: [Family; 2] = [Family::Ipv4, Family::Ipv6];
 const PATIENCE: Duration = Duration::from_secs(30);
 
 const WORLD: &str = "

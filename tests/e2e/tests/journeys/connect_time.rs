@@ -6,11 +6,10 @@ use std::thread;
 use std::time::Duration;
 
 use serde_json::Value;
-use tortie_lab::{Family, Probe, Protocol, Verdict};
-use tortie_tests_e2e::{TestLab, briefly, endpoint, items, on_node};
+use tortie_lab::{Probe, Protocol, Verdict};
+use tortie_tests_e2e::{BOTH, TestLab, briefly, endpoint, items, on_node};
 
 const PATIENCE: Duration = Duration::from_secs(30);
-const BOTH: [Family; 2] = [Family::Ipv4, Family::Ipv6];
 
 const WORLD: &str = "
 apiVersion: v1

@@ -6,11 +6,9 @@ use std::thread;
 use std::time::Duration;
 
 use tortie_lab::{Family, Probe, ProbeResult, Protocol};
-use tortie_tests_e2e::{TestLab, endpoint};
+use tortie_tests_e2e::{BOTH, TestLab, endpoint};
 
 use crate::wire::{Arrivals, arrivals};
-
-const BOTH: [Family; 2] = [Family::Ipv4, Family::Ipv6];
 
 /// All back ends are on the second node; the router leads everything to the first.
 const WORLD: &str = "

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use tortie_lab::{Family, Probe, Protocol, Verdict};
-use tortie_tests_e2e::{TestLab, briefly, endpoint, tortie_lab};
+use tortie_tests_e2e::{BOTH, TestLab, briefly, endpoint, tortie_lab};
 
 const WORLD: &str = "
 apiVersion: v1
@@ -80,7 +80,6 @@ spec:
   ports: [{name: web, port: 80, nodePort: 30280}, {name: dns, port: 53, protocol: UDP, nodePort: 30253}]
 ";
 
-const BOTH: [Family; 2] = [Family::Ipv4, Family::Ipv6];
 const WEB: Protocol = Protocol::Tcp;
 const DNS: Protocol = Protocol::Udp;
 

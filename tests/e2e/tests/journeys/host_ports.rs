@@ -1,7 +1,7 @@
 //! Ports of pods at their node's addresses (`hostPort`).
 
 use tortie_lab::{Family, Protocol, Verdict};
-use tortie_tests_e2e::{TestLab, briefly};
+use tortie_tests_e2e::{BOTH, TestLab, briefly};
 
 const WORLD: &str = "
 apiVersion: v1
@@ -36,7 +36,6 @@ spec:
 ";
 
 const DOORS: [(Protocol, u16); 3] = [(Protocol::Tcp, 8088), (Protocol::Udp, 5300), (Protocol::Sctp, 1132)];
-const BOTH: [Family; 2] = [Family::Ipv4, Family::Ipv6];
 
 fn knock(
     test: &TestLab,

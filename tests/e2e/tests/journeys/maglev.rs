@@ -6,9 +6,8 @@ use std::thread;
 use std::time::Duration;
 
 use tortie_lab::{Family, Probe, Protocol};
-use tortie_tests_e2e::{TestLab, endpoint, on_node};
+use tortie_tests_e2e::{BOTH, TestLab, endpoint, on_node};
 
-const BOTH: [Family; 2] = [Family::Ipv4, Family::Ipv6];
 const PREFIXES: [&str; 2] = ["203.0.113.7/32", "2001:db8:e::7/128"];
 
 /// All back ends are on the second and third node; who asks the first meets none there.

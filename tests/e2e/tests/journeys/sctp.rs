@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use tortie_lab::{Family, Probe, ProbeResult, Protocol, Verdict};
-use tortie_tests_e2e::{TestLab, endpoint};
+use tortie_tests_e2e::{BOTH, TestLab, endpoint};
 
 const WORLD: &str = "
 apiVersion: v1
@@ -79,7 +79,6 @@ spec:
   ports: [{port: 132, nodePort: 30135, protocol: SCTP}]
 ";
 
-const BOTH: [Family; 2] = [Family::Ipv4, Family::Ipv6];
 /// Node port, and who serves there.
 const NODE_PORTS: [(u16, &str); 3] = [(30132, "near"), (30133, "far"), (30134, "host-server")];
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use tortie_lab::{Family, Probe, Protocol, Verdict};
-use tortie_tests_e2e::{TestLab, endpoint};
+use tortie_tests_e2e::{BOTH, TestLab, endpoint};
 
 const WORLD: &str = "
 apiVersion: v1
@@ -68,8 +68,6 @@ fn world() -> TestLab {
     test.apply(WORLD);
     test
 }
-
-const BOTH: [Family; 2] = [Family::Ipv4, Family::Ipv6];
 
 #[test]
 fn every_backend_gets_connections_under_the_services_address() {
