@@ -11,7 +11,8 @@ mod packet;
 use std::collections::BTreeMap;
 use std::hash::{BuildHasher as _, RandomState};
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
+use std::sync::atomic::{AtomicU16, Ordering};
+use std::sync::{Arc, LazyLock};
 use std::time::Instant;
 
 use anyhow::{Context as _, Result, bail};
@@ -171,7 +172,7 @@ pub async fn ask(socket: Socket, attempt: &Attempt) -> Result<ProbeResult> {
     let socket = UdpSocket::from_std(socket.into())?;
     socket.connect(SocketAddr::new(attempt.to, 0)).await?;
     let mut peer = Peer { socket, address: attempt.to, buffer: vec![0; 65_536] };
-    let source = attempt.source_port.unwrap_or((random() & 0xffff) as u16 | 0x8000);
+    let source = attempt.source_port.unwrap_or_else(next_port);
     let Some(mut association) = open(&mut peer, source, attempt.port).await? else {
         return Ok(ProbeResult::failed(Verdict::Refused, "the peer answered with ABORT"));
     };
@@ -272,6 +273,13 @@ fn payload<'a>(bytes: &'a [u8], peer: &SocketAddr) -> &'a [u8] {
     bytes.get(header..).unwrap_or_default()
 }
 
+/// A port that no other association of this process has had lately: no kernel keeps two of them apart, and to a server
+/// that hears both, the same ports are the same association.
+fn next_port() -> u16 {
+    static NEXT: LazyLock<AtomicU16> = LazyLock::new(|| AtomicU16::new((random() & 0xffff) as u16));
+    NEXT.fetch_add(1, Ordering::Relaxed) | 0x8000
+}
+
 fn random() -> u32 {
     let [a, b, c, d, ..] = RandomState::new().hash_one(()).to_ne_bytes();
     u32::from_ne_bytes([a, b, c, d])
@@ -279,6 +287,8 @@ fn random() -> u32 {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
 
     const CLIENT: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 7));
@@ -304,6 +314,12 @@ mod tests {
     fn a_port_that_nobody_serves_aborts_and_one_that_another_serves_is_left_to_it() {
         let kinds = |port| door().replies(CLIENT, &init(port)).iter().map(|it| it.kind).collect::<Vec<_>>();
         assert_eq!((kinds(99), kinds(98), kinds(100)), (vec![INIT_ACK], vec![ABORT], vec![]));
+    }
+
+    #[test]
+    fn associations_at_one_time_have_different_ports_all_of_them_ephemeral() {
+        let ports: BTreeSet<u16> = (0..0x8000).map(|_| next_port()).collect();
+        assert_eq!((ports.len(), ports.first()), (0x8000, Some(&0x8000)));
     }
 
     #[test]
