@@ -13,7 +13,7 @@ use rtnetlink::packet_route::address::{AddressAttribute, AddressMessage};
 use rtnetlink::packet_route::link::{LinkAttribute, LinkFlags, LinkMessage};
 use rtnetlink::packet_route::route::{RouteAddress, RouteAttribute, RouteMessage, RouteProtocol, RouteType};
 use rtnetlink::{
-    Handle, LinkMessageBuilder, LinkUnspec, LinkVxlan, MulticastGroup, RouteMessageBuilder,
+    Handle, LinkMessageBuilder, LinkUnspec, LinkVxlan, MulticastGroup, RouteMessageBuilder, new_connection,
     new_multicast_connection,
 };
 use std::collections::BTreeMap;
@@ -89,8 +89,11 @@ pub struct Netlink {
     handle: Handle,
 }
 
-/// What happens, as it happens.
+/// What happens, as it happens. On a socket of its own: what the kernel tells everybody of a change carries the number of
+/// the request that made it, whosesoever, and where we wait for an answer of that number it would pass for the answer.
 pub struct Events {
+    /// The socket lives as long as it can be asked.
+    _handle: Handle,
     messages: UnboundedReceiver<(NetlinkMessage<RouteNetlinkMessage>, rtnetlink::sys::SocketAddr)>,
 }
 
@@ -100,7 +103,7 @@ fn request(operation: impl Into<String>) -> impl FnOnce(rtnetlink::Error) -> Net
 }
 
 impl Netlink {
-    /// Opens the socket in the network namespace of this thread. Runs on the current tokio runtime.
+    /// Opens the sockets in the network namespace of this thread. Runs on the current tokio runtime.
     pub fn open() -> Result<(Self, Events), NetlinkError> {
         let groups = [
             MulticastGroup::Link,
@@ -109,9 +112,11 @@ impl Netlink {
             MulticastGroup::Ipv4Route,
             MulticastGroup::Ipv6Route,
         ];
-        let (connection, handle, messages) = new_multicast_connection(&groups)?;
+        let (listening, _handle, messages) = new_multicast_connection(&groups)?;
+        tokio::spawn(listening);
+        let (connection, handle, _) = new_connection()?;
         tokio::spawn(connection);
-        Ok((Self { handle }, Events { messages }))
+        Ok((Self { handle }, Events { _handle, messages }))
     }
 
     /// All interfaces.
