@@ -5,7 +5,6 @@
 //! whose name says otherwise was called; [`verify_checksums`] shares no code with the builder's checksums.
 
 mod build;
-mod crc32c;
 mod extension;
 mod garbage;
 mod link;
@@ -14,6 +13,7 @@ mod verify;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use crc::{CRC_32_ISCSI, Crc};
 use tortie_wire::tcp::TcpFlags;
 use tortie_wire::{IpProtocol, Mac};
 
@@ -25,6 +25,9 @@ pub use link::{
 pub use verify::{verify_checksums, verify_ip_checksums};
 
 use transport::Transport;
+
+/// The checksum of SCTP (RFC 9260 appendix A).
+const CRC32C: Crc<u32> = Crc::<u32>::new(&CRC_32_ISCSI);
 
 /// Ethernet address of the sender unless told otherwise.
 pub const SRC_MAC: Mac = Mac([0x02, 0, 0, 0, 0, 0x01]);

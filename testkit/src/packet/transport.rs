@@ -12,7 +12,7 @@ use tortie_wire::udp::UdpHeader;
 use tortie_wire::{Be16, Be32, IpProtocol};
 use zerocopy::IntoBytes;
 
-use super::crc32c::crc32c;
+use super::CRC32C;
 
 #[derive(Clone, Debug)]
 pub(super) enum Transport {
@@ -131,7 +131,7 @@ impl Transport {
         let mut bytes = self.unsummed(payload);
         let Some(at) = self.checksum_offset() else { return bytes };
         if let Self::Sctp { .. } = self {
-            let crc = crc32c(&bytes) ^ u32::from(wrong);
+            let crc = CRC32C.checksum(&bytes) ^ u32::from(wrong);
             bytes[at..at + 4].copy_from_slice(&crc.to_le_bytes());
             return bytes;
         }

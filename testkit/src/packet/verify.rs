@@ -8,7 +8,7 @@ use etherparse::checksum::Sum16BitWords;
 use etherparse::err::ip::LaxHeaderSliceError;
 use etherparse::{IpNumber, LaxIpSlice, NetSlice, SlicedPacket};
 
-use super::crc32c::crc32c;
+use super::CRC32C;
 
 /// Are all checksums of this Ethernet frame right, those of packets quoted in ICMP errors included? Frames that
 /// hold no IP pass.
@@ -125,5 +125,5 @@ fn sctp_is_right(bytes: &[u8]) -> bool {
     let Some(stored) = bytes.get(8..12) else { return false };
     let mut zeroed = bytes.to_vec();
     zeroed[8..12].fill(0);
-    crc32c(&zeroed).to_le_bytes() == stored
+    CRC32C.checksum(&zeroed).to_le_bytes() == stored
 }

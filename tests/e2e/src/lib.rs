@@ -189,8 +189,20 @@ impl Drop for TestLab {
 
 struct Guard(LabName);
 
+/// The end of the logs that a failed test shows.
+const MOST_LOG_BYTES: usize = 20_000;
+
+fn tail(text: &str, bytes: usize) -> &str {
+    let start = text.len().saturating_sub(bytes);
+    text.char_indices().find(|(at, _)| *at >= start).map_or("", |(at, _)| &text[at..])
+}
+
 impl Drop for Guard {
     fn drop(&mut self) {
+        if std::thread::panicking() {
+            // What the agents have to say of it goes with the laboratory.
+            println!("{}", tail(&said(&tortie_lab(&self.0, &["logs"])), MOST_LOG_BYTES));
+        }
         let result = tortie_lab::down(&self.0);
         if !std::thread::panicking() {
             result.expect("lab down");

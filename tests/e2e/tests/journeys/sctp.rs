@@ -2,6 +2,7 @@
 //! change on the way. `host_ports` has the ports of pods at their node.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use tortie_lab::{Family, Probe, ProbeResult, Protocol, Verdict};
 use tortie_tests_e2e::{BOTH, TestLab, endpoint};
@@ -111,6 +112,7 @@ fn associations_through_a_cluster_ip_reach_every_back_end_under_the_services_add
                 protocol: Protocol::Sctp,
                 port: Some(132),
                 bytes: 5003,
+                timeout: Duration::from_secs(5),
                 ..usual
             };
             let results = test.lab.matrix(&vec![probe; 30]).expect("matrix");

@@ -71,12 +71,15 @@ fn a_laboratory_finds_nothing_of_the_one_before_it() {
     assert!(answered.is_connected(), "{answered:?}");
 }
 
-/// Every object of every kind, but what comes and goes by itself.
+/// Every object of every kind, but what comes and goes by itself; sorted, as not every list is.
 fn names(lab: &Lab) -> String {
     let kinds = kubectl(lab, &["api-resources", "--verbs=list", "-o", "name"], "").unwrap();
     let passing = |kind: &&str| !kind.starts_with("events") && !kind.starts_with("leases");
     let kinds: Vec<&str> = kinds.lines().filter(passing).collect();
-    kubectl(lab, &["get", &kinds.join(","), "-A", "-o", "name"], "").unwrap()
+    let names = kubectl(lab, &["get", &kinds.join(","), "-A", "-o", "name"], "").unwrap();
+    let mut names: Vec<&str> = names.lines().collect();
+    names.sort_unstable();
+    names.join("\n")
 }
 
 fn settings(lab: &Lab) -> String {
