@@ -18,8 +18,9 @@ const PROFILE: &str = "bpf";
 const FLAGS: [&str; 6] =
     ["-C", "link-arg=--btf", "-C", "link-arg=--disable-expand-memcpy-in-order", "-C", "target-cpu=v3"];
 const TOOL_VERSIONS: &str = include_str!("../../scripts/tools.env");
-/// Variables of these families configure a compilation; only those in [`KEPT`] mean the same to ours.
-const CLEARED_PREFIXES: [&str; 4] = ["CARGO_", "RUST", "CLIPPY_", "__CARGO"];
+/// Variables of these families configure a compilation; only those in [`KEPT`] mean the same to ours. `HOST` is set for
+/// build scripts alone, and whether it is set makes those of aya compile again.
+const CLEARED_PREFIXES: [&str; 5] = ["CARGO_", "RUST", "CLIPPY_", "__CARGO", "HOST"];
 const KEPT: [&str; 8] = [
     "CARGO_HOME",
     "CARGO_MAKEFLAGS",

@@ -9,7 +9,7 @@ use std::process::Command;
 use anyhow::{Result, bail, ensure};
 
 use crate::suites::PROFILE;
-use crate::{deps_check, run, scan_object};
+use crate::{deps_check, run};
 
 /// How a check ended, short of an error.
 pub enum Outcome {
@@ -31,9 +31,6 @@ pub const CHECKS: [Check; 6] = [
     ("clippy", clippy),
     ("documentation", documentation),
 ];
-
-/// Built and looked at before the suites.
-pub const BUILD: [Check; 2] = [("build", build), ("no panics in the BPF object", scan)];
 
 /// Runs the checks, stopping at the first that fails.
 pub fn main() -> Result<()> {
@@ -137,20 +134,16 @@ fn without_cargo_deny() -> Outcome {
 
 fn clippy() -> Result<Outcome> {
     // Without --workspace: the default members, which are all but packet/bpf (another target).
-    passes(run::cargo(["clippy", "--all-targets", "--keep-going", "--", "-D", "warnings"])?)
-}
-
-fn documentation() -> Result<Outcome> {
-    let mut command = run::cargo(["doc", "--no-deps", "--keep-going", "--document-private-items"])?;
-    // A link to a private item serves those who read the source, and resolves here.
-    command.env("RUSTDOCFLAGS", "-D warnings -A rustdoc::private_intra_doc_links");
+    // The profile is that of the tests, which use the same build scripts and procedural macros.
+    let mut command = run::cargo(["clippy", "--profile", PROFILE, "--all-targets", "--keep-going"])?;
+    command.args(["--", "-D", "warnings"]);
     passes(command)
 }
 
-fn build() -> Result<Outcome> {
-    passes(run::cargo(["build", "--profile", PROFILE, "--package", "tortie"])?)
-}
-
-fn scan() -> Result<Outcome> {
-    scan_object::main(None).map(|()| Outcome::Passed)
+fn documentation() -> Result<Outcome> {
+    let mut command = run::cargo(["doc", "--profile", PROFILE, "--no-deps", "--keep-going"])?;
+    command.arg("--document-private-items");
+    // A link to a private item serves those who read the source, and resolves here.
+    command.env("RUSTDOCFLAGS", "-D warnings -A rustdoc::private_intra_doc_links");
+    passes(command)
 }

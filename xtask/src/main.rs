@@ -11,6 +11,7 @@ mod deps_check;
 mod fuzz;
 mod lint;
 mod privileges;
+mod programs;
 mod run;
 mod scan_object;
 mod suites;

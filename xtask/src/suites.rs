@@ -8,7 +8,7 @@ use anyhow::Result;
 
 use crate::run;
 
-/// Optimised as the product is, with overflow checks and debug assertions: `[profile.checked]`.
+/// With overflow checks and debug assertions; optimised only where tests need it: `[profile.checked]`.
 pub const PROFILE: &str = "checked";
 
 /// Packages whose tests need root; everything else is tested without.
@@ -21,12 +21,18 @@ pub const KUBERNETES: &str = "tortie-tests-kubernetes";
 /// Packets of the differential in `make test`.
 const PACKETS: u64 = 100_000;
 
-/// `cargo test` of a privileged package.
-pub fn test(package: &str) -> Result<Command> {
+/// `cargo test` of one privileged package.
+fn test(package: &str) -> Result<Command> {
     let mut command = run::cargo(["test", "--profile", PROFILE, "--no-fail-fast", "--package", package])?;
+    set(&mut command)?;
+    Ok(command)
+}
+
+/// What tests find in their environment.
+pub fn set(command: &mut Command) -> Result<()> {
     command.env("TORTIE_DIFF_PACKETS", PACKETS.to_string());
     command.env("TORTIE_BIN", run::target_dir()?.join(PROFILE).join("tortie"));
-    Ok(command)
+    Ok(())
 }
 
 /// Finds or builds etcd, the API server, the controller manager and kubectl; says on stderr what it builds.

@@ -8,13 +8,14 @@ use std::io::{BufRead, BufReader, Write};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, ensure};
 
 use crate::deadline::Deadline;
 use crate::lint::{self, Outcome};
-use crate::suites::{self, PRIVILEGED, PROFILE};
+use crate::programs::{self, Program};
+use crate::suites::{self, PRIVILEGED};
 use crate::summary::{Counts, Line, Summary};
-use crate::{privileges, run};
+use crate::{privileges, run, scan_object};
 
 /// How long one suite may run: a hanging one must not hide the others' results.
 const LIMIT: Duration = Duration::from_secs(15 * 60);
@@ -23,18 +24,31 @@ const LIMIT: Duration = Duration::from_secs(15 * 60);
 pub fn main() -> Result<()> {
     let everything_must_run = env::var("CI").is_ok_and(|value| !value.is_empty() && value != "false");
     let mut summary = Summary::default();
-    for (name, check) in lint::CHECKS.into_iter().chain(lint::BUILD) {
+    for (name, check) in lint::CHECKS {
         let line = step(name, || check_once(check, everything_must_run));
         summary.lines.push(line);
     }
-    summary.lines.push(step("unit and property tests", || compile_and_count(unprivileged)));
+    let mut programs = Vec::new();
+    summary.lines.push(step("compiling everything", || {
+        programs = programs::compile()?;
+        Ok((Counts::PASSED, Vec::new()))
+    }));
+    summary.lines.push(step("no panics in the BPF object", || {
+        scan_object::main(None)?;
+        Ok((Counts::PASSED, Vec::new()))
+    }));
+    let of = |is_wanted: &dyn Fn(&str) -> bool| -> Vec<Program> {
+        programs.iter().filter(|program| is_wanted(&program.package)).cloned().collect()
+    };
+    let unprivileged = of(&|package| !PRIVILEGED.contains(&package));
+    summary.lines.push(step("unit and property tests", || run_all(&unprivileged)));
     let obstacle = privileges::missing();
     for package in PRIVILEGED {
         if package == suites::KUBERNETES && obstacle.is_none() {
             summary.lines.push(step("components of Kubernetes", components));
         }
         let line = step(package, || match &obstacle {
-            None => compile_and_count(|| suites::test(package)),
+            None => run_all(&of(&|its| its == package)),
             Some(reason) => Ok(skip(reason.clone(), everything_must_run)),
         });
         summary.lines.push(line);
@@ -79,29 +93,32 @@ fn components() -> Result<Counted> {
     Ok((Counts::PASSED, Vec::new()))
 }
 
-fn unprivileged() -> Result<Command> {
-    let mut command = run::cargo(["test", "--profile", PROFILE, "--no-fail-fast", "--workspace"])?;
-    for package in PRIVILEGED.into_iter().chain(["tortie-bpf"]) {
-        command.args(["--exclude", package]);
+/// Runs test programs one after the other, within the limit for all of them.
+fn run_all(programs: &[Program]) -> Result<Counted> {
+    ensure!(!programs.is_empty(), "there is no test: it did not compile");
+    let end = Instant::now() + LIMIT;
+    let mut results = Results::default();
+    for program in programs {
+        println!("\n{} {}", program.package, program.name);
+        let mut command = program.command();
+        suites::set(&mut command)?;
+        if let Err(error) = count_tests(command, end, &mut results) {
+            results.counts.add(Counts::FAILED);
+            results.notes.push(format!("{} {}: {error:#}", program.package, program.name));
+        }
     }
-    Ok(command)
+    Ok((results.counts, results.notes))
 }
 
-/// Compiles the tests, however long that takes, and then runs them within the limit.
-fn compile_and_count(test: impl Fn() -> Result<Command>) -> Result<Counted> {
-    run::succeed(test()?.arg("--no-run"))?;
-    count_tests(test()?)
-}
-
-/// Runs `cargo test`, shows its output as it comes and counts the results in it.
-fn count_tests(mut command: Command) -> Result<Counted> {
+/// Runs one, shows its output as it comes and counts the results in it.
+fn count_tests(mut command: Command, end: Instant, results: &mut Results) -> Result<()> {
     let mut child = command
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .spawn()
         .with_context(|| format!("cannot start {}", run::describe(&command)))?;
-    let deadline = Deadline::set(child.id(), LIMIT);
-    let mut results = Results::default();
+    let deadline = Deadline::set(child.id(), end.saturating_duration_since(Instant::now()));
+    let before = results.clone();
     if let Some(stdout) = child.stdout.take() {
         for line in BufReader::new(stdout).split(b'\n') {
             let line = String::from_utf8_lossy(&line?).into_owned();
@@ -110,32 +127,28 @@ fn count_tests(mut command: Command) -> Result<Counted> {
         }
     }
     let status = child.wait()?;
-    if deadline.has_expired() {
-        results.counts.add(Counts::FAILED);
-        results.notes.push(format!("killed after {} s", LIMIT.as_secs()));
-    }
-    if !status.success() && results.counts.failed == 0 {
-        bail!(
-            "{} ended with {status} without a failed test: it did not compile, or it crashed",
-            run::describe(&command)
-        );
-    }
-    if results.counts == Counts::default() {
-        bail!("{} ran no test", run::describe(&command));
-    }
-    Ok((results.counts, results.notes))
+    ensure!(!deadline.has_expired(), "killed: its suite has run for {} s", LIMIT.as_secs());
+    ensure!(
+        status.success() || results.counts.failed > before.counts.failed,
+        "ended with {status} without a failed test: it crashed"
+    );
+    ensure!(results.ended > before.ended, "ended without a result");
+    Ok(())
 }
 
 /// What libtest printed so far.
-#[derive(Default)]
+#[derive(Clone, Default)]
 struct Results {
     counts: Counts,
     notes: Vec<String>,
+    /// Programs that said how they ended.
+    ended: usize,
 }
 
 impl Results {
     fn read(&mut self, line: &str) {
         if let Some(result) = line.strip_prefix("test result: ") {
+            self.ended += 1;
             let count = |word: &str| number_before(result, word);
             self.counts.add(Counts {
                 passed: count("passed"),
@@ -185,20 +198,48 @@ test result: ok. 12 passed; 0 failed; 0 ignored; 0 measured; 3 filtered out; fin
         assert_eq!(results.notes, ["failed: a::c"]);
     }
 
-    #[test]
-    fn a_step_that_cannot_start_counts_as_failed() {
-        let line = step("x", || count_tests(Command::new("/nonexistent/program")));
-        assert_eq!(line.counts, Counts::FAILED);
-        assert!(line.notes[0].contains("cannot start"), "{:?}", line.notes);
+    fn run_script(script: &str, limit: Duration) -> Result<Counts> {
+        let mut command = Command::new("sh");
+        command.args(["-c", script]);
+        let mut results = Results::default();
+        count_tests(command, Instant::now() + limit, &mut results)?;
+        Ok(results.counts)
     }
 
     #[test]
-    fn a_test_program_that_dies_without_a_result_counts_as_failed() {
-        for script in ["echo running 3 tests; exit 101", "exit 0"] {
-            let mut command = Command::new("sh");
-            command.args(["-c", script]);
-            let line = step("x", || count_tests(command));
-            assert_eq!(line.counts, Counts::FAILED, "{script}");
+    fn a_suite_that_has_not_compiled_counts_as_failed() {
+        let line = step("x", || run_all(&[]));
+        assert_eq!(line.counts, Counts::FAILED);
+        assert!(line.notes[0].contains("did not compile"), "{:?}", line.notes);
+    }
+
+    #[test]
+    fn a_program_that_cannot_start_counts_as_failed_and_the_next_one_runs() {
+        let program = |path: &str| Program {
+            package: "p".to_owned(),
+            name: "n".to_owned(),
+            directory: "/".into(),
+            path: path.into(),
+        };
+        let (counts, notes) = run_all(&[program("/nonexistent/program"), program("/bin/true")]).unwrap();
+        assert_eq!(counts, Counts { failed: 2, ..Counts::default() });
+        assert!(notes[0].contains("p n: cannot start"), "{notes:?}");
+        assert!(notes[1].contains("ended without a result"), "{notes:?}");
+    }
+
+    #[test]
+    fn a_test_program_that_dies_or_says_nothing_or_takes_too_long_has_failed() {
+        let long = Duration::from_secs(60);
+        let passed = "test result: ok. 2 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out";
+        assert_eq!(run_script(&format!("echo '{passed}'"), long).unwrap().passed, 2);
+        for (script, limit, why) in [
+            ("echo running 3 tests; exit 101", long, "it crashed"),
+            (&format!("echo '{passed}'; exit 101"), long, "it crashed"),
+            ("exit 0", long, "without a result"),
+            ("sleep 60", Duration::from_millis(50), "killed"),
+        ] {
+            let error = run_script(script, limit).unwrap_err().to_string();
+            assert!(error.contains(why), "{script}: {error}");
         }
     }
 
