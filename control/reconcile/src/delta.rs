@@ -5,8 +5,10 @@
 //! Invariant: a key is pending exactly while its two sides differ.
 
 use crate::table::{Table, TableError};
-use std::collections::{BTreeMap, HashMap};
+use foldhash::{HashMap, HashMapExt as _};
+use std::collections::BTreeMap;
 use std::hash::Hash;
+use std::mem::take;
 use std::time::Duration;
 
 /// A moment on a monotonic clock, given by the caller.
@@ -26,20 +28,29 @@ pub struct Failure {
     pub retry_at: Now,
 }
 
-#[derive(Clone, Debug)]
-struct Pending {
-    sequence: u64,
-    failure: Option<Failure>,
+/// What is known of a key.
+#[derive(Clone, Copy, Debug)]
+enum Entry<V> {
+    /// Both sides have this.
+    Settled(V),
+    /// They differ; this is its number among those that do.
+    Pending(u32),
 }
 
-/// The two sides of one table.
+#[derive(Clone, Copy, Debug)]
+struct Sides<V> {
+    desired: Option<V>,
+    actual: Option<V>,
+}
+
+/// The two sides of one table. What is settled, which is nearly everything nearly always, is kept once.
 #[derive(Clone, Debug)]
 pub struct DeltaTracker<K, V> {
-    desired: HashMap<K, V>,
-    actual: HashMap<K, V>,
-    pending: HashMap<K, Pending>,
-    order: BTreeMap<u64, K>,
-    next_sequence: u64,
+    entries: HashMap<K, Entry<V>>,
+    /// By number, in the order they arose.
+    pending: BTreeMap<u32, (K, Sides<V>)>,
+    failures: BTreeMap<u32, Failure>,
+    next_number: u32,
 }
 
 /// Which pending keys a step writes.
@@ -76,70 +87,116 @@ impl<K: Copy + Eq + Hash, V: Copy + PartialEq> Default for DeltaTracker<K, V> {
 impl<K: Copy + Eq + Hash, V: Copy + PartialEq> DeltaTracker<K, V> {
     /// Both sides empty.
     pub fn new() -> Self {
-        Self {
-            desired: HashMap::new(),
-            actual: HashMap::new(),
-            pending: HashMap::new(),
-            order: BTreeMap::new(),
-            next_sequence: 0,
-        }
+        Self { entries: HashMap::new(), pending: BTreeMap::new(), failures: BTreeMap::new(), next_number: 0 }
     }
 
     /// `key` should have this value; `None`: should not exist.
     pub fn want(&mut self, key: K, value: Option<V>) {
-        match value {
-            Some(value) => self.desired.insert(key, value),
-            None => self.desired.remove(&key),
-        };
-        self.compare(key);
+        self.change(key, |sides| sides.desired = value);
     }
 
     /// The table was read: this is all there is.
     pub fn found(&mut self, entries: impl IntoIterator<Item = (K, V)>) {
-        let before = std::mem::replace(&mut self.actual, entries.into_iter().collect());
-        let keys: Vec<K> =
-            before.keys().chain(self.actual.keys()).chain(self.desired.keys()).copied().collect();
-        for key in keys {
-            self.compare(key);
+        let mut actual: HashMap<K, V> = entries.into_iter().collect();
+        for key in self.entries.keys().copied().collect::<Vec<_>>() {
+            let found = actual.remove(&key);
+            self.change(key, |sides| sides.actual = found);
+        }
+        for (key, value) in actual {
+            self.change(key, |sides| sides.actual = Some(value));
         }
     }
 
-    fn compare(&mut self, key: K) {
-        if self.desired.get(&key) == self.actual.get(&key) {
-            if let Some(pending) = self.pending.remove(&key) {
-                self.order.remove(&pending.sequence);
+    fn change(&mut self, key: K, change: impl FnOnce(&mut Sides<V>)) {
+        let entry = self.entries.get(&key).copied();
+        let mut sides = self.sides(entry);
+        change(&mut sides);
+        let number = match entry {
+            Some(Entry::Pending(number)) => Some(number),
+            _ => None,
+        };
+        if sides.desired == sides.actual {
+            if let Some(number) = number {
+                self.pending.remove(&number);
+                self.failures.remove(&number);
             }
-        } else if let Some(pending) = self.pending.get_mut(&key) {
-            // A new wish deserves a new attempt at once, except where the table is known to be full.
-            if pending.failure.as_ref().is_some_and(|f| f.error != TableError::Full) {
-                pending.failure = None;
-            }
-        } else {
-            let sequence = self.next_sequence;
-            self.next_sequence += 1;
-            self.pending.insert(key, Pending { sequence, failure: None });
-            self.order.insert(sequence, key);
+            match sides.desired {
+                Some(value) => self.entries.insert(key, Entry::Settled(value)),
+                None => self.entries.remove(&key),
+            };
+            return;
+        }
+        let number = number.unwrap_or_else(|| {
+            let number = self.number();
+            self.entries.insert(key, Entry::Pending(number));
+            number
+        });
+        self.pending.insert(number, (key, sides));
+        // A new wish deserves a new attempt at once, except where the table is known to be full.
+        if self.failures.get(&number).is_some_and(|failure| failure.error != TableError::Full) {
+            self.failures.remove(&number);
+        }
+    }
+
+    fn sides(&self, entry: Option<Entry<V>>) -> Sides<V> {
+        match entry {
+            None => Sides { desired: None, actual: None },
+            Some(Entry::Settled(value)) => Sides { desired: Some(value), actual: Some(value) },
+            Some(Entry::Pending(number)) => match self.pending.get(&number) {
+                Some((_, sides)) => *sides,
+                None => Sides { desired: None, actual: None },
+            },
+        }
+    }
+
+    /// One that is higher than all others.
+    fn number(&mut self) -> u32 {
+        if self.pending.is_empty() {
+            self.next_number = 0;
+        } else if self.next_number == u32::MAX {
+            self.number_anew();
+        }
+        let number = self.next_number;
+        self.next_number += 1;
+        number
+    }
+
+    fn number_anew(&mut self) {
+        let (pending, mut failures) = (take(&mut self.pending), take(&mut self.failures));
+        self.next_number = 0;
+        for (before, entry) in pending {
+            let number = self.next_number;
+            self.next_number += 1;
+            self.entries.insert(entry.0, Entry::Pending(number));
+            self.failures.extend(failures.remove(&before).map(|failure| (number, failure)));
+            self.pending.insert(number, entry);
         }
     }
 
     /// What should be there.
     pub fn desired(&self, key: &K) -> Option<&V> {
-        self.desired.get(key)
+        match self.entries.get(key)? {
+            Entry::Settled(value) => Some(value),
+            Entry::Pending(number) => self.pending.get(number)?.1.desired.as_ref(),
+        }
     }
 
     /// What is there, as far as is known.
     pub fn actual(&self, key: &K) -> Option<&V> {
-        self.actual.get(key)
+        match self.entries.get(key)? {
+            Entry::Settled(value) => Some(value),
+            Entry::Pending(number) => self.pending.get(number)?.1.actual.as_ref(),
+        }
     }
 
     /// Everything that is there, as far as is known, in no order.
     pub fn actual_entries(&self) -> impl Iterator<Item = (&K, &V)> {
-        self.actual.iter()
+        self.entries.keys().filter_map(|key| Some((key, self.actual(key)?)))
     }
 
     /// Everything that should be there, in no order.
     pub fn desired_entries(&self) -> impl Iterator<Item = (&K, &V)> {
-        self.desired.iter()
+        self.entries.keys().filter_map(|key| Some((key, self.desired(key)?)))
     }
 
     /// How many keys differ.
@@ -149,26 +206,27 @@ impl<K: Copy + Eq + Hash, V: Copy + PartialEq> DeltaTracker<K, V> {
 
     /// The key's two sides are equal.
     pub fn is_settled(&self, key: &K) -> bool {
-        !self.pending.contains_key(key)
+        !matches!(self.entries.get(key), Some(Entry::Pending(_)))
     }
 
     /// Pending keys in the order they arose, with the last failure.
     pub fn pending(&self) -> impl Iterator<Item = (&K, Option<&Failure>)> {
-        self.order.values().map(|key| (key, self.pending.get(key).and_then(|p| p.failure.as_ref())))
+        self.pending.iter().map(|(number, (key, _))| (key, self.failures.get(number)))
     }
 
     /// When the next failed key may be tried again.
     pub fn next_retry(&self) -> Option<Now> {
-        self.pending.values().filter_map(|p| p.failure.as_ref().map(|f| f.retry_at)).min()
+        self.failures.values().map(|failure| failure.retry_at).min()
     }
 
     /// The keys of one part that may be written now.
     pub fn due(&self, part: Part, now: Now, mut admit: impl FnMut(&K, Option<&V>) -> bool) -> Vec<K> {
         let mut keys = Vec::new();
-        for (key, failure) in self.pending() {
-            let wanted = self.desired.get(key);
+        for (number, (key, sides)) in &self.pending {
+            let wanted = sides.desired.as_ref();
             let in_part = wanted.is_some() == (part == Part::Upserts);
-            if in_part && failure.is_none_or(|f| f.retry_at <= now) && admit(key, wanted) {
+            let may_be_tried = || self.failures.get(number).is_none_or(|failure| failure.retry_at <= now);
+            if in_part && may_be_tried() && admit(key, wanted) {
                 keys.push(*key);
             }
         }
@@ -177,20 +235,16 @@ impl<K: Copy + Eq + Hash, V: Copy + PartialEq> DeltaTracker<K, V> {
 
     /// The key was written as desired.
     pub fn done(&mut self, key: K) {
-        match self.desired.get(&key) {
-            Some(value) => self.actual.insert(key, *value),
-            None => self.actual.remove(&key),
-        };
-        self.compare(key);
+        self.change(key, |sides| sides.actual = sides.desired);
     }
 
     /// The key could not be written.
     pub fn failed(&mut self, key: K, error: TableError, now: Now) {
-        if let Some(pending) = self.pending.get_mut(&key) {
-            let attempts = pending.failure.as_ref().map_or(0, |f| f.attempts).saturating_add(1);
+        if let Some(Entry::Pending(number)) = self.entries.get(&key) {
+            let attempts = self.failures.get(number).map_or(0, |f| f.attempts).saturating_add(1);
             let factor = 1u32 << attempts.saturating_sub(1).min(16);
             let wait = FIRST_RETRY.saturating_mul(factor).min(LAST_RETRY);
-            pending.failure = Some(Failure { error, attempts, retry_at: now.saturating_add(wait) });
+            self.failures.insert(*number, Failure { error, attempts, retry_at: now.saturating_add(wait) });
         }
     }
 
@@ -209,7 +263,7 @@ impl<K: Copy + Eq + Hash, V: Copy + PartialEq> DeltaTracker<K, V> {
         let failures = match part {
             Part::Upserts => {
                 let entries: Vec<(K, V)> =
-                    keys.iter().filter_map(|k| self.desired.get(k).map(|v| (*k, *v))).collect();
+                    keys.iter().filter_map(|key| Some((*key, *self.desired(key)?))).collect();
                 table.upsert(&entries)
             }
             Part::Deletes => table.delete(&keys),
@@ -227,9 +281,136 @@ impl<K: Copy + Eq + Hash, V: Copy + PartialEq> DeltaTracker<K, V> {
 
     /// Room was made: keys that failed because the table was full may be tried at once.
     pub fn retry_full(&mut self) {
-        for pending in self.pending.values_mut() {
-            if pending.failure.as_ref().is_some_and(|f| f.error == TableError::Full) {
-                pending.failure = None;
+        self.failures.retain(|_, failure| failure.error != TableError::Full);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const KEYS: u8 = 6;
+
+    #[derive(Clone, Debug)]
+    enum Step {
+        Want(u8, Option<u8>),
+        Found(std::collections::HashMap<u8, u8>),
+        Done(u8),
+        Failed(u8, bool),
+        RetryFull,
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        let (key, value) = (0..KEYS, 0u8..3);
+        let table = proptest::collection::hash_map(key.clone(), value.clone(), 0..6);
+        prop_oneof![
+            8 => (key.clone(), proptest::option::of(value)).prop_map(|(key, value)| Step::Want(key, value)),
+            1 => table.prop_map(Step::Found),
+            6 => key.clone().prop_map(Step::Done),
+            3 => (key, any::<bool>()).prop_map(|(key, full)| Step::Failed(key, full)),
+            1 => Just(Step::RetryFull),
+        ]
+    }
+
+    /// Both sides as they are said, and what differs in the order in which it came to do so.
+    #[derive(Default)]
+    struct Plain {
+        desired: BTreeMap<u8, u8>,
+        actual: BTreeMap<u8, u8>,
+        pending: Vec<(u8, Option<TableError>)>,
+    }
+
+    impl Plain {
+        fn compare(&mut self, key: u8) {
+            let place = self.pending.iter().position(|(its, _)| *its == key);
+            if self.desired.get(&key) == self.actual.get(&key) {
+                place.map(|place| self.pending.remove(place));
+            } else if let Some((_, failure)) = place.and_then(|place| self.pending.get_mut(place)) {
+                *failure = failure.take().filter(|error| *error == TableError::Full);
+            } else {
+                self.pending.push((key, None));
+            }
+        }
+
+        fn set(side: &mut BTreeMap<u8, u8>, key: u8, value: Option<u8>) {
+            match value {
+                Some(value) => side.insert(key, value),
+                None => side.remove(&key),
+            };
+        }
+
+        fn apply(&mut self, step: &Step) {
+            match step {
+                Step::Want(key, value) => Self::set(&mut self.desired, *key, *value),
+                Step::Done(key) => Self::set(&mut self.actual, *key, self.desired.get(key).copied()),
+                Step::Found(table) => self.actual = table.iter().map(|(key, value)| (*key, *value)).collect(),
+                Step::Failed(key, full) => {
+                    let failed = self.pending.iter_mut().filter(|(its, _)| its == key);
+                    failed.for_each(|(_, failure)| *failure = Some(error(*full)));
+                }
+                Step::RetryFull => {
+                    let full =
+                        self.pending.iter_mut().filter(|(_, failure)| *failure == Some(TableError::Full));
+                    full.for_each(|(_, failure)| *failure = None);
+                }
+            }
+            match step {
+                Step::Want(key, _) | Step::Done(key) => self.compare(*key),
+                Step::Found(_) => (0..=KEYS).for_each(|key| self.compare(key)),
+                Step::Failed(..) | Step::RetryFull => {}
+            }
+        }
+    }
+
+    fn error(full: bool) -> TableError {
+        if full { TableError::Full } else { TableError::OutOfRange }
+    }
+
+    fn apply(tracker: &mut DeltaTracker<u8, u8>, step: &Step) {
+        match step.clone() {
+            Step::Want(key, value) => tracker.want(key, value),
+            Step::Found(table) => tracker.found(table),
+            Step::Done(key) => tracker.done(key),
+            Step::Failed(key, full) => tracker.failed(key, error(full), Now::ZERO),
+            Step::RetryFull => tracker.retry_full(),
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn both_sides_and_what_differs_are_as_they_were_said(
+            steps in proptest::collection::vec(step(), 1..60),
+            first in prop_oneof![Just(1), Just(u32::MAX - 2)],
+        ) {
+            let (mut tracker, mut plain) = (DeltaTracker::new(), Plain::default());
+            // Keeps a number, so that those of the others go on to the last one and begin anew.
+            let always = Step::Want(KEYS, Some(0));
+            apply(&mut tracker, &always);
+            plain.apply(&always);
+            tracker.next_number = first;
+            let mut is_ordered = true;
+            for step in &steps {
+                apply(&mut tracker, step);
+                plain.apply(step);
+                for key in 0..KEYS {
+                    prop_assert_eq!(tracker.desired(&key), plain.desired.get(&key), "{:?}", step);
+                    prop_assert_eq!(tracker.actual(&key), plain.actual.get(&key), "{:?}", step);
+                }
+                let sorted = |entries: Vec<(&u8, &u8)>| {
+                    entries.into_iter().map(|(key, value)| (*key, *value)).collect::<BTreeMap<_, _>>()
+                };
+                prop_assert_eq!(&sorted(tracker.actual_entries().collect()), &plain.actual);
+                prop_assert_eq!(&sorted(tracker.desired_entries().collect()), &plain.desired);
+                let said = |(key, failure): (&u8, Option<&Failure>)| (*key, failure.map(|f| f.error.clone()));
+                let (mut found, mut wanted) = (tracker.pending().map(said).collect::<Vec<_>>(), plain.pending.clone());
+                // What a table that is read brings has no order of its own.
+                is_ordered &= !matches!(step, Step::Found(_));
+                if !is_ordered {
+                    found.sort_by_key(|(key, _)| *key);
+                    wanted.sort_by_key(|(key, _)| *key);
+                }
+                prop_assert_eq!(found, wanted, "{:?}", step);
             }
         }
     }
