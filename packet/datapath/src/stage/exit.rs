@@ -222,6 +222,11 @@ fn too_big<F: Family, K: Packet + Topology<F>>(k: &K, s: &mut State<F>, mtu_byte
     s.reason = DropReason::TooBig as u16;
     s.answer = answer::TOO_BIG;
     s.mtu_bytes = mtu_bytes;
-    s.answer_source = k.settings(F::error_source).ok_or(DropReason::Internal)?;
+    // The host's own stack believes nobody outside who has the host's address.
+    s.answer_source = if s.is_at(Hook::ToHostDevice) {
+        s.tuple.destination
+    } else {
+        k.settings(F::error_source).ok_or(DropReason::Internal)?
+    };
     Ok(Next::Reply)
 }
