@@ -29,8 +29,7 @@ pub struct Program {
 
 /// Compiles the binary and every test, and says what there is to run, in the order of packages.
 pub fn compile() -> Result<Vec<Program>> {
-    // packet/bpf is of another target.
-    let mut command = run::cargo(["test", "--profile", PROFILE, "--workspace", "--exclude", "tortie-bpf"])?;
+    let mut command = test()?;
     command.args(["--no-run", "--message-format", "json-render-diagnostics"]);
     let mut child = command.stdout(Stdio::piped()).spawn()?;
     let mut programs = Vec::new();
@@ -42,6 +41,18 @@ pub fn compile() -> Result<Vec<Program>> {
     ensure!(child.wait()?.success(), "{} failed", run::describe(&command));
     programs.sort_by(|a, b| (&a.package, &a.name).cmp(&(&b.package, &b.name)));
     Ok(programs)
+}
+
+/// Runs the examples in the documentation.
+pub fn examples() -> Result<Command> {
+    let mut command = test()?;
+    command.args(["--doc", "--no-fail-fast"]);
+    Ok(command)
+}
+
+/// `cargo test` of everything but packet/bpf, which is of another target.
+fn test() -> Result<Command> {
+    run::cargo(["test", "--profile", PROFILE, "--workspace", "--exclude", "tortie-bpf"])
 }
 
 /// `None`: not a test.

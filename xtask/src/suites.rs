@@ -24,12 +24,12 @@ const PACKETS: u64 = 100_000;
 /// `cargo test` of one privileged package.
 fn test(package: &str) -> Result<Command> {
     let mut command = run::cargo(["test", "--profile", PROFILE, "--no-fail-fast", "--package", package])?;
-    set(&mut command)?;
+    set_environment(&mut command)?;
     Ok(command)
 }
 
 /// What tests find in their environment.
-pub fn set(command: &mut Command) -> Result<()> {
+pub fn set_environment(command: &mut Command) -> Result<()> {
     command.env("TORTIE_DIFF_PACKETS", PACKETS.to_string());
     command.env("TORTIE_BIN", run::target_dir()?.join(PROFILE).join("tortie"));
     Ok(())

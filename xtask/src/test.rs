@@ -42,6 +42,7 @@ pub fn main() -> Result<()> {
     };
     let unprivileged = of(&|package| !PRIVILEGED.contains(&package));
     summary.lines.push(step("unit and property tests", || run_all(&unprivileged)));
+    summary.lines.push(step("examples in the documentation", examples));
     let obstacle = privileges::missing();
     for package in PRIVILEGED {
         if package == suites::KUBERNETES && obstacle.is_none() {
@@ -93,6 +94,13 @@ fn components() -> Result<Counted> {
     Ok((Counts::PASSED, Vec::new()))
 }
 
+/// Only rustdoc can run them.
+fn examples() -> Result<Counted> {
+    let mut results = Results::default();
+    count_tests(programs::examples()?, Instant::now() + LIMIT, &mut results)?;
+    Ok((results.counts, results.notes))
+}
+
 /// Runs test programs one after the other, within the limit for all of them.
 fn run_all(programs: &[Program]) -> Result<Counted> {
     ensure!(!programs.is_empty(), "there is no test: it did not compile");
@@ -101,7 +109,7 @@ fn run_all(programs: &[Program]) -> Result<Counted> {
     for program in programs {
         println!("\n{} {}", program.package, program.name);
         let mut command = program.command();
-        suites::set(&mut command)?;
+        suites::set_environment(&mut command)?;
         if let Err(error) = count_tests(command, end, &mut results) {
             results.counts.add(Counts::FAILED);
             results.notes.push(format!("{} {}: {error:#}", program.package, program.name));
