@@ -31,12 +31,9 @@ pub fn main() -> Result<()> {
     let mut programs = Vec::new();
     summary.lines.push(step("compiling everything", || {
         programs = programs::compile()?;
-        Ok((Counts::PASSED, Vec::new()))
+        Ok(PASSED)
     }));
-    summary.lines.push(step("no panics in the BPF object", || {
-        scan_object::main(None)?;
-        Ok((Counts::PASSED, Vec::new()))
-    }));
+    summary.lines.push(step("no panics in the BPF object", || scan_object::main(None).map(|()| PASSED)));
     let of = |is_wanted: &dyn Fn(&str) -> bool| -> Vec<Program> {
         programs.iter().filter(|program| is_wanted(&program.package)).cloned().collect()
     };
@@ -63,6 +60,8 @@ pub fn main() -> Result<()> {
 
 type Counted = (Counts, Vec<String>);
 
+const PASSED: Counted = (Counts::PASSED, Vec::new());
+
 fn step(name: &'static str, action: impl FnOnce() -> Result<Counted>) -> Line {
     eprintln!("==> {name}");
     let start = Instant::now();
@@ -74,7 +73,7 @@ fn step(name: &'static str, action: impl FnOnce() -> Result<Counted>) -> Line {
 
 fn check_once(check: fn() -> Result<Outcome>, everything_must_run: bool) -> Result<Counted> {
     Ok(match check()? {
-        Outcome::Passed => (Counts::PASSED, Vec::new()),
+        Outcome::Passed => PASSED,
         Outcome::Skipped { reason, required } => skip(reason, required && everything_must_run),
     })
 }
@@ -91,7 +90,7 @@ fn skip(reason: String, is_failure: bool) -> Counted {
 fn components() -> Result<Counted> {
     run::succeed(&mut suites::components()?)?;
     run::succeed(&mut suites::helm()?)?;
-    Ok((Counts::PASSED, Vec::new()))
+    Ok(PASSED)
 }
 
 /// Only rustdoc can run them.
@@ -115,6 +114,12 @@ fn run_all(programs: &[Program]) -> Result<Counted> {
             results.notes.push(format!("{} {}: {error:#}", program.package, program.name));
         }
     }
+    some(results)
+}
+
+/// A suite without a test has not run.
+fn some(results: Results) -> Result<Counted> {
+    ensure!(results.counts != Counts::default(), "ran no test");
     Ok((results.counts, results.notes))
 }
 
@@ -126,7 +131,7 @@ fn count_tests(mut command: Command, end: Instant, results: &mut Results) -> Res
         .spawn()
         .with_context(|| format!("cannot start {}", run::describe(&command)))?;
     let deadline = Deadline::set(child.id(), end.saturating_duration_since(Instant::now()));
-    let before = results.clone();
+    let (failed, ended) = (results.counts.failed, results.ended);
     if let Some(stdout) = child.stdout.take() {
         for line in BufReader::new(stdout).split(b'\n') {
             let line = String::from_utf8_lossy(&line?).into_owned();
@@ -137,15 +142,15 @@ fn count_tests(mut command: Command, end: Instant, results: &mut Results) -> Res
     let status = child.wait()?;
     ensure!(!deadline.has_expired(), "killed: its suite has run for {} s", LIMIT.as_secs());
     ensure!(
-        status.success() || results.counts.failed > before.counts.failed,
+        status.success() || results.counts.failed > failed,
         "ended with {status} without a failed test: it crashed"
     );
-    ensure!(results.ended > before.ended, "ended without a result");
+    ensure!(results.ended > ended, "ended without a result");
     Ok(())
 }
 
 /// What libtest printed so far.
-#[derive(Clone, Default)]
+#[derive(Default)]
 struct Results {
     counts: Counts,
     notes: Vec<String>,
@@ -219,6 +224,13 @@ test result: ok. 12 passed; 0 failed; 0 ignored; 0 measured; 3 filtered out; fin
         let line = step("x", || run_all(&[]));
         assert_eq!(line.counts, Counts::FAILED);
         assert!(line.notes[0].contains("did not compile"), "{:?}", line.notes);
+    }
+
+    #[test]
+    fn a_suite_whose_programs_have_no_test_counts_as_failed() {
+        let mut results = Results::default();
+        results.read("test result: ok. 0 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out");
+        assert!(some(results).unwrap_err().to_string().contains("ran no test"));
     }
 
     #[test]
