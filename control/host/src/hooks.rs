@@ -65,7 +65,7 @@ impl Hooks for WorkloadHooks {
             let name = format!("{prefix}{slot}");
             let code = preamble(slot, towards).map_err(kernel)?;
             let program = load_preamble(&name, &code, self.stage.as_fd()).map_err(kernel)?;
-            match self.links.attach(interface, ifindex, direction, &program) {
+            match self.links.attach_at_once(interface, ifindex, direction, &program) {
                 Ok(_) => {}
                 Err(LinkError::Gone(_)) => return Err(HookError::Gone),
                 Err(error) => return Err(kernel(error)),

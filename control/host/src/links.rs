@@ -1,15 +1,18 @@
 //! Programs on interfaces: attached, replaced, found again.
 //!
-//! Owns: `<bpffs>/links/<interface>-<ingress|egress>` (TCX) and, where the kernel has no TCX, our filter
-//! on the interface's clsact qdisc. Does not: know which program belongs where.
+//! Owns: `<bpffs>/links/<interface>-<ingress|egress>` (TCX) and, where the kernel has no TCX or nobody may wait, our
+//! filter on the interface's clsact qdisc. Does not: know which program belongs where.
 //! Invariant: a hook that carries one of our programs always carries one: it is replaced in one step and
 //! never taken off first.
 
 use crate::bpf::{self, Attach, Link, Program};
 use crate::clsact;
+use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::AsFd as _;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 /// Direction of packets, seen from the interface.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -117,6 +120,14 @@ pub struct Found {
 pub struct Links {
     dir: PathBuf,
     mechanism: Mechanism,
+    /// What carries a filter until its link is made.
+    fresh: RefCell<BTreeMap<(String, Direction), Fresh>>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Fresh {
+    ifindex: u32,
+    since: Instant,
 }
 
 fn gone(error: &io::Error) -> bool {
@@ -128,7 +139,7 @@ impl Links {
     pub fn open(bpffs: &Path, mechanism: Mechanism) -> Result<Self, LinkError> {
         let dir = bpffs.join("links");
         std::fs::create_dir_all(&dir).map_err(|source| LinkError::Directory { path: dir.clone(), source })?;
-        Ok(Self { dir, mechanism })
+        Ok(Self { dir, mechanism, fresh: RefCell::default() })
     }
 
     /// How programs are attached.
@@ -167,11 +178,67 @@ impl Links {
     ) -> Result<Attached, LinkError> {
         let result = match self.mechanism {
             Mechanism::Tcx => self.attach_tcx(interface, ifindex, direction, program),
-            Mechanism::Clsact => {
-                clsact::attach(ifindex, direction, program).map_err(|e| ("adding the filter", e))
-            }
+            Mechanism::Clsact => self.attach_clsact(interface, ifindex, direction, program),
         };
         result.map_err(|(operation, source)| self.error(interface, direction, operation, source))
+    }
+
+    /// [`Links::attach`] for an interface that somebody waits for. A TCX link takes a grace period of RCU in which
+    /// nobody can change the network (`tcx_entry_sync`, under RTNL), and as long again when the interface goes; a
+    /// filter takes neither. It guards as well until [`Links::make_links`] puts a link in its place.
+    pub fn attach_at_once(
+        &self,
+        interface: &str,
+        ifindex: u32,
+        direction: Direction,
+        program: &Program,
+    ) -> Result<Attached, LinkError> {
+        let linked = self.mechanism == Mechanism::Tcx
+            && matches!(self.current(interface, ifindex, direction), Ok(Some(_)));
+        if self.mechanism == Mechanism::Clsact || linked {
+            return self.attach(interface, ifindex, direction, program);
+        }
+        match clsact::attach(ifindex, direction, program) {
+            Ok(attached) => {
+                let fresh = Fresh { ifindex, since: Instant::now() };
+                self.fresh.borrow_mut().insert((interface.to_owned(), direction), fresh);
+                Ok(attached)
+            }
+            Err(error) if gone(&error) => Err(LinkError::Gone(interface.to_owned())),
+            // A kernel with TCX may have been built without filters.
+            Err(_) => self.attach(interface, ifindex, direction, program),
+        }
+    }
+
+    /// Puts links in the place of the filters of the interface that has waited longest, at least for `age`; gives its
+    /// name. Where that fails the filters stay, and it is tried again after `age`.
+    pub fn make_links(&self, age: Duration) -> Result<Option<String>, LinkError> {
+        let oldest = |fresh: &BTreeMap<(String, Direction), Fresh>| {
+            let (key, oldest) = fresh.iter().min_by_key(|(_, fresh)| fresh.since)?;
+            (oldest.since.elapsed() >= age).then(|| (key.0.clone(), oldest.ifindex))
+        };
+        let Some((interface, ifindex)) = oldest(&self.fresh.borrow()) else { return Ok(None) };
+        for direction in Direction::ALL {
+            let key = (interface.clone(), direction);
+            if self.fresh.borrow_mut().remove(&key).is_none() {
+                continue;
+            }
+            let made = clsact::current(ifindex, direction).and_then(|id| id.map(Program::by_id).transpose());
+            let made = match made {
+                Ok(Some(program)) => self.attach(&interface, ifindex, direction, &program).map(drop),
+                // Somebody took the filter off: that is seen, and put back, elsewhere.
+                Ok(None) => Ok(()),
+                Err(error) => Err(self.error(&interface, direction, "asking for the filter", error)),
+            };
+            match made {
+                Ok(()) | Err(LinkError::Gone(_)) => {}
+                Err(error) => {
+                    self.fresh.borrow_mut().insert(key, Fresh { ifindex, since: Instant::now() });
+                    return Err(error);
+                }
+            }
+        }
+        Ok(Some(interface))
     }
 
     fn error(
@@ -215,25 +282,62 @@ impl Links {
         let link = Link::tcx(program.as_fd(), ifindex, direction.tcx()).map_err(|e| ("attaching", e))?;
         // Dropping an unpinned link would detach it: nothing half done stays behind.
         bpf::pin(&link, &path).map_err(|e| ("pinning the link", e))?;
+        // Of the time before the link, or before `bpfAttachType` was changed. The link's program decides already.
+        clsact::detach(ifindex, direction).map_err(|e| ("removing the filter", e))?;
         Ok(Attached::Created)
+    }
+
+    fn attach_clsact(
+        &self,
+        interface: &str,
+        ifindex: u32,
+        direction: Direction,
+        program: &Program,
+    ) -> Result<Attached, (&'static str, io::Error)> {
+        let attached = clsact::attach(ifindex, direction, program).map_err(|e| ("adding the filter", e))?;
+        if attached == Attached::Created {
+            // Of the time before `bpfAttachType` was changed: it would decide before the filter.
+            self.unlink(interface, direction).map_err(|e| ("removing a link", e))?;
+        }
+        Ok(attached)
+    }
+
+    /// Takes the link off, if there is one.
+    fn unlink(&self, interface: &str, direction: Direction) -> io::Result<()> {
+        let path = self.path(interface, direction);
+        if let Ok(link) = bpf::get_link(&path) {
+            // Removing the pin alone would do it some time later. The link of an interface that is gone has been taken off.
+            let _ = link.detach();
+        }
+        match std::fs::remove_file(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            other => other,
+        }
     }
 
     /// Takes our program off an interface.
     pub fn detach(&self, interface: &str, ifindex: u32, direction: Direction) -> Result<(), LinkError> {
-        let result = match self.mechanism {
-            Mechanism::Clsact => clsact::detach(ifindex, direction),
-            Mechanism::Tcx => match std::fs::remove_file(self.path(interface, direction)) {
-                Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-                other => other,
-            },
+        let key = (interface.to_owned(), direction);
+        let filtered = self.fresh.borrow().get(&key).is_some_and(|fresh| fresh.ifindex == ifindex);
+        let filter = match filtered || self.mechanism == Mechanism::Clsact {
+            true => clsact::detach(ifindex, direction),
+            false => Ok(()),
         };
+        if filtered {
+            self.fresh.borrow_mut().remove(&key);
+        }
+        let link = match self.mechanism {
+            Mechanism::Clsact => Ok(()),
+            Mechanism::Tcx => self.unlink(interface, direction),
+        };
+        let result = filter.and(link);
         match result.map_err(|source| self.error(interface, direction, "detaching", source)) {
             Err(LinkError::Gone(_)) => Ok(()),
             other => other,
         }
     }
 
-    /// Every pinned link.
+    /// Every pinned link, and the filters of interfaces that have no links yet.
     pub fn list(&self) -> Result<Vec<Found>, LinkError> {
         let failed = |source| LinkError::Directory { path: self.dir.clone(), source };
         let mut found = Vec::new();
@@ -249,6 +353,8 @@ impl Links {
                 program_id: info.program_id,
             });
         }
+        let fresh = self.fresh.borrow();
+        found.extend(fresh.iter().filter_map(|((name, direction), it)| filter(name, it.ifindex, *direction)));
         found.sort_by(|a, b| (&a.interface, a.direction).cmp(&(&b.interface, b.direction)));
         Ok(found)
     }
@@ -263,6 +369,24 @@ impl Links {
         removed.dedup();
         Ok(removed)
     }
+}
+
+/// Our filter on an interface.
+fn filter(interface: &str, ifindex: u32, direction: Direction) -> Option<Found> {
+    let program_id = clsact::current(ifindex, direction).ok()??;
+    Some(Found { interface: interface.to_owned(), direction, ifindex, program_id })
+}
+
+/// Our filters on all interfaces of this network namespace, whoever made them.
+pub fn all_filters() -> io::Result<Vec<Found>> {
+    let mut found = Vec::new();
+    for interface in &nix::net::if_::if_nameindex()? {
+        let name = interface.name().to_string_lossy();
+        found.extend(
+            Direction::ALL.iter().filter_map(|direction| filter(&name, interface.index(), *direction)),
+        );
+    }
+    Ok(found)
 }
 
 fn parse_name(name: &str) -> Option<(&str, Direction)> {

@@ -1,14 +1,17 @@
 //! Links, maps and programs as they outlive the process that made them. Needs root.
 
+use std::net::UdpSocket;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
 use tortie_abi::maps::{ALL, FLOW4, ROUTE4};
 use tortie_host::bpf::{self, Map, MapDef, Program, ProgramDef, ProgramKind, Run, Update};
 use tortie_host::datapath::{Datapath, STAGES};
-use tortie_host::links::{Attached, Direction, LinkError, Links, Mechanism};
+use tortie_host::links::{self, Attached, Direction, LinkError, Links, Mechanism};
 use tortie_host::maps::{Maps, MapsError, Sizes, pin_name};
-use tortie_host::{bpffs, sweep};
+use tortie_host::{bpffs, clsact, sweep};
 use tortie_testkit::netns::Netns;
 
 static NEXT: AtomicU32 = AtomicU32::new(0);
@@ -31,9 +34,19 @@ impl Drop for Pins {
     }
 }
 
-/// `r0 = -1; exit`: passes on to the next program. `name` tells programs apart.
+/// `TCX_NEXT`, `TCX_DROP`
+const NEXT_PROGRAM: i32 = -1;
+const SHOT: i32 = 2;
+
+/// Passes on to the next program. `name` tells programs apart.
 fn passing(name: &str) -> Program {
-    let insns = [[0xb7, 0, 0, 0, 0xff, 0xff, 0xff, 0xff], [0x95, 0, 0, 0, 0, 0, 0, 0]].concat();
+    returning(name, NEXT_PROGRAM)
+}
+
+/// `r0 = verdict; exit`
+fn returning(name: &str, verdict: i32) -> Program {
+    let [a, b, c, d] = verdict.to_le_bytes();
+    let insns = [[0xb7, 0, 0, 0, a, b, c, d], [0x95, 0, 0, 0, 0, 0, 0, 0]].concat();
     Program::load(&ProgramDef::new(name, ProgramKind::SchedCls, &insns)).expect("load; this needs root")
 }
 
@@ -43,6 +56,12 @@ fn id(program: &Program) -> u32 {
 
 fn ifindex(name: &str) -> u32 {
     nix::net::if_::if_nametoindex(name).expect("the interface")
+}
+
+fn hardware_address(name: &str) -> String {
+    let shown = Command::new("ip").args(["-brief", "link", "show", "dev", name]).output().expect("ip");
+    let shown = String::from_utf8(shown.stdout).expect("text");
+    shown.split_whitespace().nth(2).unwrap_or_else(|| panic!("no address: {shown}")).to_owned()
 }
 
 fn ip(arguments: &str) {
@@ -84,6 +103,107 @@ fn tcx_links_are_made_kept_replaced_and_removed() {
 #[test]
 fn clsact_filters_are_made_kept_replaced_and_removed() {
     a_link_is_made_kept_replaced_and_removed(Mechanism::Clsact);
+}
+
+#[test]
+fn the_way_of_attaching_can_be_changed_and_leaves_nothing_of_the_other() {
+    let (pins, netns) = (Pins::new(), Netns::new());
+    netns.run(|| {
+        ip("link add tt0 type veth peer name tt1");
+        let (program, index) = (passing("ours"), ifindex("tt0"));
+        let attached = |mechanism| {
+            let links = Links::open(&pins.0, mechanism).expect("links");
+            links.attach("tt0", index, Direction::Ingress, &program).expect("attach");
+            let linked = bpf::tcx_programs(index, bpf::Attach::Ingress).expect("query");
+            let filters = links::all_filters().expect("interfaces");
+            (linked, filters.iter().map(|found| found.program_id).collect::<Vec<_>>())
+        };
+        for _ in 0..2 {
+            assert_eq!(attached(Mechanism::Clsact), (vec![], vec![id(&program)]));
+            assert_eq!(attached(Mechanism::Tcx), (vec![id(&program)], vec![]));
+        }
+    });
+}
+
+#[test]
+fn what_is_attached_at_once_is_a_filter_until_its_link_is_made_and_never_nothing() {
+    let (pins, here, there) = (Pins::new(), Netns::new(), Netns::new());
+    here.ip(&format!("link add tt0 type veth peer name tt1 netns {}", there.path().display()));
+    here.ip("address add 192.0.2.1/24 dev tt0");
+    there.ip("address add 192.0.2.2/24 dev tt1");
+    let (dropping, other) = (returning("dropping", SHOT), returning("other", SHOT));
+    let receiver = here.run(|| UdpSocket::bind("192.0.2.1:9").expect("a socket"));
+    receiver.set_nonblocking(true).expect("non-blocking");
+    let sender = there.run(|| UdpSocket::bind("192.0.2.2:9").expect("a socket"));
+    let stop = AtomicBool::new(false);
+    thread::scope(|scope| {
+        here.run(|| {
+            let (links, index) = (Links::open(&pins.0, Mechanism::Tcx).expect("links"), ifindex("tt0"));
+            let at_once =
+                |direction, program| links.attach_at_once("tt0", index, direction, program).expect("attach");
+            let linked = || bpf::tcx_programs(index, bpf::Attach::Ingress).expect("query");
+            let filter = || clsact::current(index, Direction::Ingress).expect("asking");
+            for direction in Direction::ALL {
+                assert_eq!(at_once(direction, &other), Attached::Created);
+            }
+            ip("link set tt0 up");
+            there.ip("link set tt1 up");
+            there.ip(&format!("neighbour replace 192.0.2.1 lladdr {} dev tt1", hardware_address("tt0")));
+            sender.connect("192.0.2.1:9").expect("connect");
+            let sending = scope.spawn(|| {
+                let (start, mut sent) = (Instant::now(), 0);
+                while !stop.load(Ordering::Relaxed) && start.elapsed() < Duration::from_secs(10) {
+                    sent += u32::from(sender.send(b"no").is_ok());
+                }
+                sent
+            });
+            assert_eq!((linked(), filter()), (vec![], Some(id(&other))));
+            assert_eq!(at_once(Direction::Ingress, &dropping), Attached::Replaced);
+            assert_eq!(links.list().expect("list").len(), 2, "in both directions");
+            assert_eq!(links.make_links(Duration::from_secs(3600)).expect("nothing to do"), None);
+            assert_eq!(links.make_links(Duration::ZERO).expect("links").as_deref(), Some("tt0"));
+            assert_eq!((linked(), filter()), (vec![id(&dropping)], None));
+            assert_eq!(links.list().expect("list").len(), 2, "in both directions");
+            assert_eq!(links.make_links(Duration::ZERO).expect("nothing to do"), None);
+            assert_eq!(at_once(Direction::Ingress, &other), Attached::Replaced);
+            assert_eq!((linked(), filter()), (vec![id(&other)], None));
+            stop.store(true, Ordering::Relaxed);
+            assert!(sending.join().expect("the sender") > 1000);
+            let got = receiver.recv(&mut [0; 8]);
+            assert_eq!(got.expect_err("no packet passed").kind(), std::io::ErrorKind::WouldBlock);
+            for direction in Direction::ALL {
+                links.detach("tt0", index, direction).expect("detach");
+            }
+            sender.send(b"yes").expect("send");
+            assert_eq!(receiver.recv(&mut [0; 8]).expect("without programs packets pass"), 3);
+        });
+    });
+}
+
+#[test]
+fn a_filter_that_waits_for_its_link_goes_with_its_interface_or_by_detach() {
+    let (pins, netns) = (Pins::new(), Netns::new());
+    netns.run(|| {
+        let links = Links::open(&pins.0, Mechanism::Tcx).expect("links");
+        let program = passing("ours");
+        let make = || {
+            ip("link add tt0 type veth peer name tt1");
+            let index = ifindex("tt0");
+            links.attach_at_once("tt0", index, Direction::Ingress, &program).expect("attach");
+            index
+        };
+        make();
+        ip("link del tt0");
+        assert!(links.list().expect("list").is_empty());
+        let index = make();
+        links.detach("tt0", index, Direction::Ingress).expect("detach");
+        assert_eq!(clsact::current(index, Direction::Ingress).expect("asking"), None);
+        assert!(links.list().expect("list").is_empty());
+        links.attach_at_once("tt0", index, Direction::Ingress, &program).expect("attach");
+        ip("link del tt0");
+        assert_eq!(links.make_links(Duration::ZERO).expect("gone").as_deref(), Some("tt0"));
+        assert_eq!(links.make_links(Duration::ZERO).expect("nothing to do"), None);
+    });
 }
 
 #[test]

@@ -280,6 +280,9 @@ impl Loop {
                     if self.filters.is_none() {
                         node.check_links(None);
                     }
+                    if self.waiters.is_empty() {
+                        node.make_links();
+                    }
                 }
                 if self.next_resync <= Instant::now() {
                     node.resync("timer").await;

@@ -39,6 +39,8 @@ use super::{conflicts, facts, state_file};
 const RETRY: Duration = Duration::from_secs(1);
 /// How often the observing thread is told how things are, at most.
 const OBSERVE: Duration = Duration::from_millis(200);
+/// A pod that is gone by then never costs the node the grace periods of its links, neither when it comes nor when it goes.
+const SHORT_LIVED: Duration = Duration::from_secs(5);
 
 /// Everything the agent knows and holds.
 pub struct Node {
@@ -355,6 +357,15 @@ impl Node {
         self.observer.live.link_check_seconds.observe(checked.took.as_secs_f64());
         for name in checked.lost {
             self.put_back(&name);
+        }
+    }
+
+    /// One pod that is old enough gets links in the place of its filters: each takes a while ([`SHORT_LIVED`]).
+    pub fn make_links(&mut self) {
+        match self.parts.links.make_links(SHORT_LIVED) {
+            Ok(None) => {}
+            Ok(Some(interface)) => tracing::debug!(interface, "has links"),
+            Err(error) => tracing::warn!(%error, "links could not be made; the filters stay"),
         }
     }
 

@@ -52,6 +52,11 @@ impl Waiters {
         self.waiting.push(waiter);
     }
 
+    /// Whether nobody waits.
+    pub fn is_empty(&self) -> bool {
+        self.waiting.is_empty()
+    }
+
     /// The next deadline.
     pub fn next_deadline(&self) -> Option<Instant> {
         self.waiting.iter().map(|waiter| waiter.deadline).min()

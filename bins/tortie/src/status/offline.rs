@@ -4,7 +4,7 @@
 
 use tortie_abi::maps::ALL;
 use tortie_host::bpf::Program;
-use tortie_host::links::{Found, Links, Mechanism};
+use tortie_host::links::{Found, Links, Mechanism, all_filters};
 use tortie_host::sockets::SocketHooks;
 use tortie_observe::metrics::Fill;
 
@@ -44,13 +44,12 @@ fn fill(fill: Fill) -> MapFill {
     }
 }
 
-/// Filters of clsact are not pinned, so only links are found.
 fn interfaces(global: &Global) -> Vec<Interface> {
     if !global.bpffs.join("links").is_dir() {
         return Vec::new();
     }
     let links = Links::open(&global.bpffs, Mechanism::Tcx).and_then(|links| links.list()).unwrap_or_default();
-    links.iter().map(interface).collect()
+    links.iter().chain(&all_filters().unwrap_or_default()).map(interface).collect()
 }
 
 /// The links alone: the mode is in the agent's settings, and a cgroup's number has no path.
