@@ -31,12 +31,7 @@ impl Lab {
         self.ensure_kubelet()?;
         self.check(&objects)?;
         let cluster = self.cluster()?;
-        // What others live in comes first, whatever the order in the file.
-        objects.sort_by_key(|object| match object.kind() {
-            "CustomResourceDefinition" => 0,
-            "Namespace" => 1,
-            _ => 2,
-        });
+        objects.sort_by_key(rank);
         self.make_namespaces(&objects)?;
         let mut applied = Applied::default();
         for object in &objects {
@@ -237,5 +232,45 @@ fn change(before: Option<&Resource>, after: &Resource) -> Change {
         None => Change::Created,
         Some(before) if version(before) == version(after) => Change::Unchanged,
         Some(_) => Change::Configured,
+    }
+}
+
+/// What others live in comes first, whatever the order in the file; and who asks for a port of the nodes by its number
+/// before those whom the API server gives one.
+fn rank(object: &Object) -> u8 {
+    let numbered = || {
+        object.at("/spec/healthCheckNodePort").is_some()
+            || object.list("/spec/ports").iter().any(|port| port.get("nodePort").is_some())
+    };
+    match object.kind() {
+        "CustomResourceDefinition" => 0,
+        "Namespace" => 1,
+        "Service" if numbered() => 2,
+        _ => 3,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::object::parse;
+
+    #[test]
+    fn a_port_that_is_asked_for_is_taken_before_ports_are_given_out() {
+        let service = |name: &str, spec: &str| {
+            format!(
+                "---\napiVersion: v1\nkind: Service\nmetadata: {{name: {name}, namespace: a}}\nspec: {{{spec}}}\n"
+            )
+        };
+        let text = [
+            service("given", "type: NodePort, ports: [{port: 80}]"),
+            service("asked", "type: NodePort, ports: [{port: 80}, {port: 81, nodePort: 30000}]"),
+            service("health", "type: LoadBalancer, healthCheckNodePort: 30001, ports: [{port: 80}]"),
+            "---\napiVersion: v1\nkind: Namespace\nmetadata: {name: a}\n".to_owned(),
+        ];
+        let mut objects = parse(&text.concat(), "test").expect("objects");
+        objects.sort_by_key(rank);
+        let names: Vec<&str> = objects.iter().map(Object::name).collect();
+        assert_eq!(names, ["a", "asked", "health", "given"]);
     }
 }
