@@ -4,6 +4,12 @@
 //! Invariant: a record is READY only while both programs are on the interface and both policies are in
 //! force; a workload interface without an endpoint carries programs that drop.
 
+mod record;
+mod side;
+
+use record::{others_ready, record, target};
+use side::Side;
+
 use crate::delta::{DeltaTracker, Now, Part, Written};
 use crate::dirty::{Dirty, Retry};
 use crate::generations::Generations;
@@ -13,88 +19,14 @@ use crate::saved::{Saved, SavedEndpoint, put};
 use crate::slots::{Slots, Use};
 use crate::table::TableError;
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
 use tortie_abi::Target;
 use tortie_abi::endpoint::{Endpoint, NO_PROGRAM, endpoint_flags};
 use tortie_abi::maps::ENDPOINT_SLOTS;
 use tortie_intent::{Endpoint as Wanted, Rules};
 use tortie_model::WorkloadId;
-use tortie_wire::{Ip4, Ip6, Mac};
 
 /// The slot whose record stays empty: interfaces with its preamble drop everything.
 pub const GUARD_SLOT: u32 = 0;
-
-/// What decides one direction.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Basis {
-    AllowAll,
-    List {
-        slot: u32,
-        version: u64,
-    },
-    /// What was in force before the agent started, until it is known what should be.
-    Kept(u32),
-}
-
-#[derive(Clone, Copy, Debug, Default)]
-struct Side {
-    basis: Option<Basis>,
-    generation: u32,
-}
-
-impl Side {
-    fn advance(&mut self, rules: Rules, policies: &Policies, generations: &mut Generations) {
-        let basis = match rules {
-            Rules::Unknown => None,
-            Rules::AllowAll => Some(Basis::AllowAll),
-            Rules::List(id) => match policies.in_force(id) {
-                Some(now) => Some(Basis::List { slot: now.slot, version: now.version }),
-                None => self.basis,
-            },
-        };
-        if basis != self.basis {
-            self.basis = basis;
-            self.generation = if basis.is_some() { generations.take() } else { 0 };
-        }
-    }
-
-    fn program(&self) -> u32 {
-        match self.basis {
-            Some(Basis::List { slot, .. } | Basis::Kept(slot)) => slot,
-            Some(Basis::AllowAll) | None => NO_PROGRAM,
-        }
-    }
-
-    /// What was there before the agent started goes on where it is still what is wanted.
-    fn adopt(&mut self, rules: Rules, program: u32, generation: u32, policies: &Policies) {
-        if generation == 0 {
-            return;
-        }
-        let same = match rules {
-            Rules::AllowAll if program == NO_PROGRAM => Some(Basis::AllowAll),
-            Rules::List(id) if policies.is_adopted(id) => policies
-                .in_force(id)
-                .filter(|now| now.slot == program)
-                .map(|now| Basis::List { slot: now.slot, version: now.version }),
-            _ => None,
-        };
-        let kept = if program == NO_PROGRAM { Basis::AllowAll } else { Basis::Kept(program) };
-        self.basis = Some(same.unwrap_or(kept));
-        self.generation = generation;
-    }
-
-    fn is_settled(&self, rules: Rules, policies: &Policies) -> bool {
-        match rules {
-            Rules::Unknown => false,
-            Rules::AllowAll => self.basis == Some(Basis::AllowAll),
-            Rules::List(id) => {
-                let now =
-                    policies.in_force(id).map(|now| Basis::List { slot: now.slot, version: now.version });
-                now.is_some() && now == self.basis && policies.is_settled(id)
-            }
-        }
-    }
-}
 
 #[derive(Debug)]
 struct State {
@@ -554,48 +486,5 @@ impl Endpoints {
         put(&mut saved.endpoints, current.chain(known).collect())
             | put(&mut saved.free_endpoints, free)
             | put(&mut saved.generation_ceiling, self.generations.ceiling())
-    }
-}
-
-/// A record of another slot that is READY, in the kernel, on this interface.
-fn others_ready(records: &DeltaTracker<u32, Endpoint>, ifindex: u32, slot: u32) -> bool {
-    records.actual_entries().any(|(other, record)| {
-        *other != slot && record.ifindex == ifindex && record.flags & endpoint_flags::READY != 0
-    })
-}
-
-fn target(used: Use) -> Target {
-    Target::endpoint(used.slot, used.incarnation)
-}
-
-fn record(state: &State, ifindex: Option<u32>, policies: &Policies) -> Endpoint {
-    let wanted = &state.wanted;
-    let address4 = wanted.addresses.iter().find(|a| a.is_ipv4()).copied();
-    let address6 = wanted.addresses.iter().find(|a| a.is_ipv6()).copied();
-    let class = |address: Option<IpAddr>| address.map_or(0, |address| policies.class_of(address));
-    let hooked =
-        state.hooked.as_ref().is_some_and(|(name, i)| *name == wanted.interface && Some(*i) == ifindex);
-    let ready = hooked && state.egress.basis.is_some() && state.ingress.basis.is_some();
-    Endpoint {
-        id: target(state.used),
-        ifindex: ifindex.unwrap_or(0),
-        egress_generation: state.egress.generation,
-        ingress_generation: state.ingress.generation,
-        egress_program: state.egress.program(),
-        ingress_program: state.ingress.program(),
-        class4: class(address4),
-        class6: class(address6),
-        flags: if ready { endpoint_flags::READY } else { 0 },
-        mac: Mac(wanted.mac),
-        host_mac: Mac(wanted.host_mac),
-        _zero: 0,
-        address4: match address4 {
-            Some(IpAddr::V4(address)) => address.into(),
-            _ => Ip4::default(),
-        },
-        address6: match address6 {
-            Some(IpAddr::V6(address)) => address.into(),
-            _ => Ip6::default(),
-        },
     }
 }

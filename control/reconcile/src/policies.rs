@@ -5,6 +5,9 @@
 //! Invariant: a list is in force only after every class it can meet has its row in it; what cannot be
 //! compiled or loaded leaves the last good program in its slot.
 
+mod adopt;
+mod clean;
+
 use crate::classes::ClassTables;
 use crate::delta::{Now, Written};
 use crate::dirty::{Dirty, Retry};
@@ -19,9 +22,6 @@ use tortie_abi::maps::POLICY_SLOTS;
 use tortie_intent::{List, ListId, SetChange, SetId};
 use tortie_policy::classes::{ClassChange, ClassId, Classes};
 use tortie_policy::compile::{Absorbed, CompiledList, Limits, compile};
-
-/// Classes beyond this are not taken over from the kernel: the numbers index tables.
-const MAX_ADOPTED_CLASS: ClassId = 1 << 20;
 
 /// What is in force for a list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -166,81 +166,9 @@ impl Policies {
         self.classes.class_of(address)
     }
 
-    /// Reads what is in the kernel and takes over what fits. Once, before anything is written.
-    pub fn adopt(&mut self, kernel: &mut Kernel) -> Result<(), crate::TableError> {
-        self.tables.read(kernel)?;
-        self.adopt_classes();
-        let mut by_name: HashMap<String, u32> = HashMap::new();
-        for (slot, name) in kernel.programs.list()? {
-            self.taken.insert(slot);
-            self.leftover.insert(slot);
-            by_name.insert(name, slot);
-        }
-        let ids: Vec<ListId> = self.lists.keys().copied().collect();
-        for id in ids {
-            self.adopt_list(id, &mut by_name);
-        }
-        Ok(())
-    }
-
-    /// Gives every class the number that the kernel's entries already have, where that is possible.
-    fn adopt_classes(&mut self) {
-        let (mut wish, mut used) = (BTreeMap::new(), BTreeSet::new());
-        for entry in self.classes.dump() {
-            let (Some(mine), Some(theirs)) = (class_in(&entry), self.tables.actual(&entry)) else { continue };
-            let fits = theirs != 0 && theirs < MAX_ADOPTED_CLASS;
-            if fits && !wish.contains_key(&mine) && used.insert(theirs) {
-                wish.insert(mine, theirs);
-            }
-        }
-        let foreign: BTreeSet<ClassId> =
-            self.tables.actual_classes().filter(|class| *class < MAX_ADOPTED_CLASS).collect();
-        self.classes.renumber(&wish, &foreign);
-    }
-
-    fn adopt_list(&mut self, id: ListId, by_name: &mut HashMap<String, u32>) {
-        let Some(wanted) = self.lists.get(&id).and_then(|state| state.wanted.clone()) else { return };
-        let rules = self.rules.acquire(&wanted);
-        let compiled = compile(&wanted, &self.classes, &|index| rule_at(&rules, index), &self.limits);
-        let found = compiled.ok().and_then(|(memory, compiled)| {
-            let name = program_name(&compiled);
-            by_name.remove(&name).map(|slot| (memory, name, slot))
-        });
-        let Some((compiled, name, slot)) = found else {
-            self.rules.release(&rules);
-            return;
-        };
-        self.leftover.remove(&slot);
-        let version = self.next_version();
-        if let Some(state) = self.lists.get_mut(&id) {
-            state.installed = Some(Installed { slot, name, list: wanted, compiled, rules, adopted: true });
-            state.version = version;
-        }
-    }
-
     fn next_version(&mut self) -> u64 {
         self.versions += 1;
         self.versions
-    }
-
-    /// Resynchronisation: reads the tables and slots again; what somebody changed becomes pending.
-    pub fn reread(&mut self, kernel: &mut Kernel) -> Result<(), crate::TableError> {
-        self.tables.read(kernel)?;
-        let found: HashMap<u32, String> = kernel.programs.list()?.into_iter().collect();
-        for state in self.lists.values_mut() {
-            if state.installed.as_ref().is_some_and(|i| found.get(&i.slot) != Some(&i.name)) {
-                state.retry = None;
-                if let Some(installed) = &mut state.installed {
-                    installed.name.clear();
-                }
-            }
-        }
-        for slot in found.into_keys() {
-            if self.taken.insert(slot) {
-                self.leftover.insert(slot);
-            }
-        }
-        Ok(())
     }
 
     /// New classes get their rows in every list in force, then addresses get their classes. Endpoint
@@ -387,80 +315,6 @@ impl Policies {
 
     fn free_slot(&self) -> Option<u32> {
         (0..POLICY_SLOTS).find(|slot| !self.taken.contains(slot))
-    }
-
-    /// Takes away programs that no endpoint record names and no list wants, and gives the numbers of
-    /// retired classes back. `named` are the slots that records in the kernel name.
-    pub fn clean(&mut self, kernel: &mut Kernel, named: &BTreeSet<u32>, now: Now) -> Written {
-        let mut written = Written::default();
-        let gone: Vec<ListId> =
-            self.lists.iter().filter(|(_, state)| state.wanted.is_none()).map(|(id, _)| *id).collect();
-        for id in gone {
-            let slot = self.lists.get(&id).and_then(|state| state.installed.as_ref()).map(|i| i.slot);
-            if slot.is_some_and(|slot| named.contains(&slot)) {
-                continue;
-            }
-            self.unindex(id);
-            if let Some(installed) = self.lists.remove(&id).and_then(|state| state.installed) {
-                self.rules.release(&installed.rules);
-                self.leftover.insert(installed.slot);
-            }
-        }
-        if self.clean_retry.as_ref().is_none_or(|retry| retry.at <= now) {
-            written += self.clear_leftover(kernel, named, now);
-        }
-        self.rules.collect();
-        self.recycle(kernel, now);
-        written
-    }
-
-    fn clear_leftover(&mut self, kernel: &mut Kernel, named: &BTreeSet<u32>, now: Now) -> Written {
-        let mut written = Written::default();
-        let mut failure = None;
-        for slot in self.leftover.clone().difference(named) {
-            match kernel.programs.clear(*slot) {
-                Ok(()) => {
-                    written.done += 1;
-                    self.leftover.remove(slot);
-                    self.taken.remove(slot);
-                }
-                Err(error) => {
-                    written.failed += 1;
-                    failure = Some(format!("slot {slot}: {error}"));
-                }
-            }
-        }
-        let before = self.clean_retry.take();
-        self.clean_retry = failure.map(|error| Retry::after(before, error, now));
-        written
-    }
-
-    fn recycle(&mut self, kernel: &mut Kernel, now: Now) {
-        if self.retired.is_empty() || self.tables.pending_count() > 0 {
-            return;
-        }
-        let retired = std::mem::take(&mut self.retired);
-        let mut failed = Vec::new();
-        for (id, state) in &mut self.lists {
-            let Some(installed) = &mut state.installed else { continue };
-            let writes: Vec<_> =
-                retired.iter().filter_map(|class| installed.compiled.forget(*class)).collect();
-            if writes.is_empty() {
-                continue;
-            }
-            if let Err(error) = kernel.programs.write(installed.slot, &writes) {
-                // The next load of this list starts from the classes as they are then.
-                installed.name.clear();
-                failed.push((*id, error.to_string()));
-            }
-        }
-        match failed.is_empty() {
-            true => self.classes.recycle(&retired),
-            false => self.retired = retired,
-        }
-        for (id, error) in failed {
-            self.fail(id, error, now);
-        }
     }
 
     /// What is not as wanted, and why.
