@@ -8,6 +8,7 @@ use tortie_abi::policy::{NO_CLASS, PolicyIo};
 use tortie_abi::route::Route;
 use tortie_abi::service::{BackendKey, Frontend, MaglevKey, Member};
 use tortie_abi::settings::Settings;
+use tortie_datapath::family::FlowEntry as _;
 use tortie_datapath::kernel::{Flows, Fragments, Insert, Policies, Random, Services, TableFull, Topology};
 
 /// The running program, with its context `C`.
@@ -49,8 +50,12 @@ impl<C, F: Tables> Flows<F> for Running<C> {
     }
 
     #[inline(always)]
-    fn promote(&self, key: &F::FlowKey) -> Result<bool, TableFull> {
-        match F::HALF_OPEN.with(key, |flow| F::FLOW.update(key, flow, ANY)) {
+    fn promote(&self, key: &F::FlowKey, life: u8) -> Result<bool, TableFull> {
+        let copy = |flow: &mut F::Flow| {
+            flow.core_mut().state = life;
+            F::FLOW.update(key, flow, ANY)
+        };
+        match F::HALF_OPEN.with(key, copy) {
             None => Ok(false),
             Some(Ok(())) => Ok(true),
             Some(Err(_)) => Err(TableFull),

@@ -105,9 +105,9 @@ pub trait Flows<F: Family> {
     /// Puts an entry into the half-open table, which evicts the least recently used when full.
     /// With `replace`, an entry with this key is overwritten, else it is kept and `Exists` returned.
     fn insert_half_open(&self, key: &F::FlowKey, flow: &F::Flow, replace: bool) -> Insert;
-    /// Copies an entry from the half-open to the main table, replacing one that is there.
+    /// Copies an entry from the half-open to the main table, in this state, replacing one that is there.
     /// `Ok(false)`: it is not in the half-open table.
-    fn promote(&self, key: &F::FlowKey) -> Result<bool, TableFull>;
+    fn promote(&self, key: &F::FlowKey, life: u8) -> Result<bool, TableFull>;
     /// Removes an entry from the half-open table.
     fn remove_half_open(&self, key: &F::FlowKey);
     /// Removes an entry from the main table.

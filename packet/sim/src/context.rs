@@ -12,6 +12,7 @@ use tortie_abi::policy::{NO_CLASS, PolicyIo};
 use tortie_abi::route::Route;
 use tortie_abi::service::{BackendKey, Frontend, MAGLEV_PIECE, MaglevKey, Member};
 use tortie_abi::settings::Settings;
+use tortie_datapath::family::FlowEntry as _;
 use tortie_datapath::kernel::{
     ChecksumKind, Clock, Flows, Fragments, Insert, Packet, Policies, Random, Services, TableFull, Topology,
     TunnelInfo, Ways,
@@ -163,10 +164,14 @@ impl<F: HasTables> Flows<F> for Context<'_> {
         }
     }
 
-    fn promote(&self, key: &F::FlowKey) -> Result<bool, TableFull> {
+    fn promote(&self, key: &F::FlowKey, life: u8) -> Result<bool, TableFull> {
         let tables = F::tables(self.node);
-        let Some(entry) = tables.half_open.borrow_mut().get_mut(key.as_bytes()).copied() else {
-            return Ok(false);
+        let entry = match tables.half_open.borrow_mut().get_mut(key.as_bytes()) {
+            None => return Ok(false),
+            Some(entry) => {
+                entry.core_mut().state = life;
+                *entry
+            }
         };
         match tables.flow.borrow_mut().insert(key.as_bytes(), entry, true) {
             Ok(()) => Ok(true),

@@ -80,6 +80,7 @@ pub fn lookup<F: Family, K: Kernel<F>>(k: &K, s: &mut State<F>) -> Step<Found> {
         Effect::Answered(life) => {
             s.flow.core_mut().state = life as u8;
             promote(k, s, &key)?;
+            return Ok(Found::Known);
         }
         Effect::Forgotten(found) => {
             forget(k, s, &key);
@@ -201,16 +202,17 @@ fn follow_half_open<F: Family>(s: &State<F>) -> Effect {
     if reply && s.tcp().is_answer() { Effect::Answered(Life::SynReceived) } else { Effect::Nothing }
 }
 
-/// Both sides have spoken: both entries move to the main table, or the flow is refused.
+/// Both sides have spoken: both entries move to the main table, with the state in `s.flow`, or the flow is refused.
 #[inline(always)]
 fn promote<F: Family, K: Flows<F>>(k: &K, s: &State<F>, key: &F::FlowKey) -> Step<()> {
     let full = |TableFull| DropReason::FlowTableFull;
-    if !k.promote(&s.partner).map_err(full)? {
+    let life = s.flow.core().state;
+    if !k.promote(&s.partner, life).map_err(full)? {
         // Evicted in a flood: the client's retransmission starts the flow anew.
         k.remove_half_open(key);
         return Err(DropReason::NoFlow);
     }
-    if let Err(e) = k.promote(key) {
+    if let Err(e) = k.promote(key, life) {
         k.remove_flow(&s.partner);
         return Err(full(e));
     }

@@ -70,7 +70,7 @@ fn know<F: Family, K: Kernel<F>>(k: &K, s: &mut State<F>) -> Step<bool> {
     let key = F::flow_key(&s.tuple);
     let _ = k.insert_half_open(&key, &s.flow, true);
     // In a full table it stays where it is, which makes no difference to it.
-    if k.flow(&s.partner, |_| ()).is_some() && k.promote(&key) == Ok(true) {
+    if k.flow(&s.partner, |_| ()).is_some() && k.promote(&key, known.life) == Ok(true) {
         k.remove_half_open(&key);
     }
     Ok(true)

@@ -182,14 +182,15 @@ fn recall<F: Family, K: Services<F>>(
     (member.ordinal.wrapping_sub(range.first) < range.count).then_some((address, port))
 }
 
-/// One of them, at random.
+/// One of them, at random. A lone one needs no dice, which take as long as finding it.
 #[inline(always)]
 fn pick<F: Family, K: Services<F> + Random>(
     k: &K,
     frontend: &Frontend,
     range: Range,
 ) -> Step<Place<F::Addr>> {
-    let offset = ((k.random() as u64).wrapping_mul(range.count as u64) >> 32) as u32;
+    let dice = if range.count == 1 { 0 } else { k.random() };
+    let offset = ((dice as u64).wrapping_mul(range.count as u64) >> 32) as u32;
     let key = BackendKey { service: frontend.service, ordinal: range.first.wrapping_add(offset) };
     let backend = k.backend(&key).ok_or(DropReason::BackendMissing)?;
     Ok(F::backend(&backend))

@@ -190,10 +190,11 @@ fn choose<F: Family, K: Chooser<F>>(k: &K, frontend: &Frontend) -> Result<Place<
         k.refused(DropReason::NoBackend);
         return Err(Admission::Refuse);
     }
-    // A pod by its namespace: its address is not known before the route is.
-    let client = F::affinity_key_of(k.netns(), frontend.service);
+    // A pod by its namespace: its address is not known before the route is. Who asks, and when, costs two calls of the kernel.
+    let (netns, now) = if frontend.affinity == 0 { (0, Tick::default()) } else { (k.netns(), k.now()) };
+    let client = F::affinity_key_of(netns, frontend.service);
     let range = choice::usable(frontend, Side::Inside);
-    choice::backend::<F, K>(k, frontend, range, &client, k.now()).map_err(|reason| {
+    choice::backend::<F, K>(k, frontend, range, &client, now).map_err(|reason| {
         k.refused(reason);
         match reason {
             DropReason::NoBackend => Admission::Forbid,
