@@ -434,6 +434,41 @@ fn every_name_of_a_kind_finds_it() {
 }
 
 #[test]
+fn a_policy_of_the_default_tier_is_one_object_under_both_of_its_names() {
+    let world = World::new();
+    let policy = |name: &str| {
+        format!(
+            "apiVersion: projectcalico.org/v3\nkind: GlobalNetworkPolicy\nmetadata: {{name: {name}}}\nspec: {{selector: all()}}\n"
+        )
+    };
+    let said = |verb: &str| format!("globalnetworkpolicy.projectcalico.org/deny {verb}\n");
+    world.file("short.yaml", &policy("deny"));
+    world.file("long.yaml", &policy("default.deny"));
+    assert_eq!(world.tortie("create -f long.yaml").out, said("created"));
+    assert_eq!(world.tortie("create -f short.yaml").code, 1, "it exists");
+    assert_eq!(world.tortie("apply -f long.yaml").out, said("unchanged"));
+    for name in ["deny", "default.deny"] {
+        let labelled = world.tortie(&format!("label --overwrite globalnetworkpolicy {name} by={name}"));
+        assert_eq!((labelled.code, labelled.out), (0, said("labeled")), "{}", labelled.err);
+        let shown = world.tortie(&format!("get globalnetworkpolicy {name}"));
+        assert_eq!(shown.out, "NAME   AGE\ndeny   <unknown>\n", "{}", shown.err);
+    }
+    assert_eq!(world.files().len(), 1);
+    world.says("delete globalnetworkpolicy default.deny", &said("deleted"));
+    assert_eq!(world.files(), [""; 0]);
+    // Two files may hold it under both names: one of them is in force, and the other is named.
+    world.file("s/1.yaml", &policy("deny"));
+    world.file("s/2.yaml", &policy("default.deny"));
+    let listed = world.tortie("get globalnetworkpolicies");
+    assert_eq!(listed.out, "NAME   AGE\ndeny   <unknown>\n");
+    assert!(
+        listed.err.contains("s/2.yaml:1") && listed.err.contains("is also in s/1.yaml:1"),
+        "{}",
+        listed.err
+    );
+}
+
+#[test]
 fn an_object_that_stands_among_others_is_changed_there() {
     let world = World::new();
     let pool = "# keep me\napiVersion: projectcalico.org/v3 # and me\nkind: IPPool\nmetadata: {name: main}\nspec: {cidr: 10.244.0.0/16}\n";
