@@ -214,15 +214,13 @@ impl Links {
     /// name. Where that fails the filters stay, and it is tried again after `age`.
     pub fn make_links(&self, age: Duration) -> Result<Option<String>, LinkError> {
         let oldest = |fresh: &BTreeMap<(String, Direction), Fresh>| {
-            let (key, oldest) = fresh.iter().min_by_key(|(_, fresh)| fresh.since)?;
-            (oldest.since.elapsed() >= age).then(|| (key.0.clone(), oldest.ifindex))
+            let ((interface, _), oldest) = fresh.iter().min_by_key(|(_, fresh)| fresh.since)?;
+            (oldest.since.elapsed() >= age).then(|| interface.clone())
         };
-        let Some((interface, ifindex)) = oldest(&self.fresh.borrow()) else { return Ok(None) };
+        let Some(interface) = oldest(&self.fresh.borrow()) else { return Ok(None) };
         for direction in Direction::ALL {
             let key = (interface.clone(), direction);
-            if self.fresh.borrow_mut().remove(&key).is_none() {
-                continue;
-            }
+            let Some(Fresh { ifindex, .. }) = self.fresh.borrow_mut().remove(&key) else { continue };
             let made = clsact::current(ifindex, direction).and_then(|id| id.map(Program::by_id).transpose());
             let made = match made {
                 Ok(Some(program)) => self.attach(&interface, ifindex, direction, &program).map(drop),
