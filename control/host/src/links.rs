@@ -193,9 +193,9 @@ impl Links {
         direction: Direction,
         program: &Program,
     ) -> Result<Attached, LinkError> {
-        let linked = self.mechanism == Mechanism::Tcx
-            && matches!(self.current(interface, ifindex, direction), Ok(Some(_)));
-        if self.mechanism == Mechanism::Clsact || linked {
+        if self.mechanism == Mechanism::Clsact
+            || matches!(self.current(interface, ifindex, direction), Ok(Some(_)))
+        {
             return self.attach(interface, ifindex, direction, program);
         }
         match clsact::attach(ifindex, direction, program) {
@@ -337,6 +337,24 @@ impl Links {
 
     /// Every pinned link, and the filters of interfaces that have no links yet.
     pub fn list(&self) -> Result<Vec<Found>, LinkError> {
+        let mut found = self.pinned()?;
+        self.fresh.borrow_mut().retain(|(name, direction), fresh| {
+            match clsact::current(fresh.ifindex, *direction) {
+                Ok(Some(program_id)) => {
+                    let (interface, ifindex) = (name.clone(), fresh.ifindex);
+                    found.push(Found { interface, direction: *direction, ifindex, program_id });
+                    true
+                }
+                // The interface has taken its filter along: short-lived pods must not pile up here.
+                Err(error) => !gone(&error),
+                Ok(None) => true,
+            }
+        });
+        found.sort_by(|a, b| (&a.interface, a.direction).cmp(&(&b.interface, b.direction)));
+        Ok(found)
+    }
+
+    fn pinned(&self) -> Result<Vec<Found>, LinkError> {
         let failed = |source| LinkError::Directory { path: self.dir.clone(), source };
         let mut found = Vec::new();
         for entry in std::fs::read_dir(&self.dir).map_err(failed)? {
@@ -351,38 +369,31 @@ impl Links {
                 program_id: info.program_id,
             });
         }
-        let fresh = self.fresh.borrow();
-        found.extend(fresh.iter().filter_map(|((name, direction), it)| filter(name, it.ifindex, *direction)));
-        found.sort_by(|a, b| (&a.interface, a.direction).cmp(&(&b.interface, b.direction)));
         Ok(found)
     }
 
     /// Removes links whose interface is gone; returns their interfaces' names.
     pub fn remove_stale(&self) -> Result<Vec<String>, LinkError> {
         let mut removed = Vec::new();
-        for link in self.list()?.into_iter().filter(|link| link.ifindex == 0) {
+        for link in self.pinned()?.into_iter().filter(|link| link.ifindex == 0) {
             self.detach(&link.interface, 0, link.direction)?;
             removed.push(link.interface);
         }
+        removed.sort();
         removed.dedup();
         Ok(removed)
     }
-}
-
-/// Our filter on an interface.
-fn filter(interface: &str, ifindex: u32, direction: Direction) -> Option<Found> {
-    let program_id = clsact::current(ifindex, direction).ok()??;
-    Some(Found { interface: interface.to_owned(), direction, ifindex, program_id })
 }
 
 /// Our filters on all interfaces of this network namespace, whoever made them.
 pub fn all_filters() -> io::Result<Vec<Found>> {
     let mut found = Vec::new();
     for interface in &nix::net::if_::if_nameindex()? {
-        let name = interface.name().to_string_lossy();
-        found.extend(
-            Direction::ALL.iter().filter_map(|direction| filter(&name, interface.index(), *direction)),
-        );
+        let (name, ifindex) = (interface.name().to_string_lossy(), interface.index());
+        found.extend(Direction::ALL.into_iter().filter_map(|direction| {
+            let program_id = clsact::current(ifindex, direction).ok()??;
+            Some(Found { interface: name.to_string(), direction, ifindex, program_id })
+        }));
     }
     Ok(found)
 }

@@ -195,6 +195,7 @@ fn a_filter_that_waits_for_its_link_goes_with_its_interface_or_by_detach() {
         make();
         ip("link del tt0");
         assert!(links.list().expect("list").is_empty());
+        assert_eq!(links.make_links(Duration::ZERO).expect("forgotten"), None);
         let index = make();
         links.detach("tt0", index, Direction::Ingress).expect("detach");
         assert_eq!(clsact::current(index, Direction::Ingress).expect("asking"), None);
