@@ -167,16 +167,15 @@ impl Driver {
                 return;
             }
         };
-        let Found { mut files, busy, faults } = found;
+        let Found { files, busy, faults } = found;
         // A link that leads nowhere has no stamp, and `load` takes it for gone.
         let same = |path: &PathBuf| {
             fs::metadata(path).is_ok_and(|metadata| !self.tree.differs(path, Stamp::of(&metadata)))
         };
         let changed: Vec<PathBuf> = files.iter().filter(|path| !same(path)).cloned().collect();
         self.load(&changed);
-        files.extend(busy);
         let unreadable: Vec<PathBuf> = faults.iter().map(|(path, _)| path.clone()).collect();
-        let mut missing = self.tree.missing(&files);
+        let mut missing = self.tree.missing(&files.iter().chain(&busy).map(PathBuf::as_path).collect());
         missing.retain(|path| !unreadable.iter().any(|directory| path.starts_with(directory)));
         self.load(&missing);
         self.faults = faults.into_iter().map(|(path, error)| self.fault_below(path, &error)).collect();

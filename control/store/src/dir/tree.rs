@@ -8,7 +8,7 @@ use super::last_good::LastGood;
 use crate::rejection::{Effect, Origin, Rejection};
 use crate::resource::Key;
 use crate::state::State;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt as _;
@@ -22,7 +22,8 @@ const RACY: Duration = Duration::from_millis(50);
 /// Files and their objects.
 #[derive(Debug, Default)]
 pub struct Tree {
-    files: BTreeMap<PathBuf, File>,
+    /// Hashed, because the order of paths is dear: they are compared part by part.
+    files: HashMap<PathBuf, File>,
     /// Files that have an object, in the order they came to have it.
     claims: BTreeMap<Key, Vec<PathBuf>>,
     duplicates: BTreeMap<Key, Vec<Arc<Rejection>>>,
@@ -91,8 +92,8 @@ impl Tree {
     }
 
     /// Files that were loaded and are not in `found`.
-    pub fn missing(&self, found: &BTreeSet<PathBuf>) -> Vec<PathBuf> {
-        self.files.keys().filter(|path| !found.contains(*path)).cloned().collect()
+    pub fn missing(&self, found: &HashSet<&Path>) -> Vec<PathBuf> {
+        self.files.keys().filter(|path| !found.contains(path.as_path())).cloned().collect()
     }
 
     /// An empty tree that remembers what was good before.

@@ -40,10 +40,10 @@ pub struct Seen {
 /// What a walk found.
 #[derive(Debug, Default)]
 pub struct Found {
-    /// Files that count and are not being written.
-    pub files: BTreeSet<PathBuf>,
+    /// Files that count and are not being written, in the order of their names.
+    pub files: Vec<PathBuf>,
     /// Files that are being written: neither read nor missing.
-    pub busy: BTreeSet<PathBuf>,
+    pub busy: Vec<PathBuf>,
     /// Directories below the root that could not be read or watched, and why.
     pub faults: Vec<(PathBuf, io::Error)>,
 }
@@ -163,7 +163,7 @@ impl Watcher {
                 }
             } else if !is_directory && counts(&name) {
                 let list = if self.writing.contains_key(&path) { &mut found.busy } else { &mut found.files };
-                list.insert(path);
+                list.push(path);
             }
         }
         Ok(())
