@@ -4,7 +4,7 @@
 //! Invariant: a back end that stays in its group's places stays where it is, so that a change of one back end
 //! moves few others.
 
-use std::collections::HashSet;
+use foldhash::HashSet;
 use std::hash::Hash;
 
 /// Arranges groups one after the other, given how their members stood before.

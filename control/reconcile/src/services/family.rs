@@ -10,8 +10,8 @@ use crate::delta::{DeltaTracker, Failure, Now, Part, Written};
 use crate::dirty::Dirty;
 use crate::kernel::Kernel;
 use crate::table::TableError;
+use foldhash::{HashMap, HashMapExt as _, HashSet, HashSetExt as _};
 use ipnet::IpNet;
-use std::collections::{HashMap, HashSet};
 use tortie_abi::Tick;
 use tortie_abi::service::{BackendKey, Frontend, MAGLEV_PIECE, MaglevKey, Member, flags};
 use tortie_intent::{Backend, BackendState, Chosen, Scope, ServicePort};
@@ -165,9 +165,11 @@ impl<F: Family> Tables<F> {
             self.backend.want(BackendKey { service, ordinal }, Some(F::backend_of(key)));
             self.member.want(*key, Some(Member { ordinal }));
         }
-        let arranged: HashSet<&F::MemberKey> = asked.arranged.iter().collect();
-        for key in asked.members.iter().filter(|key| !arranged.contains(key)) {
-            self.member.want(*key, Some(Member { ordinal: Member::NOT_CHOSEN }));
+        if asked.members.len() > asked.arranged.len() {
+            let arranged: HashSet<&F::MemberKey> = asked.arranged.iter().collect();
+            for key in asked.members.iter().filter(|key| !arranged.contains(key)) {
+                self.member.want(*key, Some(Member { ordinal: Member::NOT_CHOSEN }));
+            }
         }
         asked.ranges = port.source_ranges.iter().filter_map(|net| F::range_key(service, net)).collect();
         for key in &asked.ranges {
