@@ -71,7 +71,7 @@ fn a_program_is_loaded_put_into_an_array_and_run() {
     let program = Program::load(&ProgramDef::new("tt_two", ProgramKind::SchedCls, &insns)).expect("load");
     let info = program.info().expect("info");
     assert_eq!((info.name.as_str(), info.kind), ("tt_two", 3));
-    assert!(info.memlock_bytes > 0 && info.verified_insns == 2);
+    assert!(program.memlock_bytes().expect("memory") > 0 && info.verified_insns == 2);
     let mut out = [0; 64];
     let result = program.run(&mut Run::once(&[0; 64], &mut out)).expect("run");
     assert_eq!((result.code, result.data_bytes), (2, 64));

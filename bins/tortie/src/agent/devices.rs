@@ -26,6 +26,8 @@ pub struct Devices {
     errors: BTreeMap<String, String>,
     /// Where programs of ours were when it was looked last, by index.
     held: BTreeSet<(u32, Direction)>,
+    /// Every interface that should has its programs, and none has changed since.
+    attached: bool,
 }
 
 /// One of the node's own interfaces.
@@ -40,7 +42,13 @@ pub struct HostInterface<'a> {
 impl Devices {
     /// None known.
     pub fn new() -> Self {
-        Self { by_name: BTreeMap::new(), pattern: None, errors: BTreeMap::new(), held: BTreeSet::new() }
+        Self {
+            by_name: BTreeMap::new(),
+            pattern: None,
+            errors: BTreeMap::new(),
+            held: BTreeSet::new(),
+            attached: false,
+        }
     }
 
     /// An interface is new or changed. A renamed one loses its old name.
@@ -50,6 +58,7 @@ impl Devices {
         if let Some(old) = &old {
             self.by_name.remove(old);
         }
+        self.attached &= self.kind(&device.name) == Self::WORKLOAD;
         self.by_name.insert(device.name.clone(), device);
         old
     }
@@ -58,10 +67,16 @@ impl Devices {
     pub fn remove(&mut self, device: &Device) -> bool {
         let known = self.by_name.get(&device.name).is_some_and(|known| known.index == device.index);
         if known {
+            self.attached &= self.kind(&device.name) == Self::WORKLOAD;
             self.by_name.remove(&device.name);
             self.errors.remove(&device.name);
         }
         known
+    }
+
+    /// Somebody may have taken programs off: the next [`Devices::attach`] looks.
+    pub fn invalidate(&mut self) {
+        self.attached = false;
     }
 
     /// Whether the tunnel's interface is there.
@@ -90,7 +105,10 @@ impl Devices {
             return;
         }
         match Regex::new(pattern) {
-            Ok(regex) => self.pattern = Some((pattern.to_owned(), regex)),
+            Ok(regex) => {
+                self.pattern = Some((pattern.to_owned(), regex));
+                self.attached = false;
+            }
             Err(error) => tracing::error!(pattern, %error, "bpfDataIfacePattern is no regular expression"),
         }
     }
@@ -136,8 +154,11 @@ impl Devices {
     pub const KINDS: [&'static str; 4] = [Self::WORKLOAD, "data", "loopback", "tunnel"];
 
     /// Puts the programs on every data interface that has not got them, and on loopback, where the node speaks to
-    /// itself; gives the interfaces from which somebody had taken one.
+    /// itself; gives the interfaces from which somebody had taken one. Costs nothing when all have them and none has changed.
     pub fn attach(&mut self, parts: &Parts) -> Vec<String> {
+        if self.attached {
+            return Vec::new();
+        }
         let (mut errors, mut held, mut lost) = (BTreeMap::new(), BTreeSet::new(), Vec::new());
         let hooks =
             self.hosts().flat_map(|it| it.directions.iter().map(move |direction| (it.device, *direction)));
@@ -167,6 +188,7 @@ impl Devices {
                 }
             }
         }
+        self.attached = errors.is_empty();
         (self.errors, self.held) = (errors, held);
         lost
     }

@@ -275,18 +275,8 @@ impl Loop {
                 node.check_links(changed.as_ref());
             }
             () = sleep_until(wake) => {
-                if self.next_check <= Instant::now() {
-                    self.next_check = Instant::now() + link_check::EVERY;
-                    if self.filters.is_none() {
-                        node.check_links(None);
-                    }
-                    if self.waiters.is_empty() {
-                        node.make_links();
-                    }
-                }
-                if self.next_resync <= Instant::now() {
-                    node.resync("timer").await;
-                    self.next_resync = Instant::now() + node.options.resync;
+                if !self.on_time(node).await {
+                    return Ok(false);
                 }
             }
         }
@@ -299,6 +289,28 @@ impl Loop {
         }
         node.settle().await;
         Ok(false)
+    }
+
+    /// Does what is due by now; whether there may be something to carry out.
+    async fn on_time(&mut self, node: &mut Node) -> bool {
+        let now = Instant::now();
+        let mut due = node.next_retry().is_some_and(|at| at <= now);
+        if self.next_check <= now {
+            self.next_check = now + link_check::EVERY;
+            if self.filters.is_none() {
+                node.check_links(None);
+            }
+            if self.waiters.is_empty() {
+                node.make_links();
+            }
+            due = true;
+        }
+        if self.next_resync <= now {
+            node.resync("timer").await;
+            self.next_resync = Instant::now() + node.options.resync;
+            due = true;
+        }
+        due
     }
 
     /// The names do not matter: the directory is read as a whole.

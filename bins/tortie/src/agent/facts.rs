@@ -92,7 +92,7 @@ fn links(node: &Node) -> BTreeMap<(&'static str, &'static str), usize> {
 
 /// How many packet programs there are, and their memory. They are the same for as long as the agent runs.
 pub fn packet_programs(parts: &Parts) -> (usize, u64) {
-    let memory = |program: &Program| program.info().map_or(0, |info| info.memlock_bytes);
+    let memory = |program: &Program| program.memlock_bytes().unwrap_or(0);
     let programs = parts.datapath.programs();
     (programs.len(), programs.values().map(memory).sum())
 }

@@ -371,6 +371,7 @@ impl Node {
 
     fn put_back(&mut self, name: &str) {
         if self.devices.kind(name) != Devices::WORKLOAD {
+            self.devices.invalidate();
             return self.attach_hosts();
         }
         let result = self.reconciler.put_back(&mut self.parts.kernel, name);
@@ -439,6 +440,7 @@ impl Node {
         }
         self.routes.invalidate();
         self.sockets.invalidate();
+        self.devices.invalidate();
         self.own_prefixes = None;
         self.reread_attachments();
     }

@@ -175,7 +175,7 @@ fn programs(node: &Node) -> Value {
             "tag": info.tag.iter().map(|byte| format!("{byte:02x}")).collect::<String>(),
             "verifiedInstructions": info.verified_insns,
             "instructions": info.xlated_insns,
-            "memoryBytes": info.memlock_bytes,
+            "memoryBytes": program.memlock_bytes().ok()?,
             "loadedSecondsAfterBoot": info.loaded_at.as_secs_f64(),
         }))
     };

@@ -101,8 +101,6 @@ pub struct ProgramInfo {
     pub xlated_insns: u32,
     /// Machine code, bytes.
     pub jited_bytes: u32,
-    /// Memory it takes, bytes.
-    pub memlock_bytes: u64,
 }
 
 const LOG_BYTES: usize = 16 << 20;
@@ -160,8 +158,12 @@ impl Program {
             verified_insns: i.verified_insns,
             xlated_insns: i.xlated_bytes / 8,
             jited_bytes: i.jited_bytes,
-            memlock_bytes: sys::memlock(self.fd.as_raw_fd())?,
         })
+    }
+
+    /// Kernel memory it takes, bytes.
+    pub fn memlock_bytes(&self) -> io::Result<u64> {
+        sys::memlock(self.fd.as_raw_fd())
     }
 
     /// How often it ran, and for how long, while somebody held [`Statistics`].

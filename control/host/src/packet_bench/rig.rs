@@ -281,10 +281,10 @@ impl Rig {
         let maps = Maps::anonymous(&Sizes::new())?;
         let mut bytes = 0;
         for (_, map) in maps.iter() {
-            bytes += memlock(map.as_fd())?;
+            bytes += map.memlock_bytes()?;
         }
         for program in self.programs.values() {
-            bytes += program.info()?.memlock_bytes;
+            bytes += program.memlock_bytes()?;
         }
         Ok(bytes)
     }
@@ -294,12 +294,6 @@ impl Rig {
 pub(super) struct Driver {
     program: Program,
     bytes: Vec<u8>,
-}
-
-fn memlock(fd: BorrowedFd<'_>) -> Result<u64, BenchError> {
-    let text = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", fd.as_raw_fd()))?;
-    let line = text.lines().find_map(|line| line.strip_prefix("memlock:"));
-    Ok(line.and_then(|rest| rest.trim().parse().ok()).unwrap_or(0))
 }
 
 fn put(
