@@ -4,6 +4,7 @@ which every namespace of the machine shares.
 
 usage: figures.py fill KUBECONFIG N                 N Services with a slice of three endpoints each, in namespace churn
        figures.py toggle KUBECONFIG SLICE N GAP IP  N times: no endpoint, then IP; a line per change: when, endpoints
+       figures.py watched KUBECONFIG SLICE N        N times: seconds from a change to a watch's event of it
        figures.py rewrite KUBECONFIG N RATE SECONDS endpoint sets of the N slices, RATE changes a second
        figures.py pods KUBECONFIG NODE N            N pods, one after the other: seconds from scheduled to running
        figures.py connect ADDRESS PORT SECONDS      connects every millisecond; a line per change of the answer: when, 0 or 1
@@ -100,6 +101,28 @@ def toggle(kubeconfig, name, count, gap, address):
             print(f"{start:.6f} {len(addresses)}", flush=True)
 
 
+def watched(kubeconfig, name, count):
+    server, seen = Server(kubeconfig), queue.SimpleQueue()
+    path = f"{SLICES}?watch=1&fieldSelector=metadata.name={name}"
+
+    def watch():
+        for event in Server(kubeconfig).watch(path):
+            seen.put((time.monotonic(), event["object"].get("endpoints")))
+
+    threading.Thread(target=watch, daemon=True).start()
+    # What is there already is said at once.
+    seen.get(timeout=5)
+    for number in range(int(count)):
+        time.sleep(0.1)
+        start, address = time.monotonic(), made_up(number % 2, 0)
+        server.endpoints(name, [address])
+        while True:
+            at, endpoints = seen.get(timeout=5)
+            if endpoints and endpoints[0]["addresses"] == [address]:
+                print(f"{at - start:.6f}")
+                break
+
+
 def rewrite(kubeconfig, count, rate, seconds):
     server, start, done = Server(kubeconfig), time.monotonic(), 0
     while time.monotonic() - start < float(seconds):
@@ -159,7 +182,7 @@ def delays(toggles, answers):
 
 
 if __name__ == "__main__":
-    verbs = {verb.__name__: verb for verb in (fill, toggle, rewrite, pods, connect, delays)}
+    verbs = {verb.__name__: verb for verb in (fill, toggle, watched, rewrite, pods, connect, delays)}
     if len(sys.argv) < 2 or sys.argv[1] not in verbs:
         sys.exit(__doc__)
     verbs[sys.argv[1]](*sys.argv[2:])
