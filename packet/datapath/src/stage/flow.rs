@@ -75,19 +75,20 @@ pub fn lookup<F: Family, K: Kernel<F>>(k: &K, s: &mut State<F>) -> Step<Found> {
         Table::HalfOpen => follow_half_open(s),
     };
     match effect {
-        Effect::Nothing => return Ok(Found::Known),
-        Effect::Becomes(life) => s.flow.core_mut().state = life as u8,
+        Effect::Nothing => {}
+        Effect::Becomes(life) => {
+            s.flow.core_mut().state = life as u8;
+            set_state(k, s, &key);
+        }
         Effect::Answered(life) => {
             s.flow.core_mut().state = life as u8;
             promote(k, s, &key)?;
-            return Ok(Found::Known);
         }
         Effect::Forgotten(found) => {
             forget(k, s, &key);
             return Ok(found);
         }
     }
-    set_state(k, s, &key);
     Ok(Found::Known)
 }
 
