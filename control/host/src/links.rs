@@ -339,10 +339,9 @@ impl Links {
     pub fn list(&self) -> Result<Vec<Found>, LinkError> {
         let mut found = self.pinned()?;
         self.fresh.borrow_mut().retain(|(name, direction), fresh| {
-            match clsact::current(fresh.ifindex, *direction) {
-                Ok(Some(program_id)) => {
-                    let (interface, ifindex) = (name.clone(), fresh.ifindex);
-                    found.push(Found { interface, direction: *direction, ifindex, program_id });
+            match filter(name, fresh.ifindex, *direction) {
+                Ok(Some(filter)) => {
+                    found.push(filter);
                     true
                 }
                 // The interface has taken its filter along: short-lived pods must not pile up here.
@@ -385,15 +384,20 @@ impl Links {
     }
 }
 
+/// Our filter on an interface.
+fn filter(interface: &str, ifindex: u32, direction: Direction) -> io::Result<Option<Found>> {
+    let found = |program_id| Found { interface: interface.to_owned(), direction, ifindex, program_id };
+    Ok(clsact::current(ifindex, direction)?.map(found))
+}
+
 /// Our filters on all interfaces of this network namespace, whoever made them.
 pub fn all_filters() -> io::Result<Vec<Found>> {
     let mut found = Vec::new();
     for interface in &nix::net::if_::if_nameindex()? {
         let (name, ifindex) = (interface.name().to_string_lossy(), interface.index());
-        found.extend(Direction::ALL.into_iter().filter_map(|direction| {
-            let program_id = clsact::current(ifindex, direction).ok()??;
-            Some(Found { interface: name.to_string(), direction, ifindex, program_id })
-        }));
+        found.extend(
+            Direction::ALL.into_iter().filter_map(|direction| filter(&name, ifindex, direction).ok()?),
+        );
     }
     Ok(found)
 }
