@@ -5,7 +5,7 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 use tortie_abi::policy::Verdict as Decision;
-use tortie_datapath::stage::flow::Table;
+use tortie_datapath::kernel::Table;
 use tortie_datapath::{Family, V4, V6};
 use tortie_sim::node::HasTables;
 use tortie_sim::run::examine;
@@ -115,12 +115,11 @@ impl Run {
 
 fn flows_have_both_directions<F: HasTables>(world: &World) {
     for node in &world.nodes {
-        let entries: Vec<(Vec<u8>, F::Flow)> =
-            F::tables(node).flow.borrow().sorted().iter().map(|(k, f)| (k.to_vec(), **f)).collect();
-        for (key, entry) in entries {
-            let typed = <F as Family>::FlowKey::read_from_bytes(&key).expect("a key");
-            let (_, partner) = examine::<F>(node, Table::Main, &typed, &entry);
-            let there = F::tables(node).flow.borrow().get(partner.as_bytes()).is_some();
+        let entries = F::tables(node).entries(Table::Main);
+        for (key, entry) in &entries {
+            let typed = <F as Family>::FlowKey::read_from_bytes(key).expect("a key");
+            let (_, partner) = examine::<F>(node, Table::Main, &typed, entry);
+            let there = entries.contains_key(partner.as_bytes());
             assert!(there, "{typed:?} has lost {partner:?}");
         }
     }

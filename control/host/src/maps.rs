@@ -252,8 +252,8 @@ mod tests {
 
     #[test]
     fn only_other_versions_of_our_own_maps_are_outdated() {
-        assert!(is_outdated("flow4_v0") && is_outdated("flow4_v99") && is_outdated("route6_v1_new"));
-        assert!(!is_outdated("flow4_v1") && !is_outdated("flow4") && !is_outdated("other_v0"));
+        assert!(is_outdated("flow4_v1") && is_outdated("flow4_v99") && is_outdated("route6_v1_new"));
+        assert!(!is_outdated("flow4_v2") && !is_outdated("flow4") && !is_outdated("other_v0"));
         assert!(!is_outdated("flow4_vault"));
     }
 }

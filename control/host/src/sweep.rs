@@ -57,6 +57,8 @@ impl Report {
 fn sum(a: Sweep, b: Sweep) -> Sweep {
     Sweep {
         seen: a.seen.saturating_add(b.seen),
+        established: a.established.saturating_add(b.established),
+        half_open: a.half_open.saturating_add(b.half_open),
         expired: a.expired.saturating_add(b.expired),
         stale: a.stale.saturating_add(b.stale),
         orphaned: a.orphaned.saturating_add(b.orphaned),

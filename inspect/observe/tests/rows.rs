@@ -1,8 +1,10 @@
 //! Rows as people see them, from the state that real packet journeys leave behind.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use tortie_abi::counter::{Counter, CounterKey};
-use tortie_abi::{DropReason, Hook, v4, v6};
+use tortie_abi::{DropReason, Hook};
+use tortie_datapath::kernel::Table;
 use tortie_observe::names::{EndpointName, Matches, Names, ProgramName, RuleName, ServiceName};
 use tortie_observe::{Snapshot, conntrack, counters, endpoints, explain, policy, routes, services};
 use tortie_sim::Node;
@@ -11,16 +13,20 @@ use tortie_testkit::packet::PacketBuilder;
 use tortie_wire::tcp::TcpFlags;
 use zerocopy::FromBytes;
 
-fn typed<K: FromBytes, V: Copy>(sorted: std::collections::BTreeMap<&[u8], &V>) -> Vec<(K, V)> {
+fn flows<K: FromBytes, V>(entries: BTreeMap<Vec<u8>, V>) -> Vec<(K, V)> {
+    entries.into_iter().map(|(k, v)| (K::read_from_bytes(&k).unwrap(), v)).collect()
+}
+
+fn typed<K: FromBytes, V: Copy>(sorted: BTreeMap<&[u8], &V>) -> Vec<(K, V)> {
     sorted.into_iter().map(|(k, v)| (K::read_from_bytes(k).unwrap(), *v)).collect()
 }
 
 fn snapshot(node: &Node) -> Snapshot {
     Snapshot {
-        flow4: typed::<v4::FlowKey, _>(node.v4.flow.borrow().sorted()),
-        flow6: typed::<v6::FlowKey, _>(node.v6.flow.borrow().sorted()),
-        half_open4: typed(node.v4.half_open.borrow().sorted()),
-        half_open6: typed(node.v6.half_open.borrow().sorted()),
+        flow4: flows(node.v4.entries(Table::Main)),
+        flow6: flows(node.v6.entries(Table::Main)),
+        half_open4: flows(node.v4.entries(Table::HalfOpen)),
+        half_open6: flows(node.v6.entries(Table::HalfOpen)),
         endpoints: node.endpoint.borrow().clone(),
         next_hops: node.next_hop.borrow().clone(),
         frontend4: typed(node.v4.frontend.borrow().sorted()),

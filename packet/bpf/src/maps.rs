@@ -41,10 +41,10 @@ const fn same(a: &str, b: &str) -> bool {
 }
 
 maps! {
-    "flow4" FLOW4: Map<v4::FlowKey, v4::Flow>;
-    "flow6" FLOW6: Map<v6::FlowKey, v6::Flow>;
-    "half_open4" HALF_OPEN4: Map<v4::FlowKey, v4::Flow>;
-    "half_open6" HALF_OPEN6: Map<v6::FlowKey, v6::Flow>;
+    "flow4" FLOW4: Map<v4::FlowKey, v4::FlowPair>;
+    "flow6" FLOW6: Map<v6::FlowKey, v6::FlowPair>;
+    "half_open4" HALF_OPEN4: Map<v4::FlowKey, v4::FlowPair>;
+    "half_open6" HALF_OPEN6: Map<v6::FlowKey, v6::FlowPair>;
     "route4" ROUTE4: Map<v4::PrefixKey, Route>;
     "route6" ROUTE6: Map<v6::PrefixKey, Route>;
     "frontend4" FRONTEND4: Map<v4::FrontendKey, Frontend>;
@@ -94,6 +94,16 @@ static SCRATCH4: Map<u32, State<V4>> = Map::scratch();
 #[unsafe(link_section = "maps")]
 static SCRATCH6: Map<u32, State<V6>> = Map::scratch();
 
+/// What is about to be put into a flow table, per CPU: too much for the stack.
+#[unsafe(export_name = "new_flow4")]
+#[unsafe(link_section = "maps")]
+static NEW_FLOW4: Map<u32, v4::FlowPair> = Map::scratch();
+
+/// As `new_flow4`.
+#[unsafe(export_name = "new_flow6")]
+#[unsafe(link_section = "maps")]
+static NEW_FLOW6: Map<u32, v6::FlowPair> = Map::scratch();
+
 /// The maps and the constant tail calls of one family.
 pub trait Tables: Family {
     /// Key of the longest-prefix maps.
@@ -101,9 +111,9 @@ pub trait Tables: Family {
     /// Key of the exact-address map.
     type AddressKey;
     /// Main flow table.
-    const FLOW: &'static Map<Self::FlowKey, Self::Flow>;
+    const FLOW: &'static Map<Self::FlowKey, Self::FlowPair>;
     /// Half-open flow table.
-    const HALF_OPEN: &'static Map<Self::FlowKey, Self::Flow>;
+    const HALF_OPEN: &'static Map<Self::FlowKey, Self::FlowPair>;
     /// Routes.
     const ROUTE: &'static Map<Self::PrefixKey, Route>;
     /// Service front ends.
@@ -130,6 +140,8 @@ pub trait Tables: Family {
     const OPT_OUT: &'static Map<Self::PrefixKey, u32>;
     /// State.
     const SCRATCH: &'static Map<u32, State<Self>>;
+    /// An element of a flow table before it is put there.
+    const NEW_FLOW: &'static Map<u32, Self::FlowPair>;
     /// Slot of the answer program in `stage`.
     const REPLY: u32;
     /// Slot of the ICMP error program in `stage`.
@@ -153,13 +165,13 @@ pub trait Tables: Family {
 
 macro_rules! tables {
     ($family:ident, $addr:ty, $layouts:ident, $maglev:ident, [$flow:ident, $half_open:ident, $route:ident, $frontend:ident,
-     $backend:ident, $member:ident, $source_range:ident, $affinity:ident, $socket:ident, $message:ident, $fragment:ident, $class_addr:ident, $class_net:ident, $opt_out:ident, $scratch:ident], $reply:ident,
+     $backend:ident, $member:ident, $source_range:ident, $affinity:ident, $socket:ident, $message:ident, $fragment:ident, $class_addr:ident, $class_net:ident, $opt_out:ident, $scratch:ident, $new_flow:ident], $reply:ident,
      $related:ident, $open:ident, $apart:ident, $sweep:literal, $address_family:literal) => {
         impl Tables for $family {
             type PrefixKey = $layouts::PrefixKey;
             type AddressKey = $layouts::AddressKey;
-            const FLOW: &'static Map<Self::FlowKey, Self::Flow> = &$flow;
-            const HALF_OPEN: &'static Map<Self::FlowKey, Self::Flow> = &$half_open;
+            const FLOW: &'static Map<Self::FlowKey, Self::FlowPair> = &$flow;
+            const HALF_OPEN: &'static Map<Self::FlowKey, Self::FlowPair> = &$half_open;
             const ROUTE: &'static Map<Self::PrefixKey, Route> = &$route;
             const FRONTEND: &'static Map<Self::FrontendKey, Frontend> = &$frontend;
             const BACKEND: &'static Map<BackendKey, Self::Backend> = &$backend;
@@ -173,6 +185,7 @@ macro_rules! tables {
             const CLASS_NET: &'static Map<Self::PrefixKey, u32> = &$class_net;
             const OPT_OUT: &'static Map<Self::PrefixKey, u32> = &$opt_out;
             const SCRATCH: &'static Map<u32, State<Self>> = &$scratch;
+            const NEW_FLOW: &'static Map<u32, Self::FlowPair> = &$new_flow;
             const REPLY: u32 = stage::$reply;
             const RELATED: u32 = stage::$related;
             const OPEN: u32 = stage::$open;
@@ -215,7 +228,8 @@ tables!(
         CLASS_ADDR4,
         CLASS_NET4,
         OPT_OUT4,
-        SCRATCH4
+        SCRATCH4,
+        NEW_FLOW4
     ],
     REPLY4,
     RELATED4,
@@ -244,7 +258,8 @@ tables!(
         CLASS_ADDR6,
         CLASS_NET6,
         OPT_OUT6,
-        SCRATCH6
+        SCRATCH6,
+        NEW_FLOW6
     ],
     REPLY6,
     RELATED6,

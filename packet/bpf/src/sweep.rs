@@ -3,7 +3,6 @@
 //! Reading the iterator's file runs the program on one entry after the other. Every [`SLICE`] entries it
 //! writes a byte, so that a reader who asks for one byte at a time sets the pace.
 
-use crate::map::Map;
 use crate::maps::{SWEEP, Tables};
 use crate::tables::{Running, add};
 #[cfg(feature = "test-io")]
@@ -15,8 +14,11 @@ use core::ffi::c_void;
 use core::ptr;
 #[cfg(not(feature = "test-io"))]
 use tortie_abi::Tick;
+use tortie_abi::flow::flags;
+use tortie_datapath::family::{FlowEntry as _, Spot};
 use tortie_datapath::hook::sweep::{Fate, examine};
-use tortie_datapath::stage::flow::Table;
+use tortie_datapath::kernel::{Flows, Table};
+use tortie_datapath::stage::table;
 use tortie_datapath::{V4, V6};
 
 /// `struct bpf_iter_meta`.
@@ -71,26 +73,40 @@ program!(
 
 #[inline(always)]
 fn sweep<F: Tables>(element: &Element, table: Table) {
-    let (key, value) = (element.key.cast::<F::FlowKey>(), element.value.cast::<F::Flow>());
+    let (key, value) = (element.key.cast::<F::FlowKey>(), element.value.cast::<F::FlowPair>());
     if key.is_null() || value.is_null() {
         return;
     }
-    // SAFETY: not null, so they are an entry's; the kernel has checked when the iterator was made that the
-    // map's keys and values are at least as long as what is read here. Any bytes are a key and a value.
-    let (key, entry) = unsafe { (ptr::read(key), &*value) };
+    // SAFETY: not null, so they are an element's; the kernel has checked when the iterator was made that the
+    // map's keys and values are at least as long as what is read here. Any bytes are a key and a value. The element may
+    // be removed meanwhile: what is then read decides about a key that has no entry any more.
+    let (mut key, pair) = unsafe { (ptr::read(key), &mut *value) };
+    if !F::way(pair, 0).core().is_there() && !F::way(pair, 1).core().is_there() {
+        // Whoever took the last entry out saw the other's still there.
+        Flows::<F>::delete(&Running(()), table, &key);
+    }
+    for way in 0..2 {
+        entry::<F>(table, &key, F::way(pair, way));
+        key = F::reversed(&key);
+    }
+    pace(element);
+}
+
+#[inline(always)]
+fn entry<F: Tables>(table: Table, key: &F::FlowKey, entry: &F::Flow) {
+    if !entry.core().is_there() {
+        return;
+    }
     let k = Running(());
-    let (fate, partner) = examine::<F, _>(&k, table, &key, entry, now());
-    let tables = match table {
-        Table::Main => F::FLOW,
-        Table::HalfOpen => F::HALF_OPEN,
-    };
+    let (fate, partner) = examine::<F, _>(&k, table, key, entry, now());
+    let remove = |key: &F::FlowKey| table::remove::<F, _>(&k, table, &Spot::of(key)) as u64;
     let removed = match fate {
         Fate::Keep => 0,
-        Fate::Orphaned => remove(tables, &key),
-        Fate::Expired | Fate::Stale => remove(tables, &key).wrapping_add(remove(tables, &partner)),
+        Fate::Orphaned => remove(key),
+        Fate::Expired | Fate::Stale => remove(key).wrapping_add(remove(&partner)),
     };
-    report::<F>(fate, removed);
-    pace(element);
+    let forward = entry.core().flags & flags::REPLY == 0;
+    report::<F>(table, forward, fate, removed);
 }
 
 /// Iterators may not use the coarse clock.
@@ -102,14 +118,13 @@ fn now() -> Tick {
 }
 
 #[inline(always)]
-fn remove<K, V>(table: &Map<K, V>, key: &K) -> u64 {
-    table.remove(key) as u64
-}
-
-#[inline(always)]
-fn report<F: Tables>(fate: Fate, removed: u64) {
+fn report<F: Tables>(table: Table, forward: bool, fate: Fate, removed: u64) {
     SWEEP.with(&F::SWEEP, |sweep| {
         add(&mut sweep.seen, 1);
+        match table {
+            Table::Main => add(&mut sweep.established, forward as u64),
+            Table::HalfOpen => add(&mut sweep.half_open, forward as u64),
+        }
         match fate {
             Fate::Keep => {}
             Fate::Expired => add(&mut sweep.expired, removed),

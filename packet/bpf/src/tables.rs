@@ -1,6 +1,6 @@
 //! The kernel traits that are maps and helpers, for every kind of program.
 
-use crate::map::{ANY, CREATE, EXISTS};
+use crate::map::{ANY, CREATE, EXISTS, Map};
 use crate::maps::{ENDPOINT, NEXT_HOP, POLICY_IO, RULE_COUNTER, SETTINGS, Tables};
 use core::ptr;
 use tortie_abi::endpoint::{Endpoint, NextHop};
@@ -8,8 +8,9 @@ use tortie_abi::policy::{NO_CLASS, PolicyIo};
 use tortie_abi::route::Route;
 use tortie_abi::service::{BackendKey, Frontend, MaglevKey, Member};
 use tortie_abi::settings::Settings;
-use tortie_datapath::family::FlowEntry as _;
-use tortie_datapath::kernel::{Flows, Fragments, Insert, Policies, Random, Services, TableFull, Topology};
+use tortie_datapath::kernel::{
+    Flows, Fragments, Insert, Policies, Random, Services, Table, TableFull, Topology,
+};
 
 /// The running program, with its context `C`.
 pub struct Running<C>(pub C);
@@ -31,45 +32,46 @@ impl<C> Random for Running<C> {
 
 impl<C, F: Tables> Flows<F> for Running<C> {
     #[inline(always)]
-    fn flow<R>(&self, key: &F::FlowKey, f: impl FnOnce(&mut F::Flow) -> R) -> Option<R> {
-        F::FLOW.with(key, f)
+    fn element<R>(&self, table: Table, key: &F::FlowKey, f: impl FnOnce(&mut F::FlowPair) -> R) -> Option<R> {
+        flows::<F>(table).with(key, f)
     }
 
     #[inline(always)]
-    fn half_open<R>(&self, key: &F::FlowKey, f: impl FnOnce(&mut F::Flow) -> R) -> Option<R> {
-        F::HALF_OPEN.with(key, f)
-    }
-
-    #[inline(always)]
-    fn insert_half_open(&self, key: &F::FlowKey, flow: &F::Flow, replace: bool) -> Insert {
-        match F::HALF_OPEN.update(key, flow, if replace { ANY } else { CREATE }) {
+    fn insert(
+        &self,
+        table: Table,
+        key: &F::FlowKey,
+        fill: impl FnOnce(&mut F::FlowPair),
+        meet: impl FnOnce(&mut F::FlowPair, &mut F::FlowPair) -> Insert,
+    ) -> Insert {
+        let table = flows::<F>(table);
+        // SAFETY: a per-CPU array of integers, whose reference ends here: no other insertion begins in between.
+        let Some(new) = (unsafe { F::NEW_FLOW.element(0) }) else { return Insert::Full };
+        fill(new);
+        match table.update(key, new, CREATE) {
             Ok(()) => Insert::Done,
-            Err(EXISTS) => Insert::Exists,
+            // Gone again meanwhile: as good as kept.
+            Err(EXISTS) => table.with(key, |there| meet(there, new)).unwrap_or(Insert::Exists),
             Err(_) => Insert::Full,
         }
     }
 
     #[inline(always)]
-    fn promote(&self, key: &F::FlowKey, life: u8) -> Result<bool, TableFull> {
-        let copy = |flow: &mut F::Flow| {
-            flow.core_mut().state = life;
-            F::FLOW.update(key, flow, ANY)
-        };
-        match F::HALF_OPEN.with(key, copy) {
-            None => Ok(false),
-            Some(Ok(())) => Ok(true),
-            Some(Err(_)) => Err(TableFull),
-        }
+    fn copy_to_main(&self, key: &F::FlowKey, pair: &F::FlowPair) -> Result<(), TableFull> {
+        F::FLOW.update(key, pair, ANY).map_err(|_| TableFull)
     }
 
     #[inline(always)]
-    fn remove_half_open(&self, key: &F::FlowKey) {
-        F::HALF_OPEN.remove(key);
+    fn delete(&self, table: Table, key: &F::FlowKey) {
+        flows::<F>(table).remove(key);
     }
+}
 
-    #[inline(always)]
-    fn remove_flow(&self, key: &F::FlowKey) {
-        F::FLOW.remove(key);
+#[inline(always)]
+const fn flows<F: Tables>(table: Table) -> &'static Map<F::FlowKey, F::FlowPair> {
+    match table {
+        Table::Main => F::FLOW,
+        Table::HalfOpen => F::HALF_OPEN,
     }
 }
 

@@ -43,6 +43,25 @@ pub trait FlowEntry: Copy + FromBytes + IntoBytes + Immutable + KnownLayout {
     fn set_nat_address(&mut self, address: Self::Addr);
 }
 
+/// Where an entry of the flow tables is.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub struct Spot<F: Family> {
+    /// The key of its element.
+    pub element: F::FlowKey,
+    /// Which of the two ways of the element: 0 or 1.
+    pub way: u32,
+}
+
+impl<F: Family> Spot<F> {
+    /// Of the entry that has this key.
+    #[inline(always)]
+    pub fn of(key: &F::FlowKey) -> Self {
+        let (element, way) = F::element(key);
+        Self { element, way }
+    }
+}
+
 /// Everything that differs between IPv4 and IPv6.
 pub trait Family: Sized + Copy + 'static {
     /// An address.
@@ -51,6 +70,8 @@ pub trait Family: Sized + Copy + 'static {
     type FlowKey: Copy + PartialEq + Debug + FromBytes + IntoBytes + Immutable + KnownLayout;
     /// Entry of the flow tables.
     type Flow: FlowEntry<Addr = Self::Addr>;
+    /// Element of the flow tables: one entry or two.
+    type FlowPair: Copy + FromBytes + IntoBytes + Immutable + KnownLayout;
     /// Key of the front ends.
     type FrontendKey: Copy + IntoBytes + Immutable;
     /// A back end.
@@ -107,6 +128,12 @@ pub trait Family: Sized + Copy + 'static {
 
     /// The key of a tuple.
     fn flow_key(tuple: &Tuple<Self::Addr>) -> Self::FlowKey;
+    /// The key of the element that an entry is in, and which of its ways it is: 0 or 1.
+    fn element(key: &Self::FlowKey) -> (Self::FlowKey, u32);
+    /// The entry that is there, or the place for it.
+    fn way(pair: &mut Self::FlowPair, way: u32) -> &mut Self::Flow;
+    /// The key of the other direction of a flow that is not translated.
+    fn reversed(key: &Self::FlowKey) -> Self::FlowKey;
     /// The tuple of a key.
     fn tuple(key: &Self::FlowKey) -> Tuple<Self::Addr>;
     /// The front end that a tuple's destination would be.

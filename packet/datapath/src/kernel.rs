@@ -96,22 +96,32 @@ pub enum Insert {
     Full,
 }
 
-/// The flow tables of one family.
+/// A flow table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Table {
+    /// The main table.
+    Main,
+    /// The half-open table, which evicts the least recently used element when it is full.
+    HalfOpen,
+}
+
+/// The flow tables of one family. What is in an element is the logic's ([`crate::stage::table`]).
 pub trait Flows<F: Family> {
-    /// Applies `f` to the entry in the main table.
-    fn flow<R>(&self, key: &F::FlowKey, f: impl FnOnce(&mut F::Flow) -> R) -> Option<R>;
-    /// Applies `f` to the entry in the half-open table.
-    fn half_open<R>(&self, key: &F::FlowKey, f: impl FnOnce(&mut F::Flow) -> R) -> Option<R>;
-    /// Puts an entry into the half-open table, which evicts the least recently used when full.
-    /// With `replace`, an entry with this key is overwritten, else it is kept and `Exists` returned.
-    fn insert_half_open(&self, key: &F::FlowKey, flow: &F::Flow, replace: bool) -> Insert;
-    /// Copies an entry from the half-open to the main table, in this state, replacing one that is there.
-    /// `Ok(false)`: it is not in the half-open table.
-    fn promote(&self, key: &F::FlowKey, life: u8) -> Result<bool, TableFull>;
-    /// Removes an entry from the half-open table.
-    fn remove_half_open(&self, key: &F::FlowKey);
-    /// Removes an entry from the main table.
-    fn remove_flow(&self, key: &F::FlowKey);
+    /// Applies `f` to the element.
+    fn element<R>(&self, table: Table, key: &F::FlowKey, f: impl FnOnce(&mut F::FlowPair) -> R) -> Option<R>;
+    /// Puts an element there that `fill` writes, over whatever was in the memory it is given. Where one has this key,
+    /// `meet` gets it and the new one, and says how that ended.
+    fn insert(
+        &self,
+        table: Table,
+        key: &F::FlowKey,
+        fill: impl FnOnce(&mut F::FlowPair),
+        meet: impl FnOnce(&mut F::FlowPair, &mut F::FlowPair) -> Insert,
+    ) -> Insert;
+    /// Puts `pair`, which is an element of the half-open table, into the main one, in the place of what is there.
+    fn copy_to_main(&self, key: &F::FlowKey, pair: &F::FlowPair) -> Result<(), TableFull>;
+    /// Removes the element.
+    fn delete(&self, table: Table, key: &F::FlowKey);
 }
 
 /// What user space tells about the cluster.

@@ -13,4 +13,5 @@ pub mod route;
 pub mod service;
 pub mod socket;
 pub mod source;
+pub mod table;
 pub mod tcp;

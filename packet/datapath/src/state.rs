@@ -3,7 +3,7 @@
 //! Lives in per-CPU scratch memory that holds the previous packet's bytes: [`State::begin`] sets every
 //! field, and tests poison it first. Only integers and wire values, so that any bytes are a valid value.
 
-use crate::family::{Family, FlowEntry};
+use crate::family::{Family, FlowEntry, Spot};
 use crate::seeded;
 use crate::tuple::Tuple;
 use tortie_abi::flow::FlowCore;
@@ -104,10 +104,12 @@ pub struct State<F: Family> {
     pub ip: Parsed<F::Addr>,
     /// The flow entry that this packet met, or the one to be created.
     pub flow: F::Flow,
-    /// Both ends as the flow's rewrite makes them. Here and not on the stack, which is small; so is `partner`.
+    /// Both ends as the flow's rewrite makes them. Here and not on the stack, which is small; so are `own` and `partner`.
     pub rewritten: Tuple<F::Addr>,
-    /// Key of the flow's other direction, once it is needed.
-    pub partner: F::FlowKey,
+    /// Where the flow's entry of this direction is, or would be, once it was looked for.
+    pub own: Spot<F>,
+    /// Where the other direction's is, once it is needed.
+    pub partner: Spot<F>,
     /// The generation that the flow will have.
     pub generation: u32,
     /// Offset of the transport header in the frame.
@@ -192,7 +194,8 @@ impl<F: Family> State<F> {
         };
         self.flow = empty_flow::<F>(now);
         self.rewritten = nowhere;
-        self.partner = F::flow_key(&nowhere);
+        self.own = Spot { element: F::flow_key(&nowhere), way: 0 };
+        self.partner = self.own;
         self.generation = 0;
         self.transport_offset = 0;
         self.sequence = 0;

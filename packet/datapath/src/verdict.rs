@@ -13,7 +13,9 @@ use tortie_abi::settings::{TUNNEL_NETWORK, tunnel_flags};
 /// register that holds something on some paths only.
 #[must_use]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
+// As wide as a reason: a result of one or the other is then the same bytes, and none of them undefined, which the verifier
+// takes for whatever was there before.
+#[repr(u16)]
 pub enum Next {
     /// On to whoever comes next on this interface, in the end the host's stack (or, at to-workload, the pod).
     Pass = 1,

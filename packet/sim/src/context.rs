@@ -1,7 +1,7 @@
 //! The kernel traits over a fake node and one packet.
 
 use crate::node::{HasTables, Node};
-use crate::run::Packet as Frame;
+use crate::run::{Packet as Frame, poison};
 use crate::socket::Call;
 use crate::table::Refused;
 use std::cell::{Cell, RefCell};
@@ -12,10 +12,9 @@ use tortie_abi::policy::{NO_CLASS, PolicyIo};
 use tortie_abi::route::Route;
 use tortie_abi::service::{BackendKey, Frontend, MAGLEV_PIECE, MaglevKey, Member};
 use tortie_abi::settings::Settings;
-use tortie_datapath::family::FlowEntry as _;
 use tortie_datapath::kernel::{
-    ChecksumKind, Clock, Flows, Fragments, Insert, Packet, Policies, Random, Services, TableFull, Topology,
-    TunnelInfo, Ways,
+    ChecksumKind, Clock, Flows, Fragments, Insert, Packet, Policies, Random, Services, Table, TableFull,
+    Topology, TunnelInfo, Ways,
 };
 use tortie_wire::Be16;
 use tortie_wire::checksum::Delta;
@@ -148,43 +147,48 @@ impl Random for Context<'_> {
 }
 
 impl<F: HasTables> Flows<F> for Context<'_> {
-    fn flow<R>(&self, key: &F::FlowKey, f: impl FnOnce(&mut F::Flow) -> R) -> Option<R> {
-        F::tables(self.node).flow.borrow_mut().get_mut(key.as_bytes()).map(f)
+    fn element<R>(&self, table: Table, key: &F::FlowKey, f: impl FnOnce(&mut F::FlowPair) -> R) -> Option<R> {
+        let tables = F::tables(self.node);
+        match table {
+            Table::Main => tables.flow.borrow_mut().get_mut(key.as_bytes()).map(f),
+            Table::HalfOpen => tables.half_open.borrow_mut().get_mut(key.as_bytes()).map(f),
+        }
     }
 
-    fn half_open<R>(&self, key: &F::FlowKey, f: impl FnOnce(&mut F::Flow) -> R) -> Option<R> {
-        F::tables(self.node).half_open.borrow_mut().get_mut(key.as_bytes()).map(f)
-    }
-
-    fn insert_half_open(&self, key: &F::FlowKey, flow: &F::Flow, replace: bool) -> Insert {
-        match F::tables(self.node).half_open.borrow_mut().insert(key.as_bytes(), *flow, replace) {
+    fn insert(
+        &self,
+        table: Table,
+        key: &F::FlowKey,
+        fill: impl FnOnce(&mut F::FlowPair),
+        meet: impl FnOnce(&mut F::FlowPair, &mut F::FlowPair) -> Insert,
+    ) -> Insert {
+        let tables = F::tables(self.node);
+        let mut new = poison::<F::FlowPair>();
+        fill(&mut new);
+        let inserted = match table {
+            Table::Main => tables.flow.borrow_mut().insert(key.as_bytes(), new, false),
+            Table::HalfOpen => tables.half_open.borrow_mut().insert(key.as_bytes(), new, false),
+        };
+        match inserted {
             Ok(()) => Insert::Done,
-            Err(Refused::Exists) => Insert::Exists,
+            Err(Refused::Exists) => {
+                Flows::<F>::element(self, table, key, |there| meet(there, &mut new)).unwrap_or(Insert::Exists)
+            }
             Err(Refused::Full) => Insert::Full,
         }
     }
 
-    fn promote(&self, key: &F::FlowKey, life: u8) -> Result<bool, TableFull> {
+    fn copy_to_main(&self, key: &F::FlowKey, pair: &F::FlowPair) -> Result<(), TableFull> {
         let tables = F::tables(self.node);
-        let entry = match tables.half_open.borrow_mut().get_mut(key.as_bytes()) {
-            None => return Ok(false),
-            Some(entry) => {
-                entry.core_mut().state = life;
-                *entry
-            }
+        tables.flow.borrow_mut().insert(key.as_bytes(), *pair, true).map_err(|_| TableFull)
+    }
+
+    fn delete(&self, table: Table, key: &F::FlowKey) {
+        let tables = F::tables(self.node);
+        match table {
+            Table::Main => tables.flow.borrow_mut().remove(key.as_bytes()),
+            Table::HalfOpen => tables.half_open.borrow_mut().remove(key.as_bytes()),
         };
-        match tables.flow.borrow_mut().insert(key.as_bytes(), entry, true) {
-            Ok(()) => Ok(true),
-            Err(_) => Err(TableFull),
-        }
-    }
-
-    fn remove_half_open(&self, key: &F::FlowKey) {
-        F::tables(self.node).half_open.borrow_mut().remove(key.as_bytes());
-    }
-
-    fn remove_flow(&self, key: &F::FlowKey) {
-        F::tables(self.node).flow.borrow_mut().remove(key.as_bytes());
     }
 }
 

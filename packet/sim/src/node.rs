@@ -10,8 +10,9 @@ use tortie_abi::route::Route;
 use tortie_abi::service::{BackendKey, Frontend, Member};
 use tortie_abi::settings::Settings;
 use tortie_abi::{Tick, maps};
-use tortie_datapath::{Family, V4, V6};
-use zerocopy::{FromZeros, IntoBytes};
+use tortie_datapath::kernel::Table;
+use tortie_datapath::{Family, FlowEntry as _, V4, V6};
+use zerocopy::{FromBytes, FromZeros, IntoBytes};
 
 /// What a policy program is here: the reference evaluator behind the kernel's contract. Gives the verdict
 /// and the id of the rule that decided.
@@ -20,9 +21,9 @@ pub type Program = Box<dyn Fn(&PolicyIo) -> (Verdict, u32)>;
 /// The maps of one family.
 pub struct Tables<F: Family> {
     /// `flow`.
-    pub flow: RefCell<Hash<F::Flow>>,
+    pub flow: RefCell<Hash<F::FlowPair>>,
     /// `half_open`.
-    pub half_open: RefCell<Lru<F::Flow>>,
+    pub half_open: RefCell<Lru<F::FlowPair>>,
     /// `route`.
     pub route: RefCell<Lpm<Route>>,
     /// `frontend`.
@@ -72,6 +73,17 @@ impl<F: Family> Tables<F> {
         }
     }
 
+    /// The entries of a flow table, by key. Reading them is no use of them.
+    pub fn entries(&self, table: Table) -> BTreeMap<Vec<u8>, F::Flow> {
+        let (main, half_open) = (self.flow.borrow(), self.half_open.borrow());
+        let elements = match table {
+            Table::Main => main.sorted(),
+            Table::HalfOpen => half_open.sorted(),
+        };
+        let directions = elements.into_iter().flat_map(|(key, pair)| directions::<F>(key, *pair));
+        directions.map(|(key, flow)| (key.as_bytes().to_vec(), flow)).collect()
+    }
+
     /// Adds or replaces a route.
     pub fn set_route(&self, address: F::Addr, length: u32, route: Route) {
         let _ = self.route.borrow_mut().insert(address.as_bytes(), length, route);
@@ -115,6 +127,13 @@ impl<F: Family> Tables<F> {
     pub fn set_class(&self, address: F::Addr, class: u32) {
         let _ = self.class_addr.borrow_mut().insert(address.as_bytes(), class, true);
     }
+}
+
+/// The entries of one element, each with its own key.
+fn directions<F: Family>(key: &[u8], mut pair: F::FlowPair) -> impl Iterator<Item = (F::FlowKey, F::Flow)> {
+    let key = F::FlowKey::read_from_bytes(key).ok();
+    let both = key.map(|key| [(key, *F::way(&mut pair, 0)), (F::reversed(&key), *F::way(&mut pair, 1))]);
+    both.into_iter().flatten().filter(|(_, flow)| flow.core().is_there())
 }
 
 /// A node.

@@ -4,10 +4,11 @@ use crate::context::Context;
 use crate::node::{HasTables, Node};
 use tortie_abi::counter::CounterKey;
 use tortie_abi::{DropReason, Hook, Target, Tick};
+use tortie_datapath::family::Spot;
 use tortie_datapath::hook::{self, sweep::Fate};
-use tortie_datapath::stage::flow::Table;
+use tortie_datapath::kernel::Table;
 use tortie_datapath::state::Parsed;
-use tortie_datapath::{Next, State, Tuple, V4, V6, Verdict};
+use tortie_datapath::{Next, State, Tuple, V4, V6, Verdict, stage};
 use tortie_wire::eth::{EthHeader, EtherType};
 use tortie_wire::read_at;
 use tortie_wire::{Be16, Ip6};
@@ -167,7 +168,8 @@ fn poisoned<F: HasTables>() -> State<F> {
         ip,
         flow: poison::<F::Flow>(),
         rewritten: tuple,
-        partner: poison::<F::FlowKey>(),
+        own: Spot { element: poison::<F::FlowKey>(), way: word },
+        partner: Spot { element: poison::<F::FlowKey>(), way: word },
         generation: word,
         transport_offset: word,
         sequence: word,
@@ -199,7 +201,7 @@ fn poisoned<F: HasTables>() -> State<F> {
     }
 }
 
-fn poison<T: FromBytes + IntoBytes>() -> T {
+pub(crate) fn poison<T: FromBytes + IntoBytes>() -> T {
     let mut value = T::new_zeroed();
     value.as_mut_bytes().fill(POISON);
     value
@@ -219,4 +221,10 @@ pub fn examine<F: HasTables>(
 ) -> (Fate, F::FlowKey) {
     let k = Context::of_packet(node, Packet::new(Vec::new(), 0));
     hook::sweep::examine::<F, _>(&k, table, key, entry, node.now())
+}
+
+/// Removes an entry from a flow table, as a sweep does.
+pub fn remove<F: HasTables>(node: &Node, table: Table, key: &F::FlowKey) {
+    let k = Context::of_packet(node, Packet::new(Vec::new(), 0));
+    stage::table::remove::<F, _>(&k, table, &Spot::of(key));
 }

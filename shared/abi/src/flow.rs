@@ -35,12 +35,34 @@ pub struct FlowCore {
     pub other_port: Be16,
     /// [`flags`].
     pub flags: u16,
-    /// [`State`] of the flow; written in both directions at each transition.
+    /// [`State`] of the flow; written in both directions at each transition. 0: there is no such direction.
     pub state: u8,
     /// TCP flags that this direction has shown ([`tcp_seen`]).
     pub tcp_seen: u8,
     /// TCP: the highest sequence number this direction has sent, plus what it occupied.
     pub sequence: u32,
+}
+
+impl FlowCore {
+    /// Of no direction.
+    pub const NONE: Self = Self {
+        created: Tick(0),
+        last_seen: Tick(0),
+        target: Target(0),
+        generation: 0,
+        nat_port: Be16::ZERO,
+        other_port: Be16::ZERO,
+        flags: 0,
+        state: 0,
+        tcp_seen: 0,
+        sequence: 0,
+    };
+
+    /// Is this a direction of a flow, and not the place for one?
+    #[inline(always)]
+    pub const fn is_there(&self) -> bool {
+        self.state != 0
+    }
 }
 
 /// Bits of [`FlowCore::flags`].

@@ -51,6 +51,74 @@ macro_rules! family {
                 pub _zero: [u32; $flow_reserved],
             }
 
+            impl FlowKey {
+                /// The key of the other direction, where nothing is translated.
+                #[inline(always)]
+                pub const fn reversed(&self) -> Self {
+                    Self {
+                        source: self.destination,
+                        destination: self.source,
+                        source_port: self.destination_port,
+                        destination_port: self.source_port,
+                        ..*self
+                    }
+                }
+
+                /// The key of the element that holds this direction, and which of its [`FlowPair::ways`] it is. A direction and
+                /// its reverse share an element, but for a few whose ends rank alike. Without a branch, so that the
+                /// verifier need not follow two.
+                #[inline(always)]
+                pub const fn element(&self) -> (Self, u32) {
+                    let (source, destination) =
+                        (self.source.rank(self.source_port), self.destination.rank(self.destination_port));
+                    let way = (destination.wrapping_sub(source) >> 63) as u32;
+                    let mask = way.wrapping_neg();
+                    let (source, destination) = <$addr>::exchanged(self.source, self.destination, mask);
+                    let (first, second) = (self.source_port.raw(), self.destination_port.raw());
+                    let ports = (first ^ second) & mask as u16;
+                    let key = Self {
+                        source,
+                        destination,
+                        source_port: Be16::from_raw(first ^ ports),
+                        destination_port: Be16::from_raw(second ^ ports),
+                        ..*self
+                    };
+                    (key, way)
+                }
+            }
+
+            impl Flow {
+                /// What stands where no direction is.
+                pub const NONE: Self = Self {
+                    counters: Counters { packets: 0, bytes: 0 },
+                    core: FlowCore::NONE,
+                    nat_address: <$addr>::UNSPECIFIED,
+                    _zero: [0; $flow_reserved],
+                };
+            }
+
+            /// Value of `flow` and `half_open`: what runs between two places, each direction complete in itself. Of a flow that is
+            /// not translated both directions are here; one that is has an element before and one behind the
+            /// translation, with a direction in each.
+            #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+            #[repr(C)]
+            pub struct FlowPair {
+                /// The direction that the element's key says, and its reverse; [`Flow::NONE`] where there is none.
+                pub ways: [Flow; 2],
+            }
+
+            impl FlowPair {
+                /// Nothing.
+                pub const NONE: Self = Self { ways: [Flow::NONE; 2] };
+
+                /// The directions that are in the element under `key`, each with its own key.
+                pub fn directions(&self, key: &FlowKey) -> impl Iterator<Item = (FlowKey, Flow)> + use<> {
+                    let [first, second] = self.ways;
+                    let all = [(*key, first), (key.reversed(), second)];
+                    all.into_iter().filter(|(_, flow)| flow.core.is_there())
+                }
+            }
+
             /// Key of the longest-prefix maps (`route`, `class_net`). The kernel compares
             /// `prefix_length` leading bits of `address`.
             #[derive(
@@ -280,6 +348,7 @@ family!(v6, tortie_wire::Ip6, 128, 1);
 
 const _: () = assert!(size_of::<v4::FlowKey>() == 16 && size_of::<v4::Flow>() == 48);
 const _: () = assert!(size_of::<v6::FlowKey>() == 40 && size_of::<v6::Flow>() == 64);
+const _: () = assert!(size_of::<v4::FlowPair>() == 96 && size_of::<v6::FlowPair>() == 128);
 const _: () = assert!(size_of::<v4::PrefixKey>() == 8 && size_of::<v6::PrefixKey>() == 20);
 const _: () = assert!(size_of::<v4::FrontendKey>() == 8 && size_of::<v6::FrontendKey>() == 20);
 const _: () = assert!(size_of::<v4::Backend>() == 8 && size_of::<v6::Backend>() == 20);

@@ -59,10 +59,10 @@ pub struct MapSpec {
 /// `BPF_F_NO_PREALLOC`: entries are allocated as they come, so that an idle node costs little.
 pub const NO_PREALLOC: u32 = 1;
 
-/// Entries in each family's main flow table: two for each flow.
+/// Elements in each family's main flow table: one for each flow, two for each that is translated.
 pub const FLOW_ENTRIES: u32 = 262_144;
-/// Entries in each family's half-open table: two for each flow.
-pub const HALF_OPEN_ENTRIES: u32 = 32_768;
+/// Elements in each family's half-open table, as in the main one: LRU tables are allocated at once.
+pub const HALF_OPEN_ENTRIES: u32 = 20_480;
 /// Pieces of consistent-hash tables in each family: room for 100 Services with 10,007 places each.
 pub const MAGLEV_PIECES: u32 = 100 * 10_007_u32.div_ceil(service::MAGLEV_PIECE);
 /// Clients with session affinity in each family: LRU tables are allocated at once.
@@ -103,10 +103,10 @@ macro_rules! maps {
 }
 
 maps! {
-    FLOW4 = "flow4", Hash, v4::FlowKey => v4::Flow, FLOW_ENTRIES, NO_PREALLOC, v 1, Both;
-    FLOW6 = "flow6", Hash, v6::FlowKey => v6::Flow, FLOW_ENTRIES, NO_PREALLOC, v 1, Both;
-    HALF_OPEN4 = "half_open4", LruHash, v4::FlowKey => v4::Flow, HALF_OPEN_ENTRIES, 0, v 1, Both;
-    HALF_OPEN6 = "half_open6", LruHash, v6::FlowKey => v6::Flow, HALF_OPEN_ENTRIES, 0, v 1, Both;
+    FLOW4 = "flow4", Hash, v4::FlowKey => v4::FlowPair, FLOW_ENTRIES, NO_PREALLOC, v 2, Both;
+    FLOW6 = "flow6", Hash, v6::FlowKey => v6::FlowPair, FLOW_ENTRIES, NO_PREALLOC, v 2, Both;
+    HALF_OPEN4 = "half_open4", LruHash, v4::FlowKey => v4::FlowPair, HALF_OPEN_ENTRIES, 0, v 2, Both;
+    HALF_OPEN6 = "half_open6", LruHash, v6::FlowKey => v6::FlowPair, HALF_OPEN_ENTRIES, 0, v 2, Both;
     ROUTE4 = "route4", LpmTrie, v4::PrefixKey => route::Route, 262_144, NO_PREALLOC, v 1, Agent;
     ROUTE6 = "route6", LpmTrie, v6::PrefixKey => route::Route, 262_144, NO_PREALLOC, v 1, Agent;
     FRONTEND4 = "frontend4", Hash, v4::FrontendKey => service::Frontend, 65_536, NO_PREALLOC, v 2, Agent;
@@ -143,9 +143,9 @@ maps! {
     COUNTER = "counter", PerCpuHash, counter::CounterKey => counter::Counter, 16_384, NO_PREALLOC, v 1, Both;
     EVENT = "event", RingBuf, () => (), 1 << 19, 0, v 1, Kernel;
     EVENT_LOST = "event_lost", PerCpuArray, u32 => u64, 1, 0, v 1, Both;
-    SWEEP = "sweep", Array, u32 => sweep::Sweep, 2, 0, v 1, Both;
+    SWEEP = "sweep", Array, u32 => sweep::Sweep, 2, 0, v 2, Both;
 }
 
-const _: () = assert!(size_of::<v4::FlowKey>() + size_of::<v4::Flow>() <= 128 / 2);
-const _: () = assert!(size_of::<v6::FlowKey>() + size_of::<v6::Flow>() <= 208 / 2);
+const _: () = assert!(size_of::<v4::FlowKey>() + size_of::<v4::FlowPair>() <= 128);
+const _: () = assert!(size_of::<v6::FlowKey>() + size_of::<v6::FlowPair>() <= 208);
 const _: () = assert!(size_of::<flow::Counters>() == 16);

@@ -9,6 +9,10 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 pub struct Sweep {
     /// Entries looked at.
     pub seen: u64,
+    /// Flows in the main table, each counted at its client's direction.
+    pub established: u64,
+    /// Flows in the half-open table.
+    pub half_open: u64,
     /// Entries removed, both directions counted.
     pub expired: u64,
     /// Entries removed because their endpoint or next hop is gone.
@@ -17,4 +21,4 @@ pub struct Sweep {
     pub orphaned: u64,
 }
 
-const _: () = assert!(size_of::<Sweep>() == 32);
+const _: () = assert!(size_of::<Sweep>() == 48);

@@ -9,7 +9,7 @@ use core::net::{Ipv4Addr, Ipv6Addr};
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
-use crate::be::Be32;
+use crate::be::{Be16, Be32};
 
 /// An IPv4 address.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
@@ -20,6 +20,12 @@ pub struct Ip4(pub Be32);
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(transparent)]
 pub struct Ip6(pub [Be32; 4]);
+
+#[inline(always)]
+const fn exchanged(a: Be32, b: Be32, mask: u32) -> (Be32, Be32) {
+    let difference = (a.raw() ^ b.raw()) & mask;
+    (Be32::from_raw(a.raw() ^ difference), Be32::from_raw(b.raw() ^ difference))
+}
 
 /// An Ethernet address.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
@@ -42,6 +48,19 @@ impl Ip4 {
     #[inline(always)]
     pub const fn octets(self) -> [u8; 4] {
         self.0.to_bytes()
+    }
+
+    /// 64 bits of the address and a port, by which the two ends of a flow are put in order.
+    #[inline(always)]
+    pub const fn rank(self, port: Be16) -> u64 {
+        ((self.0.raw() as u64) << 32) | ((port.raw() as u64) << 16)
+    }
+
+    /// Two addresses, exchanged where `mask` is all ones, as they are where it is zero: without a branch.
+    #[inline(always)]
+    pub const fn exchanged(a: Self, b: Self, mask: u32) -> (Self, Self) {
+        let (a, b) = exchanged(a.0, b.0, mask);
+        (Self(a), Self(b))
     }
 
     /// Are the first bits, those set in `mask` (host order), equal to `prefix`?
@@ -103,6 +122,25 @@ impl Ip6 {
     #[inline(always)]
     pub const fn new(a: u32, b: u32, c: u32, d: u32) -> Self {
         Self([Be32::new(a), Be32::new(b), Be32::new(c), Be32::new(d)])
+    }
+
+    /// 64 bits of the address and a port, by which the two ends of a flow are put in order. Few addresses share them.
+    #[inline(always)]
+    pub const fn rank(self, port: Be16) -> u64 {
+        let Self([a, b, c, d]) = self;
+        let (high, low) = (a.raw() ^ d.raw(), b.raw() ^ c.raw() ^ ((port.raw() as u32) << 8));
+        ((high as u64) << 32) | low as u64
+    }
+
+    /// Two addresses, exchanged where `mask` is all ones, as they are where it is zero: without a branch.
+    #[inline(always)]
+    pub const fn exchanged(a: Self, b: Self, mask: u32) -> (Self, Self) {
+        let (Self([a0, a1, a2, a3]), Self([b0, b1, b2, b3])) = (a, b);
+        let (a0, b0) = exchanged(a0, b0, mask);
+        let (a1, b1) = exchanged(a1, b1, mask);
+        let (a2, b2) = exchanged(a2, b2, mask);
+        let (a3, b3) = exchanged(a3, b3, mask);
+        (Self([a0, a1, a2, a3]), Self([b0, b1, b2, b3]))
     }
 
     /// From bytes in wire order.

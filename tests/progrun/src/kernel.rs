@@ -414,7 +414,12 @@ impl Kernel {
     pub fn flows(&self, v6: bool) -> io::Result<Dump> {
         let names =
             if v6 { ["flow6", "half_open6", "affinity6"] } else { ["flow4", "half_open4", "affinity4"] };
-        Ok([dump(self.map(names[0]))?, dump(self.map(names[1]))?, dump(self.map(names[2]))?])
+        let [main, half_open, affinity] = names.map(|name| dump(self.map(name)));
+        let entries = |elements: BTreeMap<Vec<u8>, Vec<u8>>| match v6 {
+            true => elements.iter().flat_map(|(k, v)| directions6(k, v)).collect(),
+            false => elements.iter().flat_map(|(k, v)| directions4(k, v)).collect(),
+        };
+        Ok([entries(main?), entries(half_open?), affinity?])
     }
 
     /// Runs the sweeps.
@@ -455,6 +460,19 @@ impl Kernel {
         }
         Ok(rules)
     }
+}
+
+/// The entries of an element of a flow table, each with its own key.
+fn directions4(key: &[u8], pair: &[u8]) -> Vec<(Vec<u8>, Vec<u8>)> {
+    let typed = v4::FlowKey::read_from_bytes(key).ok().zip(v4::FlowPair::read_from_bytes(pair).ok());
+    let directions = typed.into_iter().flat_map(|(key, pair)| pair.directions(&key));
+    directions.map(|(key, flow)| (key.as_bytes().to_vec(), flow.as_bytes().to_vec())).collect()
+}
+
+fn directions6(key: &[u8], pair: &[u8]) -> Vec<(Vec<u8>, Vec<u8>)> {
+    let typed = v6::FlowKey::read_from_bytes(key).ok().zip(v6::FlowPair::read_from_bytes(pair).ok());
+    let directions = typed.into_iter().flat_map(|(key, pair)| pair.directions(&key));
+    directions.map(|(key, flow)| (key.as_bytes().to_vec(), flow.as_bytes().to_vec())).collect()
 }
 
 fn member4(service: u32, backend: &v4::Backend) -> v4::MemberKey {

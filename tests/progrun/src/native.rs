@@ -8,12 +8,12 @@ use std::net::IpAddr;
 use tortie_abi::counter::Counter;
 use tortie_abi::policy::{PolicyIo, Verdict as Answer};
 use tortie_datapath::hook::sweep::Fate;
-use tortie_datapath::stage::flow::Table;
+use tortie_datapath::kernel::Table;
 use tortie_datapath::{V4, V6, Verdict};
 use tortie_policy::evaluate::{Packet as Question, evaluate};
 use tortie_policy::form::{Action, List};
 use tortie_sim::node::{HasTables, Node};
-use tortie_sim::run::examine;
+use tortie_sim::run::{examine, remove};
 use tortie_sim::table::Hash;
 use tortie_sim::{Packet, run};
 use zerocopy::{FromBytes, IntoBytes};
@@ -164,12 +164,16 @@ impl Native {
 
 fn dump<F: HasTables>(node: &Node) -> Dump {
     let tables = F::tables(node);
-    let main =
-        tables.flow.borrow().sorted().into_iter().map(|(k, v)| (k.to_vec(), v.as_bytes().to_vec())).collect();
-    let half = tables.half_open.borrow();
-    let half = half.sorted().into_iter().map(|(k, v)| (k.to_vec(), v.as_bytes().to_vec())).collect();
+    let flows = |table| {
+        let entries = tables.entries(table).into_iter();
+        entries.map(|(key, flow)| (key, flow.as_bytes().to_vec())).collect()
+    };
     let affinity = tables.affinity.borrow();
-    [main, half, affinity.sorted().into_iter().map(|(k, v)| (k.to_vec(), v.as_bytes().to_vec())).collect()]
+    [
+        flows(Table::Main),
+        flows(Table::HalfOpen),
+        affinity.sorted().into_iter().map(|(k, v)| (k.to_vec(), v.as_bytes().to_vec())).collect(),
+    ]
 }
 
 fn sweep<F: HasTables>(node: &Node) {
@@ -183,25 +187,15 @@ fn sweep<F: HasTables>(node: &Node) {
 }
 
 fn sweep_entry<F: HasTables>(node: &Node, table: Table, bytes: &[u8]) {
-    let tables = F::tables(node);
-    let found = match table {
-        Table::Main => tables.flow.borrow().get(bytes).copied(),
-        Table::HalfOpen => tables.half_open.borrow_mut().get_mut(bytes).map(|entry| *entry),
-    };
-    let (Some(entry), Ok(key)) = (found, F::FlowKey::read_from_bytes(bytes)) else { return };
+    let Ok(key) = F::FlowKey::read_from_bytes(bytes) else { return };
+    let Some(entry) = F::tables(node).entries(table).remove(bytes) else { return };
     let (fate, partner) = examine::<F>(node, table, &key, &entry);
-    let remove = |key: &[u8]| match table {
-        Table::Main => tables.flow.borrow_mut().remove(key),
-        Table::HalfOpen => tables.half_open.borrow_mut().remove(key),
-    };
     match fate {
         Fate::Keep => {}
-        Fate::Orphaned => {
-            remove(bytes);
-        }
+        Fate::Orphaned => remove::<F>(node, table, &key),
         Fate::Expired | Fate::Stale => {
-            remove(bytes);
-            remove(partner.as_bytes());
+            remove::<F>(node, table, &key);
+            remove::<F>(node, table, &partner);
         }
     }
 }

@@ -5,6 +5,7 @@ use std::io;
 use std::path::Path;
 use tortie_abi::counter::{Counter, CounterKey};
 use tortie_abi::maps::{self, MapSpec};
+use tortie_abi::{v4, v6};
 use tortie_host::bpf::{self, Cursor, Map};
 use tortie_host::maps::pin_name;
 use tortie_observe::Snapshot;
@@ -35,10 +36,10 @@ pub fn snapshot(bpffs: &Path, flows: bool) -> Result<Snapshot, Failure> {
         ..Snapshot::default()
     };
     if flows {
-        snapshot.flow4 = r.typed(&maps::FLOW4)?;
-        snapshot.flow6 = r.typed(&maps::FLOW6)?;
-        snapshot.half_open4 = r.typed(&maps::HALF_OPEN4)?;
-        snapshot.half_open6 = r.typed(&maps::HALF_OPEN6)?;
+        snapshot.flow4 = r.flows4(&maps::FLOW4)?;
+        snapshot.flow6 = r.flows6(&maps::FLOW6)?;
+        snapshot.half_open4 = r.flows4(&maps::HALF_OPEN4)?;
+        snapshot.half_open6 = r.flows6(&maps::HALF_OPEN6)?;
     }
     Ok(snapshot)
 }
@@ -85,6 +86,18 @@ impl Reader<'_> {
         let typed =
             |(k, v): (Vec<u8>, Vec<u8>)| Some((K::read_from_bytes(&k).ok()?, V::read_from_bytes(&v).ok()?));
         Ok(self.raw(spec)?.into_iter().filter_map(typed).collect())
+    }
+
+    /// The directions of flows in a table.
+    fn flows4(&self, spec: &MapSpec) -> Result<Vec<(v4::FlowKey, v4::Flow)>, Failure> {
+        let elements = self.typed::<v4::FlowKey, v4::FlowPair>(spec)?;
+        Ok(elements.iter().flat_map(|(key, pair)| pair.directions(key)).collect())
+    }
+
+    /// The same of IPv6.
+    fn flows6(&self, spec: &MapSpec) -> Result<Vec<(v6::FlowKey, v6::Flow)>, Failure> {
+        let elements = self.typed::<v6::FlowKey, v6::FlowPair>(spec)?;
+        Ok(elements.iter().flat_map(|(key, pair)| pair.directions(key)).collect())
     }
 
     /// The elements of an array that are not all zero.

@@ -150,7 +150,7 @@ impl Frame {
         frame
     }
 
-    /// The key of its flow's entry.
+    /// The key of its flow's element.
     pub(super) fn key(&self) -> Vec<u8> {
         let (source_port, destination_port) = (Be16::new(self.source.1), Be16::new(self.destination.1));
         match (self.source.0, self.destination.0) {
@@ -164,6 +164,8 @@ impl Frame {
                     protocol: TCP,
                     _zero: [0; 3],
                 }
+                .element()
+                .0
                 .as_bytes()
                 .to_vec()
             }
@@ -177,6 +179,8 @@ impl Frame {
                     protocol: TCP,
                     _zero: [0; 3],
                 }
+                .element()
+                .0
                 .as_bytes()
                 .to_vec()
             }
@@ -236,9 +240,9 @@ pub(super) fn unknown(family: Family) -> Frame {
     frame(family, (family.client(), 1), (family.server(), SERVER_PORT))
 }
 
-/// Both entries of a flow, by family.
+/// Both entries of a flow that is not translated, by family.
 pub(super) fn flow_pair_bytes() -> [u64; 2] {
-    let v4 = size_of::<v4::FlowKey>() + size_of::<v4::Flow>();
-    let v6 = size_of::<v6::FlowKey>() + size_of::<v6::Flow>();
-    [2 * v4 as u64, 2 * v6 as u64]
+    let v4 = size_of::<v4::FlowKey>() + size_of::<v4::FlowPair>();
+    let v6 = size_of::<v6::FlowKey>() + size_of::<v6::FlowPair>();
+    [v4 as u64, v6 as u64]
 }

@@ -100,7 +100,7 @@ pub struct Figures {
     pub start_millis: Figure,
     /// Bytes of kernel memory of all maps, default sizes, and all programs, without flows.
     pub idle_bytes: u64,
-    /// Bytes of both entries of a flow, keys and values, by family.
+    /// Bytes of the key and of both entries of a flow that is not translated, by family.
     pub flow_pair_bytes: [u64; 2],
 }
 

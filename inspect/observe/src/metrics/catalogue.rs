@@ -104,7 +104,7 @@ metrics! {
     DROP_EVENTS_LOST = Counter "tortie_drop_events_lost_total" []
         "Dropped packets that were counted but not told, because the ring buffer was full.";
     FLOWS = Gauge "tortie_flows" ["family", "state"]
-        "Flows in the tables: established, or half-open (the other side has not answered yet).";
+        "Flows that the last sweep of the tables saw: established, or half-open (the other side has not answered yet).";
     MAP_ENTRIES = Gauge "tortie_map_entries" ["map"]
         "Entries in a map.";
     MAP_MAX = Gauge "tortie_map_max_entries" ["map"]

@@ -9,7 +9,7 @@ mod catalogue;
 mod sample;
 
 pub use catalogue::*;
-pub use sample::{Fill, Sample, drops, fills, flows, sweeps};
+pub use sample::{Fill, Sample, drops, fills, sweeps};
 
 /// What Prometheus is told about a metric's kind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

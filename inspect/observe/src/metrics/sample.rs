@@ -82,25 +82,15 @@ pub fn fills(fills: &[Fill]) -> Vec<Sample> {
     samples
 }
 
-/// Flows by family and state: two entries each.
-pub fn flows(fills: &[Fill]) -> Vec<Sample> {
-    const TABLES: [(&str, &str, &str); 4] = [
-        ("flow4", "ipv4", "established"),
-        ("half_open4", "ipv4", "half-open"),
-        ("flow6", "ipv6", "established"),
-        ("half_open6", "ipv6", "half-open"),
-    ];
-    let of = |(map, family, state): (&str, &str, &str)| {
-        let entries = fills.iter().find(|fill| fill.map == map)?.entries?;
-        Some(Sample::new(&FLOWS, &[family, state], entries.div_ceil(2) as f64))
-    };
-    TABLES.into_iter().filter_map(of).collect()
-}
-
 /// What sweeps saw the last time and removed altogether, by family: IPv4, IPv6.
 pub fn sweeps(last: &[Sweep; 2], total: &[Sweep; 2]) -> Vec<Sample> {
     let seen: u64 = last.iter().map(|sweep| sweep.seen).sum();
     let mut samples = vec![Sample::new(&CONNTRACK_USED, &["total"], seen as f64)];
+    for (family, sweep) in ["ipv4", "ipv6"].into_iter().zip(last) {
+        for (state, flows) in [("established", sweep.established), ("half-open", sweep.half_open)] {
+            samples.push(Sample::new(&FLOWS, &[family, state], flows as f64));
+        }
+    }
     for (family, sweep) in ["ipv4", "ipv6"].into_iter().zip(total) {
         let causes = [("expired", sweep.expired), ("stale", sweep.stale), ("orphaned", sweep.orphaned)];
         for (cause, count) in causes {

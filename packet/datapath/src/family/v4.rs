@@ -51,6 +51,7 @@ impl Family for V4 {
     type Addr = Ip4;
     type FlowKey = v4::FlowKey;
     type Flow = v4::Flow;
+    type FlowPair = v4::FlowPair;
     type FrontendKey = v4::FrontendKey;
     type Backend = v4::Backend;
     type MemberKey = v4::MemberKey;
@@ -106,6 +107,23 @@ impl Family for V4 {
             protocol: t.protocol,
             _zero: [0; 3],
         }
+    }
+
+    #[inline(always)]
+    fn element(key: &v4::FlowKey) -> (v4::FlowKey, u32) {
+        key.element()
+    }
+
+    #[inline(always)]
+    #[expect(clippy::indexing_slicing, reason = "one bit is an index of two places")]
+    fn way(pair: &mut v4::FlowPair, way: u32) -> &mut v4::Flow {
+        // An address that is computed, and no choice: the verifier would follow both.
+        &mut pair.ways[(way & 1) as usize]
+    }
+
+    #[inline(always)]
+    fn reversed(key: &v4::FlowKey) -> v4::FlowKey {
+        key.reversed()
     }
 
     #[inline(always)]

@@ -56,6 +56,7 @@ impl Family for V6 {
     type Addr = Ip6;
     type FlowKey = v6::FlowKey;
     type Flow = v6::Flow;
+    type FlowPair = v6::FlowPair;
     type FrontendKey = v6::FrontendKey;
     type Backend = v6::Backend;
     type MemberKey = v6::MemberKey;
@@ -111,6 +112,23 @@ impl Family for V6 {
             protocol: t.protocol,
             _zero: [0; 3],
         }
+    }
+
+    #[inline(always)]
+    fn element(key: &v6::FlowKey) -> (v6::FlowKey, u32) {
+        key.element()
+    }
+
+    #[inline(always)]
+    #[expect(clippy::indexing_slicing, reason = "one bit is an index of two places")]
+    fn way(pair: &mut v6::FlowPair, way: u32) -> &mut v6::Flow {
+        // An address that is computed, and no choice: the verifier would follow both.
+        &mut pair.ways[(way & 1) as usize]
+    }
+
+    #[inline(always)]
+    fn reversed(key: &v6::FlowKey) -> v6::FlowKey {
+        key.reversed()
     }
 
     #[inline(always)]

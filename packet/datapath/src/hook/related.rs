@@ -1,9 +1,9 @@
 //! ICMP errors: they belong to the flow whose packet they quote, and are translated like it, inside too.
 
 use super::finish;
-use crate::family::{Family, FlowEntry};
+use crate::family::{Family, FlowEntry, Spot};
 use crate::kernel::{ChecksumKind, Kernel};
-use crate::stage::{exit, nat, policy};
+use crate::stage::{exit, nat, policy, table};
 use crate::state::{IP_OFFSET, State};
 use crate::tuple::Tuple;
 use crate::verdict::{Next, Step};
@@ -36,7 +36,7 @@ fn translate<F: Family, K: Kernel<F>>(k: &K, s: &mut State<F>) -> Step<Next> {
     let quote = read_quote(k, s)?;
     // The error goes to whom the quoted packet came from: it travels with the other direction.
     s.rewritten = s.translated.reversed();
-    s.partner = F::flow_key(&s.rewritten);
+    s.partner = Spot::of(&F::flow_key(&s.rewritten));
     if !find(k, s) {
         return unrelated(k, s);
     }
@@ -57,12 +57,11 @@ fn translate<F: Family, K: Kernel<F>>(k: &K, s: &mut State<F>) -> Step<Next> {
     exit::leave(k, s)
 }
 
-/// Copies the entry under the key in `s.partner` to `s.flow`; whether there is one.
+/// Copies the entry at `s.partner` to `s.flow`; whether there is one.
 #[inline(always)]
 fn find<F: Family, K: Kernel<F>>(k: &K, s: &mut State<F>) -> bool {
     let flow = &mut s.flow;
-    k.flow(&s.partner, |entry| *flow = *entry).is_some()
-        || k.half_open(&s.partner, |entry| *flow = *entry).is_some()
+    table::anywhere(k, &s.partner, |entry| *flow = *entry).is_some()
 }
 
 /// To the host itself an error may mean something; to a pod, only its own flows'.

@@ -1,10 +1,9 @@
 //! Expiry: what a sweep over a flow table does with each entry.
 
-use crate::family::{Family, FlowEntry};
-use crate::kernel::{Flows, Services, Topology};
+use crate::family::{Family, FlowEntry, Spot};
+use crate::kernel::{Flows, Services, Table, Topology};
 use crate::seeded;
-use crate::stage::flow::{self, Table};
-use crate::stage::{nat, service};
+use crate::stage::{flow, nat, service, table};
 use tortie_abi::Tick;
 use tortie_abi::flow::{FlowCore, State as Life, flags};
 use tortie_abi::settings::Settings;
@@ -81,11 +80,7 @@ fn judge<F: Family, K: Flows<F> + Topology<F>>(
     if now.since(core.last_seen) <= limit {
         return Fate::Keep;
     }
-    let partner_seen = match table {
-        Table::Main => k.flow(partner, |p| p.core().last_seen),
-        Table::HalfOpen => k.half_open(partner, |p| p.core().last_seen),
-    };
-    match partner_seen {
+    match table::entry(k, table, &Spot::of(partner), |p| p.core().last_seen) {
         Some(seen) if now.since(seen) > limit => Fate::Expired,
         Some(_) if seeded::SWEPT_EARLY => Fate::Expired,
         Some(_) => Fate::Keep,

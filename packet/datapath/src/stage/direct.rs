@@ -4,8 +4,9 @@
 //! TCP handshake is over its packets pass the node that was asked, which so learns that the server has answered.
 
 use crate::family::{Family, FlowEntry};
-use crate::kernel::{Flows, Packet, Topology, Ways};
+use crate::kernel::{Flows, Packet, Table, Topology, Ways};
 use crate::seeded;
+use crate::stage::table;
 use crate::state::{IP_OFFSET, State, fragment, note};
 use crate::verdict::Step;
 use tortie_abi::flow::{State as Life, flags as flow};
@@ -92,8 +93,7 @@ fn turn<F: Family, K: Flows<F> + Ways<F>>(k: &K, s: &mut State<F>) {
         None => core.flags &= !flow::DIRECT,
     }
     let (flags, target) = (core.flags, core.target);
-    let key = F::flow_key(&s.tuple);
-    let _ = k.flow(&key, |entry| {
+    let _ = table::entry(k, Table::Main, &s.own, |entry| {
         let core = entry.core_mut();
         (core.flags, core.target) = (flags, target);
     });

@@ -2,29 +2,20 @@
 //! Invariant: an entry in the main table belongs to a flow that both sides have spoken on (D4); both
 //! directions' entries agree on state and generation after every transition.
 
-use crate::family::{Family, FlowEntry};
-use crate::kernel::{Flows, Insert, Kernel, Random, TableFull, Topology};
+use crate::family::{Family, FlowEntry, Spot};
+use crate::kernel::{Flows, Insert, Kernel, Random, Table, TableFull, Topology};
 use crate::seeded;
-use crate::stage::{direct, masquerade, nat, parse, tcp};
+use crate::stage::{direct, masquerade, nat, parse, table, tcp};
 use crate::state::{State, answer};
 use crate::verdict::{Next, Step};
 use tortie_abi::flow::{FlowCore, State as Life, flags};
 use tortie_abi::target::TargetKind;
-use tortie_abi::{DropReason, Target};
+use tortie_abi::{DropReason, Target, Tick};
 use tortie_wire::proto::IpProtocol;
 use tortie_wire::tcp::TcpFlags;
 
 /// Attempts to find a free client port before a new flow is refused.
 const PORT_ATTEMPTS: u32 = 3;
-
-/// Which table an entry was found in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Table {
-    /// The main table.
-    Main,
-    /// The half-open table.
-    HalfOpen,
-}
 
 /// What is known about a packet's flow. When it is known, `s.flow` holds its entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,10 +45,20 @@ enum Effect {
 /// hop is gone is forgotten.
 #[inline(always)]
 pub fn lookup<F: Family, K: Kernel<F>>(k: &K, s: &mut State<F>) -> Step<Found> {
-    let key = F::flow_key(&s.tuple);
-    let (table, eventful) = match k.flow(&key, |entry| touch::<F>(entry, s)) {
+    s.own = Spot::of(&F::flow_key(&s.tuple));
+    let mut met = |entry: &mut F::Flow| {
+        let segment = Segment {
+            is_tcp: s.tuple.protocol == IpProtocol::TCP.0,
+            flags: TcpFlags(s.tcp_flags),
+            bytes: s.ip.total_bytes,
+            end: s.sequence_end,
+            now: s.now,
+        };
+        touch::<F>(entry, &mut s.flow, &segment)
+    };
+    let (table, eventful) = match table::entry(k, Table::Main, &s.own, &mut met) {
         Some(eventful) => (Table::Main, eventful),
-        None => match k.half_open(&key, |entry| touch::<F>(entry, s)) {
+        None => match table::entry(k, Table::HalfOpen, &s.own, met) {
             Some(eventful) => (Table::HalfOpen, eventful),
             None => return Ok(Found::New),
         },
@@ -67,6 +68,7 @@ pub fn lookup<F: Family, K: Kernel<F>>(k: &K, s: &mut State<F>) -> Step<Found> {
         return Ok(Found::Known);
     }
     nat::find_partner(k, s)?;
+    let shared = table::is_shared::<F>(&s.own, &s.partner, &s.flow);
     let effect = match table {
         // Who opens a connection does not believe in the old one.
         _ if stale && parse::opens(s) => Effect::Forgotten(Found::New),
@@ -78,14 +80,14 @@ pub fn lookup<F: Family, K: Kernel<F>>(k: &K, s: &mut State<F>) -> Step<Found> {
         Effect::Nothing => {}
         Effect::Becomes(life) => {
             s.flow.core_mut().state = life as u8;
-            set_state(k, s, &key);
+            table::both(k, &s.own, &s.partner, shared, |entry| entry.core_mut().state = life as u8);
         }
         Effect::Answered(life) => {
             s.flow.core_mut().state = life as u8;
-            promote(k, s, &key)?;
+            promote(k, s, shared)?;
         }
         Effect::Forgotten(found) => {
-            forget(k, s, &key);
+            table::forget(k, &s.own, &s.partner, shared);
             return Ok(found);
         }
     }
@@ -118,35 +120,36 @@ pub fn is_stale<F: Family, K: Topology<F>>(k: &K, target: Target) -> bool {
     }
 }
 
-#[inline(always)]
-fn forget<F: Family, K: Kernel<F>>(k: &K, s: &State<F>, key: &F::FlowKey) {
-    for key in [key, &s.partner] {
-        k.remove_flow(key);
-        k.remove_half_open(key);
-    }
+/// What a packet tells its flow's entry.
+struct Segment {
+    is_tcp: bool,
+    flags: TcpFlags,
+    bytes: u32,
+    /// Sequence number after it.
+    end: u32,
+    now: Tick,
 }
 
-/// Counts the packet and copies the entry into the state. Whether there is more to do than forward.
+/// Counts the packet and copies the entry into `flow`. Whether there is more to do than forward.
 #[inline(always)]
-fn touch<F: Family>(entry: &mut F::Flow, s: &mut State<F>) -> bool {
+fn touch<F: Family>(entry: &mut F::Flow, flow: &mut F::Flow, segment: &Segment) -> bool {
     let counters = entry.counters();
     counters.packets = counters.packets.wrapping_add(1);
-    counters.bytes = counters.bytes.wrapping_add(s.ip.total_bytes as u64);
+    counters.bytes = counters.bytes.wrapping_add(segment.bytes as u64);
     let core = entry.core_mut();
-    core.last_seen = s.now;
+    core.last_seen = segment.now;
     let life = core.state;
-    let eventful = if s.tuple.protocol == IpProtocol::TCP.0 {
-        tcp::is_eventful(life, s.tcp())
-    } else {
-        life != Life::Established as u8
+    let eventful = match segment.is_tcp {
+        true => tcp::is_eventful(life, segment.flags),
+        false => life != Life::Established as u8,
     };
-    s.flow = *entry;
-    if s.tuple.protocol == IpProtocol::TCP.0 {
+    *flow = *entry;
+    if segment.is_tcp {
         let core = entry.core_mut();
         if eventful {
-            core.tcp_seen = tcp::seen(core.tcp_seen, s.tcp());
+            core.tcp_seen = tcp::seen(core.tcp_seen, segment.flags);
         }
-        core.sequence = tcp::highest(core.sequence, life, s);
+        core.sequence = tcp::highest(core.sequence, life, segment.flags, segment.end);
     }
     eventful
 }
@@ -166,18 +169,14 @@ fn follow_main<F: Family, K: Flows<F>>(k: &K, s: &mut State<F>) -> Effect {
         s.flow.core_mut().generation = !s.flow.core().generation;
         return Effect::Nothing;
     }
-    let partner_seen = k.flow(&s.partner, |p| p.core().tcp_seen).unwrap_or(0);
+    // Of no other segment does it matter what the other side has shown.
+    let partner_seen = match s.tcp().intersects(TcpFlags::FIN) {
+        true => table::entry(k, Table::Main, &s.partner, |p| p.core().tcp_seen).unwrap_or(0),
+        false => 0,
+    };
     let before = Life::from_byte(life).unwrap_or(Life::Established);
     let after = tcp::next_state(s, before, partner_seen);
     if after == before { Effect::Nothing } else { Effect::Becomes(after) }
-}
-
-/// Writes the state in `s.flow` into both directions' entries.
-#[inline(always)]
-fn set_state<F: Family, K: Flows<F>>(k: &K, s: &State<F>, key: &F::FlowKey) {
-    let life = s.flow.core().state;
-    let _ = k.flow(key, |entry| entry.core_mut().state = life);
-    let _ = k.flow(&s.partner, |entry| entry.core_mut().state = life);
 }
 
 /// A half-open entry: the first side speaks again, or the other side answers.
@@ -205,20 +204,34 @@ fn follow_half_open<F: Family>(s: &State<F>) -> Effect {
 
 /// Both sides have spoken: both entries move to the main table, with the state in `s.flow`, or the flow is refused.
 #[inline(always)]
-fn promote<F: Family, K: Flows<F>>(k: &K, s: &State<F>, key: &F::FlowKey) -> Step<()> {
-    let full = |TableFull| DropReason::FlowTableFull;
+fn promote<F: Family, K: Flows<F>>(k: &K, s: &State<F>, shared: bool) -> Step<()> {
     let life = s.flow.core().state;
-    if !k.promote(&s.partner, life).map_err(full)? {
-        // Evicted in a flood: the client's retransmission starts the flow anew.
-        k.remove_half_open(key);
-        return Err(DropReason::NoFlow);
+    // Evicted in a flood: the client's retransmission starts the flow anew.
+    let evicted = || {
+        table::remove(k, Table::HalfOpen, &s.own);
+        DropReason::NoFlow
+    };
+    if shared {
+        match table::promote_both(k, &s.own, life) {
+            Ok(true) => k.delete(Table::HalfOpen, &s.own.element),
+            Ok(false) => return Err(evicted()),
+            Err(TableFull) => return Err(DropReason::FlowTableFull),
+        }
+        return Ok(());
     }
-    if let Err(e) = k.promote(key, life) {
-        k.remove_flow(&s.partner);
-        return Err(full(e));
+    for at in [&s.partner, &s.own] {
+        match table::promote(k, at, life) {
+            Ok(true) => {}
+            Ok(false) => return Err(evicted()),
+            Err(TableFull) => {
+                table::remove(k, Table::Main, &s.partner);
+                return Err(DropReason::FlowTableFull);
+            }
+        }
     }
-    k.remove_half_open(key);
-    k.remove_half_open(&s.partner);
+    for at in [&s.partner, &s.own] {
+        table::remove(k, Table::HalfOpen, at);
+    }
     Ok(())
 }
 
@@ -231,33 +244,40 @@ pub fn create<F: Family, K: Kernel<F>>(k: &K, s: &mut State<F>) -> Step<()> {
     if s.flow_flags & flags::DIRECT == 0 || s.flow_flags & flags::TUNNEL_BACK == 0 {
         (s.front, s.front_port) = (s.tuple.destination, s.tuple.destination_port);
     }
-    insert_reply(k, s)?;
-    s.flow = forward_entry(k, s)?;
-    match k.insert_half_open(&F::flow_key(&s.tuple), &s.flow, true) {
+    if insert_reply(k, s)? {
+        return Ok(());
+    }
+    match table::insert(k, Table::HalfOpen, &s.own, |place| *place = s.flow, table::alone::<F>, |_| false) {
         Insert::Done | Insert::Exists => Ok(()),
         Insert::Full => Err(DropReason::FlowTableFull),
     }
 }
 
-/// The reply's entry goes first: its key may be taken by another flow, when one of the two is translated.
+/// The reply's entry goes first: its key may be taken by another flow, when one of the two is translated. `s.flow` becomes
+/// the forward entry, which goes with it (`true`) where they share an element.
 #[inline(always)]
-fn insert_reply<F: Family, K: Kernel<F>>(k: &K, s: &mut State<F>) -> Step<()> {
+fn insert_reply<F: Family, K: Kernel<F>>(k: &K, s: &mut State<F>) -> Step<bool> {
     let translated = s.flow_flags & (flags::NAT_DESTINATION | flags::NAT_SOURCE | flags::HAIRPIN) != 0;
-    let of_another = |entry: &mut F::Flow| translated || nat::rewrites::<F>(entry);
+    let of_another = |entry: &F::Flow| translated || nat::rewrites::<F>(entry);
     let mut attempt: u32 = 0;
     while attempt < PORT_ATTEMPTS {
-        // One after the other through `s.flow`: two entries on the stack would be too much.
+        // Else the compiler keeps on the stack what does not change from one attempt to the next, and it does not fit.
+        let s = core::hint::black_box(&mut *s);
         s.flow = forward_entry(k, s)?;
         nat::find_partner(k, s)?;
-        s.flow = reply_entry(s);
-        let taken = k.flow(&s.partner, of_another).unwrap_or(false);
-        let mut inserted =
-            if taken { Insert::Exists } else { k.insert_half_open(&s.partner, &s.flow, false) };
-        if inserted == Insert::Exists && !taken && !k.half_open(&s.partner, of_another).unwrap_or(false) {
-            inserted = k.insert_half_open(&s.partner, &s.flow, true);
-        }
+        let shared = table::is_shared::<F>(&s.own, &s.partner, &s.flow);
+        let taken = table::entry(k, Table::Main, &s.partner, |entry| of_another(entry)).unwrap_or(false);
+        let reply = |place: &mut F::Flow| *place = reply_entry(s);
+        let forward = |place: &mut F::Flow| {
+            *place = s.flow;
+            shared
+        };
+        let inserted = match taken {
+            true => Insert::Exists,
+            false => table::insert(k, Table::HalfOpen, &s.partner, reply, forward, of_another),
+        };
         match inserted {
-            Insert::Done => return Ok(()),
+            Insert::Done => return Ok(shared),
             Insert::Full => return Err(DropReason::FlowTableFull),
             Insert::Exists => move_port(k, s)?,
         }
@@ -350,12 +370,9 @@ pub fn reply_entry<F: Family>(s: &State<F>) -> F::Flow {
 #[inline(always)]
 pub fn set_generation<F: Family, K: Flows<F> + Topology<F>>(k: &K, s: &mut State<F>) -> Step<()> {
     let generation = s.generation;
-    let key = F::flow_key(&s.tuple);
     nat::find_partner(k, s)?;
-    for key in [&key, &s.partner] {
-        if k.flow(key, |entry| entry.core_mut().generation = generation).is_none() {
-            let _ = k.half_open(key, |entry| entry.core_mut().generation = generation);
-        }
+    for at in [&s.own, &s.partner] {
+        let _ = table::anywhere(k, at, |entry| entry.core_mut().generation = generation);
     }
     s.flow.core_mut().generation = generation;
     Ok(())

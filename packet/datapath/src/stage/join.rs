@@ -4,8 +4,8 @@
 //! them as it did before.
 
 use crate::family::{Family, FlowEntry};
-use crate::kernel::{Flows, Kernel, Packet, Topology};
-use crate::stage::{flow, nat, parse};
+use crate::kernel::{Flows, Insert, Kernel, Packet, Table, Topology};
+use crate::stage::{flow, nat, parse, table};
 use crate::state::State;
 use crate::verdict::Step;
 use tortie_abi::flow::flags;
@@ -52,12 +52,9 @@ fn know<F: Family, K: Kernel<F>>(k: &K, s: &mut State<F>) -> Step<bool> {
     nat::find_partner(k, s)?;
     s.flow = flow::reply_entry(s);
     let turns = s.is_at(Hook::FromHostDevice);
-    let known = match k.flow(&s.partner, |entry| meet::<F>(entry, &s.flow, turns)) {
+    let known = match table::anywhere(k, &s.partner, |entry| meet::<F>(entry, &s.flow, turns)) {
         Some(known) => known,
-        None => match k.half_open(&s.partner, |entry| meet::<F>(entry, &s.flow, turns)) {
-            Some(known) => known,
-            None => return Ok(false),
-        },
+        None => return Ok(false),
     };
     if known.life == STRANGER {
         // What opens a flow may take another source port.
@@ -67,11 +64,11 @@ fn know<F: Family, K: Kernel<F>>(k: &K, s: &mut State<F>) -> Step<bool> {
     s.flow_flags |= known.policy;
     s.flow = flow::forward_entry(k, s)?;
     s.flow.core_mut().state = known.life;
-    let key = F::flow_key(&s.tuple);
-    let _ = k.insert_half_open(&key, &s.flow, true);
-    // In a full table it stays where it is, which makes no difference to it.
-    if k.flow(&s.partner, |_| ()).is_some() && k.promote(&key, known.life) == Ok(true) {
-        k.remove_half_open(&key);
+    let put = |table| table::insert(k, table, &s.own, |place| *place = s.flow, table::alone::<F>, |_| false);
+    // Where the answers are. Without room there it stands in the other table, which makes no difference to it.
+    let established = table::entry(k, Table::Main, &s.partner, |_| ()).is_some();
+    if !established || put(Table::Main) == Insert::Full {
+        let _ = put(Table::HalfOpen);
     }
     Ok(true)
 }
@@ -126,8 +123,6 @@ pub fn lead_back<F: Family, K: Flows<F> + Topology<F>>(k: &K, s: &mut State<F>) 
             core.target = sender;
         }
     };
-    if k.flow(&s.partner, lead).is_none() {
-        let _ = k.half_open(&s.partner, lead);
-    }
+    let _ = table::anywhere(k, &s.partner, lead);
     Ok(())
 }

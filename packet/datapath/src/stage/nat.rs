@@ -1,7 +1,7 @@
 //! Owns: what a flow entry does to addresses and ports. Does not: decide whether.
 //! Invariant: the key of the other direction is the translated tuple turned around ([`far_end`] has the exception).
 
-use crate::family::{Family, FlowEntry};
+use crate::family::{Family, FlowEntry, Spot};
 use crate::kernel::{ChecksumKind, Packet, Topology};
 use crate::seeded;
 use crate::stage::direct;
@@ -73,18 +73,24 @@ pub fn translate<F: Family, K: Topology<F>>(k: &K, tuple: &mut Tuple<F::Addr>, f
     Ok(())
 }
 
+/// Is the other direction's key that of this entry turned around?
+#[inline(always)]
+pub fn is_keyed_plainly<F: Family>(flow: &F::Flow) -> bool {
+    !rewrites::<F>(flow) || direct::is_keyed_plainly(flow.core().flags)
+}
+
 /// Turns a packet's tuple into the other end of its flow: turned around, the key of the other direction.
 #[inline(always)]
 pub fn far_end<F: Family, K: Topology<F>>(k: &K, tuple: &mut Tuple<F::Addr>, flow: &F::Flow) -> Step<()> {
-    if direct::is_keyed_plainly(flow.core().flags) { Ok(()) } else { translate::<F, K>(k, tuple, flow) }
+    if is_keyed_plainly::<F>(flow) { Ok(()) } else { translate::<F, K>(k, tuple, flow) }
 }
 
-/// Sets `s.rewritten`, and `s.partner`, the key of the other direction's entry.
+/// Sets `s.rewritten`, and `s.partner`, where the other direction's entry is.
 #[inline(always)]
 pub fn find_partner<F: Family, K: Topology<F>>(k: &K, s: &mut State<F>) -> Step<()> {
     s.rewritten = s.tuple;
     far_end::<F, K>(k, &mut s.rewritten, &s.flow)?;
-    s.partner = F::flow_key(&s.rewritten.reversed());
+    s.partner = Spot::of(&F::flow_key(&s.rewritten.reversed()));
     Ok(())
 }
 

@@ -67,14 +67,13 @@ const fn furthest(now: Life, next: Life) -> Life {
     if matches!(now, Life::Closed) { now } else { next }
 }
 
-/// The direction's highest sequence number after this segment. Only a near one counts, and no reset does,
+/// The direction's highest sequence number after a segment that ends at `end`. Only a near one counts, and no reset does,
 /// so that nobody can prepare a reset with a guess. The first segment of a direction sets it.
 #[inline(always)]
-pub fn highest<F: Family>(before: u32, life: u8, s: &State<F>) -> u32 {
-    let flags = s.tcp();
+pub const fn highest(before: u32, life: u8, flags: TcpFlags, end: u32) -> u32 {
     let first = flags.intersects(TcpFlags::SYN) && life != Life::Established as u8;
-    let ahead = s.sequence_end.wrapping_sub(before);
-    if first || (ahead < RESET_WINDOW && !flags.intersects(TcpFlags::RST)) { s.sequence_end } else { before }
+    let ahead = end.wrapping_sub(before);
+    if first || (ahead < RESET_WINDOW && !flags.intersects(TcpFlags::RST)) { end } else { before }
 }
 
 #[inline(always)]

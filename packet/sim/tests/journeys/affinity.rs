@@ -1,16 +1,13 @@
 //! Which back end a client gets: session affinity, traffic policies, back ends that leave.
 
+use crate::sweep::fates_on;
 use crate::{ACK, Family, SYN, SYN_ACK, assert_dropped, assert_lands, both, shop, tcp, udp};
 use std::net::IpAddr;
 use tortie_abi::service::{Frontend, Member, flags};
 use tortie_abi::{DropReason, Tick};
 use tortie_datapath::hook::sweep::Fate;
-use tortie_datapath::stage::flow::Table;
 use tortie_datapath::{V4, V6};
-use tortie_sim::node::HasTables;
-use tortie_sim::run::fate;
 use tortie_sim::world::{Landed, Pod, World};
-use zerocopy::FromBytes;
 
 const SECONDS: u32 = 10;
 
@@ -131,20 +128,10 @@ fn traffic_of_policy_cluster_leaves_alone_what_is_for_node_local_traffic_only() 
     });
 }
 
-/// What a sweep of the main table would do with the entries, sorted.
-fn fates<F: HasTables>(world: &World) -> Vec<Fate> {
-    let node = &world.nodes[0];
-    let flows = F::tables(node).flow.borrow();
-    let entries = flows.sorted().into_iter().map(|(k, v)| (F::FlowKey::read_from_bytes(k).unwrap(), *v));
-    let entries: Vec<_> = entries.collect();
-    drop(flows);
-    entries.iter().map(|(key, entry)| fate::<F>(node, Table::Main, key, entry)).collect()
-}
-
 fn of_family(f: Family, world: &World) -> Vec<Fate> {
     match f {
-        Family::V4 => fates::<V4>(world),
-        Family::V6 => fates::<V6>(world),
+        Family::V4 => fates_on::<V4>(&world.nodes[0]),
+        Family::V6 => fates_on::<V6>(&world.nodes[0]),
     }
 }
 

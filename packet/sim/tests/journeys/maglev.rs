@@ -8,6 +8,7 @@ use tortie_abi::policy::Verdict as Decision;
 use tortie_abi::service::{Frontend, MAGLEV_PIECE, flags as service};
 use tortie_abi::settings::flags;
 use tortie_abi::{DropReason, Tick};
+use tortie_datapath::kernel::Table;
 use tortie_sim::world::{Journey, Landed, Pod, World};
 use tortie_testkit::packet::verify_checksums;
 use tortie_wire::tcp::TcpFlags;
@@ -96,7 +97,7 @@ fn set_direct(world: &World) {
 }
 
 fn established(world: &World, node: usize) -> usize {
-    world.nodes[node].v4.flow.borrow().sorted().len() + world.nodes[node].v6.flow.borrow().sorted().len()
+    world.nodes[node].v4.entries(Table::Main).len() + world.nodes[node].v6.entries(Table::Main).len()
 }
 
 #[test]

@@ -1,16 +1,13 @@
 //! `natOutgoing`: pods leave the cluster under their node's address.
 
+use crate::sweep::fates_on;
 use crate::{ACK, Family, SYN, SYN_ACK, assert_lands, both, ends, shop, tcp, udp};
 use std::net::IpAddr;
 use tortie_datapath::Verdict;
 use tortie_datapath::hook::sweep::Fate;
-use tortie_datapath::stage::flow::Table;
 use tortie_datapath::{V4, V6};
-use tortie_sim::node::HasTables;
-use tortie_sim::run::fate;
 use tortie_sim::world::{Landed, Pod, UPLINK, World};
 use tortie_testkit::packet::{PacketBuilder, verify_checksums};
-use zerocopy::FromBytes;
 
 fn world() -> (World, Pod, Pod) {
     let (world, a, b, _) = shop();
@@ -109,18 +106,6 @@ fn an_error_about_a_masqueraded_packet_reaches_the_pod_in_its_own_words() {
     });
 }
 
-fn fates<F: HasTables>(world: &World) -> Vec<Fate> {
-    let node = &world.nodes[0];
-    let entries: Vec<_> = F::tables(node)
-        .flow
-        .borrow()
-        .sorted()
-        .into_iter()
-        .map(|(k, v)| (F::FlowKey::read_from_bytes(k).unwrap(), *v))
-        .collect();
-    entries.iter().map(|(key, entry)| fate::<F>(node, Table::Main, key, entry)).collect()
-}
-
 #[test]
 fn a_masqueraded_udp_flow_is_not_taken_for_one_whose_back_end_has_left() {
     both(|f| {
@@ -128,7 +113,8 @@ fn a_masqueraded_udp_flow_is_not_taken_for_one_whose_back_end_has_left() {
         let port = ends(&world.send(&a, udp(f.of(&a), 5000, f.outside(), 53)).packet).1;
         let back = world.arrive(0, udp(f.outside(), 53, f.node(0), port));
         assert_eq!(back.landed, Landed::Pod("a".into()));
-        let found = if f == Family::V4 { fates::<V4>(&world) } else { fates::<V6>(&world) };
+        let found =
+            if f == Family::V4 { fates_on::<V4>(&world.nodes[0]) } else { fates_on::<V6>(&world.nodes[0]) };
         assert_eq!(found, [Fate::Keep, Fate::Keep]);
     });
 }

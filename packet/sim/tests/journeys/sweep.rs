@@ -3,10 +3,11 @@
 use crate::{ACK, SYN, SYN_ACK, assert_lands, shop, tcp, udp};
 use tortie_datapath::V4;
 use tortie_datapath::hook::sweep::Fate;
-use tortie_datapath::stage::flow::Table;
+use tortie_datapath::kernel::Table;
 use tortie_sim::node::{HasTables, Node};
-use tortie_sim::run::fate;
+use tortie_sim::run::{fate, remove};
 use tortie_sim::world::World;
+use zerocopy::FromBytes;
 
 fn fates(world: &World) -> Vec<Fate> {
     fates_on::<V4>(&world.nodes[0])
@@ -14,11 +15,10 @@ fn fates(world: &World) -> Vec<Fate> {
 
 /// What a sweep would do now with each entry of a node's main table.
 pub fn fates_on<F: HasTables>(node: &Node) -> Vec<Fate> {
-    let flows = F::tables(node).flow.borrow();
-    let entries: Vec<(F::FlowKey, F::Flow)> =
-        flows.sorted().iter().map(|(k, v)| (zerocopy::FromBytes::read_from_bytes(k).unwrap(), **v)).collect();
-    drop(flows);
-    entries.iter().map(|(k, e)| fate::<F>(node, Table::Main, k, e)).collect()
+    let entries = F::tables(node).entries(Table::Main).into_iter();
+    entries
+        .map(|(k, e)| fate::<F>(node, Table::Main, &F::FlowKey::read_from_bytes(&k).unwrap(), &e))
+        .collect()
 }
 
 fn established() -> (World, tortie_sim::world::Pod, tortie_sim::world::Pod) {
@@ -62,8 +62,8 @@ fn a_udp_flow_to_a_removed_endpoint_is_stale_at_once() {
 #[test]
 fn an_entry_without_its_other_direction_goes_when_it_is_idle() {
     let (world, _, _) = established();
-    let key = world.nodes[0].v4.flow.borrow().sorted().keys().next().unwrap().to_vec();
-    world.nodes[0].v4.flow.borrow_mut().remove(&key);
+    let key = world.nodes[0].v4.entries(Table::Main).into_keys().next().unwrap();
+    remove::<V4>(&world.nodes[0], Table::Main, &FromBytes::read_from_bytes(&key).unwrap());
     assert_eq!(fates(&world), [Fate::Keep], "it may only be young");
     world.nodes[0].advance_millis(3_700_000);
     assert_eq!(fates(&world), [Fate::Orphaned]);

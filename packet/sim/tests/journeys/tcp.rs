@@ -3,6 +3,7 @@
 use crate::{ACK, FIN_ACK, Family, SYN, SYN_ACK, assert_dropped, assert_lands, both, shop, tcp};
 use tortie_abi::flow::State as Life;
 use tortie_abi::{DropReason, maps};
+use tortie_datapath::kernel::Table;
 use tortie_sim::table::Hash;
 use tortie_sim::world::{Landed, Pod, World};
 use tortie_wire::tcp::TcpFlags;
@@ -10,8 +11,8 @@ use tortie_wire::tcp::TcpFlags;
 fn lives(world: &World, f: Family) -> Vec<Life> {
     let node = &world.nodes[0];
     let states: Vec<u8> = match f {
-        Family::V4 => node.v4.flow.borrow().sorted().values().map(|e| e.core.state).collect(),
-        Family::V6 => node.v6.flow.borrow().sorted().values().map(|e| e.core.state).collect(),
+        Family::V4 => node.v4.entries(Table::Main).values().map(|e| e.core.state).collect(),
+        Family::V6 => node.v6.entries(Table::Main).values().map(|e| e.core.state).collect(),
     };
     states.into_iter().map(|s| Life::from_byte(s).unwrap()).collect()
 }
@@ -116,8 +117,8 @@ fn a_flood_of_half_open_flows_cannot_evict_an_established_one() {
 fn a_full_table_refuses_new_flows_and_keeps_old_ones() {
     both(|f| {
         let (world, a, b, _) = shop();
-        *world.nodes[0].v4.flow.borrow_mut() = Hash::new(2);
-        *world.nodes[0].v6.flow.borrow_mut() = Hash::new(2);
+        *world.nodes[0].v4.flow.borrow_mut() = Hash::new(1);
+        *world.nodes[0].v6.flow.borrow_mut() = Hash::new(1);
         open(&world, f, &a, &b, 40000);
         assert_lands(&world.send(&a, tcp(f.of(&a), 40001, f.of(&b), 80, SYN)), "b");
         let refused = world.send(&b, tcp(f.of(&b), 80, f.of(&a), 40001, SYN_ACK));
@@ -133,10 +134,10 @@ fn counters_count_each_direction_once() {
         open(&world, f, &a, &b, 40000);
         let packets: Vec<u64> = match f {
             Family::V4 => {
-                world.nodes[0].v4.flow.borrow().sorted().values().map(|e| e.counters.packets).collect()
+                world.nodes[0].v4.entries(Table::Main).values().map(|e| e.counters.packets).collect()
             }
             Family::V6 => {
-                world.nodes[0].v6.flow.borrow().sorted().values().map(|e| e.counters.packets).collect()
+                world.nodes[0].v6.entries(Table::Main).values().map(|e| e.counters.packets).collect()
             }
         };
         let mut sorted = packets;

@@ -74,7 +74,6 @@ impl Scrape {
         }
         let fills = self.fills();
         samples.extend(metrics::fills(&fills));
-        samples.extend(metrics::flows(&fills));
         let size = fills.iter().find(|fill| fill.map == "flow4").map(|fill| fill.max_entries as f64);
         samples.extend(size.map(|size| Sample::new(&metrics::CONNTRACK_SIZE, &[], size)));
         samples
