@@ -6,6 +6,7 @@
 use crate::conclude::count_refused;
 use crate::map::ANY;
 use crate::maps::Tables;
+use crate::places;
 use crate::tables::Running;
 use aya_ebpf::bindings::{bpf_sock, bpf_sock_addr};
 #[cfg(not(feature = "test-io"))]
@@ -148,18 +149,17 @@ impl Socket for Running<Closed> {
 impl<C, F: Tables> Sockets<F> for Running<C> {
     #[inline(always)]
     fn lead(&self, cookie: u64) -> Option<F::SocketLead> {
-        F::SOCKET.get(&cookie)
+        places::lead::<F>(cookie)
     }
 
     #[inline(always)]
     fn set_lead(&self, cookie: u64, lead: &F::SocketLead) {
-        // A full table means that the peer is told by its own address.
-        let _ = F::SOCKET.update(&cookie, lead, ANY);
+        places::set_lead::<F>(cookie, lead);
     }
 
     #[inline(always)]
     fn forget_lead(&self, cookie: u64) {
-        F::SOCKET.remove(&cookie);
+        places::forget_lead::<F>(cookie);
     }
 
     #[inline(always)]

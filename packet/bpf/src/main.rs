@@ -14,6 +14,7 @@ mod cgroup;
 mod conclude;
 mod map;
 mod maps;
+mod places;
 mod skb;
 mod sweep;
 mod tables;

@@ -59,8 +59,10 @@ maps! {
     "source_range6" SOURCE_RANGE6: Map<v6::SourceRangeKey, u32>;
     "affinity4" AFFINITY4: Map<v4::AffinityKey, v4::Affinity>;
     "affinity6" AFFINITY6: Map<v6::AffinityKey, v6::Affinity>;
-    "socket4" SOCKET4: Map<u64, v4::SocketLead>;
-    "socket6" SOCKET6: Map<u64, v6::SocketLead>;
+    "socket4" SOCKET4: Map<u32, v4::SocketPlace>;
+    "socket_rest4" SOCKET_REST4: Map<u64, v4::SocketLead>;
+    "socket6" SOCKET6: Map<u32, v6::SocketPlace>;
+    "socket_rest6" SOCKET_REST6: Map<u64, v6::SocketLead>;
     "message4" MESSAGE4: Map<v4::SocketKey, v4::SocketPeer>;
     "message6" MESSAGE6: Map<v6::SocketKey, v6::SocketPeer>;
     "fragment4" FRAGMENT4: Map<v4::FragmentKey, [u8; 4]>;
@@ -110,6 +112,8 @@ pub trait Tables: Family {
     type PrefixKey;
     /// Key of the exact-address map.
     type AddressKey;
+    /// The place of a socket.
+    type SocketPlace;
     /// Main flow table.
     const FLOW: &'static Map<Self::FlowKey, Self::FlowPair>;
     /// Half-open flow table.
@@ -127,7 +131,9 @@ pub trait Tables: Family {
     /// Clients with session affinity.
     const AFFINITY: &'static Map<Self::AffinityKey, Self::Affinity>;
     /// What connected sockets remember.
-    const SOCKET: &'static Map<u64, Self::SocketLead>;
+    const SOCKET: &'static Map<u32, Self::SocketPlace>;
+    /// What those remember whose place is taken.
+    const SOCKET_REST: &'static Map<u64, Self::SocketLead>;
     /// What others remember.
     const MESSAGE: &'static Map<Self::SocketKey, Self::SocketPeer>;
     /// Ports of fragments.
@@ -161,15 +167,18 @@ pub trait Tables: Family {
     fn maglev(key: &MaglevKey, within: u32) -> Option<Self::Backend>;
     /// Looks up one address.
     fn address_key(address: &Self::Addr) -> Self::AddressKey;
+    /// Whose a place is, what is remembered there, and how many others have none.
+    fn place(place: &mut Self::SocketPlace) -> (&mut u64, &mut Self::SocketLead, &mut u32);
 }
 
 macro_rules! tables {
     ($family:ident, $addr:ty, $layouts:ident, $maglev:ident, [$flow:ident, $half_open:ident, $route:ident, $frontend:ident,
-     $backend:ident, $member:ident, $source_range:ident, $affinity:ident, $socket:ident, $message:ident, $fragment:ident, $class_addr:ident, $class_net:ident, $opt_out:ident, $scratch:ident, $new_flow:ident], $reply:ident,
+     $backend:ident, $member:ident, $source_range:ident, $affinity:ident, $socket:ident, $socket_rest:ident, $message:ident, $fragment:ident, $class_addr:ident, $class_net:ident, $opt_out:ident, $scratch:ident, $new_flow:ident], $reply:ident,
      $related:ident, $open:ident, $apart:ident, $sweep:literal, $address_family:literal) => {
         impl Tables for $family {
             type PrefixKey = $layouts::PrefixKey;
             type AddressKey = $layouts::AddressKey;
+            type SocketPlace = $layouts::SocketPlace;
             const FLOW: &'static Map<Self::FlowKey, Self::FlowPair> = &$flow;
             const HALF_OPEN: &'static Map<Self::FlowKey, Self::FlowPair> = &$half_open;
             const ROUTE: &'static Map<Self::PrefixKey, Route> = &$route;
@@ -178,7 +187,8 @@ macro_rules! tables {
             const MEMBER: &'static Map<Self::MemberKey, Member> = &$member;
             const SOURCE_RANGE: &'static Map<Self::SourceRangeKey, u32> = &$source_range;
             const AFFINITY: &'static Map<Self::AffinityKey, Self::Affinity> = &$affinity;
-            const SOCKET: &'static Map<u64, Self::SocketLead> = &$socket;
+            const SOCKET: &'static Map<u32, Self::SocketPlace> = &$socket;
+            const SOCKET_REST: &'static Map<u64, Self::SocketLead> = &$socket_rest;
             const MESSAGE: &'static Map<Self::SocketKey, Self::SocketPeer> = &$message;
             const FRAGMENT: &'static Map<Self::FragmentKey, [u8; 4]> = &$fragment;
             const CLASS_ADDR: &'static Map<Self::AddressKey, u32> = &$class_addr;
@@ -204,6 +214,10 @@ macro_rules! tables {
             fn address_key(address: &$addr) -> Self::AddressKey {
                 $layouts::AddressKey { address: *address }
             }
+            #[inline(always)]
+            fn place(place: &mut Self::SocketPlace) -> (&mut u64, &mut Self::SocketLead, &mut u32) {
+                (&mut place.cookie, &mut place.lead, &mut place.others)
+            }
         }
     };
 }
@@ -223,6 +237,7 @@ tables!(
         SOURCE_RANGE4,
         AFFINITY4,
         SOCKET4,
+        SOCKET_REST4,
         MESSAGE4,
         FRAGMENT4,
         CLASS_ADDR4,
@@ -253,6 +268,7 @@ tables!(
         SOURCE_RANGE6,
         AFFINITY6,
         SOCKET6,
+        SOCKET_REST6,
         MESSAGE6,
         FRAGMENT6,
         CLASS_ADDR6,

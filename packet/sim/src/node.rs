@@ -46,7 +46,7 @@ pub struct Tables<F: Family> {
     pub opt_out: RefCell<Lpm<u32>>,
     /// `message`.
     pub message: RefCell<Lru<F::SocketPeer>>,
-    /// `socket`.
+    /// `socket` and `socket_rest`.
     pub socket: RefCell<Hash<F::SocketLead>>,
     /// `fragment`.
     pub fragment: RefCell<Lru<[u8; 4]>>,
@@ -68,7 +68,7 @@ impl<F: Family> Tables<F> {
             class_net: RefCell::new(Lpm::new(maps::CLASS_NET4.max_entries)),
             opt_out: RefCell::new(Lpm::new(maps::OPT_OUT4.max_entries)),
             message: RefCell::new(Lru::new(maps::MESSAGE4.max_entries)),
-            socket: RefCell::new(Hash::new(maps::SOCKET4.max_entries)),
+            socket: RefCell::new(Hash::new(maps::SOCKET4.max_entries + maps::SOCKET_REST4.max_entries)),
             fragment: RefCell::new(Lru::new(maps::FRAGMENT4.max_entries)),
         }
     }

@@ -279,7 +279,7 @@ macro_rules! family {
                 pub _zero: [u32; $flow_reserved],
             }
 
-            /// Value of `socket`: where a connected socket was led to, and from where.
+            /// Where a connected socket was led to, and from where.
             #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
             #[repr(C)]
             pub struct SocketLead {
@@ -291,6 +291,18 @@ macro_rules! family {
                 pub backend_port: Be16,
                 /// The Service's.
                 pub service_port: Be16,
+            }
+
+            /// Value of `socket`: the place of one of the sockets whose numbers fall on it.
+            #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+            #[repr(C)]
+            pub struct SocketPlace {
+                /// The socket's number; 0: nobody's.
+                pub cookie: u64,
+                /// What is remembered of it.
+                pub lead: SocketLead,
+                /// How many others, whose numbers fall here as well, have an entry in `socket_rest`.
+                pub others: u32,
             }
 
             /// Value of `message`: the other name of that address.
@@ -359,6 +371,7 @@ const _: () = assert!(size_of::<v4::AffinityKey>() == 16 && size_of::<v6::Affini
 const _: () = assert!(size_of::<v4::Affinity>() == 12 && size_of::<v6::Affinity>() == 24);
 const _: () = assert!(size_of::<v4::SocketKey>() == 16 && size_of::<v6::SocketKey>() == 32);
 const _: () = assert!(size_of::<v4::SocketLead>() == 12 && size_of::<v6::SocketLead>() == 36);
+const _: () = assert!(size_of::<v4::SocketPlace>() == 24 && size_of::<v6::SocketPlace>() == 48);
 const _: () = assert!(size_of::<v4::SocketPeer>() == 16 && size_of::<v6::SocketPeer>() == 28);
 const _: () = assert!(size_of::<v4::Note>() == 8 && size_of::<v6::Note>() == 20);
 const _: () = assert!(size_of::<v4::FragmentKey>() == 16 && size_of::<v6::FragmentKey>() == 40);

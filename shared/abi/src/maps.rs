@@ -67,8 +67,10 @@ pub const HALF_OPEN_ENTRIES: u32 = 20_480;
 pub const MAGLEV_PIECES: u32 = 100 * 10_007_u32.div_ceil(service::MAGLEV_PIECE);
 /// Clients with session affinity in each family: LRU tables are allocated at once.
 pub const AFFINITY_ENTRIES: u32 = 8_192;
-/// Open connections in each family that were led from a Service to a back end by their socket.
-pub const SOCKET_ENTRIES: u32 = 16_384;
+/// Places of each family for open connections that were led from a Service to a back end by their socket; a power of two.
+pub const SOCKET_PLACES: u32 = 8_192;
+/// Those of each family whose place another one has.
+pub const SOCKET_REST_ENTRIES: u32 = 16_384;
 /// What sockets that send single messages remember in each family: LRU tables are allocated at once.
 pub const MESSAGE_ENTRIES: u32 = 4_096;
 /// Slots for workloads on this node.
@@ -121,8 +123,10 @@ maps! {
     SOURCE_RANGE6 = "source_range6", LpmTrie, v6::SourceRangeKey => u32, 65_536, NO_PREALLOC, v 1, Agent;
     AFFINITY4 = "affinity4", LruHash, v4::AffinityKey => v4::Affinity, AFFINITY_ENTRIES, 0, v 1, Kernel;
     AFFINITY6 = "affinity6", LruHash, v6::AffinityKey => v6::Affinity, AFFINITY_ENTRIES, 0, v 1, Kernel;
-    SOCKET4 = "socket4", Hash, u64 => v4::SocketLead, SOCKET_ENTRIES, NO_PREALLOC, v 2, Kernel;
-    SOCKET6 = "socket6", Hash, u64 => v6::SocketLead, SOCKET_ENTRIES, NO_PREALLOC, v 2, Kernel;
+    SOCKET4 = "socket4", Array, u32 => v4::SocketPlace, SOCKET_PLACES, 0, v 3, Kernel;
+    SOCKET6 = "socket6", Array, u32 => v6::SocketPlace, SOCKET_PLACES, 0, v 3, Kernel;
+    SOCKET_REST4 = "socket_rest4", Hash, u64 => v4::SocketLead, SOCKET_REST_ENTRIES, NO_PREALLOC, v 1, Kernel;
+    SOCKET_REST6 = "socket_rest6", Hash, u64 => v6::SocketLead, SOCKET_REST_ENTRIES, NO_PREALLOC, v 1, Kernel;
     MESSAGE4 = "message4", LruHash, v4::SocketKey => v4::SocketPeer, MESSAGE_ENTRIES, 0, v 1, Kernel;
     MESSAGE6 = "message6", LruHash, v6::SocketKey => v6::SocketPeer, MESSAGE_ENTRIES, 0, v 1, Kernel;
     FRAGMENT4 = "fragment4", LruHash, v4::FragmentKey => [u8; 4], FRAGMENT_ENTRIES, 0, v 1, Kernel;
@@ -148,4 +152,4 @@ maps! {
 
 const _: () = assert!(size_of::<v4::FlowKey>() + size_of::<v4::FlowPair>() <= 128);
 const _: () = assert!(size_of::<v6::FlowKey>() + size_of::<v6::FlowPair>() <= 208);
-const _: () = assert!(size_of::<flow::Counters>() == 16);
+const _: () = assert!(size_of::<flow::Counters>() == 16 && SOCKET_PLACES.is_power_of_two());

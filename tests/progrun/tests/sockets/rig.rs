@@ -8,6 +8,7 @@ use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use tortie_abi::maps;
 use tortie_abi::service::{BackendKey, Frontend, Member};
 use tortie_abi::settings::{Settings, flags};
 use tortie_abi::{Tick, v4, v6};
@@ -17,7 +18,7 @@ use tortie_host::object::{self, Prepared};
 use tortie_host::sockets::SocketHooks;
 use tortie_host::{bpffs, cgroup};
 use tortie_testkit::netns::Netns;
-use zerocopy::{FromZeros as _, IntoBytes};
+use zerocopy::{FromBytes as _, FromZeros as _, IntoBytes};
 
 static NEXT: AtomicU32 = AtomicU32::new(0);
 /// A process is in one cgroup at a time.
@@ -173,6 +174,34 @@ impl Rig {
         assert!(self.map(map).delete(&key).expect("a map"), "a member");
     }
 
+    /// Sockets of which something is remembered: those that have their place, and the others.
+    pub fn leads(&self, form: Form) -> (usize, usize) {
+        let places = self.places(form).filter(|place| place.cookie() != 0).count();
+        (places, self.entries(form.rest()))
+    }
+
+    /// All places have other owners than the sockets of this machine: `taken`; or none.
+    pub fn set_places(&self, form: Form, taken: bool) {
+        for index in 0..maps::SOCKET_PLACES {
+            let mut value = vec![0; self.map(form.places()).info().value_bytes as usize];
+            value[..8].fill(if taken { u8::MAX } else { 0 });
+            self.map(form.places()).update(&index.to_ne_bytes(), &value, Update::Any).expect("a place");
+        }
+    }
+
+    /// How many sockets are counted as such that have no place.
+    pub fn others(&self, form: Form) -> u32 {
+        self.places(form).map(|place| place.others()).sum()
+    }
+
+    fn places(&self, form: Form) -> impl Iterator<Item = Place> {
+        (0..maps::SOCKET_PLACES).map(move |index| {
+            let mut value = vec![0; self.map(form.places()).info().value_bytes as usize];
+            assert!(self.map(form.places()).lookup(&index.to_ne_bytes(), &mut value).expect("a place"));
+            Place(value)
+        })
+    }
+
     /// Entries of a map.
     pub fn entries(&self, map: &str) -> usize {
         let map = self.map(map);
@@ -191,6 +220,19 @@ impl Drop for Rig {
     fn drop(&mut self) {
         fs::remove_dir_all(&self.pins).expect("pins can be removed");
         fs::write(self.home.join("cgroup.procs"), "0").expect("moving back");
+    }
+}
+
+/// An element of `socket4` or `socket6`, which begins with the owner and ends with the count of the others.
+struct Place(Vec<u8>);
+
+impl Place {
+    fn cookie(&self) -> u64 {
+        u64::read_from_prefix(&self.0).expect("long enough").0
+    }
+
+    fn others(&self) -> u32 {
+        u32::read_from_suffix(&self.0).expect("long enough").1
     }
 }
 
@@ -230,10 +272,17 @@ impl Form {
         }
     }
 
-    pub fn table(self) -> &'static str {
+    fn places(self) -> &'static str {
         match self {
             Self::V4 | Self::Mapped => "socket4",
             Self::V6 => "socket6",
+        }
+    }
+
+    pub fn rest(self) -> &'static str {
+        match self {
+            Self::V4 | Self::Mapped => "socket_rest4",
+            Self::V6 => "socket_rest6",
         }
     }
 

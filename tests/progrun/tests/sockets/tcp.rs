@@ -26,9 +26,37 @@ fn a_connection_reaches_a_back_end_and_getpeername_says_the_service() {
             let mut bytes = [0; 4];
             server.read_exact(&mut bytes).expect("read");
             assert_eq!(&bytes, b"ping");
-            assert_eq!(rig.entries(form.table()), 1);
+            assert_eq!(rig.leads(form), (1, 0));
             drop(client);
-            assert_eq!(rig.entries(form.table()), 0, "{form:?}: nothing is left of a closed socket");
+            assert_eq!(rig.leads(form), (0, 0), "{form:?}: nothing is left of a closed socket");
+        }
+    });
+}
+
+#[test]
+fn a_socket_whose_place_is_taken_is_remembered_elsewhere() {
+    let rig = Rig::new();
+    rig.netns.run(|| {
+        for form in Form::ALL {
+            let (_listener, backend) = form.listener();
+            let vip = form.vip(16, 80);
+            rig.service(vip, TCP, &[backend]);
+            let connect = || TcpStream::connect(form.dress(vip)).expect("connect");
+            let told = |client: &TcpStream| client.peer_addr().expect("getpeername") == form.dress(vip);
+            rig.set_places(form, true);
+            let clients = [connect(), connect(), connect()];
+            assert_eq!((rig.entries(form.rest()), rig.others(form)), (3, 3), "{form:?}");
+            assert!(clients.iter().all(told), "{form:?}");
+            let [first, ..] = &clients;
+            let again = nix_connect(first.as_raw_fd(), &SockaddrStorage::from(form.dress(vip)));
+            assert_eq!(again, Err(Errno::EISCONN), "{form:?}");
+            assert_eq!((rig.entries(form.rest()), rig.others(form)), (3, 3), "{form:?}: once each");
+            assert!(told(first), "{form:?}");
+            drop(clients);
+            assert_eq!((rig.entries(form.rest()), rig.others(form)), (0, 0), "{form:?}");
+            rig.set_places(form, false);
+            let client = connect();
+            assert_eq!((rig.leads(form), told(&client)), ((1, 0), true), "{form:?}");
         }
     });
 }
@@ -62,18 +90,14 @@ fn a_socket_that_was_refused_tells_its_next_peer_by_its_own_address_and_leaves_n
             let socket = form.socket();
             let connect = |to| nix_connect(socket.as_raw_fd(), &SockaddrStorage::from(form.dress(to)));
             assert_eq!(connect(vip), Err(Errno::ECONNREFUSED), "{form:?}");
-            assert_eq!(rig.entries(form.table()), 1, "{form:?}");
+            assert_eq!(rig.leads(form), (1, 0), "{form:?}");
             assert_eq!(connect(other), Ok(()), "{form:?}");
             let client = TcpStream::from(socket);
             assert_eq!(client.peer_addr().expect("getpeername"), form.dress(other), "{form:?}");
             let refused = TcpStream::connect(form.dress(vip)).map(|_| ()).map_err(|e| e.kind());
             assert_eq!(refused, Err(ErrorKind::ConnectionRefused), "{form:?}");
             drop(client);
-            assert_eq!(
-                rig.entries(form.table()),
-                0,
-                "{form:?}: nor is anything left of a socket without a peer"
-            );
+            assert_eq!(rig.leads(form), (0, 0), "{form:?}: nor is anything left of a socket without a peer");
         }
     });
 }
@@ -93,7 +117,7 @@ fn a_back_end_itself_and_an_address_that_is_no_service_are_left_alone() {
                 "{form:?}: {error}"
             );
         }
-        assert_eq!((rig.entries("socket4"), rig.entries("socket6")), (0, 0));
+        assert_eq!((rig.leads(Form::V4), rig.leads(Form::V6)), ((0, 0), (0, 0)));
     });
 }
 
