@@ -50,6 +50,10 @@ pub fn follow<F: Tables>(tc: &Tc, s: &mut State<F>, next: Next) -> i32 {
             tail_call(tc, &STAGE, F::APART);
             s.reason = DropReason::TailCall as u16;
         }
+        Next::Admit => {
+            tail_call(tc, &STAGE, F::RESUME);
+            s.reason = DropReason::TailCall as u16;
+        }
         _ => {}
     }
     conclude(tc, s, next)
@@ -87,8 +91,10 @@ fn conclude<F: Tables>(tc: &Tc, s: &mut State<F>, end: Next) -> i32 {
         Next::Routed => unsafe { bpf_redirect_neigh(s.output, core::ptr::null_mut(), 0, 0) as i32 },
         Next::Local => into_stack(LOOPBACK),
         Next::Tunnel => tunnel::<F>(tc, s.output, s.tunnel_network()),
-        // The last five could not be followed.
-        Next::Drop | Next::Policy | Next::Reply | Next::Related | Next::Open | Next::Apart => TC_ACT_SHOT,
+        // The last six could not be followed.
+        Next::Drop | Next::Policy | Next::Reply | Next::Related | Next::Open | Next::Apart | Next::Admit => {
+            TC_ACT_SHOT
+        }
     }
 }
 

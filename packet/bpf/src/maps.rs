@@ -150,6 +150,8 @@ pub trait Tables: Family {
     const NEW_FLOW: &'static Map<u32, Self::FlowPair>;
     /// Slot of the answer program in `stage`.
     const REPLY: u32;
+    /// Slot in `stage` of the program that comes after policy.
+    const RESUME: u32;
     /// Slot of the ICMP error program in `stage`.
     const RELATED: u32;
     /// Slot in `stage` of the program for flows that begin at a data interface.
@@ -173,7 +175,7 @@ pub trait Tables: Family {
 
 macro_rules! tables {
     ($family:ident, $addr:ty, $layouts:ident, $maglev:ident, [$flow:ident, $half_open:ident, $route:ident, $frontend:ident,
-     $backend:ident, $member:ident, $source_range:ident, $affinity:ident, $socket:ident, $socket_rest:ident, $message:ident, $fragment:ident, $class_addr:ident, $class_net:ident, $opt_out:ident, $scratch:ident, $new_flow:ident], $reply:ident,
+     $backend:ident, $member:ident, $source_range:ident, $affinity:ident, $socket:ident, $socket_rest:ident, $message:ident, $fragment:ident, $class_addr:ident, $class_net:ident, $opt_out:ident, $scratch:ident, $new_flow:ident], $reply:ident, $resume:ident,
      $related:ident, $open:ident, $apart:ident, $sweep:literal, $address_family:literal) => {
         impl Tables for $family {
             type PrefixKey = $layouts::PrefixKey;
@@ -197,6 +199,7 @@ macro_rules! tables {
             const SCRATCH: &'static Map<u32, State<Self>> = &$scratch;
             const NEW_FLOW: &'static Map<u32, Self::FlowPair> = &$new_flow;
             const REPLY: u32 = stage::$reply;
+            const RESUME: u32 = stage::$resume;
             const RELATED: u32 = stage::$related;
             const OPEN: u32 = stage::$open;
             const APART: u32 = stage::$apart;
@@ -247,6 +250,7 @@ tables!(
         NEW_FLOW4
     ],
     REPLY4,
+    RESUME4,
     RELATED4,
     OPEN4,
     APART4,
@@ -278,6 +282,7 @@ tables!(
         NEW_FLOW6
     ],
     REPLY6,
+    RESUME6,
     RELATED6,
     OPEN6,
     APART6,

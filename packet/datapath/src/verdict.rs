@@ -45,6 +45,8 @@ pub enum Next {
     Open = 13,
     /// Something that few packets need comes first: call [`crate::hook::apart`].
     Apart = 14,
+    /// Both ends allow it, without having been asked: call [`crate::hook::resume`].
+    Admit = 15,
 }
 
 impl Next {
@@ -143,7 +145,9 @@ impl<F: Family> State<F> {
             Next::Local => Verdict::Local,
             Next::Tunnel => Verdict::Tunnel { slot: self.output, network: self.tunnel_network() },
             Next::Drop => Verdict::Drop(DropReason::from_word(self.reason).unwrap_or(DropReason::Internal)),
-            Next::Policy | Next::Reply | Next::Related | Next::Open | Next::Apart => return None,
+            Next::Policy | Next::Reply | Next::Related | Next::Open | Next::Apart | Next::Admit => {
+                return None;
+            }
         })
     }
 }

@@ -110,6 +110,7 @@ fn one_family<F: HasTables>(node: &Node, hook: Hook, slot: u32, packet: Packet) 
             Next::Related => hook::related(&k, &mut s),
             Next::Open => hook::open(&k, &mut s),
             Next::Apart => hook::apart(&k, &mut s),
+            Next::Admit => hook::resume(&k, &mut s),
             _ if ask(node, s.output) => hook::resume(&k, &mut s),
             _ => break Verdict::Drop(DropReason::PolicyNotReady),
         };

@@ -260,6 +260,10 @@ impl World {
         backends: &[(IpAddr, u16)],
     ) {
         let node = &self.nodes[node];
+        // As an agent writes it.
+        let lone = backends.get(frontend.first as usize).filter(|_| frontend.backends == 1);
+        let frontend =
+            lone.map_or(frontend, |(address, port)| frontend.with_lone(*address, Be16::new(*port)));
         match address {
             IpAddr::V4(a) => {
                 let key = v4::FrontendKey { address: a.into(), port: Be16::new(port), protocol, _zero: 0 };

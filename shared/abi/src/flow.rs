@@ -100,6 +100,16 @@ pub mod flags {
     pub const DIRECT: u16 = 1 << 12;
     /// The back end was chosen by the Service's consistent-hash table, so that any node may lead the flow there.
     pub const MAGLEV: u16 = 1 << 13;
+
+    /// What the flags of a request mean for its reply, but for [`REPLY`]: what was written into the destination comes back out
+    /// of the source, and each end's tunnel is the other's. By shifts: the verifier would follow every branch.
+    #[inline(always)]
+    pub const fn turned(flags: u16) -> u16 {
+        const LEFT: u16 = NAT_DESTINATION | TUNNEL;
+        const RIGHT: u16 = NAT_SOURCE | TUNNEL_BACK;
+        const _: () = assert!(LEFT << 1 == RIGHT);
+        flags & !(LEFT | RIGHT) | (flags & LEFT) << 1 | (flags & RIGHT) >> 1
+    }
 }
 
 /// Bits of [`FlowCore::tcp_seen`].

@@ -111,8 +111,8 @@ maps! {
     HALF_OPEN6 = "half_open6", LruHash, v6::FlowKey => v6::FlowPair, HALF_OPEN_ENTRIES, 0, v 2, Both;
     ROUTE4 = "route4", LpmTrie, v4::PrefixKey => route::Route, 262_144, NO_PREALLOC, v 1, Agent;
     ROUTE6 = "route6", LpmTrie, v6::PrefixKey => route::Route, 262_144, NO_PREALLOC, v 1, Agent;
-    FRONTEND4 = "frontend4", Hash, v4::FrontendKey => service::Frontend, 65_536, NO_PREALLOC, v 2, Agent;
-    FRONTEND6 = "frontend6", Hash, v6::FrontendKey => service::Frontend, 65_536, NO_PREALLOC, v 2, Agent;
+    FRONTEND4 = "frontend4", Hash, v4::FrontendKey => service::Frontend, 65_536, NO_PREALLOC, v 3, Agent;
+    FRONTEND6 = "frontend6", Hash, v6::FrontendKey => service::Frontend, 65_536, NO_PREALLOC, v 3, Agent;
     BACKEND4 = "backend4", Hash, service::BackendKey => v4::Backend, 131_072, NO_PREALLOC, v 1, Agent;
     BACKEND6 = "backend6", Hash, service::BackendKey => v6::Backend, 131_072, NO_PREALLOC, v 1, Agent;
     MEMBER4 = "member4", Hash, v4::MemberKey => service::Member, 131_072, NO_PREALLOC, v 1, Agent;

@@ -6,6 +6,8 @@
 //! the whole cluster (which topology hints may have narrowed). No cluster-wide one: there is none at all.
 
 use crate::Tick;
+use core::net::IpAddr;
+use tortie_wire::{Be16, Be32, Ip4, Ip6};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 /// Value of `frontend`.
@@ -28,6 +30,24 @@ pub struct Frontend {
     pub maglev_slots: u32,
     /// [`flags`].
     pub flags: u32,
+    /// The back end at [`Frontend::first`] where it is the only one for the whole cluster: a socket that is connected need not
+    /// look into `backend`, which is one cold element less. An IPv4 address is the first word.
+    pub lone_address: Ip6,
+    /// Its port; 0: it is not told here.
+    pub lone_port: Be16,
+    /// Zero.
+    pub _zero: u16,
+}
+
+impl Frontend {
+    /// The same, with its lone back end told.
+    pub fn with_lone(self, address: IpAddr, port: Be16) -> Self {
+        let lone_address = match address {
+            IpAddr::V4(a) => Ip6([Ip4::from(a).0, Be32::ZERO, Be32::ZERO, Be32::ZERO]),
+            IpAddr::V6(a) => a.into(),
+        };
+        Self { lone_address, lone_port: port, ..self }
+    }
 }
 
 /// Bits of [`Frontend::flags`].
@@ -107,5 +127,5 @@ pub const fn netns_words(cookie: u64) -> [u32; 2] {
 /// When a client was last led to its back end.
 pub type LastUse = Tick;
 
-const _: () = assert!(size_of::<Frontend>() == 28 && size_of::<BackendKey>() == 8);
+const _: () = assert!(size_of::<Frontend>() == 48 && size_of::<BackendKey>() == 8);
 const _: () = assert!(size_of::<MaglevKey>() == 8 && MAGLEV_PIECE.is_power_of_two());

@@ -313,6 +313,7 @@ pub(crate) fn put_service(
     backend: (IpAddr, u16),
 ) -> Result<(), BenchError> {
     let (port, protocol, _zero) = (Be16::new(at.1), TCP, 0);
+    let frontend = &frontend.with_lone(backend.0, Be16::new(backend.1));
     match at.0 {
         IpAddr::V4(a) => {
             let key = v4::FrontendKey { address: a.into(), port, protocol, _zero };

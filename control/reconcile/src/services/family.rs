@@ -154,9 +154,11 @@ impl<F: Family> Tables<F> {
             local_backends: first.saturating_add(both),
             affinity: port.affinity_seconds.map_or(0, ticks),
             maglev_slots: if self.without_table.contains(&service) { 0 } else { table.places },
-            flags: 0,
+            ..Frontend::default()
         };
         let mut asked = Asked { arranged: arrange(before, groups), table, ..Asked::default() };
+        let lone = asked.arranged.get(first as usize).filter(|_| record.backends == 1).map(F::place);
+        let record = lone.map_or(record, |(address, port)| record.with_lone(address, port));
         let known = port.backends.iter().filter(|backend| backend.state != BackendState::NotReady);
         for key in known.filter_map(|backend| F::member_key(service, backend)) {
             asked.members.insert(key);

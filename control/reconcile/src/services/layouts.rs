@@ -12,6 +12,7 @@ use tortie_abi::service::{BackendKey, Frontend, MaglevKey, Member};
 use tortie_abi::{v4, v6};
 use tortie_intent::{Backend, Frontend as Address};
 use tortie_model::workload::Transport;
+use tortie_wire::Be16;
 use zerocopy::FromZeros;
 
 /// What differs between the families.
@@ -40,6 +41,8 @@ pub(super) trait Family {
     fn piece(places: &[Self::Backend]) -> Self::Piece;
     /// What a back end is known by wherever it is a member: its address and port.
     fn identity(member: &Self::MemberKey) -> u128;
+    /// Its address and port.
+    fn place(member: &Self::MemberKey) -> (IpAddr, Be16);
     /// The back end that a member is.
     fn backend_of(member: &Self::MemberKey) -> Self::Backend;
     /// The member that a back end of a Service is.
@@ -100,6 +103,9 @@ macro_rules! family {
                 // An IPv6 address fills the number: the port is spread over it.
                 let address = u128::from(std::net::$addr::from(member.address).to_bits());
                 address ^ u128::from(member.port.get()).wrapping_mul(PORT_FACTOR)
+            }
+            fn place(member: &Self::MemberKey) -> (IpAddr, Be16) {
+                (std::net::$addr::from(member.address).into(), member.port)
             }
             fn backend_of(member: &Self::MemberKey) -> Self::Backend {
                 $layouts::Backend { address: member.address, port: member.port, _zero: 0 }

@@ -16,6 +16,7 @@ use tortie_policy::asm::MapRef;
 use tortie_policy::compile::{Compiled, TableWrite};
 use tortie_reconcile::{HookError, Hooks, Kernel, Programs, TableError};
 use tortie_testkit::fake_table::{FakeTable, Faults, Kind, table_error};
+use tortie_wire::Ip6;
 
 /// A program in a slot: its name and the elements of its tables.
 #[derive(Clone, Default)]
@@ -342,6 +343,10 @@ impl World {
             self.maglev4.get(key).map(|piece| piece.places[within as usize].address)
         };
         let table: Vec<_> = (0..frontend.maglev_slots).map(at).collect();
+        let alone = (frontend.backends == 1).then(|| self.backend4.get(key(frontend.first))).flatten();
+        let told = alone.map_or_else(Default::default, |b| (b.address.0, b.port));
+        let Ip6([first, ..]) = frontend.lone_address;
+        assert_eq!((first, frontend.lone_port), told, "the lone back end of {frontend:?}");
         backends.chain(ranges).chain([format!("{table:?}")]).collect()
     }
 }

@@ -1,4 +1,4 @@
-//! After a policy program: read its answer, ask the next end, or go on.
+//! After a policy program: read its answer, ask the next end, or go on. And where no end had one to be asked: record the flow.
 
 use super::{finish, known};
 use crate::family::Family;
@@ -8,7 +8,7 @@ use crate::state::{State, phase};
 use crate::verdict::{Next, Step};
 use tortie_abi::DropReason;
 
-/// Goes on where [`Next::Policy`] left off.
+/// Goes on where [`Next::Policy`] or [`Next::Admit`] left off.
 #[inline(always)]
 pub fn resume<F: Family, K: Kernel<F>>(k: &K, s: &mut State<F>) -> Next {
     let step = resumed(k, s);
@@ -18,10 +18,12 @@ pub fn resume<F: Family, K: Kernel<F>>(k: &K, s: &mut State<F>) -> Next {
 #[inline(always)]
 fn resumed<F: Family, K: Kernel<F>>(k: &K, s: &mut State<F>) -> Step<Next> {
     match s.phase {
-        phase::NEW_EGRESS | phase::NEW_INGRESS | phase::AGAIN_EGRESS | phase::AGAIN_INGRESS => {}
+        phase::NEW_EGRESS | phase::NEW_INGRESS | phase::AGAIN_EGRESS | phase::AGAIN_INGRESS => {
+            policy::answer(k, s)?;
+            known::allowed(s);
+        }
+        phase::NEW_ALLOWED | phase::AGAIN_ALLOWED => {}
         _ => return Err(DropReason::Internal),
     }
-    policy::answer(k, s)?;
-    known::allowed(s);
-    known::proceed(k, s)
+    known::admit(k, s)
 }

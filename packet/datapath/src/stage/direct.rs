@@ -114,5 +114,8 @@ pub const fn is_half_seen(flow_flags: u16) -> bool {
 /// [`flow::DIRECT`] means something to the direction that goes through the tunnel.
 #[inline(always)]
 pub const fn of_direction(flow_flags: u16) -> u16 {
-    if flow_flags & flow::TUNNEL == 0 { flow_flags & !flow::DIRECT } else { flow_flags }
+    // By a shift: the verifier would follow both branches.
+    let into_tunnel = (flow_flags & flow::TUNNEL) << 3;
+    const _: () = assert!(flow::TUNNEL << 3 == flow::DIRECT);
+    flow_flags & (!flow::DIRECT | into_tunnel)
 }

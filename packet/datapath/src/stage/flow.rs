@@ -261,8 +261,6 @@ fn insert_reply<F: Family, K: Kernel<F>>(k: &K, s: &mut State<F>) -> Step<bool> 
     let of_another = |entry: &F::Flow| translated || nat::rewrites::<F>(entry);
     let mut attempt: u32 = 0;
     while attempt < PORT_ATTEMPTS {
-        // Else the compiler keeps on the stack what does not change from one attempt to the next, and it does not fit.
-        let s = core::hint::black_box(&mut *s);
         s.flow = forward_entry(k, s)?;
         nat::find_partner(k, s)?;
         let shared = table::is_shared::<F>(&s.own, &s.partner, &s.flow);
@@ -341,20 +339,7 @@ pub fn forward_entry<F: Family, K: Topology<F>>(k: &K, s: &State<F>) -> Step<F::
 #[inline(always)]
 pub fn reply_entry<F: Family>(s: &State<F>) -> F::Flow {
     let masqueraded = s.flow_flags & flags::NAT_SOURCE != 0;
-    let mut reply_flags = (s.flow_flags & !(flags::NAT_DESTINATION | flags::NAT_SOURCE)) | flags::REPLY;
-    if masqueraded {
-        reply_flags |= flags::NAT_DESTINATION;
-    }
-    if s.flow_flags & flags::NAT_DESTINATION != 0 {
-        reply_flags |= flags::NAT_SOURCE;
-    }
-    reply_flags &= !(flags::TUNNEL | flags::TUNNEL_BACK);
-    if s.flow_flags & flags::TUNNEL != 0 {
-        reply_flags |= flags::TUNNEL_BACK;
-    }
-    if s.flow_flags & flags::TUNNEL_BACK != 0 {
-        reply_flags |= flags::TUNNEL;
-    }
+    let reply_flags = flags::turned(s.flow_flags) | flags::REPLY;
     let reply = FlowCore {
         target: s.reply_target,
         nat_port: if masqueraded { s.tuple.source_port } else { s.front_port },

@@ -12,6 +12,7 @@ use tortie_abi::flow::flags;
 use tortie_abi::route::Kind;
 use tortie_abi::service::{self, BackendKey, Frontend};
 use tortie_abi::{DropReason, Tick};
+use tortie_wire::Be16;
 use tortie_wire::proto::IpProtocol;
 
 /// What the destination is.
@@ -160,6 +161,15 @@ pub fn usable(frontend: &Frontend, side: Side) -> Range {
     } else {
         Range { first: frontend.first, count: frontend.backends }
     }
+}
+
+/// The only one of the range, where the front end itself tells it.
+#[inline(always)]
+pub fn lone<F: Family>(frontend: &Frontend, range: Range) -> Option<Place<F::Addr>> {
+    if frontend.lone_port == Be16::ZERO || range.first != frontend.first || range.count != 1 {
+        return None;
+    }
+    Some((F::narrow(&frontend.lone_address), frontend.lone_port))
 }
 
 /// Session affinity: the back end that the client was led to last, while it may still be chosen.

@@ -194,6 +194,10 @@ fn choose<F: Family, K: Chooser<F>>(k: &K, frontend: &Frontend) -> Result<Place<
     let (netns, now) = if frontend.affinity == 0 { (0, Tick::default()) } else { (k.netns(), k.now()) };
     let client = F::affinity_key_of(netns, frontend.service);
     let range = choice::usable(frontend, Side::Inside);
+    // Packets look it up: their programs have no room for it on the stack.
+    if let (0, Some(lone)) = (frontend.affinity, choice::lone::<F>(frontend, range)) {
+        return Ok(lone);
+    }
     choice::backend::<F, K>(k, frontend, range, &client, now).map_err(|reason| {
         k.refused(reason);
         match reason {

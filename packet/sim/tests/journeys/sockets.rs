@@ -171,12 +171,28 @@ fn without_an_endpoint_on_this_node_a_local_service_may_not_be_called() {
 #[test]
 fn a_front_end_whose_back_end_is_missing_leads_nowhere_else() {
     both(|f| {
-        let world = tcp_world(f, &[(f.pick("10.244.2.10", "fd00:244:2::a"), 8080)]);
+        let backend = f.pick("10.244.2.10", "fd00:244:2::a");
+        let world = tcp_world(f, &[(backend, 8080), (backend, 8081)]);
         world.nodes[0].v4.backend.borrow_mut().clear();
         world.nodes[0].v6.backend.borrow_mut().clear();
         let socket = Socket::new(&world.nodes[0], ANY, TCP);
         assert_eq!(socket.connect(at(f.vip(), 80)), Err(Errno::Refused));
         assert_eq!(world.nodes[0].dropped(DropReason::BackendMissing), 1);
+    });
+}
+
+#[test]
+fn a_lone_back_end_is_told_by_the_front_end_itself_where_all_traffic_may_use_it() {
+    both(|f| {
+        let backend = f.pick("10.244.2.10", "fd00:244:2::a");
+        let world = tcp_world(f, &[(backend, 8080)]);
+        let node = &world.nodes[0];
+        node.v4.backend.borrow_mut().clear();
+        node.v6.backend.borrow_mut().clear();
+        let connect = || Socket::new(node, ANY, TCP).connect(at(f.vip(), 80));
+        assert_eq!(connect(), Ok(at(backend, 8080)));
+        edit(node, f, TCP, |frontend| frontend.flags |= service::flags::INTERNAL_LOCAL);
+        assert_eq!(connect(), Err(Errno::NotPermitted), "it is elsewhere");
     });
 }
 

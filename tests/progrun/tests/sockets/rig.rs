@@ -144,7 +144,10 @@ impl Rig {
                 }
             }
         }
-        let frontend = Frontend { service, backends: backends.len() as u32, ..Frontend::default() };
+        let mut frontend = Frontend { service, backends: backends.len() as u32, ..Frontend::default() };
+        if let [lone] = backends {
+            frontend = frontend.with_lone(lone.ip(), lone.port().into());
+        }
         let port = at.port().into();
         match at.ip() {
             IpAddr::V4(a) => {
