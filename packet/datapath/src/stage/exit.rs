@@ -55,10 +55,22 @@ pub fn leave_summed<F: Family, K: Packet + Topology<F>>(k: &K, s: &mut State<F>)
 #[inline(always)]
 fn go<F: Family, K: Packet + Topology<F>>(k: &K, s: &mut State<F>, next: Next) -> Step<Next> {
     nat::rewrite(k, s)?;
-    if !matches!(next, Next::Pass | Next::Local) {
+    if !matches!(next, Next::Pass | Next::Local) && is_routed(s) {
         F::decrement_ttl(k, IP_OFFSET).ok_or(DropReason::RewriteFailed)?;
     }
     Ok(next)
+}
+
+/// Is it this node's programs that route the packet? What the stack sends is its own, or it has routed it already.
+#[inline(always)]
+fn is_routed<F: Family>(s: &State<F>) -> bool {
+    !s.is_at(Hook::ToHostDevice)
+}
+
+/// May the packet go no further than here?
+#[inline(always)]
+fn is_spent<F: Family>(s: &State<F>) -> bool {
+    s.ip.ttl <= 1 && is_routed(s)
 }
 
 /// Which way out, before the rewrite.
@@ -131,7 +143,7 @@ fn to_device<F: Family, K: Packet + Topology<F>>(k: &K, s: &mut State<F>) -> Ste
     if s.is_at(Hook::ToHostDevice) && k.ifindex() == ifindex {
         return Ok(Next::Pass);
     }
-    if s.ip.ttl <= 1 {
+    if is_spent(s) {
         return ttl_exceeded(k, s);
     }
     s.output = ifindex;
@@ -151,7 +163,7 @@ fn to_endpoint<F: Family, K: Packet + Topology<F>>(k: &K, s: &mut State<F>) -> S
     if ready == 0 {
         return Err(DropReason::EndpointNotReady);
     }
-    if s.ip.ttl <= 1 {
+    if is_spent(s) {
         return ttl_exceeded(k, s);
     }
     store_macs(k, macs)?;
@@ -178,7 +190,7 @@ fn to_next_hop<F: Family, K: Packet + Topology<F>>(k: &K, s: &mut State<F>) -> S
     if id != target {
         return Err(DropReason::TargetGone);
     }
-    if s.ip.ttl <= 1 {
+    if is_spent(s) {
         return ttl_exceeded(k, s);
     }
     let tunnel = s.flow.core().flags & flow::TUNNEL != 0;

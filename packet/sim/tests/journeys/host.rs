@@ -39,6 +39,19 @@ fn a_process_of_the_node_reaches_a_pod_of_it_through_a_service() {
 }
 
 #[test]
+fn what_the_stack_sends_keeps_its_time_to_live() {
+    both(|f| {
+        let (mut world, _, b, _) = shop();
+        world.add_service(f.vip(), 53, 17, &[(f.of(&b), 5353)]);
+        let packet = PacketBuilder::ip(f.node(0), f.vip()).ttl(1).udp(40000, 53).build();
+        let there = world.send_from_host(0, packet);
+        assert_lands(&there, "b");
+        let time_to_live = there.packet[if f == Family::V4 { 14 + 8 } else { 14 + 7 }];
+        assert_eq!(time_to_live, 1, "it is the node's own: nobody has routed it");
+    });
+}
+
+#[test]
 fn a_process_of_the_node_reaches_a_pod_elsewhere_through_a_service() {
     both(|f| {
         let (mut world, _, _, c) = shop();
