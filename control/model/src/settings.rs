@@ -76,6 +76,23 @@ pub enum LoopPrevention {
     Disabled,
 }
 
+/// The most elements of each family's maps; `None`: the built-in size.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct MapSizes {
+    /// `bpfMapSizeConntrack`: flows.
+    pub flows: Option<u32>,
+    /// `bpfMapSizeNATFrontend`: addresses and ports of Services.
+    pub frontends: Option<u32>,
+    /// `bpfMapSizeNATBackend`: their back ends.
+    pub backends: Option<u32>,
+    /// `bpfMapSizeNATAffinity`: clients with session affinity.
+    pub affinities: Option<u32>,
+    /// `bpfMapSizeRoute`: routes.
+    pub routes: Option<u32>,
+    /// `bpfMapSizeIPSets`: addresses that policies tell from others.
+    pub addresses: Option<u32>,
+}
+
 /// Settings in force. Names follow FelixConfiguration.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
@@ -85,8 +102,8 @@ pub struct Settings {
     pub data_interface_pattern: String,
     /// `bpfConntrackTimeouts`.
     pub timeouts: Timeouts,
-    /// `bpfMapSizeConntrack`: entries of each family's flow table; `None`: the built-in size.
-    pub flow_entries: Option<u32>,
+    /// `bpfMapSizeConntrack`, `bpfMapSizeNATBackend` and the like.
+    pub map_sizes: MapSizes,
     /// `bpfPSNATPorts`.
     pub source_port_range: (u16, u16),
     /// `iptablesMarkMask`: the bits of the mark that are ours.
@@ -147,7 +164,7 @@ impl Default for Settings {
                 generic: seconds(600),
                 icmp: seconds(5),
             },
-            flow_entries: None,
+            map_sizes: MapSizes::default(),
             source_port_range: (20_000, 29_999),
             mark_mask: 0xffff_0000,
             endpoint_to_host: EndpointToHost::Drop,

@@ -17,9 +17,8 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, oneshot, watch};
 use tortie_host::clsact::FilterEvents;
 use tortie_host::links::{Mechanism, best_mechanism};
-use tortie_host::maps::Sizes;
 use tortie_host::netlink::{self, Netlink};
-use tortie_reconcile::{Reconciler, maglev_pieces};
+use tortie_reconcile::Reconciler;
 use tortie_store::Store;
 
 use super::Options;
@@ -171,14 +170,8 @@ fn open(
         true => Mechanism::Clsact,
         false => best_mechanism(),
     };
-    let mut sizes = Sizes::new();
-    if let Some(entries) = settings.flow_entries {
-        sizes.extend([("flow4", entries), ("flow6", entries)]);
-    }
-    let pieces = maglev_pieces(settings);
-    sizes.extend([("maglev4", pieces), ("maglev6", pieces)]);
     let start = Instant::now();
-    let mut parts = Parts::open(&options, &sizes, mechanism)?;
+    let mut parts = Parts::open(&options, settings, mechanism)?;
     tracing::info!(
         adopted = parts.datapath.adopted,
         created = parts.maps.created().len(),

@@ -10,7 +10,9 @@ use regex::Regex;
 use serde_json::Value;
 use std::path::PathBuf;
 use std::time::Duration;
-use tortie_model::settings::{ConnectTime, EndpointToHost, LoopPrevention, Settings, Timeout, Timeouts};
+use tortie_model::settings::{
+    ConnectTime, EndpointToHost, LoopPrevention, MapSizes, Settings, Timeout, Timeouts,
+};
 
 /// A parameter with its value.
 #[derive(Clone, Debug, PartialEq)]
@@ -23,8 +25,8 @@ pub enum Setting {
     DataInterfacePattern(String),
     /// `bpfConntrackTimeouts`: those that are given.
     Timeouts(Vec<(TimeoutName, Timeout)>),
-    /// `bpfMapSizeConntrack`.
-    FlowEntries(u32),
+    /// `bpfMapSizeConntrack`, `bpfMapSizeNATBackend` and the like.
+    MapSize(MapName, u32),
     /// `bpfPSNATPorts`.
     SourcePortRange(u16, u16),
     /// `iptablesMarkMask`.
@@ -131,6 +133,40 @@ const TIMEOUT_NAMES: [&str; 8] = [
     "icmpTimeout",
 ];
 
+/// Which maps a `bpfMapSize…` is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MapName {
+    /// `bpfMapSizeConntrack`.
+    Conntrack,
+    /// `bpfMapSizeNATFrontend`.
+    NatFrontend,
+    /// `bpfMapSizeNATBackend`.
+    NatBackend,
+    /// `bpfMapSizeNATAffinity`.
+    NatAffinity,
+    /// `bpfMapSizeRoute`.
+    Route,
+    /// `bpfMapSizeIPSets`.
+    IpSets,
+}
+
+impl MapName {
+    const fn of(self, sizes: &mut MapSizes) -> &mut Option<u32> {
+        match self {
+            Self::Conntrack => &mut sizes.flows,
+            Self::NatFrontend => &mut sizes.frontends,
+            Self::NatBackend => &mut sizes.backends,
+            Self::NatAffinity => &mut sizes.affinities,
+            Self::Route => &mut sizes.routes,
+            Self::IpSets => &mut sizes.addresses,
+        }
+    }
+}
+
+fn map_size(map: MapName, given: &Value) -> Result<Setting, InvalidSetting> {
+    Ok(Setting::MapSize(map, value::number_within(given, 1, 1 << 28)?.unsigned_abs() as u32))
+}
+
 /// Reads the value of the parameter called `name`; `None`: this version does not act on it.
 pub fn read(name: &str, given: &Value) -> Result<Option<Setting>, InvalidSetting> {
     let setting = match name {
@@ -138,9 +174,12 @@ pub fn read(name: &str, given: &Value) -> Result<Option<Setting>, InvalidSetting
         "interfacePrefix" => Setting::InterfacePrefix(prefix(given)?),
         "bpfDataIfacePattern" => Setting::DataInterfacePattern(pattern(given)?),
         "bpfConntrackTimeouts" => Setting::Timeouts(timeouts(given)?),
-        "bpfMapSizeConntrack" => {
-            Setting::FlowEntries(value::number_within(given, 1, 1 << 28)?.unsigned_abs() as u32)
-        }
+        "bpfMapSizeConntrack" => map_size(MapName::Conntrack, given)?,
+        "bpfMapSizeNATFrontend" => map_size(MapName::NatFrontend, given)?,
+        "bpfMapSizeNATBackend" => map_size(MapName::NatBackend, given)?,
+        "bpfMapSizeNATAffinity" => map_size(MapName::NatAffinity, given)?,
+        "bpfMapSizeRoute" => map_size(MapName::Route, given)?,
+        "bpfMapSizeIPSets" => map_size(MapName::IpSets, given)?,
         "bpfKubeProxyHealthzPort" => {
             let port = value::number_within(given, 0, u16::MAX.into())?;
             Setting::ProxyHealthPort(port.unsigned_abs() as u16)
@@ -309,7 +348,7 @@ impl Setting {
             Self::Timeouts(given) => {
                 given.iter().for_each(|(name, timeout)| *name.of(&mut settings.timeouts) = *timeout);
             }
-            Self::FlowEntries(entries) => settings.flow_entries = Some(*entries),
+            Self::MapSize(map, elements) => *map.of(&mut settings.map_sizes) = Some(*elements),
             Self::SourcePortRange(first, last) => settings.source_port_range = (*first, *last),
             Self::MarkMask(mask) => settings.mark_mask = *mask,
             Self::EndpointToHost(action) => settings.endpoint_to_host = *action,

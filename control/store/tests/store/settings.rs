@@ -2,7 +2,9 @@
 
 use std::path::Path;
 use std::time::Duration;
-use tortie_model::settings::{ConnectTime, EndpointToHost, Listen, LoopPrevention, Settings, Timeout};
+use tortie_model::settings::{
+    ConnectTime, EndpointToHost, Listen, LoopPrevention, MapSizes, Settings, Timeout,
+};
 use tortie_store::dir::content::{self, Content};
 use tortie_store::settings::{Layer, Layers, local};
 use tortie_store::wire::Noun;
@@ -39,7 +41,8 @@ const SECOND: Duration = Duration::from_secs(1);
 #[test]
 fn an_object_sets_what_it_names_and_nothing_else() {
     let settings = merged(
-        "interfacePrefix: tap, bpfDataIfacePattern: '^ens', bpfMapSizeConntrack: 1000, bpfPSNATPorts: '100:200', \
+        "interfacePrefix: tap, bpfDataIfacePattern: '^ens', bpfMapSizeConntrack: 1000, bpfMapSizeNATFrontend: 1, \
+         bpfMapSizeNATBackend: 2, bpfMapSizeNATAffinity: 3, bpfMapSizeRoute: 4, bpfMapSizeIPSets: 5, bpfPSNATPorts: '100:200', \
          iptablesMarkMask: 4278190080, defaultEndpointToHostAction: ACCEPT, bpfRedirectToPeer: Disabled, \
          bpfAttachType: TC, logSeverityScreen: Warning, bpfConnectTimeLoadBalancing: Enabled, \
          cgroupV2Path: /run/cgroup, serviceLoopPrevention: Reject, bpfExternalServiceMode: dsr, bpfDSROptoutCIDRs: [192.0.2.0/24, '2001:db8::/32'], \
@@ -50,7 +53,14 @@ fn an_object_sets_what_it_names_and_nothing_else() {
     let mut expected = Settings {
         interface_prefix: "tap".into(),
         data_interface_pattern: "^ens".into(),
-        flow_entries: Some(1000),
+        map_sizes: MapSizes {
+            flows: Some(1000),
+            frontends: Some(1),
+            backends: Some(2),
+            affinities: Some(3),
+            routes: Some(4),
+            addresses: Some(5),
+        },
         source_port_range: (100, 200),
         mark_mask: 0xff00_0000,
         endpoint_to_host: EndpointToHost::Accept,

@@ -236,7 +236,7 @@ pub fn settings_are_merged<B: Backend>() {
     backend.put("c", &felix("node.node2", "interfacePrefix: azv"));
     let mut listener = Listener::new(backend.open());
     let merged = settings(&listener.catch_up()).unwrap();
-    assert_eq!((merged.interface_prefix.as_str(), merged.flow_entries), ("eni", Some(1000)));
+    assert_eq!((merged.interface_prefix.as_str(), merged.map_sizes.flows), ("eni", Some(1000)));
     backend.delete("b");
     assert_eq!(settings(&listener.catch_up()).unwrap().interface_prefix, "tap");
     backend.put("a", &felix("default", "interfacePrefix: tap, bpfMapSizeConntrack: many"));
