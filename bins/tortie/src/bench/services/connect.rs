@@ -106,7 +106,7 @@ pub fn items(services: &Services) -> Result<(Vec<Item>, Vec<String>), Failure> {
         UpOptions { dataplanes, store: StoreKind::Kube, patience: PATIENCE, ..UpOptions::default() };
     let lab = Own::up("bench-connect", "five nodes with a control plane", &options)?;
     let mut bench = Bench { sides: Vec::new(), proxies: Vec::new(), lab, there: 0 };
-    let missing = bench.prepare()?;
+    let missing = bench.prepare(services.without_peers)?;
     let mut measured = BTreeMap::new();
     for &count in &services.services {
         crate::bench::progress(&format!("{count} Services"));
@@ -126,7 +126,7 @@ type Measured = BTreeMap<(&'static str, &'static str, u32), Vec<f64>>;
 const FAMILIES: [&str; 2] = ["ipv4", "ipv6"];
 
 impl Bench {
-    fn prepare(&mut self) -> Result<Vec<String>, Failure> {
+    fn prepare(&mut self, without_peers: bool) -> Result<Vec<String>, Failure> {
         let nodes: Vec<String> = self.lab.state.plan.nodes.iter().map(|node| node.name.clone()).collect();
         let mut objects = vec![Object::make("v1", "Namespace", None, NAMESPACE, Value::Null)];
         for node in &nodes {
@@ -145,6 +145,10 @@ impl Bench {
             let mode = Mode::ALL.into_iter().find(|mode| names.connect.ends_with(mode.flag()));
             let mut pid = self.lab.agent_pid(node);
             if let Some(mode) = mode {
+                if without_peers {
+                    missing.push(format!("kube-proxy-{}: left out (--without-peers)", mode.flag()));
+                    continue;
+                }
                 match peers::find(&self.lab, mode) {
                     Ok(program) => {
                         let proxy = KubeProxy::start(&self.lab, &program, mode, node)?;

@@ -39,12 +39,15 @@ const PORT: u16 = 80;
 const METRICS: u16 = 9091;
 const WRITES: &str = "tortie_table_writes_total";
 const ENVIRONMENT: [(&str, &str); 1] = [("FELIX_PROMETHEUSMETRICSENABLED", "true")];
-/// More back ends do not fit into the map; of more Services so many are measured.
+/// More Services have more back ends than the map holds by default.
 const ROOM: u32 = tortie_abi::maps::BACKEND4.max_entries / ENDPOINTS;
+/// Room for those of 52,428 Services: Calico's default.
+const MORE_ROOM: (&str, &str) = ("FELIX_BPFMAPSIZENATBACKEND", "262144");
 
 struct Bench {
     lab: Own,
     store: PathBuf,
+    environment: Vec<(&'static str, &'static str)>,
     there: u32,
     /// Which change of which Service comes next.
     turn: u32,
@@ -58,7 +61,9 @@ pub fn items(services: &Services) -> Result<Vec<Item>, Failure> {
     let namespace = Object::make("v1", "Namespace", None, NAMESPACE, Value::Null);
     lab.apply(vec![namespace])?;
     let store = lab.paths.store();
-    let mut bench = Bench { lab, store, there: 0, turn: 0, next: 0 };
+    let mut environment = ENVIRONMENT.to_vec();
+    environment.extend(services.services.iter().any(|count| *count > ROOM).then_some(MORE_ROOM));
+    let mut bench = Bench { lab, store, environment, there: 0, turn: 0, next: 0 };
     bench.start()?;
     bench.measure(services)
 }
@@ -66,7 +71,7 @@ pub fn items(services: &Services) -> Result<Vec<Item>, Failure> {
 impl Bench {
     fn measure(&mut self, services: &Services) -> Result<Vec<Item>, Failure> {
         let mut items = Vec::new();
-        for count in services.services.iter().map(|count| *count.min(&ROOM)) {
+        for count in services.services.iter().copied() {
             crate::bench::progress(&format!("{count} Services of five endpoints"));
             self.fill(count)?;
             if services.wants("change-cpu") {
@@ -103,7 +108,7 @@ impl Bench {
     /// The agent, with its metrics on.
     fn start(&self) -> Result<(), Failure> {
         self.lab.stop_agent(NODE)?;
-        self.lab.start_agent_with(NODE, &ENVIRONMENT)?;
+        self.lab.start_agent_with(NODE, &self.environment)?;
         Ok(self.lab.wait_node(NODE, PATIENCE)?)
     }
 

@@ -30,6 +30,9 @@ pub struct Services {
     /// How often each kind of connection takes its turn.
     #[arg(long, default_value_t = 15, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     rounds: u32,
+    /// Leave kube-proxy out: of many Services it takes most of the time.
+    #[arg(long)]
+    without_peers: bool,
 }
 
 /// What an agent does: figures of a directory store.
