@@ -134,6 +134,11 @@ pub trait Family: Sized + Copy + 'static {
     fn way(pair: &mut Self::FlowPair, way: u32) -> &mut Self::Flow;
     /// The key of the other direction of a flow that is not translated.
     fn reversed(key: &Self::FlowKey) -> Self::FlowKey;
+    /// The entries of an element, each with its own key.
+    fn directions(
+        key: &Self::FlowKey,
+        pair: &Self::FlowPair,
+    ) -> impl Iterator<Item = (Self::FlowKey, Self::Flow)> + use<Self>;
     /// The tuple of a key.
     fn tuple(key: &Self::FlowKey) -> Tuple<Self::Addr>;
     /// The front end that a tuple's destination would be.

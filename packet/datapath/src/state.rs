@@ -243,19 +243,5 @@ impl<F: Family> State<F> {
 
 #[inline(always)]
 fn empty_flow<F: Family>(now: Tick) -> F::Flow {
-    F::Flow::new(
-        FlowCore {
-            created: now,
-            last_seen: now,
-            target: Target::HOST,
-            generation: 0,
-            nat_port: Be16::ZERO,
-            other_port: Be16::ZERO,
-            flags: 0,
-            state: 0,
-            tcp_seen: 0,
-            sequence: 0,
-        },
-        F::UNSPECIFIED,
-    )
+    F::Flow::new(FlowCore { created: now, last_seen: now, ..FlowCore::NONE }, F::UNSPECIFIED)
 }

@@ -11,7 +11,7 @@ use tortie_abi::service::{BackendKey, Frontend, Member};
 use tortie_abi::settings::Settings;
 use tortie_abi::{Tick, maps};
 use tortie_datapath::kernel::Table;
-use tortie_datapath::{Family, FlowEntry as _, V4, V6};
+use tortie_datapath::{Family, V4, V6};
 use zerocopy::{FromBytes, FromZeros, IntoBytes};
 
 /// What a policy program is here: the reference evaluator behind the kernel's contract. Gives the verdict
@@ -80,7 +80,10 @@ impl<F: Family> Tables<F> {
             Table::Main => main.sorted(),
             Table::HalfOpen => half_open.sorted(),
         };
-        let directions = elements.into_iter().flat_map(|(key, pair)| directions::<F>(key, *pair));
+        let typed = elements
+            .into_iter()
+            .filter_map(|(key, pair)| Some((F::FlowKey::read_from_bytes(key).ok()?, pair)));
+        let directions = typed.flat_map(|(key, pair)| F::directions(&key, pair));
         directions.map(|(key, flow)| (key.as_bytes().to_vec(), flow)).collect()
     }
 
@@ -127,13 +130,6 @@ impl<F: Family> Tables<F> {
     pub fn set_class(&self, address: F::Addr, class: u32) {
         let _ = self.class_addr.borrow_mut().insert(address.as_bytes(), class, true);
     }
-}
-
-/// The entries of one element, each with its own key.
-fn directions<F: Family>(key: &[u8], mut pair: F::FlowPair) -> impl Iterator<Item = (F::FlowKey, F::Flow)> {
-    let key = F::FlowKey::read_from_bytes(key).ok();
-    let both = key.map(|key| [(key, *F::way(&mut pair, 0)), (F::reversed(&key), *F::way(&mut pair, 1))]);
-    both.into_iter().flatten().filter(|(_, flow)| flow.core().is_there())
 }
 
 /// A node.

@@ -224,6 +224,12 @@ pub fn examine<F: HasTables>(
     hook::sweep::examine::<F, _>(&k, table, key, entry, node.now())
 }
 
+/// An entry of a flow table.
+pub fn entry<F: HasTables>(node: &Node, table: Table, key: &F::FlowKey) -> Option<F::Flow> {
+    let k = Context::of_packet(node, Packet::new(Vec::new(), 0));
+    stage::table::entry::<F, _, _>(&k, table, &Spot::of(key), |entry| *entry)
+}
+
 /// Removes an entry from a flow table, as a sweep does.
 pub fn remove<F: HasTables>(node: &Node, table: Table, key: &F::FlowKey) {
     let k = Context::of_packet(node, Packet::new(Vec::new(), 0));

@@ -48,7 +48,7 @@ impl FlowCore {
     pub const NONE: Self = Self {
         created: Tick(0),
         last_seen: Tick(0),
-        target: Target(0),
+        target: Target::HOST,
         generation: 0,
         nat_port: Be16::ZERO,
         other_port: Be16::ZERO,

@@ -111,6 +111,14 @@ macro_rules! family {
                 /// Nothing.
                 pub const NONE: Self = Self { ways: [Flow::NONE; 2] };
 
+                /// The entry that is there, or the place for it: an address that is computed, and no choice, of which the
+                /// verifier would follow both sides.
+                #[inline(always)]
+                #[expect(clippy::indexing_slicing, reason = "one bit is an index of two places")]
+                pub const fn way(&mut self, way: u32) -> &mut Flow {
+                    &mut self.ways[(way & 1) as usize]
+                }
+
                 /// The directions that are in the element under `key`, each with its own key.
                 pub fn directions(&self, key: &FlowKey) -> impl Iterator<Item = (FlowKey, Flow)> + use<> {
                     let [first, second] = self.ways;

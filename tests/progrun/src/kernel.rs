@@ -12,6 +12,7 @@ use tortie_abi::counter::{Counter, CounterKey};
 use tortie_abi::endpoint::Endpoint;
 use tortie_abi::service::{MAGLEV_PIECE, MaglevKey, Member};
 use tortie_abi::{Hook, stage, v4, v6};
+use tortie_datapath::{Family, V4, V6};
 use tortie_host::bpf::{Cursor, Link, Map, Program, Run, Update};
 use tortie_host::maps::{Maps, Sizes};
 use tortie_host::object::{self, Prepared};
@@ -415,10 +416,7 @@ impl Kernel {
         let names =
             if v6 { ["flow6", "half_open6", "affinity6"] } else { ["flow4", "half_open4", "affinity4"] };
         let [main, half_open, affinity] = names.map(|name| dump(self.map(name)));
-        let entries = |elements: BTreeMap<Vec<u8>, Vec<u8>>| match v6 {
-            true => elements.iter().flat_map(|(k, v)| directions6(k, v)).collect(),
-            false => elements.iter().flat_map(|(k, v)| directions4(k, v)).collect(),
-        };
+        let entries = if v6 { entries::<V6> } else { entries::<V4> };
         Ok([entries(main?), entries(half_open?), affinity?])
     }
 
@@ -462,17 +460,13 @@ impl Kernel {
     }
 }
 
-/// The entries of an element of a flow table, each with its own key.
-fn directions4(key: &[u8], pair: &[u8]) -> Vec<(Vec<u8>, Vec<u8>)> {
-    let typed = v4::FlowKey::read_from_bytes(key).ok().zip(v4::FlowPair::read_from_bytes(pair).ok());
-    let directions = typed.into_iter().flat_map(|(key, pair)| pair.directions(&key));
-    directions.map(|(key, flow)| (key.as_bytes().to_vec(), flow.as_bytes().to_vec())).collect()
-}
-
-fn directions6(key: &[u8], pair: &[u8]) -> Vec<(Vec<u8>, Vec<u8>)> {
-    let typed = v6::FlowKey::read_from_bytes(key).ok().zip(v6::FlowPair::read_from_bytes(pair).ok());
-    let directions = typed.into_iter().flat_map(|(key, pair)| pair.directions(&key));
-    directions.map(|(key, flow)| (key.as_bytes().to_vec(), flow.as_bytes().to_vec())).collect()
+/// The entries of the elements of a flow table.
+fn entries<F: Family>(elements: Dumped) -> Dumped {
+    let typed = elements.iter().filter_map(|(key, pair)| {
+        Some((F::FlowKey::read_from_bytes(key).ok()?, F::FlowPair::read_from_bytes(pair).ok()?))
+    });
+    let entries = typed.flat_map(|(key, pair)| F::directions(&key, &pair));
+    entries.map(|(key, flow)| (key.as_bytes().to_vec(), flow.as_bytes().to_vec())).collect()
 }
 
 fn member4(service: u32, backend: &v4::Backend) -> v4::MemberKey {
@@ -487,8 +481,11 @@ fn map<'a>(maps: &'a Maps, name: &str) -> &'a Map {
     maps.get(name).expect("a map of the list")
 }
 
+/// Keys and values of a map.
+type Dumped = BTreeMap<Vec<u8>, Vec<u8>>;
+
 /// All entries; in per-CPU maps each value holds every CPU's.
-fn dump(map: &Map) -> io::Result<BTreeMap<Vec<u8>, Vec<u8>>> {
+fn dump(map: &Map) -> io::Result<Dumped> {
     const ROOM: usize = 1024;
     let (key_bytes, stride) = (map.info().key_bytes as usize, map.value_stride());
     let (mut keys, mut values) = (vec![0; ROOM * key_bytes], vec![0; ROOM * stride]);

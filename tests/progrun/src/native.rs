@@ -13,7 +13,7 @@ use tortie_datapath::{V4, V6, Verdict};
 use tortie_policy::evaluate::{Packet as Question, evaluate};
 use tortie_policy::form::{Action, List};
 use tortie_sim::node::{HasTables, Node};
-use tortie_sim::run::{examine, remove};
+use tortie_sim::run::{entry, examine, remove};
 use tortie_sim::table::Hash;
 use tortie_sim::{Packet, run};
 use zerocopy::{FromBytes, IntoBytes};
@@ -178,9 +178,7 @@ fn dump<F: HasTables>(node: &Node) -> Dump {
 
 fn sweep<F: HasTables>(node: &Node) {
     for table in [Table::Main, Table::HalfOpen] {
-        let keys: Vec<Vec<u8>> =
-            dump::<F>(node)[usize::from(table == Table::HalfOpen)].keys().cloned().collect();
-        for bytes in keys {
+        for bytes in F::tables(node).entries(table).into_keys() {
             sweep_entry::<F>(node, table, &bytes);
         }
     }
@@ -188,7 +186,7 @@ fn sweep<F: HasTables>(node: &Node) {
 
 fn sweep_entry<F: HasTables>(node: &Node, table: Table, bytes: &[u8]) {
     let Ok(key) = F::FlowKey::read_from_bytes(bytes) else { return };
-    let Some(entry) = F::tables(node).entries(table).remove(bytes) else { return };
+    let Some(entry) = entry::<F>(node, table, &key) else { return };
     let (fate, partner) = examine::<F>(node, table, &key, &entry);
     match fate {
         Fate::Keep => {}

@@ -115,15 +115,21 @@ impl Family for V4 {
     }
 
     #[inline(always)]
-    #[expect(clippy::indexing_slicing, reason = "one bit is an index of two places")]
     fn way(pair: &mut v4::FlowPair, way: u32) -> &mut v4::Flow {
-        // An address that is computed, and no choice: the verifier would follow both.
-        &mut pair.ways[(way & 1) as usize]
+        pair.way(way)
     }
 
     #[inline(always)]
     fn reversed(key: &v4::FlowKey) -> v4::FlowKey {
         key.reversed()
+    }
+
+    #[inline(always)]
+    fn directions(
+        key: &v4::FlowKey,
+        pair: &v4::FlowPair,
+    ) -> impl Iterator<Item = (v4::FlowKey, v4::Flow)> + use<> {
+        pair.directions(key)
     }
 
     #[inline(always)]

@@ -120,15 +120,21 @@ impl Family for V6 {
     }
 
     #[inline(always)]
-    #[expect(clippy::indexing_slicing, reason = "one bit is an index of two places")]
     fn way(pair: &mut v6::FlowPair, way: u32) -> &mut v6::Flow {
-        // An address that is computed, and no choice: the verifier would follow both.
-        &mut pair.ways[(way & 1) as usize]
+        pair.way(way)
     }
 
     #[inline(always)]
     fn reversed(key: &v6::FlowKey) -> v6::FlowKey {
         key.reversed()
+    }
+
+    #[inline(always)]
+    fn directions(
+        key: &v6::FlowKey,
+        pair: &v6::FlowPair,
+    ) -> impl Iterator<Item = (v6::FlowKey, v6::Flow)> + use<> {
+        pair.directions(key)
     }
 
     #[inline(always)]
