@@ -153,7 +153,7 @@ mod tests {
 
     fn item(found: Found, required: bool) -> Item {
         Item::from(Feature {
-            name: "map iterators",
+            name: "runs by user space",
             needed_by: "expiry of flows",
             required,
             found,
@@ -170,7 +170,7 @@ mod tests {
     fn a_missing_feature_is_told_with_what_happens_without_it_and_the_fix() {
         let text = shown(Some(false), vec![item(Found::No("Invalid argument".into()), true)]);
         for part in
-            ["✗", "map iterators", "Invalid argument", "without: flows never end", "fix:     Linux 5.8"]
+            ["✗", "runs by user space", "Invalid argument", "without: flows never end", "fix:     Linux 5.8"]
         {
             assert!(text.contains(part), "{part} in {text}");
         }

@@ -95,15 +95,14 @@ impl Failure {
     }
 }
 
-/// An error nobody classified: what the operating system refuses, or a kernel without what the programs
-/// need, is a matter of kernel and permissions (4), the rest is "no" (1).
+/// An error nobody classified: what the operating system refuses is a matter of kernel and permissions (4), the rest is
+/// "no" (1).
 impl From<anyhow::Error> for Failure {
     fn from(error: anyhow::Error) -> Self {
         let refused = error.chain().any(|cause| {
-            cause.is::<tortie_host::kernel_btf::BtfLookupError>()
-                || cause
-                    .downcast_ref::<std::io::Error>()
-                    .is_some_and(|io| io.kind() == std::io::ErrorKind::PermissionDenied)
+            cause
+                .downcast_ref::<std::io::Error>()
+                .is_some_and(|io| io.kind() == std::io::ErrorKind::PermissionDenied)
         });
         if refused { Self::NotAllowed(error) } else { Self::No(error) }
     }

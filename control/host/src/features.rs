@@ -137,14 +137,6 @@ const PROBES: &[Probe] = &[
         look: |_| node::kernel_version(),
     },
     Probe {
-        name: "type information (BTF)",
-        needed_by: "expiry of flows, readable verifier messages",
-        required: true,
-        without: "the programs that expire flows cannot be loaded",
-        fix: "a kernel with CONFIG_DEBUG_INFO_BTF=y, so that /sys/kernel/btf/vmlinux exists",
-        look: |_| node::type_information(),
-    },
-    Probe {
         name: "JIT compiler",
         needed_by: "speed",
         required: false,
@@ -177,12 +169,12 @@ const PROBES: &[Probe] = &[
         look: |_| kernel::batches(),
     },
     Probe {
-        name: "map iterators",
+        name: "runs by user space",
         needed_by: "expiry of flows",
         required: true,
         without: "flows never end, until their table is full and refuses new ones",
-        fix: "Linux 5.8 or newer, with CONFIG_DEBUG_INFO_BTF=y",
-        look: |_| kernel::iterators(),
+        fix: "Linux 5.10 or newer, with CONFIG_BPF_EVENTS=y",
+        look: |_| kernel::program_runs(),
     },
     Probe {
         name: "coarse clock",

@@ -13,7 +13,6 @@ pub mod datapath;
 pub mod features;
 pub mod hooks;
 pub mod kernel;
-pub mod kernel_btf;
 pub mod links;
 pub mod lock;
 pub mod maps;

@@ -6,7 +6,6 @@
 //! directions may share a program array.
 
 use crate::bpf::{self, LoadError, Map, MapDef, Program, ProgramDef, ProgramKind, Update};
-use crate::kernel_btf;
 use crate::maps::{Maps, MapsError};
 use crate::sockets::{self, Support};
 use crate::verifier::VerifierError;
@@ -52,13 +51,11 @@ pub enum ObjectError {
     /// A map.
     #[error(transparent)]
     Maps(#[from] MapsError),
-    /// The kernel's own type information is needed and not there.
-    #[error("program {name}: {source}")]
+    /// The kernel refused the object's type information.
+    #[error("type information of the BPF object: {source}: {}", source.log)]
     Btf {
-        /// Program.
-        name: String,
-        /// Why.
-        source: kernel_btf::BtfLookupError,
+        /// Its answer.
+        source: LoadError,
     },
     /// The kernel refused a map of the object itself.
     #[error("map {name} of the BPF object: {source}")]
@@ -83,7 +80,6 @@ pub struct Loadable {
     name: String,
     kind: ProgramKind,
     expected_attach_type: u32,
-    attach_btf_id: u32,
     license: String,
     insns: Vec<u8>,
     func_info: (Vec<u8>, u32),
@@ -99,21 +95,14 @@ pub struct Prepared {
     private_maps: Vec<Map>,
 }
 
-const TRACE_ITER: u32 = 28;
-
 /// Parses an object and binds it to `maps`.
 pub fn prepare(bytes: &[u8], maps: &Maps) -> Result<Prepared, ObjectError> {
     let mut object = aya_obj::Object::parse(bytes).map_err(damaged)?;
     let features = BtfFeatures::new(true, true, true, true, true, true, true, true);
     let btf = object.fixup_and_sanitize_btf(&features).map_err(damaged)?.map(aya_obj::btf::Btf::to_bytes);
-    // Without type information programs run as well; only error messages lose their source lines.
-    let btf = btf.and_then(|bytes| match bpf::load_btf(&bytes) {
-        Ok(fd) => Some(fd),
-        Err(error) => {
-            tracing::warn!(%error, log = error.log, "the kernel refused the BPF object's type information");
-            None
-        }
-    });
+    // By it the verifier knows which functions may be called for each element of a map.
+    let btf = btf.map(|bytes| bpf::load_btf(&bytes)).transpose();
+    let btf = btf.map_err(|source| ObjectError::Btf { source })?;
     let private = bind_maps(&mut object, maps)?;
     let text: HashSet<usize> = object.functions.keys().map(|(section, _)| *section).collect();
     object.relocate_calls(&text).map_err(damaged)?;
@@ -192,7 +181,7 @@ fn loadable(
     let (kind, expected_attach_type) = match program.section {
         ProgramSection::SchedClassifier => (ProgramKind::SchedCls, 0),
         ProgramSection::Xdp { .. } => (ProgramKind::Xdp, 37),
-        ProgramSection::Iter { .. } => (ProgramKind::Tracing, TRACE_ITER),
+        ProgramSection::RawTracePoint => (ProgramKind::RawTracepoint, 0),
         ProgramSection::CgroupSockAddr { attach_type } => {
             (ProgramKind::CgroupSockAddr, bpf_attach_type::from(attach_type) as u32)
         }
@@ -201,17 +190,11 @@ fn loadable(
         }
         _ => return Err(ObjectError::ProgramKind(name.to_owned())),
     };
-    let attach_btf_id = match kind {
-        ProgramKind::Tracing => kernel_btf::function_id("bpf_iter_bpf_map_elem")
-            .map_err(|source| ObjectError::Btf { name: name.to_owned(), source })?,
-        _ => 0,
-    };
     let info = |bytes: Vec<u8>, size: usize| if with_btf { (bytes, size as u32) } else { (Vec::new(), 0) };
     Ok(Loadable {
         name: name.to_owned(),
         kind,
         expected_attach_type,
-        attach_btf_id,
         license: program.license.to_string_lossy().into_owned(),
         insns: match kind {
             ProgramKind::CgroupSockAddr if sockets::support() != Support::Full => {
@@ -265,7 +248,6 @@ impl Prepared {
             btf: self.btf.as_ref().map(OwnedFd::as_fd),
             func_info: (&program.func_info.0, program.func_info.1),
             line_info: (&program.line_info.0, program.line_info.1),
-            attach_btf_id: program.attach_btf_id,
             ..ProgramDef::new(&program.name, program.kind, &program.insns)
         }
     }

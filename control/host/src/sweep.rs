@@ -1,29 +1,20 @@
 //! Expiry of flows: runs the programs that walk the flow tables in the kernel.
 //!
-//! Owns: one thread, its pace, and the reports. Does not: look at flows, or decide what is over.
-//! Invariant: a walk is done in slices with rests between them, so that it never holds a CPU for long.
+//! Owns: one thread, how often it walks, and the reports. Does not: look at flows, or decide what is over.
+//! Invariant: one table is walked at a time, by a program that the scheduler and interrupts may interrupt.
 
-use crate::bpf::{Link, Map, Program, Update};
-use crate::datapath::Datapath;
+use crate::bpf::{Map, Program, Update};
+use crate::datapath::{Datapath, DatapathError};
 use crate::maps::{Maps, MapsError};
-use std::fs::File;
-use std::io::{self, Read as _};
+use std::io;
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use tortie_abi::sweep::Sweep;
 use zerocopy::{FromBytes as _, IntoBytes as _};
 
-/// The walks: program and table.
-const WALKS: [(&str, &str); 4] = [
-    ("sweep_flow4", "flow4"),
-    ("sweep_half4", "half_open4"),
-    ("sweep_flow6", "flow6"),
-    ("sweep_half6", "half_open6"),
-];
-
-/// Rest after each slice of a thousand entries: a walk takes at most half of a CPU.
-const REST: Duration = Duration::from_micros(200);
+/// The programs, each of which walks one table.
+pub const PROGRAMS: [&str; 4] = ["sweep_flow4", "sweep_half4", "sweep_flow6", "sweep_half6"];
 
 /// What the last sweep did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -86,31 +77,27 @@ pub struct Sweeper {
 
 /// The walks of all tables.
 struct Walks {
-    walks: Vec<Link>,
+    programs: Vec<Program>,
     reports: Map,
 }
 
 impl Walks {
-    fn new(datapath: &Datapath, maps: &Maps) -> Result<Self, MapsError> {
-        let failed = |name| move |source| MapsError::Kernel { name, operation: "making an iterator", source };
-        let mut walks = Vec::new();
-        for (program, table) in WALKS {
-            let Some(program) = datapath.programs().get(program) else { continue };
-            walks.push(link(program, maps.get(table)?).map_err(failed(table))?);
-        }
-        let reports = maps.get("sweep")?.try_clone().map_err(failed("sweep"))?;
-        Ok(Self { walks, reports })
+    fn new(datapath: &Datapath, maps: &Maps) -> Result<Self, DatapathError> {
+        let copy = |name| datapath.program(name)?.try_clone().map_err(failed("opening its program again"));
+        let programs = PROGRAMS.into_iter().map(copy).collect::<Result<_, DatapathError>>()?;
+        let reports = maps.get("sweep")?.try_clone().map_err(failed("opening it again"))?;
+        Ok(Self { programs, reports })
     }
 
-    fn run(&self, rest: Duration) -> io::Result<(Duration, [Sweep; 2])> {
-        let mut busy = Duration::ZERO;
+    fn run(&self) -> io::Result<(Duration, [Sweep; 2])> {
         for family in [0u32, 1] {
             self.reports.update(&family.to_ne_bytes(), Sweep::default().as_bytes(), Update::Any)?;
         }
-        for link in &self.walks {
-            busy += read_slices(link.iterate()?, rest)?;
+        let start = Instant::now();
+        for program in &self.programs {
+            program.call()?;
         }
-        Ok((busy, [self.report(0)?, self.report(1)?]))
+        Ok((start.elapsed(), [self.report(0)?, self.report(1)?]))
     }
 
     fn report(&self, family: u32) -> io::Result<Sweep> {
@@ -120,45 +107,26 @@ impl Walks {
     }
 }
 
-fn link(program: &Program, table: &Map) -> io::Result<Link> {
-    Link::map_iterator(program, table)
+fn failed(operation: &'static str) -> impl Fn(io::Error) -> DatapathError {
+    move |source| MapsError::Kernel { name: "sweep", operation, source }.into()
 }
 
-fn read_slices(mut file: File, rest: Duration) -> io::Result<Duration> {
-    let mut busy = Duration::ZERO;
-    let mut mark = [0; 1];
-    loop {
-        let start = Instant::now();
-        let count = match file.read(&mut mark) {
-            Err(error) if matches!(error.kind(), io::ErrorKind::Interrupted | io::ErrorKind::WouldBlock) => 1,
-            other => other?,
-        };
-        busy += start.elapsed();
-        if count == 0 {
-            return Ok(busy);
-        }
-        std::thread::sleep(rest);
-    }
-}
-
-/// One sweep, now, without rests.
-pub fn once(datapath: &Datapath, maps: &Maps) -> Result<Report, MapsError> {
-    let failed = |source| MapsError::Kernel { name: "sweep", operation: "sweeping", source };
-    let walks = Walks::new(datapath, maps)?;
-    let (busy, families) = walks.run(Duration::ZERO).map_err(failed)?;
+/// One sweep, now.
+pub fn once(datapath: &Datapath, maps: &Maps) -> Result<Report, DatapathError> {
+    let (busy, families) = Walks::new(datapath, maps)?.run().map_err(failed("sweeping"))?;
     Ok(Report::default().after(families, busy))
 }
 
 impl Sweeper {
     /// Starts sweeping at this interval.
-    pub fn start(datapath: &Datapath, maps: &Maps, every: Duration) -> Result<Self, MapsError> {
+    pub fn start(datapath: &Datapath, maps: &Maps, every: Duration) -> Result<Self, DatapathError> {
         let walks = Walks::new(datapath, maps)?;
         let reports = Reports(Arc::new(Mutex::new(Report::default())));
         let (stop, stopped) = mpsc::channel();
         let shared = reports.clone();
         let body = move || {
             while stopped.recv_timeout(every) == Err(RecvTimeoutError::Timeout) {
-                match walks.run(REST) {
+                match walks.run() {
                     Ok((busy, families)) => {
                         let mut report = shared.0.lock().unwrap_or_else(PoisonError::into_inner);
                         *report = report.after(families, busy);
@@ -167,8 +135,10 @@ impl Sweeper {
                 }
             }
         };
-        let failed = |source| MapsError::Kernel { name: "sweep", operation: "starting the thread", source };
-        let thread = std::thread::Builder::new().name("sweep".into()).spawn(body).map_err(failed)?;
+        let thread = std::thread::Builder::new()
+            .name("sweep".into())
+            .spawn(body)
+            .map_err(failed("starting the thread"))?;
         Ok(Self { stop: Some(stop), thread: Some(thread), reports })
     }
 

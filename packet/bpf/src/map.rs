@@ -5,7 +5,8 @@
 
 use aya_ebpf::bindings::bpf_map_def;
 use aya_ebpf::helpers::{
-    bpf_map_delete_elem, bpf_map_lookup_elem, bpf_map_update_elem, bpf_ringbuf_output, bpf_tail_call,
+    bpf_for_each_map_elem, bpf_map_delete_elem, bpf_map_lookup_elem, bpf_map_update_elem, bpf_ringbuf_output,
+    bpf_tail_call,
 };
 use core::cell::UnsafeCell;
 use core::ffi::c_void;
@@ -23,6 +24,10 @@ pub struct Map<K, V> {
 // SAFETY: the definition is only data for the loader; at run time its address stands for the map, which
 // the kernel makes safe to use from every CPU.
 unsafe impl<K, V> Sync for Map<K, V> {}
+
+/// What is called with the map, an element's key and value, and nothing. A function of its own, not a closure: the verifier
+/// takes a reference to a static one only.
+pub type Each = extern "C" fn(*mut c_void, *const c_void, *mut c_void, *mut c_void) -> i64;
 
 /// `BPF_ANY`: create or replace.
 pub const ANY: u64 = 0;
@@ -68,6 +73,13 @@ impl<K, V> Map<K, V> {
         // any bytes are a `V`. The reference ends with `f`, which cannot reach the map. Other CPUs may change
         // the value meanwhile; that loses an increment at worst, since every field is read by itself.
         Some(f(unsafe { value.as_mut() }))
+    }
+
+    /// Calls `f` with every element, until it returns something else than 0.
+    #[inline(always)]
+    pub fn for_each(&self, f: Each) {
+        // SAFETY: the loader has put the map's address here; the kernel calls `f` as its type says.
+        unsafe { bpf_for_each_map_elem(self.address(), f as *mut c_void, ptr::null_mut(), 0) };
     }
 
     /// A copy of a value.

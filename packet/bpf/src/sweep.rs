@@ -1,7 +1,8 @@
-//! Expiry: iterator programs over the flow tables, which remove in the kernel what is over.
+//! Expiry: programs that walk the flow tables and remove in the kernel what is over.
 //!
-//! Reading the iterator's file runs the program on one entry after the other. Every [`SLICE`] entries it
-//! writes a byte, so that a reader who asks for one byte at a time sets the pace.
+//! User space runs them. They are raw tracepoint programs because of all kinds that can be run without a packet
+//! (`BPF_PROG_TEST_RUN`) these need nothing of the kernel's own types, which a kernel that is locked down withholds, and
+//! leave interrupts and other tasks alone meanwhile.
 
 use crate::maps::{SWEEP, Tables};
 use crate::tables::{Running, add};
@@ -9,7 +10,6 @@ use crate::tables::{Running, add};
 use crate::test_io::now;
 #[cfg(not(feature = "test-io"))]
 use aya_ebpf::helpers::bpf_ktime_get_ns;
-use aya_ebpf::helpers::bpf_seq_write;
 use core::ffi::c_void;
 use core::ptr;
 #[cfg(not(feature = "test-io"))]
@@ -21,34 +21,19 @@ use tortie_datapath::kernel::{Flows, Table};
 use tortie_datapath::stage::table;
 use tortie_datapath::{V4, V6};
 
-/// `struct bpf_iter_meta`.
-#[repr(C)]
-struct Meta {
-    seq: *mut c_void,
-    session: u64,
-    number: u64,
-}
-
-/// `struct bpf_iter__bpf_map_elem`.
-#[repr(C)]
-pub struct Element {
-    meta: *mut Meta,
-    map: *mut c_void,
-    key: *mut c_void,
-    value: *mut c_void,
-}
-
-/// Entries between two bytes of output; a power of two.
-const SLICE: u64 = 1024;
-
 macro_rules! program {
-    ($(#[$doc:meta])* $name:ident, $family:ty, $table:expr) => {
+    ($(#[$doc:meta])* $name:ident, $each:ident, $family:ty, $map:ident, $table:expr) => {
         $(#[$doc])*
         #[unsafe(no_mangle)]
-        #[unsafe(link_section = "iter/bpf_map_elem")]
-        pub extern "C" fn $name(context: *const Element) -> i32 {
-            // SAFETY: this is the entry point: the kernel passes a valid context.
-            sweep::<$family>(unsafe { &*context }, $table);
+        #[unsafe(link_section = "raw_tp/sweep")]
+        pub extern "C" fn $name(_: *const c_void) -> i32 {
+            <$family as Tables>::$map.for_each($each);
+            0
+        }
+
+        extern "C" fn $each(_: *mut c_void, key: *const c_void, value: *mut c_void, _: *mut c_void) -> i64 {
+            // SAFETY: the kernel calls this with an element of the map above: its key and its value.
+            unsafe { sweep::<$family>(key, value, $table) };
             0
         }
     };
@@ -56,31 +41,29 @@ macro_rules! program {
 
 program!(
     /// Sweeps `flow4`.
-    sweep_flow4, V4, Table::Main
+    sweep_flow4, each_flow4, V4, FLOW, Table::Main
 );
 program!(
     /// Sweeps `flow6`.
-    sweep_flow6, V6, Table::Main
+    sweep_flow6, each_flow6, V6, FLOW, Table::Main
 );
 program!(
     /// Sweeps `half_open4`.
-    sweep_half4, V4, Table::HalfOpen
+    sweep_half4, each_half4, V4, HALF_OPEN, Table::HalfOpen
 );
 program!(
     /// Sweeps `half_open6`.
-    sweep_half6, V6, Table::HalfOpen
+    sweep_half6, each_half6, V6, HALF_OPEN, Table::HalfOpen
 );
 
+/// # Safety
+///
+/// They are the key and the value of an element of the family's table.
 #[inline(always)]
-fn sweep<F: Tables>(element: &Element, table: Table) {
-    let (key, value) = (element.key.cast::<F::FlowKey>(), element.value.cast::<F::FlowPair>());
-    if key.is_null() || value.is_null() {
-        return;
-    }
-    // SAFETY: not null, so they are an element's; the kernel has checked when the iterator was made that the
-    // map's keys and values are at least as long as what is read here. Any bytes are a key and a value. The element may
-    // be removed meanwhile: what is then read decides about a key that has no entry any more.
-    let (mut key, pair) = unsafe { (ptr::read(key), &mut *value) };
+unsafe fn sweep<F: Tables>(key: *const c_void, value: *mut c_void, table: Table) {
+    // SAFETY: they are an element's, and any bytes are a key and a value. The element may be removed meanwhile: what is
+    // then read decides about a key that has no entry any more.
+    let (mut key, pair) = unsafe { (ptr::read(key.cast::<F::FlowKey>()), &mut *value.cast::<F::FlowPair>()) };
     if !F::way(pair, 0).core().is_there() && !F::way(pair, 1).core().is_there() {
         // Whoever took the last entry out saw the other's still there.
         Flows::<F>::delete(&Running(()), table, &key);
@@ -89,7 +72,6 @@ fn sweep<F: Tables>(element: &Element, table: Table) {
         entry::<F>(table, &key, F::way(pair, way));
         key = F::reversed(&key);
     }
-    pace(element);
 }
 
 #[inline(always)]
@@ -109,7 +91,7 @@ fn entry<F: Tables>(table: Table, key: &F::FlowKey, entry: &F::Flow) {
     report::<F>(table, forward, fate, removed);
 }
 
-/// Iterators may not use the coarse clock.
+/// Tracing programs may not use the coarse clock.
 #[cfg(not(feature = "test-io"))]
 #[inline(always)]
 fn now() -> Tick {
@@ -132,15 +114,4 @@ fn report<F: Tables>(table: Table, forward: bool, fate: Fate, removed: u64) {
             Fate::Orphaned => add(&mut sweep.orphaned, removed),
         }
     });
-}
-
-#[inline(always)]
-fn pace(element: &Element) {
-    // SAFETY: the kernel's own record, valid while the program runs on this element.
-    let (seq, number) = unsafe { ((*element.meta).seq, (*element.meta).number) };
-    if number & SLICE.wrapping_sub(1) == SLICE.wrapping_sub(1) {
-        let mark = 0_u8;
-        // SAFETY: one byte of ours; a full buffer is the reader's to empty.
-        unsafe { bpf_seq_write(seq.cast(), ptr::from_ref(&mark).cast(), 1) };
-    }
 }

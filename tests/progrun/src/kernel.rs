@@ -5,7 +5,7 @@ use crate::session::Observed;
 use crate::step::Shot;
 use crate::world::{FLOW_ENTRIES, World, ifindex_of, places, tunnel_source};
 use std::collections::BTreeMap;
-use std::io::{self, Read as _};
+use std::io;
 use std::net::IpAddr;
 use std::os::fd::AsFd as _;
 use tortie_abi::counter::{Counter, CounterKey};
@@ -13,10 +13,11 @@ use tortie_abi::endpoint::Endpoint;
 use tortie_abi::service::{MAGLEV_PIECE, MaglevKey, Member};
 use tortie_abi::{Hook, stage, v4, v6};
 use tortie_datapath::{Family, V4, V6};
-use tortie_host::bpf::{Cursor, Link, Map, Program, Run, Update};
+use tortie_host::bpf::{Cursor, Map, Program, Run, Update};
 use tortie_host::maps::{Maps, Sizes};
 use tortie_host::object::{self, Prepared};
 use tortie_host::policy::{LoadedPolicy, Shared, load_preamble};
+use tortie_host::sweep::PROGRAMS as SWEEPS;
 use tortie_policy::compile::{Limits, compile};
 use tortie_policy::preamble::{Towards, preamble};
 use tortie_wire::Ip6;
@@ -76,13 +77,6 @@ const STAGES: [(&str, u32); 16] = [
     ("apart6", stage::APART6),
 ];
 
-const SWEEPS: [(&str, &str); 4] = [
-    ("sweep_flow4", "flow4"),
-    ("sweep_flow6", "flow6"),
-    ("sweep_half4", "half_open4"),
-    ("sweep_half6", "half_open6"),
-];
-
 const PASS: u32 = u32::MAX;
 const SHOT: u32 = 2;
 const REDIRECT: u32 = 7;
@@ -95,14 +89,13 @@ pub struct Kernel {
     maps: Maps,
     // Holds the map `test_io` too.
     prepared: Prepared,
-    _programs: BTreeMap<String, Program>,
+    programs: BTreeMap<String, Program>,
     from_host_device: Program,
     to_host_device: Program,
     from_tunnel: Program,
     from_workload: BTreeMap<u32, Program>,
     to_workload: BTreeMap<u32, Program>,
     policies: BTreeMap<u32, LoadedPolicy>,
-    sweeps: Vec<Link>,
     concluded: u32,
     out: Vec<u8>,
 }
@@ -127,10 +120,6 @@ impl Kernel {
             let program = programs.get(name).ok_or(name)?;
             map(&maps, "stage").set_fd(slot, program.as_fd()).map_err(|e| text(&e))?;
         }
-        let sweeps = SWEEPS
-            .into_iter()
-            .map(|(name, table)| Link::map_iterator(&programs[name], map(&maps, table)).map_err(|e| text(&e)))
-            .collect::<Result<_, _>>()?;
         let preambles = |towards| {
             (0..8)
                 .map(|slot| {
@@ -144,14 +133,13 @@ impl Kernel {
             (preambles(Towards::FromWorkload)?, preambles(Towards::ToWorkload)?);
         let mut kernel = Self {
             prepared,
-            _programs: programs,
+            programs,
             from_host_device,
             to_host_device,
             from_tunnel,
             from_workload,
             to_workload,
             policies: BTreeMap::new(),
-            sweeps,
             concluded: 0,
             out: vec![0; MAX_FRAME],
             maps,
@@ -424,7 +412,7 @@ impl Kernel {
     pub fn sweep(&self, now_nanos: u64) -> io::Result<()> {
         let io = TestIo { now_nanos, concluded: self.concluded, ..TestIo::new_zeroed() };
         self.test_io().update(&[0; 4], io.as_bytes(), Update::Any)?;
-        self.sweeps.iter().try_for_each(|link| link.iterate()?.read_to_end(&mut Vec::new()).map(drop))
+        SWEEPS.iter().try_for_each(|name| self.programs[*name].call().map(drop))
     }
 
     /// Counted drops and answers, over all CPUs.

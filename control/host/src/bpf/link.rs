@@ -1,9 +1,6 @@
-//! Links and iterators by descriptor.
+//! Links by descriptor.
 
-use super::Program;
-use super::map::Map;
 use super::sys::{self, Command, bpf, bpf_fd, info_by_fd};
-use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
@@ -17,7 +14,6 @@ pub enum Attach {
     Egress = 47,
 }
 
-const TRACE_ITER: u32 = 28;
 const LINK_TYPE_CGROUP: u32 = 3;
 const LINK_TYPE_TCX: u32 = 11;
 /// `BPF_F_REPLACE`: [`Link::update`] names the program it expects.
@@ -78,26 +74,6 @@ impl Link {
         Ok(Self { fd: unsafe { bpf_fd(Command::LinkCreate, &mut attributes)? } })
     }
 
-    /// An iterator over a map's elements; [`Link::iterate`] runs it.
-    pub fn map_iterator(program: &Program, map: &Map) -> io::Result<Self> {
-        // `union bpf_iter_link_info`: its first member is the map's descriptor.
-        let info = [map.as_fd().as_raw_fd() as u32, 0, 0, 0];
-        let address = info.as_ptr() as u64;
-        let mut attributes = sys::LinkCreate {
-            prog_fd: program.as_fd().as_raw_fd() as u32,
-            attach_type: TRACE_ITER,
-            relative_fd_or_iter_info_low: address as u32,
-            iter_info_high: (address >> 32) as u32,
-            iter_info_length_or_revision_low: size_of_val(&info) as u32,
-            ..Default::default()
-        };
-        if cfg!(target_endian = "big") {
-            return Err(io::Error::from_raw_os_error(libc::EOPNOTSUPP));
-        }
-        // SAFETY: the only address is `info`, which lives through the call and is as long as said.
-        Ok(Self { fd: unsafe { bpf_fd(Command::LinkCreate, &mut attributes)? } })
-    }
-
     /// Takes an open descriptor; fails when it is not a link's.
     pub fn from_fd(fd: OwnedFd) -> io::Result<Self> {
         info_by_fd::<sys::LinkInfo>(fd.as_raw_fd())?;
@@ -146,13 +122,6 @@ impl Link {
         // SAFETY: no addresses inside.
         unsafe { bpf(Command::LinkDetach, &mut attributes)? };
         Ok(())
-    }
-
-    /// Starts one walk of an iterator: reading the file runs the program, slice by slice.
-    pub fn iterate(&self) -> io::Result<File> {
-        let mut attributes = sys::IterCreate { link_fd: self.fd.as_raw_fd() as u32, flags: 0 };
-        // SAFETY: no addresses inside.
-        Ok(File::from(unsafe { bpf_fd(Command::IterCreate, &mut attributes)? }))
     }
 }
 

@@ -1,4 +1,4 @@
-//! `bpf(2)`: maps, programs, links, pins and iterators, without a loader.
+//! `bpf(2)`: maps, programs, links and pins, without a loader.
 //!
 //! Owns: the system call and the layouts of its attributes.
 //! Does not: parse object files or decide what is loaded.

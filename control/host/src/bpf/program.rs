@@ -16,10 +16,10 @@ pub enum ProgramKind {
     Xdp = 6,
     /// Cgroup hooks on sockets.
     CgroupSock = 9,
+    /// Raw tracepoints; here never at one, but run by user space.
+    RawTracepoint = 17,
     /// Cgroup hooks on socket addresses.
     CgroupSockAddr = 18,
-    /// Iterators (with `expected_attach_type` 28 and a BTF id).
-    Tracing = 26,
     /// Run by user space.
     Syscall = 31,
 }
@@ -43,8 +43,6 @@ pub struct ProgramDef<'a> {
     pub func_info: (&'a [u8], u32),
     /// `struct bpf_line_info` records and the size of one.
     pub line_info: (&'a [u8], u32),
-    /// Type id in the kernel's BTF, for tracing programs.
-    pub attach_btf_id: u32,
 }
 
 impl<'a> ProgramDef<'a> {
@@ -59,7 +57,6 @@ impl<'a> ProgramDef<'a> {
             btf: None,
             func_info: (&[], 0),
             line_info: (&[], 0),
-            attach_btf_id: 0,
         }
     }
 }
@@ -139,6 +136,11 @@ impl Program {
         Ok(Self { fd })
     }
 
+    /// The same program through another descriptor.
+    pub fn try_clone(&self) -> io::Result<Self> {
+        Ok(Self { fd: self.fd.try_clone()? })
+    }
+
     /// Opens a program by its kernel-wide id.
     pub fn by_id(id: u32) -> io::Result<Self> {
         let mut attributes = sys::ById { id, ..Default::default() };
@@ -194,6 +196,12 @@ impl Program {
         unsafe { bpf(Command::InfoByFd, &mut attributes)? };
         ids.truncate(info.map_ids_count as usize);
         Ok(ids)
+    }
+
+    /// Runs a program that is for no packet, such as one of a raw tracepoint, with a context of zeros: what it returned.
+    pub fn call(&self) -> io::Result<u32> {
+        let (data_out, context_out) = (&mut [], &mut []);
+        Ok(self.run(&mut Run { data: &[], data_out, context: &[], context_out, repeat: 0 })?.code)
     }
 
     /// Runs it on a packet.
@@ -317,7 +325,6 @@ fn load(def: &ProgramDef<'_>, log_level: u32, log: &mut [u8]) -> io::Result<Owne
         line_info_size: def.line_info.1,
         line_info: address(def.line_info.0),
         line_info_count: records(def.line_info)?,
-        attach_btf_id: def.attach_btf_id,
         ..Default::default()
     };
     // SAFETY: every address is a live slice of the length beside it; the log is borrowed mutably.

@@ -28,7 +28,6 @@ pub(super) enum Command {
     LinkCreate = 28,
     LinkUpdate = 29,
     EnableStatistics = 32,
-    IterCreate = 33,
     LinkDetach = 34,
 }
 
@@ -84,7 +83,6 @@ attributes! {
     LinkUpdate { link_fd: u32, prog_fd: u32, flags: u32, old_prog_fd: u32, }
     LinkDetach { link_fd: u32, }
     EnableStatistics { kind: u32, }
-    IterCreate { link_fd: u32, flags: u32, }
     BtfLoad { btf: u64, log: u64, size: u32, log_size: u32, log_level: u32, zero: u32, }
     /// `struct bpf_map_info`, the part every supported kernel has.
     MapInfo {

@@ -1,17 +1,16 @@
 //! What the kernel's BPF machinery can do, found by making maps and loading programs that nobody else sees.
 
 use super::{Found, is_refusal};
-use crate::bpf::{Cursor, Link, LoadError, Map, MapDef, Program, ProgramDef, ProgramKind};
+use crate::bpf::{Cursor, LoadError, Map, MapDef, Program, ProgramDef, ProgramKind};
 use crate::maps::{Maps, Sizes};
-use crate::{kernel_btf, object};
+use crate::object;
 use std::collections::BTreeSet;
-use std::io::{self, Read as _};
+use std::io;
 use std::time::Instant;
 use tortie_abi::maps::{ALL, MapKind, MapSpec};
 use tortie_policy::asm::Instruction;
 
 const HASH: u32 = MapKind::Hash as u32;
-const TRACE_ITER: u32 = 28;
 /// Helper numbers of `enum bpf_func_id`.
 const REDIRECT_NEIGH: i32 = 152;
 const REDIRECT_PEER: i32 = 155;
@@ -131,37 +130,11 @@ fn write_and_list_batch() -> io::Result<()> {
     map.delete_batch(&keys).map_err(|(_, error)| error)
 }
 
-pub(super) fn iterators() -> Found {
-    match walk_a_map() {
-        Ok(()) => Found::Yes("over map elements".to_owned()),
-        Err(ProbeError::Btf(error)) => Found::No(error.to_string()),
-        Err(ProbeError::Kernel(error)) => Found::trial(Err(error)),
-    }
-}
-
-enum ProbeError {
-    Btf(kernel_btf::BtfLookupError),
-    Kernel(io::Error),
-}
-
-impl From<io::Error> for ProbeError {
-    fn from(error: io::Error) -> Self {
-        Self::Kernel(error)
-    }
-}
-
-fn walk_a_map() -> Result<(), ProbeError> {
-    let map = map(HASH, 4, 4, 8, 0)?;
+pub(super) fn program_runs() -> Found {
     let code = bytes(&[set(0, 0), leave()]);
-    let program = Program::load(&ProgramDef {
-        expected_attach_type: TRACE_ITER,
-        attach_btf_id: kernel_btf::function_id("bpf_iter_bpf_map_elem").map_err(ProbeError::Btf)?,
-        ..ProgramDef::new("tortie_probe", ProgramKind::Tracing, &code)
-    })
-    .map_err(|error| error.source)?;
-    let walk = Link::map_iterator(&program, &map)?.iterate()?;
-    io::BufReader::new(walk).read_to_end(&mut Vec::new())?;
-    Ok(())
+    let program = Program::load(&ProgramDef::new("tortie_probe", ProgramKind::RawTracepoint, &code));
+    let run = program.map_err(|error| error.source).and_then(|program| program.call());
+    Found::trial(run.map(|_| "of raw tracepoint programs".to_owned()))
 }
 
 fn helper(code: &[Instruction], name: &str) -> Found {

@@ -33,15 +33,6 @@ pub(super) fn kernel_version() -> Found {
     }
 }
 
-pub(super) fn type_information() -> Found {
-    let path = "/sys/kernel/btf/vmlinux";
-    match std::fs::metadata(path) {
-        Ok(file) => Found::Yes(format!("{path}, {} KiB", file.len() / 1024)),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Found::No(format!("no {path}")),
-        Err(error) => Found::Unknown(format!("{path}: {error}")),
-    }
-}
-
 pub(super) fn bpf_file_system(dir: &Path) -> Found {
     let usual = Path::new("/sys/fs/bpf");
     if let Err(error) = dir.try_exists() {
