@@ -31,7 +31,7 @@ impl<K: Ord + Clone, C: Ord + Clone, V: PartialEq> Claims<K, C, V> {
         let mut changed: BTreeSet<K> = lost.collect();
         changed.iter().for_each(|key| self.drop_claim(key, claimant));
         for (key, value) in wanted {
-            let claims = self.by_key.entry(key.clone()).or_default();
+            let claims = self.by_key.entry(key.clone()).or_insert_with(|| LiteMap::with_capacity(1));
             if claims.get(claimant) != Some(&value) {
                 claims.insert(claimant.clone(), value);
                 changed.insert(key);

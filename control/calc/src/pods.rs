@@ -55,10 +55,10 @@ pub(crate) struct Pods {
 
 impl Pods {
     /// The Pod object is as given from now on.
-    pub(crate) fn set_workload(&mut self, id: WorkloadId, workload: Option<Workload>) {
+    pub(crate) fn set_workload(&mut self, id: WorkloadId, workload: Option<Arc<Workload>>) {
         let pod = self.pods.entry(id.clone()).or_default();
-        if pod.workload.as_deref() != workload.as_ref() {
-            pod.workload = workload.map(Arc::new);
+        if pod.workload != workload {
+            pod.workload = workload;
             self.dirty.insert(id);
         } else {
             self.forget_if_empty(&id);

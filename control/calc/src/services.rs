@@ -40,8 +40,8 @@ struct Rank {
 #[derive(Debug)]
 pub(crate) struct Services {
     here: Place,
-    services: BTreeMap<ServiceId, Service>,
-    slices: BTreeMap<ServiceId, LiteMap<SliceId, EndpointSlice>>,
+    services: BTreeMap<ServiceId, Arc<Service>>,
+    slices: BTreeMap<ServiceId, LiteMap<SliceId, Arc<EndpointSlice>>>,
     service_of: BTreeMap<SliceId, ServiceId>,
     /// Pods with ports at this node.
     hosted: BTreeMap<WorkloadId, Hosted>,
@@ -107,14 +107,14 @@ impl Services {
             return;
         }
         self.here.own = addresses;
-        let at_node = |service: &Service| service.ports.iter().any(|port| port.node_port != 0);
+        let at_node = |service: &Arc<Service>| service.ports.iter().any(|port| port.node_port != 0);
         let services = self.services.iter().filter(|(_, service)| at_node(service));
         self.dirty.extend(services.map(|(id, _)| id.clone()));
         self.dirty.extend(self.hosted.keys().map(ServiceId::of_pod));
     }
 
     /// A Service is as given from now on.
-    pub(crate) fn set_service(&mut self, id: ServiceId, service: Option<Service>) {
+    pub(crate) fn set_service(&mut self, id: ServiceId, service: Option<Arc<Service>>) {
         if self.services.get(&id) == service.as_ref() {
             return;
         }
@@ -138,7 +138,7 @@ impl Services {
     }
 
     /// A slice is as given from now on, whether its Service is known or not.
-    pub(crate) fn set_slice(&mut self, id: SliceId, slice: Option<EndpointSlice>) {
+    pub(crate) fn set_slice(&mut self, id: SliceId, slice: Option<Arc<EndpointSlice>>) {
         let old = self.service_of.get(&id).cloned();
         let same = old.as_ref().and_then(|service| self.slices.get(service)?.get(&id)) == slice.as_ref();
         if same {
@@ -157,7 +157,9 @@ impl Services {
         if let Some(slice) = slice {
             self.dirty.insert(slice.service.clone());
             self.service_of.insert(id.clone(), slice.service.clone());
-            self.slices.entry(slice.service.clone()).or_default().insert(id, slice);
+            let slices = self.slices.entry(slice.service.clone());
+            // Most Services have one, or one of each family.
+            slices.or_insert_with(|| LiteMap::with_capacity(1)).insert(id, slice);
         }
     }
 
@@ -347,14 +349,14 @@ fn is_of_the_api_server(service: &ServiceId) -> bool {
 fn make(
     id: &ServiceId,
     service: &Service,
-    slices: Option<&LiteMap<SliceId, EndpointSlice>>,
+    slices: Option<&LiteMap<SliceId, Arc<EndpointSlice>>>,
     backends: &mut Backends<'_>,
 ) -> BTreeMap<ServicePortId, ServicePort> {
     let mut made: BTreeMap<ServicePortId, ServicePort> = BTreeMap::new();
     for port in &service.ports {
         let id = ServicePortId { service: id.clone(), port: port.name.clone(), transport: port.transport };
         let made = made.entry(id).or_insert_with(|| ServicePort {
-            frontends: BTreeMap::new(),
+            frontends: LiteMap::new(),
             backends: backends.of(service, port, slices.into_iter().flatten()),
             internal_local: service.internal_traffic_policy == TrafficPolicy::Local,
             external_local: service.external_traffic_policy == TrafficPolicy::Local,

@@ -16,7 +16,8 @@
 #![forbid(unsafe_code)]
 
 use ipnet::IpNet;
-use std::collections::{BTreeMap, BTreeSet};
+use litemap::LiteMap;
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 use tortie_model::settings::Settings;
@@ -190,9 +191,9 @@ pub struct Backend {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServicePort {
     /// Where clients reach it.
-    pub frontends: BTreeMap<Frontend, Scope>,
-    /// All known back ends of both families, sorted; [`ServicePort::chosen`] says which are used.
-    pub backends: BTreeSet<Backend>,
+    pub frontends: LiteMap<Frontend, Scope>,
+    /// All known back ends of both families, sorted, each once; [`ServicePort::chosen`] says which are used.
+    pub backends: Box<[Backend]>,
     /// `internalTrafficPolicy: Local`.
     pub internal_local: bool,
     /// `externalTrafficPolicy: Local`.

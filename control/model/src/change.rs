@@ -43,7 +43,8 @@ pub enum ObjectId {
     Settings,
 }
 
-/// Any object's change. What a store emits and `control/calc` consumes.
+/// Any object's change. What a store emits and `control/calc` consumes; values that a cluster has by the thousand are shared
+/// between them.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Object {
     /// A namespace.
@@ -51,13 +52,13 @@ pub enum Object {
     /// A node.
     Node(Change<NodeName, node::Node>),
     /// A pod.
-    Workload(Change<WorkloadId, workload::Workload>),
+    Workload(Change<WorkloadId, Arc<workload::Workload>>),
     /// How a pod is attached to this node; comes from the CNI plugin, not from the datastore.
     Attachment(Change<WorkloadId, workload::Attachment>),
     /// A Service.
-    Service(Change<ServiceId, service::Service>),
+    Service(Change<ServiceId, Arc<service::Service>>),
     /// An EndpointSlice.
-    Slice(Change<SliceId, service::EndpointSlice>),
+    Slice(Change<SliceId, Arc<service::EndpointSlice>>),
     /// A Kubernetes NetworkPolicy.
     NetworkPolicy(Change<PolicyId, policy::NetworkPolicy>),
     /// An IP pool.

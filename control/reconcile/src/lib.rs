@@ -15,6 +15,7 @@ mod kernel;
 mod opt_outs;
 mod policies;
 mod program_name;
+mod queue;
 pub mod reconciler;
 mod routes;
 mod rules;

@@ -58,8 +58,8 @@ impl<'a> Backends<'a> {
         &mut self,
         service: &Service,
         port: &ServicePort,
-        slices: impl Iterator<Item = (&'s SliceId, &'s EndpointSlice)>,
-    ) -> BTreeSet<Backend> {
+        slices: impl Iterator<Item = (&'s SliceId, &'s Arc<EndpointSlice>)>,
+    ) -> Box<[Backend]> {
         let mut best: BTreeMap<(IpAddr, u16), (Backend, &'s Endpoint)> = BTreeMap::new();
         for (id, slice) in slices {
             let numbers = slice.ports.iter().filter(|p| p.name == port.name && p.transport == port.transport);
@@ -84,7 +84,7 @@ impl<'a> Backends<'a> {
 
     /// Node hints, else zone hints, where every ready endpoint of the family has some and one of them names this
     /// node or zone; else they do not count (as in kube-proxy, so that no traffic is lost to missing hints).
-    fn follow_hints(&self, mut made: Vec<(Backend, &Endpoint)>) -> BTreeSet<Backend> {
+    fn follow_hints(&self, mut made: Vec<(Backend, &Endpoint)>) -> Box<[Backend]> {
         for v6 in [false, true] {
             let ready: Vec<&Endpoint> = made
                 .iter()

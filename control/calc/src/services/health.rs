@@ -24,7 +24,7 @@ pub(super) fn of(service: &Service, made: &BTreeMap<ServicePortId, ServicePort>)
     let port = service.health_check_port?;
     let ready = |v6: bool| -> Option<u32> {
         service.cluster_ips.iter().find(|address| address.is_ipv6() == v6)?;
-        let all = made.values().flat_map(|port| &port.backends);
+        let all = made.values().flat_map(|port| port.backends.iter());
         let here = all.filter(|b| b.local && b.state == BackendState::Ready && b.address.is_ipv6() == v6);
         let addresses: BTreeSet<IpAddr> = here.map(|backend| backend.address).collect();
         Some(u32::try_from(addresses.len()).unwrap_or(u32::MAX))

@@ -44,7 +44,7 @@ fn node_port_service(id: &str, external: &str, node_port: u16) -> Object {
         ports,
         ..service_value("10.96.0.1 fd96::1", &[])
     };
-    Object::Service(Change { key: service_id(id), value: Some(value) })
+    Object::Service(Change { key: service_id(id), value: Some(value.into()) })
 }
 
 #[test]

@@ -5,6 +5,7 @@ use crate::support::bytes::{Op, decode};
 use crate::support::connectivity::{Nodes, Party};
 use crate::support::expand::finals;
 use proptest::prelude::*;
+use std::sync::Arc;
 use tortie_model::{NodeName, Object};
 
 /// Pods of random histories, each given a node and an address of its own.
@@ -21,7 +22,7 @@ fn settled(data: &[u8]) -> Vec<Object> {
     kept.map(|object| match object {
         Object::Workload(mut change) => {
             number += 1;
-            if let Some(pod) = &mut change.value {
+            if let Some(pod) = change.value.as_mut().map(Arc::make_mut) {
                 let node = 1 + number % 2;
                 pod.node = Some(NodeName::from(format!("n{node}").as_str()));
                 pod.addresses = ips(&format!("10.0.{node}.{number} fd00::10:0:{node}:{number}"));
@@ -43,7 +44,7 @@ proptest! {
         let nodes = Nodes::new(&["n1", "n2"], |node| {
             let attachments = objects.iter().filter_map(|object| match object {
                 Object::Workload(c) => {
-                    let pod = PodBuilder(c.key.clone(), c.value.clone()?);
+                    let pod = PodBuilder(c.key.clone(), c.value.as_deref()?.clone());
                     (pod.1.node == Some(NodeName::from(node))).then(|| pod.attachment())
                 }
                 _ => None,

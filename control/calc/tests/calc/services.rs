@@ -4,6 +4,7 @@ use crate::support::build::*;
 use crate::support::driver::Driver;
 use crate::support::expand::expand;
 use crate::support::state::State;
+use std::sync::Arc;
 use tortie_calc::HealthCheck;
 use tortie_intent::{Frontend, Intent, ServicePort, ServicePortId};
 use tortie_model::service::{Service, ServiceType, TrafficPolicy};
@@ -67,7 +68,7 @@ fn source_ranges_bind_their_family_unless_one_is_everybody() {
         };
         let state = expand(&[
             node("n1", "192.0.2.1 2001:db8:1::1", ""),
-            Object::Service(Change { key: service_id("shop/web"), value: Some(value) }),
+            Object::Service(Change { key: service_id("shop/web"), value: Some(value.into()) }),
         ]);
         let port = port_of(&state, "shop/web", "http", TCP);
         port.source_ranges.iter().map(ToString::to_string).collect::<Vec<_>>()
@@ -94,7 +95,7 @@ fn clients_outside_are_spread_over_the_same_back_ends_by_every_node() {
     };
     let everywhere = |node: &str, endpoints: &[tortie_model::service::Endpoint]| {
         let objects = [
-            Object::Service(Change { key: service_id("shop/web"), value: Some(value.clone()) }),
+            Object::Service(Change { key: service_id("shop/web"), value: Some(value.clone().into()) }),
             slice_of_web("shop/web-4", endpoints.to_vec()),
         ];
         let state = Driver::with(node, &objects).state();
@@ -129,7 +130,7 @@ fn a_health_check_counts_the_ready_endpoints_of_this_node_once_in_each_family() 
     let key = service_id("shop/web");
     let mut elsewhere = endpoint("10.0.2.1", "rs");
     elsewhere.node = Some("n2".into());
-    driver.step(&[Object::Service(Change { key: key.clone(), value: Some(value) })]);
+    driver.step(&[Object::Service(Change { key: key.clone(), value: Some(value.into()) })]);
     let counted = |driver: &mut Driver| driver.calc.take_health_checks().map(|all| all.get(&key).copied());
     let check = |v4| Some(Some(HealthCheck { port: 30_100, v4: Some(v4), v6: None }));
     assert_eq!(counted(&mut driver), check(0));
@@ -169,7 +170,7 @@ fn the_state_of_an_endpoint_decides_whether_it_is_used() {
 #[test]
 fn publish_not_ready_counts_every_endpoint_as_ready() {
     let Object::Service(mut change) = web() else { unreachable!("a service") };
-    if let Some(value) = &mut change.value {
+    if let Some(value) = change.value.as_mut().map(Arc::make_mut) {
         value.publish_not_ready = true;
         value.internal_traffic_policy = TrafficPolicy::Local;
     }
@@ -254,7 +255,7 @@ fn a_port_that_is_renamed_lets_its_front_end_go_before_the_new_one_takes_it() {
 fn of_two_services_with_one_front_end_the_older_has_it_whatever_they_are_called() {
     let made = |id: &str, created| {
         let value = Service { created, ..service_value("10.96.0.1", &[("http", TCP, 80)]) };
-        Object::Service(Change { key: service_id(id), value: Some(value) })
+        Object::Service(Change { key: service_id(id), value: Some(value.into()) })
     };
     let holders = |objects: &[Object]| {
         let state = expand(objects);
@@ -308,7 +309,8 @@ fn the_outside_has_node_ports_external_and_load_balancers_addresses_of_the_servi
     value.ports[0].node_port = 30_080;
     value.external_ips = ips("198.51.100.1 2001:db8::1");
     value.ingress_ips = ips("203.0.113.1 198.51.100.1");
-    let object = |value| Object::Service(Change { key: service_id("shop/web"), value: Some(value) });
+    let object =
+        |value: Service| Object::Service(Change { key: service_id("shop/web"), value: Some(value.into()) });
     let state = expand(&[object(value.clone())]);
     let scopes = |state: &State| -> Vec<String> {
         let frontends = &port_of(state, "shop/web", "http", TCP).frontends;
@@ -362,7 +364,7 @@ fn slices_of_a_service_that_is_not_there_are_reported_until_it_comes() {
 fn slices_of_a_service_that_serves_nothing_here_are_no_orphans() {
     let headless = Object::Service(tortie_model::Change {
         key: service_id("shop/web"),
-        value: Some(tortie_model::service::Service::default()),
+        value: Some(tortie_model::service::Service::default().into()),
     });
     let state = expand(&[headless, slice_of_web("shop/w", vec![endpoint("10.0.1.1", "rs")])]);
     assert!(state.conflicts.is_empty() && state.services.is_empty(), "{state:?}");

@@ -12,6 +12,7 @@ use crate::kernel::Kernel;
 use crate::table::TableError;
 use foldhash::{HashMap, HashMapExt as _, HashSet, HashSetExt as _};
 use ipnet::IpNet;
+use std::hash::Hash;
 use tortie_abi::Tick;
 use tortie_abi::service::{BackendKey, Frontend, MAGLEV_PIECE, MaglevKey, Member, flags};
 use tortie_intent::{Backend, BackendState, Chosen, Scope, ServicePort};
@@ -20,19 +21,46 @@ use tortie_model::workload::Transport;
 /// What a Service port has asked for, so that it can be taken back.
 #[derive(Debug)]
 struct Asked<F: Family> {
-    frontends: HashSet<F::FrontendKey>,
-    /// By ordinal.
+    frontends: Box<[F::FrontendKey]>,
+    /// The back ends that new connections may choose, by ordinal.
     arranged: Vec<F::MemberKey>,
-    members: HashSet<F::MemberKey>,
-    ranges: HashSet<F::RangeKey>,
+    /// Those that they may not.
+    others: Box<[F::MemberKey]>,
+    ranges: Box<[F::RangeKey]>,
     table: Table<F>,
 }
 
 impl<F: Family> Default for Asked<F> {
     fn default() -> Self {
-        let (members, ranges) = (HashSet::new(), HashSet::new());
-        Self { frontends: HashSet::new(), arranged: Vec::new(), members, ranges, table: Table::default() }
+        let (frontends, arranged, others, ranges) =
+            (Box::default(), Vec::new(), Box::default(), Box::default());
+        Self { frontends, arranged, others, ranges, table: Table::default() }
     }
+}
+
+impl<F: Family> Asked<F> {
+    /// Nothing of this family, as with most Services of one of them.
+    fn is_empty(&self) -> bool {
+        self.frontends.is_empty()
+            && self.members().next().is_none()
+            && self.ranges.is_empty()
+            && self.table.places == 0
+    }
+
+    fn members(&self) -> impl Iterator<Item = &F::MemberKey> {
+        self.arranged.iter().chain(&self.others)
+    }
+}
+
+/// What is in the first and not in the second.
+fn gone<'a, K: Eq + Hash + 'a>(
+    before: impl IntoIterator<Item = &'a K>,
+    after: impl IntoIterator<Item = &'a K>,
+) -> impl Iterator<Item = &'a K> {
+    let mut before = before.into_iter().peekable();
+    let after: HashSet<&K> =
+        if before.peek().is_some() { after.into_iter().collect() } else { HashSet::new() };
+    before.filter(move |key| !after.contains(key))
 }
 
 /// What a consistent-hash table is made from.
@@ -63,7 +91,7 @@ pub(super) struct Terms<'a> {
 pub(super) struct Tables<F: Family> {
     asked: HashMap<u32, Asked<F>>,
     /// Every key that has named a Service, in the kernel or as a wish.
-    keys_of: HashMap<u32, HashSet<F::FrontendKey>>,
+    keys_of: HashMap<u32, Vec<F::FrontendKey>>,
     frontend: DeltaTracker<F::FrontendKey, Frontend>,
     backend: DeltaTracker<BackendKey, F::Backend>,
     member: DeltaTracker<F::MemberKey, Member>,
@@ -93,7 +121,7 @@ impl<F: Family> Tables<F> {
     pub(super) fn read(&mut self, kernel: &mut Kernel) -> Result<u32, TableError> {
         let frontends = F::frontends(kernel).list()?;
         for (key, frontend) in &frontends {
-            self.keys_of.entry(frontend.service).or_default().insert(*key);
+            self.remember_key(frontend.service, *key);
         }
         let highest = frontends.iter().map(|(_, frontend)| frontend.service).max().unwrap_or(0);
         self.frontend.found(frontends);
@@ -122,8 +150,16 @@ impl<F: Family> Tables<F> {
         };
         let after = port.map(ask).unwrap_or_default();
         self.withdraw(service, &before, &after);
-        if port.is_some() {
+        if !after.is_empty() {
             self.asked.insert(service, after);
+        }
+    }
+
+    fn remember_key(&mut self, service: u32, key: F::FrontendKey) {
+        // A Service port has one address, or a few.
+        let keys = self.keys_of.entry(service).or_insert_with(|| Vec::with_capacity(1));
+        if !keys.contains(&key) {
+            keys.push(key);
         }
     }
 
@@ -156,28 +192,27 @@ impl<F: Family> Tables<F> {
             maglev_slots: if self.without_table.contains(&service) { 0 } else { table.places },
             ..Frontend::default()
         };
-        let mut asked = Asked { arranged: arrange(before, groups), table, ..Asked::default() };
+        let mut asked: Asked<F> = Asked { arranged: arrange(before, groups), table, ..Asked::default() };
         let lone = asked.arranged.get(first as usize).filter(|_| record.backends == 1).map(F::place);
         let record = lone.map_or(record, |(address, port)| record.with_lone(address, port));
-        let known = port.backends.iter().filter(|backend| backend.state != BackendState::NotReady);
-        for key in known.filter_map(|backend| F::member_key(service, backend)) {
-            asked.members.insert(key);
-        }
         for (ordinal, key) in (0..).zip(&asked.arranged) {
             self.backend.want(BackendKey { service, ordinal }, Some(F::backend_of(key)));
             self.member.want(*key, Some(Member { ordinal }));
         }
-        if asked.members.len() > asked.arranged.len() {
-            let arranged: HashSet<&F::MemberKey> = asked.arranged.iter().collect();
-            for key in asked.members.iter().filter(|key| !arranged.contains(key)) {
-                self.member.want(*key, Some(Member { ordinal: Member::NOT_CHOSEN }));
-            }
+        let known = port.backends.iter().filter(|backend| backend.state != BackendState::NotReady);
+        let members: Vec<_> = known.filter_map(|backend| F::member_key(service, backend)).collect();
+        if members.len() > asked.arranged.len() {
+            asked.others = gone(&members, &asked.arranged).copied().collect();
+        }
+        for key in &asked.others {
+            self.member.want(*key, Some(Member { ordinal: Member::NOT_CHOSEN }));
         }
         asked.ranges = port.source_ranges.iter().filter_map(|net| F::range_key(service, net)).collect();
         for key in &asked.ranges {
             self.range.want(*key, Some(ADMITTED));
         }
         let restricted = if asked.ranges.is_empty() { 0 } else { flags::SOURCE_RANGES };
+        let mut frontends = Vec::with_capacity(port.frontends.len());
         for (at, scope) in &port.frontends {
             let Some(key) = F::frontend_key(at, transport) else { continue };
             let restricted = if *scope == Scope::LoadBalancer { restricted } else { 0 };
@@ -187,9 +222,10 @@ impl<F: Family> Tables<F> {
             let flags = flags_of(port, *scope) | restricted | excluded;
             let maglev_slots = if may_hash(flags) { record.maglev_slots } else { 0 };
             self.frontend.want(key, Some(Frontend { flags, maglev_slots, ..record }));
-            self.keys_of.entry(service).or_default().insert(key);
-            asked.frontends.insert(key);
+            self.remember_key(service, key);
+            frontends.push(key);
         }
+        asked.frontends = frontends.into();
         asked
     }
 
@@ -235,7 +271,7 @@ impl<F: Family> Tables<F> {
 
     /// Takes back what is no longer asked for, where no other Service has taken it over.
     fn withdraw(&mut self, service: u32, before: &Asked<F>, after: &Asked<F>) {
-        for key in before.frontends.difference(&after.frontends) {
+        for key in gone(&before.frontends, &after.frontends) {
             if self.frontend.desired(key).is_some_and(|f| f.service == service) {
                 self.frontend.want(*key, None);
             }
@@ -246,10 +282,10 @@ impl<F: Family> Tables<F> {
         for piece in pieces(after.table.places)..pieces(before.table.places) {
             self.maglev.want(MaglevKey { service, piece }, None);
         }
-        for key in before.ranges.difference(&after.ranges) {
+        for key in gone(&before.ranges, &after.ranges) {
             self.range.want(*key, None);
         }
-        for key in before.members.difference(&after.members) {
+        for key in gone(before.members(), after.members()) {
             self.member.want(*key, None);
         }
     }

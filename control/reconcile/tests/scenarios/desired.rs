@@ -152,10 +152,12 @@ fn service_port(name: &str, backends: &[&str]) -> ServicePort {
     let balancer = format!("203.0.113.{}", name.len());
     let clients = format!("192.0.2.{}/32", backends.len());
     ServicePort {
-        frontends: BTreeMap::from([
+        frontends: [
             (Frontend { address: vip.parse().unwrap(), port: 80 }, Scope::Cluster),
             (Frontend { address: balancer.parse().unwrap(), port: 80 }, Scope::LoadBalancer),
-        ]),
+        ]
+        .into_iter()
+        .collect(),
         backends: backends.iter().map(backend).collect(),
         internal_local: false,
         external_local: false,

@@ -8,6 +8,7 @@ use crate::input::{self, DEFAULT_NAMESPACE, Item};
 use crate::rejection::{Effect, Rejection};
 use crate::resource::{Key, Resource};
 use crate::wire::{self, Noun};
+use litemap::LiteMap;
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
@@ -24,8 +25,8 @@ pub struct Entry {
 /// What a file gives.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Content {
-    /// Objects in force.
-    pub entries: BTreeMap<Key, Entry>,
+    /// Objects in force; of most files there is one.
+    pub entries: LiteMap<Key, Entry>,
     /// What is not.
     pub rejections: Vec<Arc<Rejection>>,
 }
@@ -40,7 +41,8 @@ impl Content {
 struct Reader<'a> {
     path: &'a Path,
     previous: &'a Content,
-    content: Content,
+    entries: BTreeMap<Key, Entry>,
+    rejections: Vec<Arc<Rejection>>,
     /// Objects met so far, refused ones too, and their lines.
     met: BTreeMap<Key, u64>,
 }
@@ -68,7 +70,7 @@ pub fn unreadable(path: &Path, error: &std::io::Error, previous: &Content) -> Co
 
 impl<'a> Reader<'a> {
     fn new(path: &'a Path, previous: &'a Content) -> Self {
-        Self { path, previous, content: Content::default(), met: BTreeMap::new() }
+        Self { path, previous, entries: BTreeMap::new(), rejections: Vec::new(), met: BTreeMap::new() }
     }
 
     fn resource(&mut self, line: u64, resource: &Resource) {
@@ -84,7 +86,7 @@ impl<'a> Reader<'a> {
                     self.reject(line, Some(resource), note, Effect::NotEnforced);
                 }
                 let entry = Entry { noun: Arc::new(reading.noun), line };
-                self.content.entries.insert(resource.key.clone(), entry);
+                self.entries.insert(resource.key.clone(), entry);
             }
             Err(faults) => self.refused(line, resource, faults),
         }
@@ -95,7 +97,7 @@ impl<'a> Reader<'a> {
         let effect = if last.is_some() { Effect::KeepsLast } else { Effect::Absent };
         if let Some(last) = last {
             let entry = Entry { line, ..last.clone() };
-            self.content.entries.insert(resource.key.clone(), entry);
+            self.entries.insert(resource.key.clone(), entry);
         }
         for fault in faults {
             self.reject(line, Some(resource), fault, effect);
@@ -104,14 +106,14 @@ impl<'a> Reader<'a> {
 
     fn reject(&mut self, line: u64, resource: Option<&Resource>, fault: Fault, effect: Effect) {
         let rejection = input::rejection(self.path, line, resource, fault, effect);
-        self.content.rejections.push(Arc::new(rejection));
+        self.rejections.push(Arc::new(rejection));
     }
 
     fn finish(mut self, unnamed: Vec<(u64, Fault)>) -> Content {
         let mut effect = Effect::Absent;
         if !unnamed.is_empty() {
             for (key, entry) in &self.previous.entries {
-                self.content.entries.entry(key.clone()).or_insert_with(|| {
+                self.entries.entry(key.clone()).or_insert_with(|| {
                     effect = Effect::KeepsLast;
                     entry.clone()
                 });
@@ -120,6 +122,6 @@ impl<'a> Reader<'a> {
         for (line, fault) in unnamed {
             self.reject(line, None, fault, effect);
         }
-        self.content
+        Content { entries: self.entries.into_iter().collect(), rejections: self.rejections }
     }
 }

@@ -8,6 +8,7 @@ use super::last_good::LastGood;
 use crate::rejection::{Effect, Origin, Rejection};
 use crate::resource::Key;
 use crate::state::State;
+use litemap::LiteMap;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::fs;
 use std::io;
@@ -146,12 +147,13 @@ impl Tree {
 
     fn put(&mut self, path: &Path, file: File) {
         let before = self.files.get(path).map(|file| &file.content.entries);
-        let before: BTreeSet<Key> = before.into_iter().flat_map(BTreeMap::keys).cloned().collect();
+        let before: BTreeSet<Key> = before.into_iter().flat_map(LiteMap::keys).cloned().collect();
         for key in before.iter().filter(|key| !file.content.entries.contains_key(*key)) {
             withdraw(&mut self.claims, key, path);
         }
         for key in file.content.entries.keys().filter(|key| !before.contains(*key)) {
-            self.claims.entry(key.clone()).or_default().push(path.to_owned());
+            // Nearly always there is one.
+            self.claims.entry(key.clone()).or_insert_with(|| Vec::with_capacity(1)).push(path.to_owned());
         }
         self.touched.extend(before);
         self.touched.extend(file.content.entries.keys().cloned());
@@ -167,7 +169,7 @@ impl Tree {
         self.last_good.forget(path);
         let Some(file) = self.files.remove(path) else { return };
         self.faulty.remove(path);
-        for key in file.content.entries.into_keys() {
+        for (key, _) in file.content.entries {
             withdraw(&mut self.claims, &key, path);
             self.touched.insert(key);
         }

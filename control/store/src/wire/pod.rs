@@ -10,6 +10,7 @@ use crate::fault::{Fault, Wrong, invalid};
 use crate::resource::Resource;
 use k8s_openapi::api::core::v1 as wire;
 use std::net::IpAddr;
+use std::sync::Arc;
 use tortie_model::workload::{HostPort, HostPorts, NamedPort, Workload};
 use tortie_model::{Change, NodeName, Object, WorkloadId};
 
@@ -76,7 +77,7 @@ pub fn read(resource: &Resource, pod: wire::Pod) -> Result<Reading, Fault> {
         host_network,
     };
     let key = WorkloadId::new(resource.key.namespace.as_str(), resource.key.name.as_str());
-    Ok(object(Object::Workload(Change { key, value: (!ended).then_some(workload) })))
+    Ok(object(Object::Workload(Change { key, value: (!ended).then(|| Arc::new(workload)) })))
 }
 
 fn node(name: Option<String>) -> Result<Option<NodeName>, InvalidPod> {

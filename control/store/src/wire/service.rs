@@ -12,6 +12,7 @@ use ipnet::IpNet;
 use k8s_openapi::api::core::v1 as wire;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::sync::Arc;
 use tortie_model::namespace::Labels;
 use tortie_model::service::{Service, ServicePort, ServiceType, TrafficPolicy};
 use tortie_model::{Change, Object, ServiceId};
@@ -77,7 +78,7 @@ pub fn read(resource: &Resource, service: wire::Service) -> Result<Reading, Faul
     let ours = read_spec(spec)?.filter(|_| !is_foreign(&labels));
     let created = resource.created().unwrap_or(0);
     let complete = |service| Service { created, maglev, untranslated, ..with_ingress(service, ingress_ips) };
-    let value = Some(ours.map(complete).unwrap_or_default());
+    let value = Some(Arc::new(ours.map(complete).unwrap_or_default()));
     let key = ServiceId::new(resource.key.namespace.as_str(), resource.key.name.as_str());
     Ok(Reading { notes, ..object(Object::Service(Change { key, value })) })
 }

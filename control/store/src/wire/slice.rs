@@ -66,7 +66,7 @@ pub fn read(resource: &Resource, slice: wire::EndpointSlice) -> Result<Reading, 
         return Ok(super::object(Object::Slice(Change { key: id, value: None })));
     }
     let service = ServiceId::new(resource.key.namespace.as_str(), service.as_str());
-    let value = Some(EndpointSlice { service, ports, endpoints });
+    let value = Some(Arc::new(EndpointSlice { service, ports, endpoints }));
     Ok(super::object(Object::Slice(Change { key: id, value })))
 }
 
@@ -77,7 +77,7 @@ fn skipped(key: SliceId, field: &str, problem: &str) -> Reading {
 }
 
 fn read_endpoints(endpoints: Vec<wire::Endpoint>, v6: bool) -> Result<Vec<Endpoint>, InvalidSlice> {
-    let mut read = Vec::new();
+    let mut read = Vec::with_capacity(endpoints.len());
     for (endpoint, it) in endpoints.into_iter().enumerate() {
         let wire::Endpoint {
             addresses,

@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 use std::path::Path;
+use std::sync::Arc;
 use tortie_model::policy::{NetworkPolicy, Peer, Port};
 use tortie_model::service::{EndpointSlice, Service, ServiceType, TrafficPolicy};
 use tortie_model::workload::{HostPort, HostPorts, NamedPort, Transport, Workload};
@@ -22,17 +23,20 @@ fn object(text: &str) -> Object {
 
 macro_rules! reader {
     ($name:ident, $variant:ident, $type:ty) => {
+        reader!($name, $variant, $type, std::convert::identity);
+    };
+    ($name:ident, $variant:ident, $type:ty, $plain:expr) => {
         fn $name(text: &str) -> Option<$type> {
             match object(text) {
-                Object::$variant(change) => change.value,
+                Object::$variant(change) => change.value.map($plain),
                 other => panic!("{other:?}"),
             }
         }
     };
 }
-reader!(read_pod, Workload, Workload);
-reader!(read_service, Service, Service);
-reader!(read_slice, Slice, EndpointSlice);
+reader!(read_pod, Workload, Workload, Arc::unwrap_or_clone);
+reader!(read_service, Service, Service, Arc::unwrap_or_clone);
+reader!(read_slice, Slice, EndpointSlice, Arc::unwrap_or_clone);
 reader!(read_policy, NetworkPolicy, NetworkPolicy);
 reader!(read_node, Node, node::Node);
 reader!(read_pool, Pool, pool::Pool);

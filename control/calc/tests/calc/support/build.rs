@@ -2,6 +2,7 @@
 
 use ipnet::IpNet;
 use std::net::IpAddr;
+use std::sync::Arc;
 use tortie_model::namespace::{Labels, Namespace};
 use tortie_model::node::Node;
 use tortie_model::policy::{NetworkPolicy, Peer, Port, PortMatch, Rule};
@@ -129,7 +130,7 @@ impl PodBuilder {
     }
 
     pub fn object(self) -> Object {
-        Object::Workload(Change { key: self.0, value: Some(self.1) })
+        Object::Workload(Change { key: self.0, value: Some(Arc::new(self.1)) })
     }
 
     /// How it is attached, with its own addresses.
@@ -254,7 +255,8 @@ pub fn service_value(cluster_ips: &str, ports: &[(&str, Transport, u16)]) -> Ser
 }
 
 pub fn service(id: &str, cluster_ips: &str, ports: &[(&str, Transport, u16)]) -> Object {
-    Object::Service(Change { key: service_id(id), value: Some(service_value(cluster_ips, ports)) })
+    let value = Some(Arc::new(service_value(cluster_ips, ports)));
+    Object::Service(Change { key: service_id(id), value })
 }
 
 /// An endpoint on `n1` in the state that three letters say: `r`eady, `s`erving, `t`erminating.
@@ -277,7 +279,7 @@ pub fn slice(id: &str, of: &str, ports: &[(&str, Transport, u16)], endpoints: Ve
         port: *port,
     });
     let value = EndpointSlice { service: service_id(of), ports: ports.collect(), endpoints };
-    Object::Slice(Change { key: SliceId::new(split(id).0, split(id).1), value: Some(value) })
+    Object::Slice(Change { key: SliceId::new(split(id).0, split(id).1), value: Some(Arc::new(value)) })
 }
 
 pub fn id_of(object: &Object) -> ObjectId {

@@ -6,6 +6,7 @@ use super::evaluate;
 use super::expand::finals;
 use super::oracle::Cluster;
 use std::net::IpAddr;
+use std::sync::Arc;
 use tortie_model::Object;
 use tortie_model::policy::{Peer, PortMatch, Rule};
 use tortie_model::settings::Settings;
@@ -217,7 +218,7 @@ fn a_service(bytes: &mut Bytes<'_>) -> Object {
     let Object::Service(mut change) = service(bytes.of(&["a/s", "a/t", "b/s"]), cluster_ips, &names) else {
         unreachable!("a service")
     };
-    if let Some(value) = &mut change.value {
+    if let Some(value) = change.value.as_mut().map(Arc::make_mut) {
         value.publish_not_ready = bytes.below(4) == 0;
     }
     Object::Service(change)

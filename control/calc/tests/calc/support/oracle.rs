@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::sync::Arc;
 use tortie_model::namespace::Labels;
 use tortie_model::policy::{NetworkPolicy, Peer, Port, PortMatch, Rule};
 use tortie_model::workload::{Attachment, Workload};
@@ -15,7 +16,7 @@ use tortie_policy::form::Direction;
 pub struct Cluster {
     here: NodeName,
     namespaces: BTreeMap<NamespaceName, Labels>,
-    pods: BTreeMap<WorkloadId, Workload>,
+    pods: BTreeMap<WorkloadId, Arc<Workload>>,
     attachments: BTreeMap<WorkloadId, Attachment>,
     policies: BTreeMap<PolicyId, NetworkPolicy>,
 }
@@ -120,7 +121,7 @@ impl Cluster {
             })
     }
 
-    fn pods_at(&self, address: IpAddr) -> impl Iterator<Item = (&WorkloadId, &Workload)> {
+    fn pods_at(&self, address: IpAddr) -> impl Iterator<Item = (&WorkloadId, &Arc<Workload>)> {
         let networked = self.pods.iter().filter(|(_, pod)| !pod.host_network);
         networked.filter(move |(id, _)| self.addresses(id).contains(&address))
     }
