@@ -41,8 +41,10 @@ impl Lab {
         let mut found = BTreeMap::new();
         for entry in fs::read_dir(&directory).with_context(|| directory.display().to_string())? {
             let path = entry?.path();
-            if path.extension().is_some_and(|kind| kind == "json") {
-                let attachment: Attachment = files::read_json(&path)?;
+            if path.extension().is_some_and(|kind| kind == "json")
+                // A pod may go while its neighbours are looked at.
+                && let Some(attachment) = files::read_json::<Attachment>(&path)?
+            {
                 found.insert((attachment.namespace.clone(), attachment.name.clone()), attachment);
             }
         }
@@ -51,11 +53,10 @@ impl Lab {
 
     /// One pod that is attached.
     pub fn attachment(&self, namespace: &str, name: &str) -> Result<Attachment> {
-        let path = self.attachment_file(namespace, name);
-        if !path.exists() {
-            return Err(no!("there is no pod {namespace}/{name}: `tortie lab status --name {}`", self.name));
-        }
-        files::read_json(&path)
+        let found = files::read_json(&self.attachment_file(namespace, name))?;
+        found.ok_or_else(|| {
+            no!("there is no pod {namespace}/{name}: `tortie lab status --name {}`", self.name)
+        })
     }
 
     fn attachment_file(&self, namespace: &str, name: &str) -> PathBuf {

@@ -5,6 +5,7 @@
 //! Invariant: a reader sees the old content or the new, never a part.
 
 use std::fs;
+use std::io;
 use std::path::Path;
 
 use anyhow::Context as _;
@@ -31,8 +32,11 @@ pub fn write_json<T: Serialize>(path: &Path, value: &T) -> Result<()> {
     write_atomically(path, &text)
 }
 
-/// Reads a value back.
-pub fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T> {
-    let text = fs::read(path).with_context(|| path.display().to_string())?;
-    Ok(serde_json::from_slice(&text).with_context(|| path.display().to_string())?)
+/// Reads a value back; `None`: there is no such file, or no longer.
+pub fn read_json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>> {
+    match fs::read(path) {
+        Ok(text) => Ok(Some(serde_json::from_slice(&text).with_context(|| path.display().to_string())?)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error).with_context(|| path.display().to_string())?,
+    }
 }

@@ -136,11 +136,8 @@ pub fn names() -> Result<Vec<String>> {
 
 /// Reads `lab.json`.
 pub fn load(name: &LabName) -> Result<State> {
-    let path = Paths::of(name).state();
-    if !path.exists() {
-        return Err(silent!("there is no laboratory {name}: start it with `tortie lab up --name {name}`"));
-    }
-    files::read_json(&path)
+    let found = files::read_json(&Paths::of(name).state())?;
+    found.ok_or_else(|| silent!("there is no laboratory {name}: start it with `tortie lab up --name {name}`"))
 }
 
 /// Holds off every other command that changes this laboratory.

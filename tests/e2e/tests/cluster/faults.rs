@@ -84,26 +84,15 @@ fn an_agent_without_root_bpffs_or_store_says_what_to_do() {
 }
 
 #[test]
-fn a_kernel_without_type_information_is_told_so() {
-    let directory = tempfile::tempdir().expect("a directory");
-    let at = |name: &str| directory.path().join(name).to_str().expect("a path").to_owned();
-    fs::create_dir(directory.path().join("store")).expect("a directory");
-    let (tortie, pins) =
-        (binary().display().to_string(), format!("/sys/fs/bpf/tl-nobtf-{}", std::process::id()));
+fn a_kernel_without_type_information_will_do() {
     // A mount namespace of its own in which the kernel shows none.
-    let without = |arguments: &str| {
-        let script = format!("mount -t tmpfs none /sys/kernel/btf && exec {tortie} {arguments}");
-        Command::new("unshare").args(["-m", "sh", "-c", &script]).output().expect("unshare")
-    };
-    let check = without("check");
-    assert_eq!(check.status.code(), Some(1), "{}", said(&check));
-    assert!(said(&check).contains("CONFIG_DEBUG_INFO_BTF"), "{}", said(&check));
-    let (store, run) = (at("store"), at("run"));
-    let agent = without(&format!("agent --node n --store dir:{store} --run-dir {run} --bpffs {pins}"));
-    assert_no_panic(&agent);
-    let _ = fs::remove_dir_all(&pins);
-    assert_eq!(agent.status.code(), Some(4), "{}", said(&agent));
-    assert!(said(&agent).contains("CONFIG_DEBUG_INFO_BTF"), "{}", said(&agent));
+    let script = format!("mount -t tmpfs none /sys/kernel/btf && exec {} check", binary().display());
+    let check = Command::new("unshare").args(["-m", "sh", "-c", &script]).output().expect("unshare");
+    assert_no_panic(&check);
+    let said = said(&check);
+    let programs =
+        said.lines().find(|line| line.contains("packet programs")).expect("the programs are tried");
+    assert!(programs.contains("verified in"), "{said}");
 }
 
 /// Calls the plugin for a pod of its own; the caller collects it.
