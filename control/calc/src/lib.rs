@@ -195,13 +195,16 @@ impl Calc {
                     let addresses = change.value.as_ref().map(|node| node.addresses.clone());
                     self.services.set_place(zone.map(Into::into), addresses.unwrap_or_default());
                 }
-                self.routes.set_node(&change.key, change.value);
+                self.routes.set_node(&change.key, change.value.map(Arc::unwrap_or_clone));
             }
             Object::Workload(change) => self.pods.set_workload(change.key, change.value),
             Object::Attachment(change) => self.pods.set_attachment(change.key, change.value),
             Object::Service(change) => self.services.set_service(change.key, change.value),
             Object::Slice(change) => self.services.set_slice(change.key, change.value),
-            Object::NetworkPolicy(change) => self.policies.set(change.key, change.value, &mut self.sets),
+            Object::NetworkPolicy(change) => {
+                let policy = change.value.map(Arc::unwrap_or_clone);
+                self.policies.set(change.key, policy, &mut self.sets);
+            }
             Object::Pool(change) => {
                 self.pools.set(&change.key, change.value.as_ref());
                 self.routes.set_pool(change.key, change.value);

@@ -66,10 +66,10 @@ impl Pods {
     }
 
     /// It is attached here as given from now on.
-    pub(crate) fn set_attachment(&mut self, id: WorkloadId, attachment: Option<Attachment>) {
+    pub(crate) fn set_attachment(&mut self, id: WorkloadId, attachment: Option<Arc<Attachment>>) {
         let pod = self.pods.entry(id.clone()).or_default();
-        if pod.attachment.as_deref() != attachment.as_ref() {
-            pod.attachment = attachment.map(Arc::new);
+        if pod.attachment != attachment {
+            pod.attachment = attachment;
             self.dirty.insert(id);
         } else {
             self.forget_if_empty(&id);

@@ -43,24 +43,24 @@ pub enum ObjectId {
     Settings,
 }
 
-/// Any object's change. What a store emits and `control/calc` consumes; values that a cluster has by the thousand are shared
-/// between them.
+/// Any object's change. What a store emits and `control/calc` consumes. Values that are large, or that a cluster has by the
+/// thousand, are shared between the two.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Object {
     /// A namespace.
     Namespace(Change<NamespaceName, namespace::Namespace>),
     /// A node.
-    Node(Change<NodeName, node::Node>),
+    Node(Change<NodeName, Arc<node::Node>>),
     /// A pod.
     Workload(Change<WorkloadId, Arc<workload::Workload>>),
     /// How a pod is attached to this node; comes from the CNI plugin, not from the datastore.
-    Attachment(Change<WorkloadId, workload::Attachment>),
+    Attachment(Change<WorkloadId, Arc<workload::Attachment>>),
     /// A Service.
     Service(Change<ServiceId, Arc<service::Service>>),
     /// An EndpointSlice.
     Slice(Change<SliceId, Arc<service::EndpointSlice>>),
     /// A Kubernetes NetworkPolicy.
-    NetworkPolicy(Change<PolicyId, policy::NetworkPolicy>),
+    NetworkPolicy(Change<PolicyId, Arc<policy::NetworkPolicy>>),
     /// An IP pool.
     Pool(Change<Arc<str>, pool::Pool>),
     /// Ranges that Services have their addresses from.

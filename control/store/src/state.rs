@@ -18,7 +18,7 @@ use tortie_model::{Change, Object};
 /// Everything said so far.
 pub(crate) struct State {
     node_settings: String,
-    objects: BTreeMap<Key, Object>,
+    objects: BTreeMap<Arc<Key>, Object>,
     layers: Layers,
     settings: Option<Settings>,
     rejections: BTreeSet<Arc<Rejection>>,
@@ -69,7 +69,7 @@ impl State {
     }
 
     /// What an object is from now on; `None`: it is gone. Gives whether that is new.
-    pub fn set(&mut self, key: &Key, noun: Option<&Noun>) -> bool {
+    pub fn set(&mut self, key: &Arc<Key>, noun: Option<&Noun>) -> bool {
         self.heard.get_or_insert_with(SystemTime::now);
         if key.kind == "FelixConfiguration" {
             return self.set_layer(key, noun);

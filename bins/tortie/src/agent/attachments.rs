@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use tortie::agent_api::EndpointRecord;
 use tortie_model::{Change, Object, WorkloadId, workload::Attachment};
@@ -64,7 +65,7 @@ impl Attachments {
         let before = std::mem::replace(&mut self.known, found);
         let new = self.known.iter().filter(|(id, attachment)| before.get(*id) != Some(*attachment));
         let gone = before.keys().filter(|id| !self.known.contains_key(*id));
-        let changes = new.map(|(id, a)| (id, Some(a.clone()))).chain(gone.map(|id| (id, None)));
+        let changes = new.map(|(id, a)| (id, Some(Arc::new(a.clone())))).chain(gone.map(|id| (id, None)));
         changes.map(|(id, value)| Object::Attachment(Change { key: id.clone(), value })).collect()
     }
 

@@ -145,7 +145,7 @@ fn a_new_incarnation_of_a_pod_is_one_change() {
     let [attached, object] = pod("shop/a", "10.0.1.1").local();
     let mut driver = Driver::with("n1", &[attached.clone(), object.clone()]);
     let Object::Attachment(mut change) = attached.clone() else { unreachable!("an attachment") };
-    if let Some(value) = &mut change.value {
+    if let Some(value) = change.value.as_mut().map(std::sync::Arc::make_mut) {
         value.container_id = "c2".into();
     }
     let again = Object::Attachment(change);

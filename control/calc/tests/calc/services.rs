@@ -384,7 +384,7 @@ fn hinted(address: &str, hints: &str) -> tortie_model::service::Endpoint {
 fn node_in(zone: &str) -> Object {
     let labels = [("topology.kubernetes.io/zone".to_owned(), zone.to_owned())].into_iter().collect();
     let value = tortie_model::node::Node { labels, ..Default::default() };
-    Object::Node(tortie_model::Change { key: "n1".into(), value: Some(value) })
+    Object::Node(tortie_model::Change { key: "n1".into(), value: Some(value.into()) })
 }
 
 fn chosen(objects: &[Object]) -> Vec<String> {

@@ -26,7 +26,7 @@ pub struct Entry {
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Content {
     /// Objects in force; of most files there is one.
-    pub entries: LiteMap<Key, Entry>,
+    pub entries: LiteMap<Arc<Key>, Entry>,
     /// What is not.
     pub rejections: Vec<Arc<Rejection>>,
 }
@@ -41,7 +41,7 @@ impl Content {
 struct Reader<'a> {
     path: &'a Path,
     previous: &'a Content,
-    entries: BTreeMap<Key, Entry>,
+    entries: BTreeMap<Arc<Key>, Entry>,
     rejections: Vec<Arc<Rejection>>,
     /// Objects met so far, refused ones too, and their lines.
     met: BTreeMap<Key, u64>,
@@ -86,7 +86,7 @@ impl<'a> Reader<'a> {
                     self.reject(line, Some(resource), note, Effect::NotEnforced);
                 }
                 let entry = Entry { noun: Arc::new(reading.noun), line };
-                self.entries.insert(resource.key.clone(), entry);
+                self.entries.insert(Arc::new(resource.key.clone()), entry);
             }
             Err(faults) => self.refused(line, resource, faults),
         }
@@ -97,7 +97,7 @@ impl<'a> Reader<'a> {
         let effect = if last.is_some() { Effect::KeepsLast } else { Effect::Absent };
         if let Some(last) = last {
             let entry = Entry { line, ..last.clone() };
-            self.entries.insert(resource.key.clone(), entry);
+            self.entries.insert(Arc::new(resource.key.clone()), entry);
         }
         for fault in faults {
             self.reject(line, Some(resource), fault, effect);
@@ -122,6 +122,9 @@ impl<'a> Reader<'a> {
         for (line, fault) in unnamed {
             self.reject(line, None, fault, effect);
         }
-        Content { entries: self.entries.into_iter().collect(), rejections: self.rejections }
+        // Not collected, which would make room for four.
+        let mut entries = LiteMap::with_capacity(self.entries.len());
+        entries.extend(self.entries);
+        Content { entries, rejections: self.rejections }
     }
 }

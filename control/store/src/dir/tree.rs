@@ -26,12 +26,12 @@ pub struct Tree {
     /// Hashed, because the order of paths is dear: they are compared part by part.
     files: HashMap<PathBuf, File>,
     /// Files that have an object, in the order they came to have it.
-    claims: BTreeMap<Key, Vec<PathBuf>>,
-    duplicates: BTreeMap<Key, Vec<Arc<Rejection>>>,
+    claims: BTreeMap<Arc<Key>, Vec<PathBuf>>,
+    duplicates: BTreeMap<Arc<Key>, Vec<Arc<Rejection>>>,
     /// Files with something to report.
     faulty: BTreeSet<PathBuf>,
     /// Objects to look at when the batch is closed.
-    touched: BTreeSet<Key>,
+    touched: BTreeSet<Arc<Key>>,
     last_good: LastGood,
 }
 
@@ -147,7 +147,7 @@ impl Tree {
 
     fn put(&mut self, path: &Path, file: File) {
         let before = self.files.get(path).map(|file| &file.content.entries);
-        let before: BTreeSet<Key> = before.into_iter().flat_map(LiteMap::keys).cloned().collect();
+        let before: BTreeSet<Arc<Key>> = before.into_iter().flat_map(LiteMap::keys).cloned().collect();
         for key in before.iter().filter(|key| !file.content.entries.contains_key(*key)) {
             withdraw(&mut self.claims, key, path);
         }
@@ -217,7 +217,7 @@ impl Tree {
     }
 }
 
-fn withdraw(claims: &mut BTreeMap<Key, Vec<PathBuf>>, key: &Key, path: &Path) {
+fn withdraw(claims: &mut BTreeMap<Arc<Key>, Vec<PathBuf>>, key: &Key, path: &Path) {
     if let Some(paths) = claims.get_mut(key) {
         paths.retain(|claimed| claimed != path);
         if paths.is_empty() {

@@ -36,7 +36,7 @@ struct Shelf {
     kind: &'static Kind,
     /// Number of the list that is under way or was last.
     list: u32,
-    entries: BTreeMap<Key, Entry>,
+    entries: BTreeMap<Arc<Key>, Entry>,
     faulty: BTreeMap<Key, Vec<Arc<Rejection>>>,
     /// Something of the list under way could not even be named, and what it was may be any object.
     garbled: bool,
@@ -72,8 +72,9 @@ impl Objects {
         let Some(kind) = resource.kind else { return };
         let Some(shelf) = self.shelves.iter_mut().find(|shelf| shelf.kind == kind) else { return };
         if let Ok(reading) = wire::read(&resource) {
-            state.set(&resource.key, Some(&reading.noun));
-            shelf.entries.insert(resource.key, Entry { list: 0, good: true });
+            let key = Arc::new(resource.key);
+            state.set(&key, Some(&reading.noun));
+            shelf.entries.insert(key, Entry { list: 0, good: true });
         }
     }
 
@@ -88,7 +89,7 @@ impl Objects {
             Signal::Is(value) => self.is(number, value, state, cache),
             Signal::Gone(value) => {
                 if let Ok(resource) = named(shelf.kind, value) {
-                    self.remove(number, &resource.key, state, cache);
+                    self.remove(number, &Arc::new(resource.key), state, cache);
                 }
             }
             Signal::Listed { .. } => {
@@ -127,10 +128,11 @@ impl Objects {
                 return self.set_trouble(number, Some(report));
             }
         };
-        let was_good = shelf.entries.get(&resource.key).is_some_and(|entry| entry.good);
+        let key = Arc::new(resource.key.clone());
+        let was_good = shelf.entries.get(&key).is_some_and(|entry| entry.good);
         let (good, reports) = match wire::read(&resource) {
             Ok(reading) => {
-                let is_new = state.set(&resource.key, Some(&reading.noun));
+                let is_new = state.set(&key, Some(&reading.noun));
                 if is_new || (!was_good && is_remembered(shelf.kind)) {
                     remember(shelf.kind, &resource, was_good, cache);
                 }
@@ -141,7 +143,7 @@ impl Objects {
                 (was_good, reports(&resource, faults, effect))
             }
         };
-        shelf.entries.insert(resource.key.clone(), Entry { list: shelf.list, good });
+        shelf.entries.insert(key, Entry { list: shelf.list, good });
         self.report(number, &resource, reports);
     }
 
@@ -161,7 +163,7 @@ impl Objects {
         }
     }
 
-    fn remove(&mut self, number: usize, key: &Key, state: &mut State, cache: &mut Cache) {
+    fn remove(&mut self, number: usize, key: &Arc<Key>, state: &mut State, cache: &mut Cache) {
         let Some(shelf) = self.shelves.get_mut(number) else { return };
         let Some(entry) = shelf.entries.remove(key) else { return };
         state.set(key, None);

@@ -9,6 +9,7 @@ use crate::fault::{Fault, Wrong, invalid};
 use crate::resource::Resource;
 use k8s_openapi::api::core::v1 as wire;
 use std::net::IpAddr;
+use std::sync::Arc;
 use tortie_model::node::Node;
 use tortie_model::{Change, NodeName, Object};
 
@@ -46,7 +47,7 @@ pub fn read(resource: &Resource, node: wire::Node) -> Result<Reading, Fault> {
     let pod_cidrs = read_cidrs(pod_cidr, pod_cidrs)?;
     let addresses = read_addresses(status.unwrap_or_default().addresses.unwrap_or_default())?;
     let leaving = deleted || taints.unwrap_or_default().iter().any(|taint| taint.key == TO_BE_DELETED);
-    let value = Some(Node { labels, addresses, pod_cidrs, leaving });
+    let value = Some(Arc::new(Node { labels, addresses, pod_cidrs, leaving }));
     Ok(object(Object::Node(Change { key: NodeName::new(resource.key.name.as_str()), value })))
 }
 

@@ -10,6 +10,7 @@ use crate::resource::Resource;
 use k8s_openapi::api::networking::v1 as wire;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+use std::sync::Arc;
 use tortie_model::policy::{NetworkPolicy, Peer, Port, PortMatch, Rule};
 use tortie_model::selector::Selector;
 use tortie_model::workload::Transport;
@@ -47,7 +48,7 @@ pub fn read(resource: &Resource, policy: wire::NetworkPolicy) -> Result<Reading,
         spec.ok_or(InvalidNetworkPolicy::Spec { wrong: Wrong::Missing { expected: "podSelector" } })?;
     let value = read_spec(spec)?;
     let key = PolicyId::new(resource.key.namespace.as_str(), resource.key.name.as_str());
-    Ok(object(Object::NetworkPolicy(Change { key, value: Some(value) })))
+    Ok(object(Object::NetworkPolicy(Change { key, value: Some(Arc::new(value)) })))
 }
 
 fn read_spec(spec: wire::NetworkPolicySpec) -> Result<NetworkPolicy, Fault> {

@@ -37,8 +37,8 @@ macro_rules! reader {
 reader!(read_pod, Workload, Workload, Arc::unwrap_or_clone);
 reader!(read_service, Service, Service, Arc::unwrap_or_clone);
 reader!(read_slice, Slice, EndpointSlice, Arc::unwrap_or_clone);
-reader!(read_policy, NetworkPolicy, NetworkPolicy);
-reader!(read_node, Node, node::Node);
+reader!(read_policy, NetworkPolicy, NetworkPolicy, Arc::unwrap_or_clone);
+reader!(read_node, Node, node::Node, Arc::unwrap_or_clone);
 reader!(read_pool, Pool, pool::Pool);
 reader!(read_ranges, Ranges, Vec<ipnet::IpNet>);
 reader!(read_namespace, Namespace, namespace::Namespace);

@@ -57,8 +57,8 @@ pub fn namespace(name: &str, text: &str) -> Object {
 
 pub fn node(name: &str, addresses: &str, cidrs: &str) -> Object {
     let pod_cidrs = cidrs.split_whitespace().map(net).collect();
-    let value = Some(Node { labels: Labels::new(), addresses: ips(addresses), pod_cidrs, leaving: false });
-    Object::Node(Change { key: name.into(), value })
+    let value = Node { labels: Labels::new(), addresses: ips(addresses), pod_cidrs, leaving: false };
+    Object::Node(Change { key: name.into(), value: Some(Arc::new(value)) })
 }
 
 pub fn pool(name: &str, cidr: &str, nat_outgoing: bool) -> Object {
@@ -153,7 +153,7 @@ pub fn attachment(id: &str, addresses: &str) -> Object {
         addresses: ips(addresses),
         container_id: "c1".into(),
     };
-    Object::Attachment(Change { key: pod_id(id), value: Some(value) })
+    Object::Attachment(Change { key: pod_id(id), value: Some(Arc::new(value)) })
 }
 
 /// `app=web` as a selector; a word without `=` is a label that must exist, with `!` before it one that must not.
@@ -217,7 +217,7 @@ pub fn rule(peers: Vec<Peer>, ports: Vec<PortMatch>) -> Rule {
 pub fn policy(id: &str, pods: &str, ingress: Option<Vec<Rule>>, egress: Option<Vec<Rule>>) -> Object {
     let value = NetworkPolicy { pods: selector(pods), ingress, egress };
     let key = PolicyId::new(split(id).0, split(id).1);
-    Object::NetworkPolicy(Change { key, value: Some(value) })
+    Object::NetworkPolicy(Change { key, value: Some(Arc::new(value)) })
 }
 
 pub fn ingress(id: &str, pods: &str, rules: Vec<Rule>) -> Object {

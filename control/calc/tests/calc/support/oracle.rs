@@ -17,8 +17,8 @@ pub struct Cluster {
     here: NodeName,
     namespaces: BTreeMap<NamespaceName, Labels>,
     pods: BTreeMap<WorkloadId, Arc<Workload>>,
-    attachments: BTreeMap<WorkloadId, Attachment>,
-    policies: BTreeMap<PolicyId, NetworkPolicy>,
+    attachments: BTreeMap<WorkloadId, Arc<Attachment>>,
+    policies: BTreeMap<PolicyId, Arc<NetworkPolicy>>,
 }
 
 impl Cluster {
