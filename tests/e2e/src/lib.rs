@@ -11,7 +11,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, UNIX_EPOCH};
 
 use serde_json::Value;
 use tortie_lab::{Dataplane, Endpoint, Family, Lab, LabName, Probe, ProbeResult, UpOptions, parse_objects};
@@ -138,6 +139,28 @@ impl TestLab {
         let keys: Vec<_> =
             parse_objects(yaml, "the test").expect("YAML").iter().map(|object| object.key()).collect();
         self.lab.delete(&keys, None).expect("lab delete");
+    }
+
+    /// How long a connection goes on after a policy that forbids it is there. It gets in before, and again once the policy
+    /// is taken back.
+    pub fn cut(&mut self, asking: &Probe, policy: &str) -> Duration {
+        self.lab.stream_start("s", asking, Duration::from_millis(1)).expect("starting");
+        thread::sleep(Duration::from_millis(200));
+        let running = self.lab.stream_report("s").expect("report");
+        assert!(running.open && running.received > 20, "{asking:?}: {running:?}");
+        self.apply(policy);
+        let objects = parse_objects(policy, "the test").expect("YAML");
+        let [object] = &objects[..] else { panic!("one policy: {policy}") };
+        let there = self.lab.stored_at(&object.key()).expect("the policy");
+        let there = there.duration_since(UNIX_EPOCH).expect("a time");
+        thread::sleep(Duration::from_millis(500));
+        let cut = self.lab.stream_stop("s").expect("stopping");
+        assert!(cut.silent_micros > 300_000, "{asking:?}: it goes on: {cut:?}");
+        assert!(!self.lab.probe(asking).expect("probe").is_connected(), "{asking:?}");
+        self.delete(policy);
+        self.lab.wait(Duration::from_secs(30)).expect("wait");
+        assert!(self.lab.probe(asking).expect("probe").is_connected(), "{asking:?}");
+        Duration::from_micros(cut.last_record_unix_micros).saturating_sub(there)
     }
 
     /// One attempt; `change` says what is not usual about it. It may take longer than a person would wait, so
