@@ -101,8 +101,8 @@ pub fn prepare(bytes: &[u8], maps: &Maps) -> Result<Prepared, ObjectError> {
     let features = BtfFeatures::new(true, true, true, true, true, true, true, true);
     let btf = object.fixup_and_sanitize_btf(&features).map_err(damaged)?.map(aya_obj::btf::Btf::to_bytes);
     // By it the verifier knows which functions may be called for each element of a map.
-    let btf = btf.map(|bytes| bpf::load_btf(&bytes)).transpose();
-    let btf = btf.map_err(|source| ObjectError::Btf { source })?;
+    let load = |bytes: Vec<u8>| bpf::load_btf(&bytes).map_err(|source| ObjectError::Btf { source });
+    let btf = btf.map(load).transpose()?;
     let private = bind_maps(&mut object, maps)?;
     let text: HashSet<usize> = object.functions.keys().map(|(section, _)| *section).collect();
     object.relocate_calls(&text).map_err(damaged)?;

@@ -44,7 +44,7 @@ struct Reader<'a> {
     entries: BTreeMap<Arc<Key>, Entry>,
     rejections: Vec<Arc<Rejection>>,
     /// Objects met so far, refused ones too, and their lines.
-    met: BTreeMap<Key, u64>,
+    met: BTreeMap<Arc<Key>, u64>,
 }
 
 /// Reads a file's bytes, after `previous`. Reading the same bytes again changes nothing.
@@ -79,25 +79,26 @@ impl<'a> Reader<'a> {
             let fault = Fault { field: String::new(), problem, fix: "keep one of them".into() };
             return self.reject(line, Some(resource), fault, Effect::KeepsLast);
         }
-        self.met.insert(resource.key.clone(), line);
+        let key = Arc::new(resource.key.clone());
+        self.met.insert(key.clone(), line);
         match wire::read(resource) {
             Ok(reading) => {
                 for note in reading.notes {
                     self.reject(line, Some(resource), note, Effect::NotEnforced);
                 }
                 let entry = Entry { noun: Arc::new(reading.noun), line };
-                self.entries.insert(Arc::new(resource.key.clone()), entry);
+                self.entries.insert(key, entry);
             }
-            Err(faults) => self.refused(line, resource, faults),
+            Err(faults) => self.refused(line, resource, key, faults),
         }
     }
 
-    fn refused(&mut self, line: u64, resource: &Resource, faults: Vec<Fault>) {
-        let last = self.previous.entries.get(&resource.key);
+    fn refused(&mut self, line: u64, resource: &Resource, key: Arc<Key>, faults: Vec<Fault>) {
+        let last = self.previous.entries.get(&key);
         let effect = if last.is_some() { Effect::KeepsLast } else { Effect::Absent };
         if let Some(last) = last {
             let entry = Entry { line, ..last.clone() };
-            self.entries.insert(Arc::new(resource.key.clone()), entry);
+            self.entries.insert(key, entry);
         }
         for fault in faults {
             self.reject(line, Some(resource), fault, effect);
