@@ -2,7 +2,8 @@
 //!
 //! Owns: the `bpf(2)` wrapper ([`bpf`]) and everything else that changes or asks the kernel.
 //! Does not: decide what is desired (`control/reconcile`), know the datastore or the packet logic.
-//! Invariant: unsafe code is inside [`bpf`] only; what it exposes checks sizes before the kernel reads or writes.
+//! Invariant: unsafe code is inside [`bpf`] only, where what is exposed checks sizes before the kernel reads or writes, and
+//! in [`memory`].
 
 pub mod bpf;
 pub mod bpffs;
@@ -16,6 +17,7 @@ pub mod kernel;
 pub mod links;
 pub mod lock;
 pub mod maps;
+pub mod memory;
 pub mod netlink;
 pub mod object;
 pub mod packet_bench;

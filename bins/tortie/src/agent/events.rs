@@ -17,6 +17,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, oneshot, watch};
 use tortie_host::clsact::FilterEvents;
 use tortie_host::links::{Mechanism, best_mechanism};
+use tortie_host::memory;
 use tortie_host::netlink::{self, Netlink};
 use tortie_reconcile::Reconciler;
 use tortie_store::Store;
@@ -99,7 +100,8 @@ pub async fn run(options: Options, mut store: Store, observer: Observer) -> anyh
         filters: watch_filters(&node)?,
     };
     node.settle().await;
-    tracing::info!(node = %node.options.node, endpoints = node.reconciler.saved().endpoints.len(), "in force");
+    memory::give_back();
+    tracing::info!(node = %node.options.node, endpoints = node.reconciler.endpoint_counts().0, "in force");
     loop {
         node.observe();
         main.waiters.answer(|goal| node.standing(goal));
@@ -300,6 +302,7 @@ impl Loop {
         }
         if self.next_resync <= now {
             node.resync("timer").await;
+            memory::give_back();
             self.next_resync = Instant::now() + node.options.resync;
             due = true;
         }
@@ -329,7 +332,7 @@ impl Loop {
             Ask::Services => status::services(node),
             Ask::Drops(since) => self
                 .drops
-                .rows(since, &from_saved(node.reconciler.saved().clone(), &node.names, node.devices.names())),
+                .rows(since, &from_saved(node.reconciler.saved(), &node.names, node.devices.names())),
             Ask::Resync => {
                 node.resync("request").await;
                 json!({"ok": true})
