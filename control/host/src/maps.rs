@@ -8,6 +8,7 @@ use crate::bpf::{self, Map, MapDef, Update};
 use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 use tortie_abi::maps::{ALL, MapKind, MapSpec};
 
 /// A map could not be had.
@@ -59,10 +60,12 @@ fn hint(source: &io::Error) -> &'static str {
 }
 
 /// All maps, open.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Maps {
     by_name: BTreeMap<&'static str, Map>,
     created: Vec<&'static str>,
+    /// Those of them that nothing was copied into, until somebody asked.
+    new: Mutex<Vec<&'static str>>,
     kept_size: Vec<(&'static str, u32)>,
 }
 
@@ -74,7 +77,7 @@ impl Maps {
     pub fn open(bpffs: &Path, sizes: &Sizes) -> Result<Self, MapsError> {
         let dir = bpffs.join("maps");
         std::fs::create_dir_all(&dir).map_err(|source| MapsError::Directory { path: dir.clone(), source })?;
-        let mut maps = Self { by_name: BTreeMap::new(), created: Vec::new(), kept_size: Vec::new() };
+        let mut maps = Self::default();
         for spec in ALL {
             let map = maps.open_one(&dir, spec, sizes.get(spec.name).copied().unwrap_or(spec.max_entries))?;
             maps.by_name.insert(spec.name, map);
@@ -84,11 +87,12 @@ impl Maps {
 
     /// Fresh maps that nobody else sees.
     pub fn anonymous(sizes: &Sizes) -> Result<Self, MapsError> {
-        let mut maps = Self { by_name: BTreeMap::new(), created: Vec::new(), kept_size: Vec::new() };
+        let mut maps = Self::default();
         for spec in ALL {
             let entries = sizes.get(spec.name).copied().unwrap_or(spec.max_entries);
             maps.by_name.insert(spec.name, create(spec, entries)?);
             maps.created.push(spec.name);
+            maps.new.get_mut().unwrap_or_else(PoisonError::into_inner).push(spec.name);
         }
         Ok(maps)
     }
@@ -102,6 +106,7 @@ impl Maps {
                 let map = create(spec, entries)?;
                 bpf::pin(&map, &path).map_err(|e| kernel("pinning", e))?;
                 self.created.push(spec.name);
+                self.new.get_mut().unwrap_or_else(PoisonError::into_inner).push(spec.name);
                 return Ok(map);
             }
             Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {
@@ -155,6 +160,11 @@ impl Maps {
     /// Maps that did not exist before (or not in this size).
     pub fn created(&self) -> &[&'static str] {
         &self.created
+    }
+
+    /// Maps that did not exist before and are empty but for what programs write: said once, to whoever writes them.
+    pub fn take_new(&self) -> Vec<&'static str> {
+        std::mem::take(&mut *self.new.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Maps whose wanted size could not be had, with the size they have.

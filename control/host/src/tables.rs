@@ -18,6 +18,8 @@ const LPM_TRIE: u32 = 11;
 #[derive(Debug)]
 pub struct BpfTable<K, V> {
     map: Map,
+    /// Nobody has written it yet: reading a large hash table takes milliseconds even then.
+    is_new: bool,
     types: PhantomData<(K, V)>,
 }
 
@@ -42,7 +44,12 @@ where
         if info.key_bytes as usize != size_of::<K>() || map.value_stride() != size_of::<V>() {
             return Err(io::Error::from_raw_os_error(libc::EINVAL));
         }
-        Ok(Self { map, types: PhantomData })
+        Ok(Self { map, is_new: false, types: PhantomData })
+    }
+
+    /// Over a map that was just made, and that nobody but this table writes until it is read for the first time.
+    pub fn of_new(map: Map) -> io::Result<Self> {
+        Ok(Self { is_new: true, ..Self::new(map)? })
     }
 
     fn is_array(&self) -> bool {
@@ -58,9 +65,12 @@ where
 
     /// Writes the elements from `start` on that one system call takes; gives back how many it took.
     fn write_batch(&self, entries: &[(K, V)]) -> Result<(), (usize, io::Error)> {
-        let keys: Vec<u8> = entries.iter().flat_map(|(key, _)| key.as_bytes().iter().copied()).collect();
-        let values: Vec<u8> =
-            entries.iter().flat_map(|(_, value)| value.as_bytes().iter().copied()).collect();
+        let mut keys = Vec::with_capacity(entries.len() * size_of::<K>());
+        let mut values = Vec::with_capacity(entries.len() * size_of::<V>());
+        for (key, value) in entries {
+            keys.extend_from_slice(key.as_bytes());
+            values.extend_from_slice(value.as_bytes());
+        }
         self.map.update_batch(&keys, &values)
     }
 
@@ -118,6 +128,9 @@ where
 {
     fn list(&mut self) -> Result<Vec<(K, V)>, TableError> {
         let mut entries = Vec::new();
+        if std::mem::take(&mut self.is_new) {
+            return Ok(entries);
+        }
         let result = match self.map.info().kind {
             LPM_TRIE => self.list_one_by_one(&mut entries),
             _ => self.list_batched(&mut entries),
@@ -129,6 +142,7 @@ where
     }
 
     fn upsert(&mut self, entries: &[(K, V)]) -> Vec<(usize, TableError)> {
+        self.is_new = false;
         let mut failures = Vec::new();
         let mut start = 0;
         while start < entries.len() {

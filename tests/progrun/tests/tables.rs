@@ -3,7 +3,9 @@
 use std::os::fd::AsFd as _;
 use tortie_abi::v4;
 use tortie_host::bpf::{Map, MapDef, Update};
+use tortie_host::maps::{Maps, Sizes};
 use tortie_host::tables::BpfTable;
+use tortie_reconcile::Table as _;
 use tortie_testkit::fake_table::{Mode, Prefix, RawMap, contract};
 use zerocopy::{FromBytes as _, Immutable, IntoBytes};
 
@@ -112,6 +114,31 @@ fn the_reconcilers_tables_keep_the_contract() {
     contract::an_array_lists_what_is_not_zero(&mut table(ARRAY, contract::ROOM, 0));
     contract::a_large_table_is_listed_whole(&mut table(HASH, 50_000, NO_PREALLOC), 50_000);
     contract::a_large_table_is_listed_whole(&mut table(ARRAY, 10_000, 0), 10_000);
+}
+
+/// Unread, it is empty by its word; whatever happens to it from then on is seen.
+#[test]
+fn a_new_map_is_read_from_the_second_time_on_or_once_it_is_written() {
+    let new = || {
+        let map = map(HASH, 4, 8, NO_PREALLOC);
+        let of_others = Real(map.try_clone().expect("another descriptor"));
+        (BpfTable::<u32, u64>::of_new(map).expect("sizes fit"), of_others)
+    };
+    let (mut table, of_others) = new();
+    assert_eq!(table.list(), Ok(vec![]));
+    of_others.update(1u32, 10, Mode::Any).expect("room");
+    assert_eq!(table.list(), Ok(vec![(1, 10)]));
+
+    let (mut table, _) = new();
+    assert_eq!(table.upsert(&[(2, 20)]), []);
+    assert_eq!(table.list(), Ok(vec![(2, 20)]));
+}
+
+#[test]
+fn maps_are_new_to_the_first_who_asks() {
+    let maps = Maps::anonymous(&Sizes::new()).expect("maps");
+    assert_eq!(maps.take_new().len(), tortie_abi::maps::ALL.len());
+    assert_eq!(maps.take_new(), Vec::<&str>::new());
 }
 
 #[test]
