@@ -24,12 +24,12 @@ const RACY: Duration = Duration::from_millis(50);
 #[derive(Debug, Default)]
 pub struct Tree {
     /// Hashed, because the order of paths is dear: they are compared part by part.
-    files: HashMap<PathBuf, File>,
+    files: HashMap<Arc<Path>, File>,
     /// Files that have an object, in the order they came to have it.
-    claims: BTreeMap<Arc<Key>, Vec<PathBuf>>,
+    claims: BTreeMap<Arc<Key>, Vec<Arc<Path>>>,
     duplicates: BTreeMap<Arc<Key>, Vec<Arc<Rejection>>>,
     /// Files with something to report.
-    faulty: BTreeSet<PathBuf>,
+    faulty: BTreeSet<Arc<Path>>,
     /// Objects to look at when the batch is closed.
     touched: BTreeSet<Arc<Key>>,
     last_good: LastGood,
@@ -94,7 +94,7 @@ impl Tree {
 
     /// Files that were loaded and are not in `found`.
     pub fn missing(&self, found: &HashSet<&Path>) -> Vec<PathBuf> {
-        self.files.keys().filter(|path| !found.contains(path.as_path())).cloned().collect()
+        self.files.keys().filter(|path| !found.contains(&***path)).map(|path| path.to_path_buf()).collect()
     }
 
     /// An empty tree that remembers what was good before.
@@ -146,23 +146,25 @@ impl Tree {
     }
 
     fn put(&mut self, path: &Path, file: File) {
-        let before = self.files.get(path).map(|file| &file.content.entries);
+        let known = self.files.get_key_value(path);
+        let before = known.map(|(_, file)| &file.content.entries);
+        let known = known.map_or_else(|| Arc::from(path), |(known, _)| known.clone());
         let before: BTreeSet<Arc<Key>> = before.into_iter().flat_map(LiteMap::keys).cloned().collect();
         for key in before.iter().filter(|key| !file.content.entries.contains_key(*key)) {
             withdraw(&mut self.claims, key, path);
         }
         for key in file.content.entries.keys().filter(|key| !before.contains(*key)) {
             // Nearly always there is one.
-            self.claims.entry(key.clone()).or_insert_with(|| Vec::with_capacity(1)).push(path.to_owned());
+            self.claims.entry(key.clone()).or_insert_with(|| Vec::with_capacity(1)).push(known.clone());
         }
         self.touched.extend(before);
         self.touched.extend(file.content.entries.keys().cloned());
         if file.content.rejections.is_empty() {
             self.faulty.remove(path);
         } else {
-            self.faulty.insert(path.to_owned());
+            self.faulty.insert(known.clone());
         }
-        self.files.insert(path.to_owned(), file);
+        self.files.insert(known, file);
     }
 
     fn remove(&mut self, path: &Path) {
@@ -190,17 +192,17 @@ impl Tree {
         }
     }
 
-    fn duplicates_of(&self, key: &Key, claims: &[PathBuf]) -> Vec<Arc<Rejection>> {
+    fn duplicates_of(&self, key: &Key, claims: &[Arc<Path>]) -> Vec<Arc<Rejection>> {
         let [first, others @ ..] = claims else { return Vec::new() };
-        let line = |path: &PathBuf| self.files.get(path)?.content.entries.get(key).map(|entry| entry.line);
-        let report = |path: &PathBuf| {
+        let line = |path: &Arc<Path>| self.files.get(path)?.content.entries.get(key).map(|entry| entry.line);
+        let report = |path: &Arc<Path>| {
             Arc::new(Rejection {
-                origin: Origin::File { path: path.clone(), line: line(path).unwrap_or_default() },
+                origin: Origin::File { path: path.to_path_buf(), line: line(path).unwrap_or_default() },
                 object: Some(key.object_name()),
                 field: None,
                 problem: format!(
                     "is also in {}, which had it first",
-                    Origin::File { path: first.clone(), line: line(first).unwrap_or_default() }
+                    Origin::File { path: first.to_path_buf(), line: line(first).unwrap_or_default() }
                 ),
                 fix: "keep it in one file".into(),
                 effect: Effect::KeepsLast,
@@ -217,9 +219,9 @@ impl Tree {
     }
 }
 
-fn withdraw(claims: &mut BTreeMap<Arc<Key>, Vec<PathBuf>>, key: &Key, path: &Path) {
+fn withdraw(claims: &mut BTreeMap<Arc<Key>, Vec<Arc<Path>>>, key: &Key, path: &Path) {
     if let Some(paths) = claims.get_mut(key) {
-        paths.retain(|claimed| claimed != path);
+        paths.retain(|claimed| **claimed != *path);
         if paths.is_empty() {
             claims.remove(key);
         }
