@@ -47,10 +47,10 @@ pub(crate) struct Services {
     hosted: BTreeMap<WorkloadId, Hosted>,
     dirty: BTreeSet<ServiceId>,
     /// As if nobody else claimed their front ends.
-    wanted: BTreeMap<ServicePortId, Arc<ServicePort>>,
+    wanted: BTreeMap<Arc<ServicePortId>, Arc<ServicePort>>,
     /// Every address of the node is claimed by itself as well: whoever wants just that one meets who wants all.
-    claims: Claims<FrontendKey, ServicePortId, Rank>,
-    said: BTreeMap<ServicePortId, Arc<ServicePort>>,
+    claims: Claims<FrontendKey, Arc<ServicePortId>, Rank>,
+    said: BTreeMap<Arc<ServicePortId>, Arc<ServicePort>>,
     health: BTreeMap<ServiceId, HealthCheck>,
     health_changed: bool,
     joins: u64,
@@ -174,7 +174,7 @@ impl Services {
             ports.extend(self.claims.of(key).map(|(id, _)| id.clone()));
             self.report(key, conflicts);
         }
-        let changed: BTreeMap<ServicePortId, Option<Arc<ServicePort>>> = ports
+        let changed: BTreeMap<Arc<ServicePortId>, Option<Arc<ServicePort>>> = ports
             .into_iter()
             .map(|id| (id.clone(), self.held(&id)))
             .filter(|(id, now)| self.said.get(id) != now.as_ref())
@@ -188,7 +188,7 @@ impl Services {
         }
     }
 
-    fn say(&mut self, id: ServicePortId, now: Option<Arc<ServicePort>>, phase: Phase, out: &mut Outbox) {
+    fn say(&mut self, id: Arc<ServicePortId>, now: Option<Arc<ServicePort>>, phase: Phase, out: &mut Outbox) {
         if self.said.get(&id) == now.as_ref() {
             return;
         }
@@ -203,7 +203,7 @@ impl Services {
     fn join(
         &mut self,
         service: &ServiceId,
-        ports: &mut BTreeSet<ServicePortId>,
+        ports: &mut BTreeSet<Arc<ServicePortId>>,
         contested: &mut BTreeSet<FrontendKey>,
         conflicts: &mut Conflicts,
     ) {
@@ -227,13 +227,16 @@ impl Services {
         backends.report(service, conflicts);
         self.set_health(service, health);
         self.report_orphans(service, conflicts);
-        let old: Vec<ServicePortId> = self.ports_of(service).cloned().collect();
-        for id in old.into_iter().filter(|id| !made.contains_key(id)) {
-            contested.extend(self.claims.set(&id, BTreeMap::new()));
-            self.wanted.remove(&id);
-            ports.insert(id);
+        let old: Vec<Arc<ServicePortId>> = self.ports_of(service).cloned().collect();
+        for id in old.iter().filter(|id| !made.contains_key(&***id)) {
+            contested.extend(self.claims.set(id, BTreeMap::new()));
+            self.wanted.remove(id);
+            ports.insert(id.clone());
         }
         for (id, mut port) in made {
+            // One name for all who know it.
+            let known = old.iter().find(|known| ***known == id).cloned();
+            let id = known.unwrap_or_else(|| Arc::new(id));
             if port.backends.is_empty()
                 && is_of_the_api_server(service)
                 && let Some(last) = self.wanted.get(&id)
@@ -270,19 +273,19 @@ impl Services {
         }
     }
 
-    fn ports_of(&self, service: &ServiceId) -> impl Iterator<Item = &ServicePortId> {
+    fn ports_of(&self, service: &ServiceId) -> impl Iterator<Item = &Arc<ServicePortId>> {
         let first =
             ServicePortId { service: service.clone(), port: String::new(), transport: Transport::Tcp };
         self.wanted.range(first..).map(|(id, _)| id).take_while(move |id| id.service == *service)
     }
 
     /// Of those of one rank, the first by name has it.
-    fn winner(&self, key: &FrontendKey) -> Option<&ServicePortId> {
+    fn winner(&self, key: &FrontendKey) -> Option<&Arc<ServicePortId>> {
         self.claims.of(key).min_by_key(|(id, rank)| (**rank, *id)).map(|(id, _)| id)
     }
 
     /// A port with the front ends that are its own.
-    fn held(&self, id: &ServicePortId) -> Option<Arc<ServicePort>> {
+    fn held(&self, id: &Arc<ServicePortId>) -> Option<Arc<ServicePort>> {
         let wanted = self.wanted.get(id)?;
         let held = |frontend: &Frontend| self.winner(&(*frontend, id.transport)) == Some(id);
         if wanted.frontends.keys().all(held) {
@@ -296,10 +299,11 @@ impl Services {
     /// Ports that lose a front end to another one, as they are without it: said before the other takes it.
     fn releases(
         &self,
-        changed: &BTreeMap<ServicePortId, Option<Arc<ServicePort>>>,
-    ) -> Vec<(ServicePortId, Option<Arc<ServicePort>>)> {
-        let mut taken: BTreeMap<FrontendKey, &ServicePortId> = BTreeMap::new();
-        for (id, port) in changed {
+        changed: &BTreeMap<Arc<ServicePortId>, Option<Arc<ServicePort>>>,
+    ) -> Vec<(Arc<ServicePortId>, Option<Arc<ServicePort>>)> {
+        let mut taken: BTreeMap<FrontendKey, &Arc<ServicePortId>> = BTreeMap::new();
+        // At a start nobody has anything to lose.
+        for (id, port) in changed.iter().filter(|_| !self.said.is_empty()) {
             let frontends = port.iter().flat_map(|port| port.frontends.keys());
             taken.extend(frontends.map(|frontend| ((*frontend, id.transport), id)));
         }
@@ -320,12 +324,12 @@ impl Services {
 
     fn report(&self, key: &FrontendKey, conflicts: &mut Conflicts) {
         let winner = self.winner(key);
-        let name = |id: &ServicePortId| match id.service.pod() {
+        let name = |id: &Arc<ServicePortId>| match id.service.pod() {
             Some(pod) => ObjectId::Workload(pod),
             None => ObjectId::Service(id.service.clone()),
         };
         // Who wants every address of the node is reported with that, unless somebody wants just this one.
-        let wants = |(id, _): (&ServicePortId, _)| {
+        let wants = |(id, _): (&Arc<ServicePortId>, _)| {
             self.wanted.get(id).is_some_and(|port| port.frontends.contains_key(&key.0))
         };
         let is_wanted = self.claims.of(key).any(wants);

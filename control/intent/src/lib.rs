@@ -41,7 +41,7 @@ pub enum Intent {
     /// Whose addresses these are.
     Route(IpNet, Option<Route>),
     /// One port of a Service, with all its front ends and back ends.
-    Service(ServicePortId, Option<Arc<ServicePort>>),
+    Service(Arc<ServicePortId>, Option<Arc<ServicePort>>),
     /// The settings in force.
     Settings(Box<Settings>),
     /// Everything known at the start has been said.
@@ -124,7 +124,7 @@ pub enum Route {
     Blackhole,
 }
 
-/// Identity of one port of a Service, or of a pod at its node ([`ServiceId::of_pod`]).
+/// Identity of one port of a Service, or of a pod at its node ([`ServiceId::of_pod`]). Shared by all who know it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ServicePortId {
     /// The Service.
@@ -225,15 +225,16 @@ impl ServicePort {
     /// The back ends in use. For all traffic: the ready ones that topology leaves, or while there is none, those
     /// that terminate but still serve. For node-local traffic: this node's ready ones, or else likewise.
     pub fn chosen(&self, v6: bool) -> Chosen<'_> {
-        let all: Vec<&Backend> = self.backends.iter().filter(|b| b.address.is_ipv6() == v6).collect();
+        let all = || self.backends.iter().filter(|b| b.address.is_ipv6() == v6);
         let serving = |b: &Backend| b.state == BackendState::ServingTerminating;
         let ready = |b: &Backend| b.state == BackendState::Ready;
-        let everybody = first_of(&all, |b| ready(b) && b.near, serving);
-        let here = first_of(&all, |b| ready(b) && b.local, |b| serving(b) && b.local);
+        let any_near = all().any(|b| ready(b) && b.near);
+        let any_here = all().any(|b| ready(b) && b.local);
         let mut chosen = Chosen::default();
-        for backend in all {
-            let key = (backend.address, backend.port);
-            match (here.contains(&key), everybody.contains(&key)) {
+        for backend in all() {
+            let everybody = if any_near { ready(backend) && backend.near } else { serving(backend) };
+            let here = backend.local && if any_here { ready(backend) } else { serving(backend) };
+            match (here, everybody) {
                 (true, false) => chosen.local_only.push(backend),
                 (true, true) => chosen.local.push(backend),
                 (false, true) => chosen.remote.push(backend),
@@ -257,17 +258,4 @@ impl ServicePort {
         let Chosen { local, remote, .. } = self.chosen(v6);
         local.into_iter().chain(remote)
     }
-}
-
-/// Address and port of those that pass the first test, or when there is none, the second.
-fn first_of(
-    all: &[&Backend],
-    better: impl Fn(&Backend) -> bool,
-    worse: impl Fn(&Backend) -> bool,
-) -> BTreeSet<(IpAddr, u16)> {
-    let keys = |test: &dyn Fn(&Backend) -> bool| -> BTreeSet<_> {
-        all.iter().filter(|b| test(b)).map(|b| (b.address, b.port)).collect()
-    };
-    let found = keys(&better);
-    if found.is_empty() { keys(&worse) } else { found }
 }

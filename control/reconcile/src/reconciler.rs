@@ -36,12 +36,15 @@ pub struct Reconciler {
     services: Services,
     in_sync: bool,
     adopted: bool,
+    /// Without Services.
     saved: Saved,
 }
 
 impl Reconciler {
     /// Knows only what the file of the last agent says.
-    pub fn new(saved: Saved) -> Self {
+    pub fn new(mut saved: Saved) -> Self {
+        let services = Services::new(&saved);
+        saved.services = Vec::new();
         let settings = Settings::default();
         let mut endpoints = Endpoints::new(&saved);
         endpoints.set_prefix(&settings.interface_prefix);
@@ -54,7 +57,7 @@ impl Reconciler {
             policies: Policies::new(&saved),
             endpoints,
             routes: Routes::new(&saved),
-            services: Services::new(&saved),
+            services,
             in_sync: false,
             adopted: false,
             saved,
@@ -144,13 +147,20 @@ impl Reconciler {
     pub fn save(&mut self) -> bool {
         self.endpoints.save(&mut self.saved)
             | self.routes.save(&mut self.saved)
-            | self.services.save(&mut self.saved)
+            | self.services.take_unsaved()
             | self.policies.save(&mut self.saved)
     }
 
     /// For the file: as of the last [`Reconciler::save`].
-    pub fn saved(&self) -> &Saved {
-        &self.saved
+    pub fn saved(&self) -> Saved {
+        let mut saved = self.saved.clone();
+        self.services.saved(&mut saved);
+        saved
+    }
+
+    /// Policy programs in force.
+    pub fn program_count(&self) -> usize {
+        self.saved.programs.len()
     }
 
     /// Writes what differs and may be tried now.

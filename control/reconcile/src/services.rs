@@ -11,7 +11,7 @@ mod maglev;
 use crate::delta::{Now, Written};
 use crate::dirty::Dirty;
 use crate::kernel::Kernel;
-use crate::saved::{Saved, SavedService, put};
+use crate::saved::{Saved, SavedService};
 use crate::table::TableError;
 use family::{Tables, Terms};
 use ipnet::IpNet;
@@ -26,12 +26,12 @@ use tortie_model::workload::Transport;
 /// All Service ports.
 #[derive(Debug)]
 pub struct Services {
-    ids: BTreeMap<ServicePortId, u32>,
+    ids: BTreeMap<Arc<ServicePortId>, u32>,
     last: u32,
     /// Ids have been given out or taken back since they were saved.
     unsaved: bool,
-    wanted: BTreeMap<ServicePortId, Arc<ServicePort>>,
-    dirty: BTreeSet<ServicePortId>,
+    wanted: BTreeMap<Arc<ServicePortId>, Arc<ServicePort>>,
+    dirty: BTreeSet<Arc<ServicePortId>>,
     v4: Tables<V4>,
     v6: Tables<V6>,
     /// Of each consistent-hash table.
@@ -61,12 +61,13 @@ impl Services {
                 transport,
             };
             last = last.max(service.id);
-            ids.insert(id, service.id);
+            ids.insert(Arc::new(id), service.id);
         }
+        let unsaved = last != saved.last_service || ids.len() != saved.services.len();
         Self {
             ids,
             last,
-            unsaved: true,
+            unsaved,
             wanted: BTreeMap::new(),
             dirty: BTreeSet::new(),
             v4: Tables::default(),
@@ -77,7 +78,7 @@ impl Services {
     }
 
     /// A Service port changes.
-    pub fn want(&mut self, id: ServicePortId, port: Option<Arc<ServicePort>>) {
+    pub fn want(&mut self, id: Arc<ServicePortId>, port: Option<Arc<ServicePort>>) {
         match port {
             Some(port) => self.wanted.insert(id.clone(), port),
             None => self.wanted.remove(&id),
@@ -169,19 +170,21 @@ impl Services {
         [self.v4.next_retry(), self.v6.next_retry()].into_iter().flatten().min()
     }
 
-    /// For the file; `false`: it is as it was.
-    pub fn save(&mut self, saved: &mut Saved) -> bool {
-        if !std::mem::take(&mut self.unsaved) {
-            return false;
-        }
-        let service = |(id, number): (&ServicePortId, &u32)| SavedService {
+    /// Whether [`Services::saved`] has changed since this was last asked.
+    pub fn take_unsaved(&mut self) -> bool {
+        std::mem::take(&mut self.unsaved)
+    }
+
+    /// For the file. Made when that is written: nobody else needs all names a second time.
+    pub fn saved(&self, saved: &mut Saved) {
+        let service = |(id, number): (&Arc<ServicePortId>, &u32)| SavedService {
             id: *number,
             namespace: id.service.namespace.to_string(),
             name: id.service.name.to_string(),
             port: id.port.clone(),
             protocol: id.transport.name().to_owned(),
         };
-        let services = self.ids.iter().map(service).collect();
-        put(&mut saved.services, services) | put(&mut saved.last_service, self.last)
+        saved.services = self.ids.iter().map(service).collect();
+        saved.last_service = self.last;
     }
 }

@@ -67,7 +67,7 @@ pub fn gather(node: &Node) -> Facts {
         conflicts: node.calc.conflicts().len(),
         endpoints: node.reconciler.endpoint_counts(),
         local_policies: node.local_policies,
-        policy_programs: node.reconciler.saved().programs.len(),
+        policy_programs: node.reconciler.program_count(),
         packet_programs: node.packet_programs,
     }
 }

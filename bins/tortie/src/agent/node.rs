@@ -409,7 +409,7 @@ impl Node {
         self.local_policies = policies.len();
         self.warnings.retain(|warning| !warning.starts_with("state.json"));
         self.save_again = None;
-        if let Err(error) = state_file::write(&self.options.run_dir, saved) {
+        if let Err(error) = state_file::write(&self.options.run_dir, &saved) {
             let path = self.options.run_dir.join("state.json");
             tracing::error!(path = %path.display(), %error, "cannot be written; names may be lost when the agent restarts");
             self.warnings.push(format!(

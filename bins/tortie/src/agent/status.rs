@@ -49,7 +49,7 @@ pub fn status(node: &Node) -> Value {
         "connectTime": connect_time(node),
         "programs": programs(node),
         "maps": maps(node),
-        "endpoints": node.reconciler.saved().endpoints.len(),
+        "endpoints": node.reconciler.endpoint_counts().0,
         "dirty": dirty_rows(&dirty),
         "warnings": warnings,
         "rejected": node.rejections.iter().map(|rejection| rejected(rejection)).collect::<Vec<_>>(),

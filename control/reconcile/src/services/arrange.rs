@@ -9,6 +9,9 @@ use std::hash::Hash;
 
 /// Arranges groups one after the other, given how their members stood before.
 pub(super) fn arrange<K: Copy + Eq + Hash>(before: &[K], groups: [Vec<K>; 3]) -> Vec<K> {
+    if before.is_empty() {
+        return groups.concat();
+    }
     let mut arranged = Vec::with_capacity(groups.iter().map(Vec::len).sum());
     for group in groups {
         let start = arranged.len();

@@ -130,11 +130,12 @@ impl Desired {
         intents.extend(gone.map(|net| Intent::Route(net.parse().unwrap(), None)));
         for (name, backends) in &self.services {
             if before.services.get(name) != Some(backends) {
-                intents.push(Intent::Service(service(name), Some(service_port(name, backends).into())));
+                intents
+                    .push(Intent::Service(service(name).into(), Some(service_port(name, backends).into())));
             }
         }
         let gone = before.services.keys().filter(|name| !self.services.contains_key(*name));
-        intents.extend(gone.map(|name| Intent::Service(service(name), None)));
+        intents.extend(gone.map(|name| Intent::Service(service(name).into(), None)));
     }
 }
 

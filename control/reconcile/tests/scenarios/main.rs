@@ -71,7 +71,7 @@ impl Agent {
 
     fn save(&mut self) {
         if self.reconciler.save() {
-            self.saved = self.reconciler.saved().clone();
+            self.saved = self.reconciler.saved();
         }
     }
 

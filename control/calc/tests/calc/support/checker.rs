@@ -44,7 +44,9 @@ impl Folded {
             Intent::List(id, list) => self.fold_list(id, list),
             Intent::Endpoint(id, endpoint) => self.fold_endpoint(id, endpoint),
             Intent::Route(net, route) => self.fold_route(net, route),
-            Intent::Service(id, port) => self.fold_service(id, port.map(Arc::unwrap_or_clone)),
+            Intent::Service(id, port) => {
+                self.fold_service(Arc::unwrap_or_clone(id), port.map(Arc::unwrap_or_clone))
+            }
             Intent::Settings(settings) => {
                 assert_ne!(self.settings.as_ref(), Some(&*settings), "settings said twice");
                 self.settings = Some(*settings);
