@@ -1,6 +1,6 @@
 //! Who claims a key that only one can have.
 //!
-//! Owns: all claims and the winner among them. Does not: judge; the smallest claimant wins.
+//! Owns: all claims and the winner among them. Does not: judge, the smallest claimant wins; remember what somebody claims.
 //! Invariant: the winner depends on the claims alone, not on their order in time.
 
 use litemap::LiteMap;
@@ -11,23 +11,25 @@ use std::collections::{BTreeMap, BTreeSet};
 pub(crate) struct Claims<K, C, V> {
     /// Nearly always there is one.
     by_key: BTreeMap<K, LiteMap<C, V>>,
-    by_claimant: BTreeMap<C, Box<[K]>>,
 }
 
 impl<K, C, V> Default for Claims<K, C, V> {
     fn default() -> Self {
-        Self { by_key: BTreeMap::new(), by_claimant: BTreeMap::new() }
+        Self { by_key: BTreeMap::new() }
     }
 }
 
 impl<K: Ord + Clone, C: Ord + Clone, V: PartialEq> Claims<K, C, V> {
-    /// From now on `claimant` claims these keys and no other. Returns the keys where something changed.
-    pub(crate) fn set(&mut self, claimant: &C, wanted: BTreeMap<K, V>) -> BTreeSet<K> {
-        let old = match wanted.is_empty() {
-            true => self.by_claimant.remove(claimant),
-            false => self.by_claimant.insert(claimant.clone(), wanted.keys().cloned().collect()),
-        };
-        let lost = old.into_iter().flatten().filter(|key| !wanted.contains_key(key));
+    /// From now on `claimant`, who has `claimed` some, claims these keys and no other. Returns the keys where something
+    /// changed.
+    pub(crate) fn set(
+        &mut self,
+        claimant: &C,
+        claimed: &mut Box<[K]>,
+        wanted: BTreeMap<K, V>,
+    ) -> BTreeSet<K> {
+        let old = std::mem::replace(claimed, wanted.keys().cloned().collect());
+        let lost = old.into_iter().filter(|key| !wanted.contains_key(key));
         let mut changed: BTreeSet<K> = lost.collect();
         changed.iter().for_each(|key| self.drop_claim(key, claimant));
         for (key, value) in wanted {

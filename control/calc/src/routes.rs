@@ -52,6 +52,7 @@ pub(crate) struct Routes {
     /// The other node that a pod is in `pods_on` of.
     node_of: BTreeMap<WorkloadId, NodeName>,
     claims: Claims<IpNet, Claimant, Option<Route>>,
+    claimed: BTreeMap<Claimant, Box<[IpNet]>>,
     dirty: BTreeSet<IpNet>,
     /// Nodes that have changed.
     touched: BTreeSet<NodeName>,
@@ -68,6 +69,7 @@ impl Routes {
             pods_on: BTreeMap::new(),
             node_of: BTreeMap::new(),
             claims: Claims::default(),
+            claimed: BTreeMap::new(),
             dirty: BTreeSet::new(),
             touched: BTreeSet::new(),
             said: BTreeMap::new(),
@@ -191,8 +193,11 @@ impl Routes {
     }
 
     fn claim(&mut self, claimant: Claimant, wanted: BTreeMap<IpNet, Option<Route>>) {
-        let changed = self.claims.set(&claimant, wanted);
-        self.dirty.extend(changed);
+        let mut claimed = self.claimed.remove(&claimant).unwrap_or_default();
+        self.dirty.extend(self.claims.set(&claimant, &mut claimed, wanted));
+        if !claimed.is_empty() {
+            self.claimed.insert(claimant, claimed);
+        }
     }
 
     /// Routes of a pod elsewhere for those of its addresses that its node's prefixes do not say.

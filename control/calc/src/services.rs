@@ -19,6 +19,7 @@ use crate::outbox::{Outbox, Phase};
 use backends::{Backends, Place};
 use frontends::{frontends, source_ranges};
 use litemap::LiteMap;
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -36,21 +37,62 @@ struct Rank {
     created: i64,
 }
 
+/// One port of a Service.
+#[derive(Debug)]
+struct Port {
+    id: Arc<ServicePortId>,
+    /// As if nobody else claimed its front ends; `None`: there is no such port any more.
+    wanted: Option<Arc<ServicePort>>,
+    claimed: Box<[FrontendKey]>,
+    said: Option<Arc<ServicePort>>,
+}
+
+/// What is known of one Service, or of the ports of one pod at this node.
+#[derive(Debug, Default)]
+struct Record {
+    service: Option<Arc<Service>>,
+    slices: LiteMap<SliceId, Arc<EndpointSlice>>,
+    /// Sorted by their names.
+    ports: Vec<Port>,
+}
+
+impl Record {
+    fn is_empty(&self) -> bool {
+        self.service.is_none() && self.slices.is_empty() && self.ports.is_empty()
+    }
+
+    /// The port of this name, which is made where there is none.
+    fn port(&mut self, id: ServicePortId) -> &mut Port {
+        let place = self.ports.binary_search_by(|port| (*port.id).cmp(&id)).unwrap_or_else(|place| {
+            // Most Services have one.
+            self.ports.reserve_exact(1);
+            let id = Arc::new(id);
+            self.ports.insert(place, Port { id, wanted: None, claimed: Box::default(), said: None });
+            place
+        });
+        &mut self.ports[place]
+    }
+}
+
+/// A port that is to be said anew.
+struct Saying {
+    id: Arc<ServicePortId>,
+    before: Option<Arc<ServicePort>>,
+    now: Option<Arc<ServicePort>>,
+}
+
 /// All Services.
 #[derive(Debug)]
 pub(crate) struct Services {
     here: Place,
-    services: BTreeMap<ServiceId, Arc<Service>>,
-    slices: BTreeMap<ServiceId, LiteMap<SliceId, Arc<EndpointSlice>>>,
+    records: BTreeMap<ServiceId, Record>,
+    count: usize,
     service_of: BTreeMap<SliceId, ServiceId>,
     /// Pods with ports at this node.
     hosted: BTreeMap<WorkloadId, Hosted>,
     dirty: BTreeSet<ServiceId>,
-    /// As if nobody else claimed their front ends.
-    wanted: BTreeMap<Arc<ServicePortId>, Arc<ServicePort>>,
     /// Every address of the node is claimed by itself as well: whoever wants just that one meets who wants all.
     claims: Claims<FrontendKey, Arc<ServicePortId>, Rank>,
-    said: BTreeMap<Arc<ServicePortId>, Arc<ServicePort>>,
     health: BTreeMap<ServiceId, HealthCheck>,
     health_changed: bool,
     joins: u64,
@@ -61,14 +103,12 @@ impl Services {
     pub(crate) fn new(here: NodeName) -> Self {
         Self {
             here: Place { node: here, zone: None, addresses: Vec::new(), own: Vec::new() },
-            services: BTreeMap::new(),
-            slices: BTreeMap::new(),
+            records: BTreeMap::new(),
+            count: 0,
             service_of: BTreeMap::new(),
             hosted: BTreeMap::new(),
             dirty: BTreeSet::new(),
-            wanted: BTreeMap::new(),
             claims: Claims::default(),
-            said: BTreeMap::new(),
             health: BTreeMap::new(),
             health_changed: false,
             joins: 0,
@@ -82,7 +122,7 @@ impl Services {
 
     /// How many Services there are.
     pub(crate) fn count(&self) -> usize {
-        self.services.len()
+        self.count
     }
 
     /// Joins of a Service with its slices so far.
@@ -96,7 +136,7 @@ impl Services {
         let here = Place { zone, addresses, own: self.here.own.clone(), node: self.here.node.clone() };
         if self.here != here {
             self.here = here;
-            self.dirty.extend(self.services.keys().cloned());
+            self.dirty.extend(self.records.keys().cloned());
             self.dirty.extend(self.hosted.keys().map(ServiceId::of_pod));
         }
     }
@@ -107,22 +147,25 @@ impl Services {
             return;
         }
         self.here.own = addresses;
-        let at_node = |service: &Arc<Service>| service.ports.iter().any(|port| port.node_port != 0);
-        let services = self.services.iter().filter(|(_, service)| at_node(service));
+        let at_node = |record: &Record| {
+            record.service.iter().flat_map(|service| &service.ports).any(|port| port.node_port != 0)
+        };
+        let services = self.records.iter().filter(|(_, record)| at_node(record));
         self.dirty.extend(services.map(|(id, _)| id.clone()));
         self.dirty.extend(self.hosted.keys().map(ServiceId::of_pod));
     }
 
     /// A Service is as given from now on.
     pub(crate) fn set_service(&mut self, id: ServiceId, service: Option<Arc<Service>>) {
-        if self.services.get(&id) == service.as_ref() {
-            return;
+        let record = self.records.entry(id.clone()).or_default();
+        if record.service != service {
+            self.count += usize::from(service.is_some());
+            self.count -= usize::from(record.service.is_some());
+            record.service = service;
+            self.dirty.insert(id);
+        } else if record.is_empty() {
+            self.records.remove(&id);
         }
-        match service {
-            Some(service) => _ = self.services.insert(id.clone(), service),
-            None => _ = self.services.remove(&id),
-        }
-        self.dirty.insert(id);
     }
 
     /// A pod has these ports at this node from now on.
@@ -139,71 +182,93 @@ impl Services {
 
     /// A slice is as given from now on, whether its Service is known or not.
     pub(crate) fn set_slice(&mut self, id: SliceId, slice: Option<Arc<EndpointSlice>>) {
-        let old = self.service_of.get(&id).cloned();
-        let same = old.as_ref().and_then(|service| self.slices.get(service)?.get(&id)) == slice.as_ref();
-        if same {
-            return;
+        let service = slice.as_ref().map(|slice| slice.service.clone());
+        let before = match &service {
+            Some(service) => self.service_of.insert(id.clone(), service.clone()),
+            None => self.service_of.remove(&id),
+        };
+        if let Some(before) = before.filter(|before| Some(before) != service.as_ref())
+            && let Some(record) = self.records.get_mut(&before)
+        {
+            record.slices.remove(&id);
+            self.dirty.insert(before);
         }
-        if let Some(old) = old {
-            self.service_of.remove(&id);
-            if let Some(slices) = self.slices.get_mut(&old) {
-                slices.remove(&id);
+        if let Some((service, slice)) = service.zip(slice) {
+            let slices = &mut self.records.entry(service.clone()).or_default().slices;
+            if slices.get(&id) != Some(&slice) {
                 if slices.is_empty() {
-                    self.slices.remove(&old);
+                    // Most Services have one, or one of each family.
+                    *slices = LiteMap::with_capacity(1);
                 }
+                slices.insert(id, slice);
+                self.dirty.insert(service);
             }
-            self.dirty.insert(old);
-        }
-        if let Some(slice) = slice {
-            self.dirty.insert(slice.service.clone());
-            self.service_of.insert(id.clone(), slice.service.clone());
-            let slices = self.slices.entry(slice.service.clone());
-            // Most Services have one, or one of each family.
-            slices.or_insert_with(|| LiteMap::with_capacity(1)).insert(id, slice);
         }
     }
 
     /// Ends a flush: says what changed and reports conflicts.
     pub(crate) fn finish(&mut self, out: &mut Outbox, conflicts: &mut Conflicts) {
-        let mut ports = BTreeSet::new();
         let mut contested = BTreeSet::new();
-        for service in std::mem::take(&mut self.dirty) {
-            self.join(&service, &mut ports, &mut contested, conflicts);
+        let mut affected = std::mem::take(&mut self.dirty);
+        for service in &affected {
+            self.join(service, &mut contested, conflicts);
         }
         for key in &contested {
-            ports.extend(self.claims.of(key).map(|(id, _)| id.clone()));
+            affected.extend(self.claims.of(key).map(|(id, _)| id.service.clone()));
             self.report(key, conflicts);
         }
-        let changed: BTreeMap<Arc<ServicePortId>, Option<Arc<ServicePort>>> = ports
-            .into_iter()
-            .map(|id| (id.clone(), self.held(&id)))
-            .filter(|(id, now)| self.said.get(id) != now.as_ref())
-            .collect();
-        for (id, without) in self.releases(&changed) {
-            self.say(id, without, Phase::ServiceRelease, out);
+        let (mut sayings, mut leaving) = (Vec::new(), Vec::new());
+        for service in affected {
+            let Some(record) = self.records.get(&service) else { continue };
+            let saying =
+                |port: &Port| Saying { id: port.id.clone(), before: port.said.clone(), now: self.held(port) };
+            sayings.extend(record.ports.iter().map(saying).filter(|saying| saying.before != saying.now));
+            if record.service.is_none() || record.ports.iter().any(|port| port.wanted.is_none()) {
+                leaving.push(service);
+            }
         }
-        for (id, now) in changed {
+        for (id, without) in releases(&sayings) {
+            self.say(&id, without, Phase::ServiceRelease, out);
+        }
+        for Saying { id, now, .. } in sayings {
             let phase = if now.is_some() { Phase::Service } else { Phase::ServiceRemove };
-            self.say(id, now, phase, out);
+            self.say(&id, now, phase, out);
+        }
+        for service in leaving {
+            self.forget(service);
         }
     }
 
-    fn say(&mut self, id: Arc<ServicePortId>, now: Option<Arc<ServicePort>>, phase: Phase, out: &mut Outbox) {
-        if self.said.get(&id) == now.as_ref() {
-            return;
+    fn say(
+        &mut self,
+        id: &Arc<ServicePortId>,
+        now: Option<Arc<ServicePort>>,
+        phase: Phase,
+        out: &mut Outbox,
+    ) {
+        let ports = self.records.get_mut(&id.service).into_iter().flat_map(|record| &mut record.ports);
+        if let Some(port) = ports.into_iter().find(|port| port.id == *id)
+            && port.said != now
+        {
+            port.said.clone_from(&now);
+            out.push(phase, Intent::Service(id.clone(), now));
         }
-        match &now {
-            Some(port) => _ = self.said.insert(id.clone(), port.clone()),
-            None => _ = self.said.remove(&id),
-        }
-        out.push(phase, Intent::Service(id, now));
     }
 
-    /// Makes one Service's ports anew.
+    /// Nothing is kept of what is gone.
+    fn forget(&mut self, service: ServiceId) {
+        if let Entry::Occupied(mut record) = self.records.entry(service) {
+            record.get_mut().ports.retain(|port| port.wanted.is_some() || port.said.is_some());
+            if record.get().is_empty() {
+                record.remove();
+            }
+        }
+    }
+
+    /// Makes one Service's ports anew. Where others claim what it claims or has claimed, that is `contested`.
     fn join(
         &mut self,
         service: &ServiceId,
-        ports: &mut BTreeSet<Arc<ServicePortId>>,
         contested: &mut BTreeSet<FrontendKey>,
         conflicts: &mut Conflicts,
     ) {
@@ -212,10 +277,9 @@ impl Services {
         let pod = service.pod();
         let is_pod = pod.is_some();
         let hosted = pod.as_ref().and_then(|pod| self.hosted.get(pod));
-        let (made, created) = match (self.services.get(service), hosted) {
-            (Some(value), _) => {
-                (make(service, value, self.slices.get(service), &mut backends), value.created)
-            }
+        let record = self.records.entry(service.clone()).or_default();
+        let (made, created) = match (&record.service, hosted) {
+            (Some(value), _) => (make(service, value, &record.slices, &mut backends), value.created),
             (None, Some(hosted)) => (hosted.ports(service, &self.here), hosted.created()),
             (None, None) => (BTreeMap::new(), 0),
         };
@@ -223,31 +287,34 @@ impl Services {
         if let Some(pod) = &pod {
             host_ports::report(pod, hosted, &self.here, conflicts);
         }
-        let health = self.services.get(service).and_then(|value| health::of(value, &made));
+        let health = record.service.as_ref().and_then(|value| health::of(value, &made));
         backends.report(service, conflicts);
-        self.set_health(service, health);
-        self.report_orphans(service, conflicts);
-        let old: Vec<Arc<ServicePortId>> = self.ports_of(service).cloned().collect();
-        for id in old.iter().filter(|id| !made.contains_key(&***id)) {
-            contested.extend(self.claims.set(id, BTreeMap::new()));
-            self.wanted.remove(id);
-            ports.insert(id.clone());
-        }
-        for (id, mut port) in made {
-            // One name for all who know it.
-            let known = old.iter().find(|known| ***known == id).cloned();
-            let id = known.unwrap_or_else(|| Arc::new(id));
-            if port.backends.is_empty()
-                && is_of_the_api_server(service)
-                && let Some(last) = self.wanted.get(&id)
-            {
-                port.backends.clone_from(&last.backends);
+        report_orphans(service, record, conflicts);
+        let mut claim = |port: &mut Port, keys: BTreeMap<FrontendKey, Rank>| {
+            for key in self.claims.set(&port.id, &mut port.claimed, keys) {
+                if self.claims.of(&key).any(|(id, _)| *id != port.id) {
+                    contested.insert(key);
+                }
             }
-            let keys = self.here.claimed(&port).map(|frontend| ((frontend, id.transport), rank)).collect();
-            contested.extend(self.claims.set(&id, keys));
-            self.wanted.insert(id.clone(), Arc::new(port));
-            ports.insert(id);
+        };
+        for port in record.ports.iter_mut().filter(|port| !made.contains_key(&*port.id)) {
+            claim(port, BTreeMap::new());
+            port.wanted = None;
         }
+        for (id, mut wanted) in made {
+            let port = record.port(id);
+            if wanted.backends.is_empty()
+                && is_of_the_api_server(service)
+                && let Some(last) = &port.wanted
+            {
+                wanted.backends.clone_from(&last.backends);
+            }
+            let key = |frontend| ((frontend, port.id.transport), rank);
+            let keys = self.here.claimed(&wanted).map(key).collect();
+            claim(port, keys);
+            port.wanted = Some(Arc::new(wanted));
+        }
+        self.set_health(service, health);
     }
 
     fn set_health(&mut self, service: &ServiceId, health: Option<HealthCheck>) {
@@ -261,65 +328,26 @@ impl Services {
         self.health_changed = true;
     }
 
-    /// Slices may come before their Service: said while it lasts.
-    fn report_orphans(&self, service: &ServiceId, conflicts: &mut Conflicts) {
-        let key = Contested::NoService(service.clone());
-        match self.slices.get(service) {
-            Some(slices) if !self.services.contains_key(service) => {
-                let losers = slices.keys().cloned().map(ObjectId::Slice).collect();
-                conflicts.insert(key, Conflict { winner: None, losers });
-            }
-            _ => _ = conflicts.remove(&key),
-        }
-    }
-
-    fn ports_of(&self, service: &ServiceId) -> impl Iterator<Item = &Arc<ServicePortId>> {
-        let first =
-            ServicePortId { service: service.clone(), port: String::new(), transport: Transport::Tcp };
-        self.wanted.range(first..).map(|(id, _)| id).take_while(move |id| id.service == *service)
-    }
-
     /// Of those of one rank, the first by name has it.
     fn winner(&self, key: &FrontendKey) -> Option<&Arc<ServicePortId>> {
         self.claims.of(key).min_by_key(|(id, rank)| (**rank, *id)).map(|(id, _)| id)
     }
 
     /// A port with the front ends that are its own.
-    fn held(&self, id: &Arc<ServicePortId>) -> Option<Arc<ServicePort>> {
-        let wanted = self.wanted.get(id)?;
-        let held = |frontend: &Frontend| self.winner(&(*frontend, id.transport)) == Some(id);
+    fn held(&self, port: &Port) -> Option<Arc<ServicePort>> {
+        let wanted = port.wanted.as_ref()?;
+        let held = |frontend: &Frontend| self.winner(&(*frontend, port.id.transport)) == Some(&port.id);
         if wanted.frontends.keys().all(held) {
             return Some(Arc::clone(wanted));
         }
-        let mut port = ServicePort::clone(wanted);
-        port.frontends.retain(|frontend, _| held(frontend));
-        Some(Arc::new(port))
+        let mut without = ServicePort::clone(wanted);
+        without.frontends.retain(|frontend, _| held(frontend));
+        Some(Arc::new(without))
     }
 
-    /// Ports that lose a front end to another one, as they are without it: said before the other takes it.
-    fn releases(
-        &self,
-        changed: &BTreeMap<Arc<ServicePortId>, Option<Arc<ServicePort>>>,
-    ) -> Vec<(Arc<ServicePortId>, Option<Arc<ServicePort>>)> {
-        let mut taken: BTreeMap<FrontendKey, &Arc<ServicePortId>> = BTreeMap::new();
-        // At a start nobody has anything to lose.
-        for (id, port) in changed.iter().filter(|_| !self.said.is_empty()) {
-            let frontends = port.iter().flat_map(|port| port.frontends.keys());
-            taken.extend(frontends.map(|frontend| ((*frontend, id.transport), id)));
-        }
-        let mut releases = Vec::new();
-        for (id, now) in changed {
-            let Some(said) = self.said.get(id) else { continue };
-            let lost = |f: &Frontend| taken.get(&(*f, id.transport)).is_some_and(|taker| *taker != id);
-            if said.frontends.keys().any(lost) {
-                let frontends =
-                    said.frontends.iter().filter(|(f, _)| !lost(f)).map(|(f, scope)| (*f, *scope)).collect();
-                let without =
-                    now.as_ref().map(|_| Arc::new(ServicePort { frontends, ..ServicePort::clone(said) }));
-                releases.push((id.clone(), without));
-            }
-        }
-        releases
+    /// What a port wants.
+    fn wanted(&self, id: &Arc<ServicePortId>) -> Option<&Arc<ServicePort>> {
+        self.records.get(&id.service)?.ports.iter().find(|port| port.id == *id)?.wanted.as_ref()
     }
 
     fn report(&self, key: &FrontendKey, conflicts: &mut Conflicts) {
@@ -330,7 +358,7 @@ impl Services {
         };
         // Who wants every address of the node is reported with that, unless somebody wants just this one.
         let wants = |(id, _): (&Arc<ServicePortId>, _)| {
-            self.wanted.get(id).is_some_and(|port| port.frontends.contains_key(&key.0))
+            self.wanted(id).is_some_and(|port| port.frontends.contains_key(&key.0))
         };
         let is_wanted = self.claims.of(key).any(wants);
         let others = self.claims.of(key).map(|(id, _)| id).filter(|id| Some(*id) != winner);
@@ -344,6 +372,42 @@ impl Services {
     }
 }
 
+/// Slices may come before their Service: said while it lasts.
+fn report_orphans(service: &ServiceId, record: &Record, conflicts: &mut Conflicts) {
+    let key = Contested::NoService(service.clone());
+    if record.service.is_some() || record.slices.is_empty() {
+        conflicts.remove(&key);
+    } else {
+        let losers = record.slices.keys().cloned().map(ObjectId::Slice).collect();
+        conflicts.insert(key, Conflict { winner: None, losers });
+    }
+}
+
+/// Ports that lose a front end to another one, as they are without it: said before the other takes it.
+fn releases(sayings: &[Saying]) -> Vec<(Arc<ServicePortId>, Option<Arc<ServicePort>>)> {
+    let had = || sayings.iter().filter_map(|saying| Some((saying, saying.before.as_ref()?)));
+    if had().next().is_none() {
+        return Vec::new();
+    }
+    let mut taken: BTreeMap<FrontendKey, &Arc<ServicePortId>> = BTreeMap::new();
+    for Saying { id, now, .. } in sayings {
+        let frontends = now.iter().flat_map(|port| port.frontends.keys());
+        taken.extend(frontends.map(|frontend| ((*frontend, id.transport), id)));
+    }
+    let mut releases = Vec::new();
+    for (Saying { id, now, .. }, said) in had() {
+        let lost = |f: &Frontend| taken.get(&(*f, id.transport)).is_some_and(|taker| *taker != id);
+        if said.frontends.keys().any(lost) {
+            let frontends =
+                said.frontends.iter().filter(|(f, _)| !lost(f)).map(|(f, scope)| (*f, *scope)).collect();
+            let without =
+                now.as_ref().map(|_| Arc::new(ServicePort { frontends, ..ServicePort::clone(said) }));
+            releases.push((id.clone(), without));
+        }
+    }
+    releases
+}
+
 /// Whoever reaches the API server through its Service could never hear of a new back end if the last one went: it stays
 /// until there is another.
 fn is_of_the_api_server(service: &ServiceId) -> bool {
@@ -353,7 +417,7 @@ fn is_of_the_api_server(service: &ServiceId) -> bool {
 fn make(
     id: &ServiceId,
     service: &Service,
-    slices: Option<&LiteMap<SliceId, Arc<EndpointSlice>>>,
+    slices: &LiteMap<SliceId, Arc<EndpointSlice>>,
     backends: &mut Backends<'_>,
 ) -> BTreeMap<ServicePortId, ServicePort> {
     let mut made: BTreeMap<ServicePortId, ServicePort> = BTreeMap::new();
@@ -361,7 +425,7 @@ fn make(
         let id = ServicePortId { service: id.clone(), port: port.name.clone(), transport: port.transport };
         let made = made.entry(id).or_insert_with(|| ServicePort {
             frontends: LiteMap::new(),
-            backends: backends.of(service, port, slices.into_iter().flatten()),
+            backends: backends.of(service, port, slices.iter()),
             internal_local: service.internal_traffic_policy == TrafficPolicy::Local,
             external_local: service.external_traffic_policy == TrafficPolicy::Local,
             source_ranges: source_ranges(service, &backends.here().addresses),

@@ -16,22 +16,30 @@ use crate::table::TableError;
 use family::{Tables, Terms};
 use ipnet::IpNet;
 use layouts::{V4, V6};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use tortie_intent::{Frontend, ServicePort, ServicePortId};
 use tortie_model::ServiceId;
 use tortie_model::settings::Settings;
 use tortie_model::workload::Transport;
 
+/// One Service port.
+#[derive(Debug, Default)]
+struct Port {
+    number: Option<u32>,
+    wanted: Option<Arc<ServicePort>>,
+    is_dirty: bool,
+}
+
 /// All Service ports.
 #[derive(Debug)]
 pub struct Services {
-    ids: BTreeMap<Arc<ServicePortId>, u32>,
+    ports: BTreeMap<Arc<ServicePortId>, Port>,
     last: u32,
-    /// Ids have been given out or taken back since they were saved.
+    /// Numbers have been given out or taken back since they were saved.
     unsaved: bool,
-    wanted: BTreeMap<Arc<ServicePortId>, Arc<ServicePort>>,
-    dirty: BTreeSet<Arc<ServicePortId>>,
+    /// In the order they became so.
+    dirty: Vec<Arc<ServicePortId>>,
     v4: Tables<V4>,
     v6: Tables<V6>,
     /// Of each consistent-hash table.
@@ -49,7 +57,7 @@ impl Services {
     /// With the ids that were known before.
     pub fn new(saved: &Saved) -> Self {
         let transports = [Transport::Tcp, Transport::Udp, Transport::Sctp];
-        let mut ids = BTreeMap::new();
+        let mut ports = BTreeMap::new();
         let mut last = saved.last_service;
         for service in &saved.services {
             let Some(transport) = transports.into_iter().find(|t| t.name() == service.protocol) else {
@@ -61,15 +69,15 @@ impl Services {
                 transport,
             };
             last = last.max(service.id);
-            ids.insert(Arc::new(id), service.id);
+            let number = Some(service.id);
+            ports.insert(Arc::new(id), Port { number, ..Port::default() });
         }
-        let unsaved = last != saved.last_service || ids.len() != saved.services.len();
+        let unsaved = last != saved.last_service || ports.len() != saved.services.len();
         Self {
-            ids,
+            ports,
             last,
             unsaved,
-            wanted: BTreeMap::new(),
-            dirty: BTreeSet::new(),
+            dirty: Vec::new(),
             v4: Tables::default(),
             v6: Tables::default(),
             places: maglev::places(Settings::default().maglev_endpoints),
@@ -79,11 +87,22 @@ impl Services {
 
     /// A Service port changes.
     pub fn want(&mut self, id: Arc<ServicePortId>, port: Option<Arc<ServicePort>>) {
-        match port {
-            Some(port) => self.wanted.insert(id.clone(), port),
-            None => self.wanted.remove(&id),
-        };
-        self.dirty.insert(id);
+        let place = self.ports.entry(id.clone()).or_default();
+        place.wanted = port;
+        if !std::mem::replace(&mut place.is_dirty, true) {
+            self.dirty.push(id);
+        }
+    }
+
+    /// Those that fit are worked out anew.
+    fn touch(&mut self, fits: impl Fn(&ServicePort) -> bool) {
+        for (id, port) in &mut self.ports {
+            let is_clean = !port.is_dirty && port.wanted.as_ref().is_some_and(|wanted| fits(wanted));
+            if is_clean {
+                port.is_dirty = true;
+                self.dirty.push(id.clone());
+            }
+        }
     }
 
     /// Consistent-hash tables are made for so many back ends from now on.
@@ -91,8 +110,7 @@ impl Services {
         let places = maglev::places(endpoints);
         if self.places != places {
             self.places = places;
-            let tables = self.wanted.iter().filter(|(_, port)| port.maglev);
-            self.dirty.extend(tables.map(|(id, _)| id.clone()));
+            self.touch(|port| port.maglev);
         }
     }
 
@@ -104,8 +122,7 @@ impl Services {
                 let within = |at: &Frontend| before.iter().chain(nets).any(|net| net.contains(&at.address));
                 port.frontends.keys().any(within)
             };
-            let changed = self.wanted.iter().filter(|(_, port)| touched(port));
-            self.dirty.extend(changed.map(|(id, _)| id.clone()));
+            self.touch(touched);
         }
     }
 
@@ -121,9 +138,12 @@ impl Services {
     /// Gives new Service ports their ids.
     pub fn allocate(&mut self) {
         for id in &self.dirty {
-            if self.wanted.contains_key(id) && !self.ids.contains_key(id) {
+            if let Some(port) = self.ports.get_mut(id)
+                && port.wanted.is_some()
+                && port.number.is_none()
+            {
                 self.last = self.last.saturating_add(1);
-                self.ids.insert(id.clone(), self.last);
+                port.number = Some(self.last);
                 self.unsaved = true;
             }
         }
@@ -132,14 +152,17 @@ impl Services {
     /// Works out what the tables should hold.
     pub fn resolve(&mut self) {
         for id in std::mem::take(&mut self.dirty) {
-            let Some(&number) = self.ids.get(&id) else { continue };
-            let wanted = self.wanted.get(&id).map(|wanted| &**wanted);
-            let terms = Terms { places: self.places, untranslated: &self.untranslated };
-            self.v4.want(number, id.transport, wanted, terms);
-            self.v6.want(number, id.transport, wanted, terms);
+            let Some(port) = self.ports.get_mut(&id) else { continue };
+            port.is_dirty = false;
+            let wanted = port.wanted.as_deref();
+            if let Some(number) = port.number {
+                let terms = Terms { places: self.places, untranslated: &self.untranslated };
+                self.v4.want(number, id.transport, wanted, terms);
+                self.v6.want(number, id.transport, wanted, terms);
+            }
             if wanted.is_none() {
-                self.ids.remove(&id);
-                self.unsaved = true;
+                self.unsaved |= port.number.is_some();
+                self.ports.remove(&id);
             }
         }
     }
@@ -177,14 +200,16 @@ impl Services {
 
     /// For the file. Made when that is written: nobody else needs all names a second time.
     pub fn saved(&self, saved: &mut Saved) {
-        let service = |(id, number): (&Arc<ServicePortId>, &u32)| SavedService {
-            id: *number,
-            namespace: id.service.namespace.to_string(),
-            name: id.service.name.to_string(),
-            port: id.port.clone(),
-            protocol: id.transport.name().to_owned(),
+        let service = |(id, port): (&Arc<ServicePortId>, &Port)| {
+            Some(SavedService {
+                id: port.number?,
+                namespace: id.service.namespace.to_string(),
+                name: id.service.name.to_string(),
+                port: id.port.clone(),
+                protocol: id.transport.name().to_owned(),
+            })
         };
-        saved.services = self.ids.iter().map(service).collect();
+        saved.services = self.ports.iter().filter_map(service).collect();
         saved.last_service = self.last;
     }
 }

@@ -2,8 +2,8 @@
 //!
 //! Owns: listing them. Does not: choose. Invariant: what the slices say is passed on as it is.
 
-use super::Services;
 use super::backends::unfit;
+use super::{Record, Services};
 use std::net::IpAddr;
 use tortie_intent::{Backend, ServicePortId};
 use tortie_model::service::{Endpoint, Service, ServicePort, SlicePort};
@@ -35,7 +35,7 @@ pub struct KnownEndpoint {
 impl Services {
     /// The endpoints of all Services.
     pub(crate) fn known(&self) -> Vec<KnownEndpoint> {
-        let of_services = self.services.iter().flat_map(|(id, service)| self.known_of(id, service));
+        let of_services = self.records.iter().flat_map(|(id, record)| self.known_of(id, record));
         let of_pods = self.hosted.keys().flat_map(|pod| self.known_of_pod(&ServiceId::of_pod(pod)));
         of_services.chain(of_pods).collect()
     }
@@ -43,7 +43,7 @@ impl Services {
     /// A pod is the one back end of each of its ports, and nobody asks whether it is ready.
     fn known_of_pod(&self, pod: &ServiceId) -> Vec<KnownEndpoint> {
         let known = |id: &ServicePortId, backend: &Backend| KnownEndpoint {
-            id: id.clone(),
+            id: ServicePortId::clone(id),
             address: backend.address,
             port: backend.port,
             node: backend.node.clone(),
@@ -53,13 +53,15 @@ impl Services {
             local: backend.local,
             refused: false,
         };
-        let ports = self.ports_of(pod).filter_map(|id| Some((id, self.wanted.get(id)?)));
+        let ports = self.records.get(pod).into_iter().flat_map(|record| &record.ports);
+        let ports = ports.filter_map(|port| Some((&port.id, port.wanted.as_ref()?)));
         ports.flat_map(|(id, port)| port.backends.iter().map(move |backend| known(id, backend))).collect()
     }
 
-    fn known_of(&self, id: &ServiceId, service: &Service) -> Vec<KnownEndpoint> {
+    fn known_of(&self, id: &ServiceId, record: &Record) -> Vec<KnownEndpoint> {
         let mut known = Vec::new();
-        for slice in self.slices.get(id).into_iter().flatten().map(|(_, slice)| slice) {
+        let Some(service) = &record.service else { return known };
+        for slice in record.slices.values() {
             for port in &service.ports {
                 let fits = |it: &&SlicePort| it.name == port.name && it.transport == port.transport;
                 for number in slice.ports.iter().filter(fits) {
