@@ -20,6 +20,8 @@ use crate::inspect::fill;
 
 /// Everything, as JSON.
 pub fn status(node: &Node) -> Value {
+    // First: counting the elements of maps takes memory.
+    let rss_bytes = rss_bytes();
     let dirty = node.dirty();
     let warnings = node.warnings.iter().cloned();
     let warnings: Vec<String> =
@@ -56,7 +58,7 @@ pub fn status(node: &Node) -> Value {
         "conflicts": conflicts(node),
         "badRecords": node.attachments.bad().values().collect::<Vec<_>>(),
         "sweep": sweep(node),
-        "rssBytes": rss_bytes(),
+        "rssBytes": rss_bytes,
         "store": store(&node.store),
     })
 }
