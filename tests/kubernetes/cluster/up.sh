@@ -17,6 +17,15 @@ set -euo pipefail
 [ "$(id -u)" = 0 ] || fail "needs root: it makes namespaces, mounts and cgroups"
 [ ! -e "$run/up" ] || fail "$NAME is up already; make cluster-down first"
 [ "$NODES" -ge 1 ] && [ "$NODES" -le 9 ] || fail "NODES=$NODES: use 1 to 9"
+# kube-proxy calls them, and the bridge plugin's portmap the second.
+case $PROXY_MODE in
+nftables) filters="nft iptables" ;;
+iptables) filters=iptables ;;
+*) filters= ;;
+esac
+for filter in $filters; do
+    command -v "$filter" >/dev/null || fail "PROXY_MODE=$PROXY_MODE needs $filter; install nftables and iptables, or give PROXY_MODE=none"
+done
 
 # Bridge in the control plane's namespace, a veth to every node's.
 underlay() {
