@@ -17,7 +17,8 @@ use crate::object::Object;
 use crate::plan::{Family, Plan};
 use crate::world::World;
 
-const NODE_PORTS: std::ops::RangeInclusive<u16> = 30_000..=32_767;
+/// As the API server gives them out: the first 86 of its range are left to who asks for one.
+const NODE_PORTS: std::ops::RangeInclusive<u16> = 30_086..=32_767;
 
 /// Completes every Service.
 pub fn allocate(world: &mut World, plan: &Plan) -> Result<()> {

@@ -39,7 +39,7 @@ spec:
   type: NodePort
   ipFamilyPolicy: PreferDualStack
   selector: {app: host-server}
-  ports: [{name: web, port: 80, targetPort: web, nodePort: 30180}, {name: dns, port: 53, targetPort: dns, protocol: UDP, nodePort: 30153}]
+  ports: [{name: web, port: 80, targetPort: web, nodePort: 30018}, {name: dns, port: 53, targetPort: dns, protocol: UDP, nodePort: 30015}]
 ";
 
 fn world(spec: &str) -> TestLab {
@@ -101,7 +101,7 @@ fn a_back_end_on_another_node_answers_directly_under_the_address_that_was_asked(
         for (address, web, dns, server) in [
             (external(family), 80, 53, "default/far"),
             (node(family), 30080, 30053, "default/far"),
-            (node(family), 30180, 30153, "default/host-server"),
+            (node(family), 30018, 30015, "default/host-server"),
         ] {
             for door in [(Protocol::Tcp, web), (Protocol::Udp, dns)] {
                 let (seen, result) = ask(&test, address, &probe_of(address, door, family));
@@ -128,7 +128,7 @@ fn a_megabyte_comes_back_directly_and_undamaged_also_through_a_narrow_link() {
         let narrow = Command::new("ip").args(["-n", &router, "link", "set", "c1", "mtu", mtu]).status();
         assert!(narrow.expect("running ip").success());
         for family in BOTH {
-            for door in [(Protocol::Tcp, 30080), (Protocol::Tcp, 30180)] {
+            for door in [(Protocol::Tcp, 30080), (Protocol::Tcp, 30018)] {
                 let probe = Probe {
                     bytes: 1 << 20,
                     timeout: Duration::from_secs(20),
@@ -176,7 +176,7 @@ fn connections_go_on_as_they_began_when_the_mode_changes_under_load() {
             configure(&mut test, if spec.is_empty() { "bpfExternalServiceMode: Tunnel" } else { spec });
         }
         for family in BOTH {
-            for port in [30080, 30180] {
+            for port in [30080, 30018] {
                 let name = format!("{round}-{port}-{family:?}");
                 start(&test, &name, family, port);
                 streams.push(name);

@@ -49,7 +49,7 @@ spec:
   type: NodePort
   ipFamilyPolicy: PreferDualStack
   selector: {app: server}
-  ports: [{name: web, port: 80, targetPort: web, nodePort: 30380}, {name: dns, port: 53, targetPort: dns, protocol: UDP, nodePort: 30353}]
+  ports: [{name: web, port: 80, targetPort: web, nodePort: 30038}, {name: dns, port: 53, targetPort: dns, protocol: UDP, nodePort: 30035}]
 ---
 apiVersion: v1
 kind: Service
@@ -58,7 +58,7 @@ spec:
   type: NodePort
   ipFamilyPolicy: PreferDualStack
   selector: {app: host-server}
-  ports: [{name: web, port: 80, targetPort: web, nodePort: 30180}, {name: dns, port: 53, targetPort: dns, protocol: UDP, nodePort: 30153}]
+  ports: [{name: web, port: 80, targetPort: web, nodePort: 30018}, {name: dns, port: 53, targetPort: dns, protocol: UDP, nodePort: 30015}]
 ---
 apiVersion: v1
 kind: Service
@@ -68,7 +68,7 @@ spec:
   ipFamilyPolicy: PreferDualStack
   externalTrafficPolicy: Local
   selector: {app: host-server}
-  ports: [{name: web, port: 80, targetPort: web, nodePort: 30480}]
+  ports: [{name: web, port: 80, targetPort: web, nodePort: 30048}]
 ---
 apiVersion: v1
 kind: Service
@@ -77,7 +77,7 @@ spec:
   type: NodePort
   ipFamilyPolicy: PreferDualStack
   selector: {app: nobody}
-  ports: [{name: web, port: 80, nodePort: 30280}, {name: dns, port: 53, protocol: UDP, nodePort: 30253}]
+  ports: [{name: web, port: 80, nodePort: 30028}, {name: dns, port: 53, protocol: UDP, nodePort: 30025}]
 ";
 
 const WEB: Protocol = Protocol::Tcp;
@@ -134,7 +134,7 @@ fn processes_of_a_node_and_pods_on_its_network_reach_every_back_end_of_a_service
 fn node_ports_answer_pods_and_nodes_through_every_node() {
     let test = world();
     for family in BOTH {
-        for door in [(WEB, 30380), (DNS, 30353)] {
+        for door in [(WEB, 30038), (DNS, 30035)] {
             for from in ["pod:default/client", "node:node1", "node:node2"] {
                 for to in ["node:node1", "node:node2"] {
                     assert_eq!(
@@ -153,7 +153,7 @@ fn node_ports_answer_the_node_at_its_loopback_and_leave_a_pods_own_alone() {
     let test = world();
     for (address, family) in [("127.0.0.1", Family::Ipv4), ("::1", Family::Ipv6)] {
         for from in ["node:node1", "pod:default/on-host"] {
-            for door in [(WEB, 30380), (DNS, 30353)] {
+            for door in [(WEB, 30038), (DNS, 30035)] {
                 assert_eq!(
                     servers(&test, from, address, door, family),
                     set(&["near", "far"]),
@@ -163,12 +163,12 @@ fn node_ports_answer_the_node_at_its_loopback_and_leave_a_pods_own_alone() {
             // Only this node's processes are asked, so no policy for the outside binds them.
             assert_eq!(servers(&test, from, address, (WEB, 30080), family), set(&["near", "far"]));
             let nobody = test.probe(from, address, |probe| {
-                (probe.family, probe.port) = (Some(family), Some(30280));
+                (probe.family, probe.port) = (Some(family), Some(30028));
             });
             assert_eq!(nobody.result, Verdict::Refused, "{from} {address}: {nobody:?}");
         }
         let own = test.probe("pod:default/client", address, |probe| {
-            (probe.family, probe.port) = (Some(family), Some(30380));
+            (probe.family, probe.port) = (Some(family), Some(30038));
         });
         assert_eq!(own.result, Verdict::Refused, "a pod's loopback is its own: {own:?}");
     }
@@ -189,7 +189,7 @@ fn node_ports_are_served_at_addresses_that_only_an_interface_of_the_node_has_whi
         let reached = || {
             test.probe("client:c1", address, |probe| {
                 briefly(probe);
-                (probe.family, probe.port) = (Some(family), Some(30380));
+                (probe.family, probe.port) = (Some(family), Some(30038));
             })
             .is_connected()
         };
@@ -198,7 +198,7 @@ fn node_ports_are_served_at_addresses_that_only_an_interface_of_the_node_has_whi
             assert!(start.elapsed() < std::time::Duration::from_secs(10), "{address}");
         }
         for from in ["client:c1", "client:c2", "node:node1", "pod:default/client"] {
-            assert_eq!(servers(&test, from, address, (WEB, 30380), family), set(&["near", "far"]), "{from}");
+            assert_eq!(servers(&test, from, address, (WEB, 30038), family), set(&["near", "far"]), "{from}");
         }
         on_node("del");
         let start = std::time::Instant::now();
@@ -223,11 +223,11 @@ fn with_external_traffic_policy_local_another_nodes_port_leads_to_its_own_back_e
         for from in ["pod:default/client", "node:node1"] {
             let lost = test.probe(from, "node:node2", |probe| {
                 briefly(probe);
-                (probe.family, probe.port) = (Some(family), Some(30480));
+                (probe.family, probe.port) = (Some(family), Some(30048));
             });
             assert_eq!(lost.result, Verdict::Timeout, "{from}: {lost:?}");
         }
-        assert_eq!(servers(&test, "node:node2", "node:node1", (WEB, 30480), family), set(&["host-server"]));
+        assert_eq!(servers(&test, "node:node2", "node:node1", (WEB, 30048), family), set(&["host-server"]));
     }
 }
 
@@ -241,7 +241,7 @@ fn a_machine_outside_meets_the_back_end_of_the_node_it_asks_and_keeps_its_addres
                 assert_eq!(servers(&test, from, "node:node2", door, family), set(&["far"]));
             }
         }
-        for door in [(WEB, 30180), (DNS, 30153)] {
+        for door in [(WEB, 30018), (DNS, 30015)] {
             assert_eq!(servers(&test, "client:c1", "node:node1", door, family), set(&["host-server"]));
         }
         let seen = test.probe("client:c1", "node:node1", |probe| {
@@ -256,16 +256,16 @@ fn a_machine_outside_meets_the_back_end_of_the_node_it_asks_and_keeps_its_addres
 fn a_machine_outside_meets_back_ends_of_all_nodes_through_each_and_keeps_its_address() {
     let test = world();
     for family in BOTH {
-        for door in [(WEB, 30380), (DNS, 30353)] {
+        for door in [(WEB, 30038), (DNS, 30035)] {
             for to in ["node:node1", "node:node2"] {
                 assert_eq!(servers(&test, "client:c1", to, door, family), set(&["near", "far"]), "{to}");
             }
         }
-        for door in [(WEB, 30180), (DNS, 30153)] {
+        for door in [(WEB, 30018), (DNS, 30015)] {
             assert_eq!(servers(&test, "client:c1", "node:node2", door, family), set(&["host-server"]));
         }
         let usual = Probe::new(endpoint("client:c1"), endpoint("node:node1"));
-        let probe = Probe { family: Some(family), port: Some(30380), ..usual };
+        let probe = Probe { family: Some(family), port: Some(30038), ..usual };
         let own = if family == Family::Ipv4 { "192.0.2.10:" } else { "2001:db8:1::10:" };
         for result in test.lab.matrix(&vec![probe; 20]).expect("matrix") {
             assert!(result.client_seen.as_deref().unwrap_or_default().starts_with(own), "{result:?}");
@@ -296,10 +296,10 @@ fn a_service_without_endpoints_refuses_nodes_pods_and_machines_outside() {
     for family in BOTH {
         for (from, to, web, dns) in [
             ("node:node1", "svc:default/nobody", 80, 53),
-            ("node:node1", "node:node1", 30280, 30253),
-            ("node:node1", "node:node2", 30280, 30253),
-            ("pod:default/client", "node:node2", 30280, 30253),
-            ("client:c1", "node:node1", 30280, 30253),
+            ("node:node1", "node:node1", 30028, 30025),
+            ("node:node1", "node:node2", 30028, 30025),
+            ("pod:default/client", "node:node2", 30028, 30025),
+            ("client:c1", "node:node1", 30028, 30025),
         ] {
             for (protocol, port) in [(WEB, web), (DNS, dns)] {
                 let result = test.probe(from, to, |probe| {
@@ -321,13 +321,13 @@ fn a_megabyte_arrives_undamaged_through_every_door() {
     for family in BOTH {
         for (from, to, port) in [
             // First, before the client has learnt from others how little fits into the tunnel.
-            ("client:c1", "node:node2", 30180),
+            ("client:c1", "node:node2", 30018),
             ("node:node1", "svc:default/server", 80),
             ("node:node1", "node:node1", 30080),
             ("client:c1", "node:node1", 30080),
-            ("client:c1", "node:node1", 30180),
-            ("client:c1", "node:node1", 30380),
-            ("client:c1", "node:node2", 30380),
+            ("client:c1", "node:node1", 30018),
+            ("client:c1", "node:node1", 30038),
+            ("client:c1", "node:node2", 30038),
             ("node:node1", "svc:default/on-host", 80),
         ] {
             for _ in 0..3 {

@@ -49,7 +49,7 @@ spec:
   ipFamilyPolicy: PreferDualStack
   selector: {pod: near}
   externalIPs: [203.0.113.7, '2001:db8:e::7']
-  ports: [{port: 132, targetPort: 36412, nodePort: 30132, protocol: SCTP}]
+  ports: [{port: 132, targetPort: 36412, nodePort: 30032, protocol: SCTP}]
 ---
 apiVersion: v1
 kind: Service
@@ -59,7 +59,7 @@ spec:
   ipFamilyPolicy: PreferDualStack
   selector: {pod: far}
   externalIPs: [203.0.113.7, '2001:db8:e::7']
-  ports: [{port: 133, targetPort: 36412, nodePort: 30133, protocol: SCTP}]
+  ports: [{port: 133, targetPort: 36412, nodePort: 30033, protocol: SCTP}]
 ---
 apiVersion: v1
 kind: Service
@@ -68,7 +68,7 @@ spec:
   type: NodePort
   ipFamilyPolicy: PreferDualStack
   selector: {pod: host-server}
-  ports: [{port: 132, targetPort: 7132, nodePort: 30134, protocol: SCTP}]
+  ports: [{port: 132, targetPort: 7132, nodePort: 30034, protocol: SCTP}]
 ---
 apiVersion: v1
 kind: Service
@@ -77,11 +77,11 @@ spec:
   type: NodePort
   ipFamilyPolicy: PreferDualStack
   selector: {pod: nobody}
-  ports: [{port: 132, nodePort: 30135, protocol: SCTP}]
+  ports: [{port: 132, nodePort: 30035, protocol: SCTP}]
 ";
 
 /// Node port, and who serves there.
-const NODE_PORTS: [(u16, &str); 3] = [(30132, "near"), (30133, "far"), (30134, "host-server")];
+const NODE_PORTS: [(u16, &str); 3] = [(30032, "near"), (30033, "far"), (30034, "host-server")];
 
 fn world() -> TestLab {
     let mut test = crate::cluster(2);
@@ -182,8 +182,8 @@ fn without_back_ends_an_association_is_refused_at_once() {
     for family in BOTH {
         for (from, to, port) in [
             ("pod:default/client", "svc:default/nobody", 132),
-            ("pod:default/client", "node:node1", 30135),
-            ("client:c1", "node:node1", 30135),
+            ("pod:default/client", "node:node1", 30035),
+            ("client:c1", "node:node1", 30035),
         ] {
             let result = ask(&test, from, to, port, family);
             assert_eq!(result.result, Verdict::Refused, "{from} {to} {family:?}: {result:?}");

@@ -18,12 +18,12 @@ spec: {nodeName: node2, containers: [{name: c, image: any, ports: [{containerPor
 apiVersion: v1
 kind: Service
 metadata: {name: here}
-spec: {type: LoadBalancer, externalTrafficPolicy: Local, healthCheckNodePort: 30100, ipFamilyPolicy: PreferDualStack, selector: {app: server}, ports: [{port: 80}]}
+spec: {type: LoadBalancer, externalTrafficPolicy: Local, healthCheckNodePort: 30010, ipFamilyPolicy: PreferDualStack, selector: {app: server}, ports: [{port: 80}]}
 ---
 apiVersion: v1
 kind: Service
 metadata: {name: elsewhere}
-spec: {type: LoadBalancer, externalTrafficPolicy: Local, healthCheckNodePort: 30101, ipFamilyPolicy: PreferDualStack, selector: {app: elsewhere}, ports: [{port: 80}]}
+spec: {type: LoadBalancer, externalTrafficPolicy: Local, healthCheckNodePort: 30011, ipFamilyPolicy: PreferDualStack, selector: {app: elsewhere}, ports: [{port: 80}]}
 ";
 
 const OWN: [&str; 2] = ["10.240.0.1", "fd00:240::1"];
@@ -37,10 +37,10 @@ fn load_balancers_learn_which_nodes_have_endpoints_in_both_families_and_of_chang
     let mut test = crate::empty();
     test.apply(WORLD);
     for host in OWN {
-        let body = until(&test, &at(host, 30100), "/", 200);
+        let body = until(&test, &at(host, 30010), "/", 200);
         assert!(body.contains("\"localEndpoints\": 1"), "{body}");
         assert!(body.contains("\"serviceProxyHealthy\": true"), "{body}");
-        let body = until(&test, &at(host, 30101), "/", 503);
+        let body = until(&test, &at(host, 30011), "/", 503);
         assert!(body.contains("\"localEndpoints\": 0"), "{body}");
         for path in ["/healthz", "/livez"] {
             until(&test, &at(host, 10256), path, 200);
@@ -53,7 +53,7 @@ metadata: {name: near, labels: {app: server}, annotations: {tortie.dev/ready: 'f
 spec: {nodeName: node1, containers: [{name: c, image: any, ports: [{containerPort: 80}]}]}
 ";
     test.apply(unready);
-    OWN.iter().for_each(|host| _ = until(&test, &at(host, 30100), "/", 503));
+    OWN.iter().for_each(|host| _ = until(&test, &at(host, 30010), "/", 503));
     configure(&test, "bpfKubeProxyHealthzPort: 10266");
     until(&test, &at(OWN[0], 10266), "/healthz", 200);
     assert!(get(&test, &at(OWN[0], 10256), "/healthz").is_err());

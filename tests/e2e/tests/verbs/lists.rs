@@ -27,7 +27,8 @@ spec: {defaultEndpointToHostAction: Accept, bpfConnectTimeLoadBalancing: Disable
 ",
     );
     let far = pod_address(&test, "far");
-    for _ in 0..8 {
+    // Often enough that each back end has had one.
+    for _ in 0..32 {
         assert!(
             test.probe("pod:default/client", "svc:default/server", |p| p.port = Some(8000)).is_connected()
         );
