@@ -10,7 +10,7 @@ use tortie_lab::{Component, Lab};
 use tortie_tests_e2e::TestLab;
 use tortie_tests_kubernetes::{kubectl, while_asking};
 
-use super::world::{PATIENCE, asking, denied, status, until};
+use super::world::{PATIENCE, asking, denied, start_api_server, status, until};
 
 const NODE: &str = "node2";
 const DAY: Duration = Duration::from_secs(86_400);
@@ -73,7 +73,7 @@ fn is_survived(lab: &Lab, spoil: impl FnOnce() + Send, renew: impl FnOnce() + Se
         spoil();
         // Watches that are open go on; a server that starts again ends them.
         lab.kill_component(Component::ApiServer).expect("killing");
-        lab.start_component(Component::ApiServer).expect("starting");
+        start_api_server(lab);
         let refused = || {
             let trouble = status(lab, NODE)["store"]["trouble"].clone();
             trouble.as_str().is_some_and(|text| text.starts_with("401 "))

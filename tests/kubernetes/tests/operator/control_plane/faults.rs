@@ -7,7 +7,7 @@ use tortie_lab::{Component, Probe};
 use tortie_tests_e2e::{TestLab, briefly, endpoint};
 use tortie_tests_kubernetes::{kubectl, while_asking};
 
-use super::world::{PATIENCE, asking, kill, revive};
+use super::world::{PATIENCE, asking, kill, revive, start_api_server};
 
 /// An open connection and new ones go on, what is denied stays denied; changes made afterwards arrive.
 pub fn outage(test: &mut TestLab) {
@@ -111,12 +111,7 @@ pub fn churn(test: &mut TestLab) {
             kubectl(lab, &["scale", "deployment/web", &replicas], "").expect("scale");
             thread::sleep(Duration::from_millis(250 * round));
             lab.kill_component(Component::ApiServer).expect("killing");
-            lab.start_component(Component::ApiServer).expect("starting");
-            let ready = (0..100).any(|_| {
-                thread::sleep(Duration::from_millis(300));
-                kubectl(lab, &["get", "--raw", "/readyz"], "").is_ok()
-            });
-            assert!(ready, "the API server does not come back");
+            start_api_server(lab);
         }
         kubectl(lab, &["scale", "deployment/web", "--replicas=3"], "").expect("scale");
         lab.wait(PATIENCE).expect("wait");

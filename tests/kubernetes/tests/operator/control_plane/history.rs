@@ -10,7 +10,7 @@ use tortie_lab::{Component, Lab, Probe};
 use tortie_tests_e2e::{TestLab, briefly, endpoint};
 use tortie_tests_kubernetes::{kubectl, while_asking};
 
-use super::world::{PATIENCE, asking, denied, until};
+use super::world::{PATIENCE, asking, denied, start_api_server, until};
 
 const CLOSED: &str = "
 apiVersion: networking.k8s.io/v1
@@ -36,8 +36,7 @@ pub fn is_compacted(test: &mut TestLab) {
         let listed = lists(lab);
         lab.kill_component(Component::ApiServer).expect("killing");
         compact(lab);
-        lab.start_component(Component::ApiServer).expect("starting");
-        until(|| kubectl(lab, &["get", "--raw", "/readyz"], "").is_ok(), "the API server is ready");
+        start_api_server(lab);
         agents(lab, "-CONT");
         until(|| lab.probe(&stranger).expect("probe").is_connected(), "what changed is seen");
         until(|| !lab.probe(&web).expect("probe").is_connected(), "what came is seen");
@@ -48,7 +47,7 @@ pub fn is_compacted(test: &mut TestLab) {
         kubectl(lab, &["label", "pod", "stranger", "app-"], "").expect("label");
         lab.kill_component(Component::ApiServer).expect("killing");
         compact(lab);
-        lab.start_component(Component::ApiServer).expect("starting");
+        start_api_server(lab);
         agents(lab, "-CONT");
         until(|| lab.probe(&web).expect("probe").is_connected(), "what went is seen");
         until(|| !lab.probe(&stranger).expect("probe").is_connected(), "what changed back is seen");

@@ -8,7 +8,7 @@ use tortie_lab::{Component, Lab, Where};
 use tortie_tests_e2e::TestLab;
 use tortie_tests_kubernetes::kubectl;
 
-use super::world::{PATIENCE, asking, denied, status};
+use super::world::{PATIENCE, asking, denied, start_api_server, status};
 
 const NODE: &str = "node2";
 /// Nobody listens there.
@@ -26,7 +26,7 @@ pub fn without_memory(test: &mut TestLab) {
     assert_eq!(status(lab, NODE)["store"]["server"], server);
     // From now on the Service works: it is enough, and the next server is asked when it is not.
     lab.kill_component(Component::ApiServer).expect("killing");
-    lab.start_component(Component::ApiServer).expect("starting");
+    start_api_server(lab);
     lab.wait(PATIENCE).expect("wait");
 }
 
