@@ -115,8 +115,8 @@ maps! {
     FRONTEND6 = "frontend6", Hash, v6::FrontendKey => service::Frontend, 65_536, NO_PREALLOC, v 3, Agent;
     BACKEND4 = "backend4", Hash, service::BackendKey => v4::Backend, 131_072, NO_PREALLOC, v 1, Agent;
     BACKEND6 = "backend6", Hash, service::BackendKey => v6::Backend, 131_072, NO_PREALLOC, v 1, Agent;
-    MEMBER4 = "member4", Hash, v4::MemberKey => service::Member, 131_072, NO_PREALLOC, v 1, Agent;
-    MEMBER6 = "member6", Hash, v6::MemberKey => service::Member, 131_072, NO_PREALLOC, v 1, Agent;
+    MEMBER4 = "member4", Hash, v4::MemberKey => service::Member, 65_536, NO_PREALLOC, v 1, Agent;
+    MEMBER6 = "member6", Hash, v6::MemberKey => service::Member, 65_536, NO_PREALLOC, v 1, Agent;
     MAGLEV4 = "maglev4", Hash, service::MaglevKey => v4::MaglevPiece, MAGLEV_PIECES, NO_PREALLOC, v 1, Agent;
     MAGLEV6 = "maglev6", Hash, service::MaglevKey => v6::MaglevPiece, MAGLEV_PIECES, NO_PREALLOC, v 1, Agent;
     SOURCE_RANGE4 = "source_range4", LpmTrie, v4::SourceRangeKey => u32, 65_536, NO_PREALLOC, v 1, Agent;

@@ -102,7 +102,8 @@ impl MaglevKey {
 }
 
 /// Value of `member`: where a back end stands. A back end of the Service that new connections may not choose (one
-/// that terminates while others are ready) has [`Member::NOT_CHOSEN`]; one that is none has no entry.
+/// that terminates while others are ready) has [`Member::NOT_CHOSEN`]; one that is none has no entry. Only Services
+/// whose back ends are looked for by their address have any: of UDP, and with session affinity.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct Member {

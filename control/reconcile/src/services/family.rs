@@ -1,7 +1,8 @@
 //! The tables of one address family's Services.
 //!
 //! Owns: front ends, back ends, members and consistent-hash tables, wanted and written. Does not: give out ids.
-//! Invariant: a front end in the kernel never counts a back end, or a place of a table, that is not there.
+//! Invariant: a front end in the kernel never counts a back end, or a place of a table, that is not there, and who looks
+//! for one of its back ends by address finds it.
 
 use super::arrange::arrange;
 use super::layouts::Family;
@@ -24,7 +25,9 @@ struct Asked<F: Family> {
     frontends: Box<[F::FrontendKey]>,
     /// The back ends that new connections may choose, by ordinal.
     arranged: Vec<F::MemberKey>,
-    /// Those that they may not.
+    /// Those of `arranged` are looked for by their address as well.
+    by_address: bool,
+    /// Those that are looked for by their address and may not be chosen.
     others: Box<[F::MemberKey]>,
     ranges: Box<[F::RangeKey]>,
     table: Table<F>,
@@ -32,9 +35,14 @@ struct Asked<F: Family> {
 
 impl<F: Family> Default for Asked<F> {
     fn default() -> Self {
-        let (frontends, arranged, others, ranges) =
-            (Box::default(), Vec::new(), Box::default(), Box::default());
-        Self { frontends, arranged, others, ranges, table: Table::default() }
+        Self {
+            frontends: Box::default(),
+            arranged: Vec::new(),
+            by_address: false,
+            others: Box::default(),
+            ranges: Box::default(),
+            table: Table::default(),
+        }
     }
 }
 
@@ -42,13 +50,15 @@ impl<F: Family> Asked<F> {
     /// Nothing of this family, as with most Services of one of them.
     fn is_empty(&self) -> bool {
         self.frontends.is_empty()
-            && self.members().next().is_none()
+            && self.arranged.is_empty()
+            && self.others.is_empty()
             && self.ranges.is_empty()
             && self.table.places == 0
     }
 
     fn members(&self) -> impl Iterator<Item = &F::MemberKey> {
-        self.arranged.iter().chain(&self.others)
+        let arranged = if self.by_address { &*self.arranged } else { &[] };
+        arranged.iter().chain(&self.others)
     }
 }
 
@@ -192,20 +202,16 @@ impl<F: Family> Tables<F> {
             maglev_slots: if self.without_table.contains(&service) { 0 } else { table.places },
             ..Frontend::default()
         };
-        let mut asked: Asked<F> = Asked { arranged: arrange(before, groups), table, ..Asked::default() };
+        let by_address = is_by_address(transport, port);
+        let mut asked: Asked<F> =
+            Asked { arranged: arrange(before, groups), by_address, table, ..Asked::default() };
         let lone = asked.arranged.get(first as usize).filter(|_| record.backends == 1).map(F::place);
         let record = lone.map_or(record, |(address, port)| record.with_lone(address, port));
         for (ordinal, key) in (0..).zip(&asked.arranged) {
             self.backend.want(BackendKey { service, ordinal }, Some(F::backend_of(key)));
-            self.member.want(*key, Some(Member { ordinal }));
         }
-        let known = port.backends.iter().filter(|backend| backend.state != BackendState::NotReady);
-        let members: Vec<_> = known.filter_map(|backend| F::member_key(service, backend)).collect();
-        if members.len() > asked.arranged.len() {
-            asked.others = gone(&members, &asked.arranged).copied().collect();
-        }
-        for key in &asked.others {
-            self.member.want(*key, Some(Member { ordinal: Member::NOT_CHOSEN }));
+        if by_address {
+            self.ask_members(service, port, &mut asked);
         }
         asked.ranges = port.source_ranges.iter().filter_map(|net| F::range_key(service, net)).collect();
         for key in &asked.ranges {
@@ -227,6 +233,21 @@ impl<F: Family> Tables<F> {
         }
         asked.frontends = frontends.into();
         asked
+    }
+
+    /// Where each back end stands, and that the others are known.
+    fn ask_members(&mut self, service: u32, port: &ServicePort, asked: &mut Asked<F>) {
+        for (ordinal, key) in (0..).zip(&asked.arranged) {
+            self.member.want(*key, Some(Member { ordinal }));
+        }
+        let known = port.backends.iter().filter(|backend| backend.state != BackendState::NotReady);
+        let members: Vec<_> = known.filter_map(|backend| F::member_key(service, backend)).collect();
+        if members.len() > asked.arranged.len() {
+            asked.others = gone(&members, &asked.arranged).copied().collect();
+        }
+        for key in &asked.others {
+            self.member.want(*key, Some(Member { ordinal: Member::NOT_CHOSEN }));
+        }
     }
 
     /// The consistent-hash table, which is worked out only when it differs.
@@ -297,12 +318,14 @@ impl<F: Family> Tables<F> {
         written += self.maglev.apply(F::pieces(kernel), Part::Upserts, now, |_, _| true);
         self.settle_tables();
         written += self.range.apply(F::ranges(kernel), Part::Upserts, now, |_, _| true);
-        let (backends, tables) = (&self.backend, &self.maglev);
+        let (backends, members, tables, asked) = (&self.backend, &self.member, &self.maglev, &self.asked);
         let complete = |_: &F::FrontendKey, wanted: Option<&Frontend>| {
             wanted.is_some_and(|f| {
                 let there = |ordinal| backends.actual(&BackendKey { service: f.service, ordinal }).is_some();
                 let has = |piece| tables.actual(&MaglevKey { service: f.service, piece }).is_some();
-                (0..counts(f)).all(there) && (0..pieces(f.maglev_slots)).all(has)
+                let known = |key| members.actual(key).is_some();
+                let all_known = asked.get(&f.service).is_none_or(|asked| asked.members().all(known));
+                (0..counts(f)).all(there) && all_known && (0..pieces(f.maglev_slots)).all(has)
             })
         };
         written += self.frontend.apply(F::frontends(kernel), Part::Upserts, now, complete);
@@ -376,6 +399,12 @@ fn counts(frontend: &Frontend) -> u32 {
 /// Into how many pieces so many places of a consistent-hash table are cut.
 pub(super) fn pieces(places: u32) -> u32 {
     places.div_ceil(MAGLEV_PIECE)
+}
+
+/// Whether anybody looks for a back end by its address: session affinity does, and of UDP, where nobody says that a back
+/// end is gone, sockets and the sweep of flows do. Most Services are neither.
+fn is_by_address(transport: Transport, port: &ServicePort) -> bool {
+    transport == Transport::Udp || port.affinity_seconds.is_some()
 }
 
 fn ticks(seconds: u32) -> u32 {

@@ -163,7 +163,8 @@ fn service_port(name: &str, backends: &[&str]) -> ServicePort {
         internal_local: false,
         external_local: false,
         source_ranges: [clients.parse().unwrap()].into(),
-        affinity_seconds: None,
+        // Which comes and goes with the back ends.
+        affinity_seconds: (backends.len() == 2).then_some(600),
         maglev: name != "s",
         untranslated: false,
         service_type: tortie_model::service::ServiceType::ClusterIp,

@@ -344,6 +344,12 @@ impl World {
         };
         let table: Vec<_> = (0..frontend.maglev_slots).map(at).collect();
         let alone = (frontend.backends == 1).then(|| self.backend4.get(key(frontend.first))).flatten();
+        let members = self.member4.elements();
+        let members = members.iter().filter(|(member, _)| member.service == frontend.service);
+        let found = members.map(|(member, place)| (place.ordinal, (member.address, member.port))).collect();
+        let stand = (0..frontend.backends).filter_map(|o| Some((o, self.backend4.get(key(o))?)));
+        let looked_for = stand.filter(|_| frontend.affinity != 0).map(|(o, b)| (o, (b.address, b.port)));
+        assert_eq!(looked_for.collect::<BTreeMap<_, _>>(), found, "members of {frontend:?}");
         let told = alone.map_or_else(Default::default, |b| (b.address.0, b.port));
         let Ip6([first, ..]) = frontend.lone_address;
         assert_eq!((first, frontend.lone_port), told, "the lone back end of {frontend:?}");

@@ -8,7 +8,7 @@ use std::rc::Rc;
 use std::time::Instant;
 
 use anyhow::{Context as _, anyhow};
-use tortie_abi::maps::{BACKEND4, FRONTEND4, MEMBER4, MapSpec};
+use tortie_abi::maps::{BACKEND4, FRONTEND4, MapSpec};
 use tortie_calc::Calc;
 use tortie_host::links::{Links, best_mechanism};
 use tortie_host::maps::{Maps, Sizes};
@@ -103,8 +103,8 @@ impl Target {
         };
         let expected = u64::from(services);
         let endpoints = expected * u64::from(super::world::ENDPOINTS);
-        let found = [count(&FRONTEND4)?, count(&BACKEND4)?, count(&MEMBER4)?];
-        match found[0] >= expected && found[1] >= endpoints && found[2] >= endpoints {
+        let found = [count(&FRONTEND4)?, count(&BACKEND4)?];
+        match found[0] >= expected && found[1] >= endpoints {
             true => Ok(()),
             false => Err(Failure::no(anyhow!("a full synchronisation wrote only {found:?}"))),
         }
