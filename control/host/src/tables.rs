@@ -3,13 +3,13 @@
 //! Owns: batches, and the translation of error numbers. Does not: keep copies.
 //! Invariant: [`BpfTable`] passes the contract that the stand-in passes (`tests/progrun/tests/tables.rs`).
 
-use crate::bpf::{Cursor, Map, Update};
+use crate::bpf::{Map, Update};
 use std::io;
 use std::marker::PhantomData;
 use tortie_reconcile::{KernelError, Table, TableError};
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
-/// Elements read or written by one system call.
+/// Elements written by one system call.
 const BATCH: usize = 4096;
 const ARRAY: u32 = 2;
 const LPM_TRIE: u32 = 11;
@@ -74,29 +74,9 @@ where
         self.map.update_batch(&keys, &values)
     }
 
-    fn list_batched(&self, entries: &mut Vec<(K, V)>) -> io::Result<()> {
-        let mut cursor = Cursor::default();
-        let mut room = BATCH;
-        loop {
-            let mut keys = vec![0; room * size_of::<K>()];
-            let mut values = vec![0; room * size_of::<V>()];
-            match self.map.lookup_batch(&mut cursor, &mut keys, &mut values) {
-                // A bucket has more entries than there is room for.
-                Err(error) if error.raw_os_error() == Some(libc::ENOSPC) && room < BATCH << 8 => room *= 4,
-                Err(error) => return Err(error),
-                Ok((count, end)) => {
-                    self.decode(&keys, &values, count, entries);
-                    if end {
-                        return Ok(());
-                    }
-                }
-            }
-        }
-    }
-
-    fn decode(&self, keys: &[u8], values: &[u8], count: usize, entries: &mut Vec<(K, V)>) {
+    fn decode(&self, keys: &[u8], values: &[u8], entries: &mut Vec<(K, V)>) {
         let pairs = keys.chunks_exact(size_of::<K>()).zip(values.chunks_exact(size_of::<V>()));
-        for (key, value) in pairs.take(count) {
+        for (key, value) in pairs {
             if self.is_array() && value.iter().all(|byte| *byte == 0) {
                 continue;
             }
@@ -113,7 +93,7 @@ where
         let mut previous: Option<Vec<u8>> = None;
         while self.map.next_key(previous.as_deref(), &mut key)? {
             if self.map.lookup(&key, &mut value)? {
-                self.decode(&key, &value, 1, entries);
+                self.decode(&key, &value, entries);
             }
             previous = Some(key.clone());
         }
@@ -133,7 +113,7 @@ where
         }
         let result = match self.map.info().kind {
             LPM_TRIE => self.list_one_by_one(&mut entries),
-            _ => self.list_batched(&mut entries),
+            _ => self.map.read_batches(|keys, values| self.decode(keys, values, &mut entries)),
         };
         match result {
             Ok(()) => Ok(entries),

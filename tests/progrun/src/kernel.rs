@@ -13,7 +13,7 @@ use tortie_abi::endpoint::Endpoint;
 use tortie_abi::service::{MAGLEV_PIECE, MaglevKey, Member};
 use tortie_abi::{Hook, stage, v4, v6};
 use tortie_datapath::{Family, V4, V6};
-use tortie_host::bpf::{Cursor, Map, Program, Run, Update};
+use tortie_host::bpf::{Map, Program, Run, Update};
 use tortie_host::maps::{Maps, Sizes};
 use tortie_host::object::{self, Prepared};
 use tortie_host::policy::{LoadedPolicy, Shared, load_preamble};
@@ -474,19 +474,13 @@ type Dumped = BTreeMap<Vec<u8>, Vec<u8>>;
 
 /// All entries; in per-CPU maps each value holds every CPU's.
 fn dump(map: &Map) -> io::Result<Dumped> {
-    const ROOM: usize = 1024;
     let (key_bytes, stride) = (map.info().key_bytes as usize, map.value_stride());
-    let (mut keys, mut values) = (vec![0; ROOM * key_bytes], vec![0; ROOM * stride]);
-    let mut cursor = Cursor::default();
     let mut found = BTreeMap::new();
-    loop {
-        let (count, end) = map.lookup_batch(&mut cursor, &mut keys, &mut values)?;
-        let entries = keys.chunks_exact(key_bytes).zip(values.chunks_exact(stride)).take(count);
+    map.read_batches(|keys, values| {
+        let entries = keys.chunks_exact(key_bytes).zip(values.chunks_exact(stride));
         found.extend(entries.map(|(k, v)| (k.to_vec(), v.to_vec())));
-        if end {
-            return Ok(found);
-        }
-    }
+    })?;
+    Ok(found)
 }
 
 fn clear(map: &Map) -> io::Result<()> {

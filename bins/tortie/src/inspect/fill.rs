@@ -6,12 +6,9 @@ use std::io;
 use std::path::Path;
 
 use tortie_abi::maps::{ALL, MapKind, MapSpec};
-use tortie_host::bpf::{Cursor, Map, get_map};
+use tortie_host::bpf::{Map, get_map};
 use tortie_host::maps::pin_name;
 use tortie_observe::metrics::Fill;
-
-/// Elements read with one system call.
-const BATCH: usize = 8192;
 
 /// Every pinned map that can be opened.
 pub fn all(bpffs: &Path) -> Vec<Fill> {
@@ -39,27 +36,10 @@ fn entries(kind: MapKind, map: &Map) -> io::Result<Option<u64>> {
 }
 
 fn batched(map: &Map) -> io::Result<u64> {
-    let mut room = BATCH.min(map.info().max_entries as usize).max(1);
-    let (mut cursor, mut entries) = (Cursor::default(), 0u64);
-    let buffers =
-        |room: usize| (vec![0; room * map.info().key_bytes as usize], vec![0; room * map.value_stride()]);
-    let (mut keys, mut values) = buffers(room);
-    loop {
-        match map.lookup_batch(&mut cursor, &mut keys, &mut values) {
-            Ok((count, end)) => {
-                entries += count as u64;
-                if end {
-                    return Ok(entries);
-                }
-            }
-            // One hash bucket holds more than the buffer.
-            Err(error) if error.raw_os_error() == Some(nix::libc::ENOSPC) => {
-                room *= 2;
-                (keys, values) = buffers(room);
-            }
-            Err(error) => return Err(error),
-        }
-    }
+    let key = map.info().key_bytes as usize;
+    let mut entries = 0;
+    map.read_batches(|keys, _| entries += keys.chunks_exact(key).len() as u64)?;
+    Ok(entries)
 }
 
 fn one_by_one(map: &Map) -> io::Result<u64> {

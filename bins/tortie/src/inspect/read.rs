@@ -6,16 +6,13 @@ use std::path::Path;
 use tortie_abi::counter::{Counter, CounterKey};
 use tortie_abi::maps::{self, MapSpec};
 use tortie_abi::{v4, v6};
-use tortie_host::bpf::{self, Cursor, Map};
+use tortie_host::bpf::{self, Map};
 use tortie_host::maps::pin_name;
 use tortie_observe::Snapshot;
 use zerocopy::FromBytes;
 
 /// Key and value, as the kernel has them.
 pub type Element = (Vec<u8>, Vec<u8>);
-
-/// Elements read with one system call.
-const BATCH: usize = 4096;
 
 /// Reads the maps; the flow tables only when asked for.
 pub fn snapshot(bpffs: &Path, flows: bool) -> Result<Snapshot, Failure> {
@@ -123,27 +120,15 @@ impl Reader<'_> {
     }
 }
 
-/// Every element of a map, batch by batch.
+/// Every element of a map.
 fn entries(map: &Map) -> io::Result<Vec<Element>> {
     let (key, value) = (map.info().key_bytes as usize, map.value_stride());
-    let mut batch = BATCH.min(map.info().max_entries as usize).max(1);
     let mut found = Vec::new();
-    let mut cursor = Cursor::default();
-    loop {
-        let (mut keys, mut values) = (vec![0; batch * key], vec![0; batch * value]);
-        match map.lookup_batch(&mut cursor, &mut keys, &mut values) {
-            Ok((count, end)) => {
-                let pairs = keys.chunks_exact(key).zip(values.chunks_exact(value)).take(count);
-                found.extend(pairs.map(|(k, v)| (k.to_vec(), v.to_vec())));
-                if end {
-                    return Ok(found);
-                }
-            }
-            // One hash bucket holds more than the buffer.
-            Err(error) if error.raw_os_error() == Some(nix::libc::ENOSPC) => batch *= 2,
-            Err(error) => return Err(error),
-        }
-    }
+    map.read_batches(|keys, values| {
+        let pairs = keys.chunks_exact(key).zip(values.chunks_exact(value));
+        found.extend(pairs.map(|(key, value)| (key.to_vec(), value.to_vec())));
+    })?;
+    Ok(found)
 }
 
 /// `CLOCK_MONOTONIC`, as the programs read it.

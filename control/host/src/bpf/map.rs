@@ -68,6 +68,9 @@ pub struct Cursor {
     position: Option<Vec<u8>>,
 }
 
+/// Keys and values that are read with one system call.
+const READ_BYTES: usize = 1 << 18;
+
 const PER_CPU_KINDS: [u32; 4] = [5, 6, 10, 21];
 const RING_KINDS: [u32; 2] = [27, 31];
 const MAPS_OF_OBJECTS: [u32; 3] = [3, 12, 13];
@@ -232,6 +235,40 @@ impl Map {
         let end = !found(result)?;
         cursor.position = Some(next);
         Ok((attributes.count.min(count) as usize, end))
+    }
+
+    /// Reads every element, some at a time: `each` is given keys and, of the same elements, values. What comes or goes
+    /// meanwhile may be among them or not.
+    pub fn read_batches(&self, mut each: impl FnMut(&[u8], &[u8])) -> io::Result<()> {
+        let (key, value) = (self.info.key_bytes as usize, self.value_stride);
+        let fit = READ_BYTES.checked_div(key.saturating_add(value)).unwrap_or(1);
+        let mut room = fit.min(self.info.max_entries as usize).max(1);
+        let buffers = |room: usize| (vec![0; room.saturating_mul(key)], vec![0; room.saturating_mul(value)]);
+        let (mut keys, mut values) = buffers(room);
+        let mut cursor = Cursor::default();
+        loop {
+            match self.lookup_batch(&mut cursor, &mut keys, &mut values) {
+                Ok((count, end)) => {
+                    let read = |bytes: usize| ..count.saturating_mul(bytes);
+                    each(
+                        keys.get(read(key)).unwrap_or_default(),
+                        values.get(read(value)).unwrap_or_default(),
+                    );
+                    if end {
+                        return Ok(());
+                    }
+                }
+                // A bucket of a hash table has more elements than there is room for, but not more than the table.
+                Err(error)
+                    if error.raw_os_error() == Some(libc::ENOSPC)
+                        && room < self.info.max_entries as usize =>
+                {
+                    room = room.saturating_mul(2);
+                    (keys, values) = buffers(room);
+                }
+                Err(error) => return Err(error),
+            }
+        }
     }
 
     /// Writes `keys.len() / key size` elements. On an error, says how many were written before it.
