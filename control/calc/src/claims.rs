@@ -3,23 +3,25 @@
 //! Owns: all claims and the winner among them. Does not: judge, the smallest claimant wins; remember what somebody claims.
 //! Invariant: the winner depends on the claims alone, not on their order in time.
 
+use foldhash::HashMap;
 use litemap::LiteMap;
 use std::collections::{BTreeMap, BTreeSet};
+use std::hash::Hash;
 
 /// Claims of claimants `C` on keys `K`.
 #[derive(Debug)]
 pub(crate) struct Claims<K, C, V> {
     /// Nearly always there is one.
-    by_key: BTreeMap<K, LiteMap<C, V>>,
+    by_key: HashMap<K, LiteMap<C, V>>,
 }
 
 impl<K, C, V> Default for Claims<K, C, V> {
     fn default() -> Self {
-        Self { by_key: BTreeMap::new() }
+        Self { by_key: HashMap::default() }
     }
 }
 
-impl<K: Ord + Clone, C: Ord + Clone, V: PartialEq> Claims<K, C, V> {
+impl<K: Ord + Hash + Clone, C: Ord + Clone, V: PartialEq> Claims<K, C, V> {
     /// From now on `claimant`, who has `claimed` some, claims these keys and no other. Returns the keys where something
     /// changed.
     pub(crate) fn set(

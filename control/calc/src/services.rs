@@ -17,9 +17,10 @@ use crate::claims::Claims;
 use crate::conflicts::{Conflict, Conflicts, Contested};
 use crate::outbox::{Outbox, Phase};
 use backends::{Backends, Place};
+use foldhash::{HashMap, HashSet};
 use frontends::{frontends, source_ranges};
 use litemap::LiteMap;
-use std::collections::btree_map::Entry;
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -85,12 +86,12 @@ struct Saying {
 #[derive(Debug)]
 pub(crate) struct Services {
     here: Place,
-    records: BTreeMap<ServiceId, Record>,
+    records: HashMap<ServiceId, Record>,
     count: usize,
-    service_of: BTreeMap<SliceId, ServiceId>,
+    service_of: HashMap<SliceId, ServiceId>,
     /// Pods with ports at this node.
     hosted: BTreeMap<WorkloadId, Hosted>,
-    dirty: BTreeSet<ServiceId>,
+    dirty: HashSet<ServiceId>,
     /// Every address of the node is claimed by itself as well: whoever wants just that one meets who wants all.
     claims: Claims<FrontendKey, Arc<ServicePortId>, Rank>,
     health: BTreeMap<ServiceId, HealthCheck>,
@@ -103,11 +104,11 @@ impl Services {
     pub(crate) fn new(here: NodeName) -> Self {
         Self {
             here: Place { node: here, zone: None, addresses: Vec::new(), own: Vec::new() },
-            records: BTreeMap::new(),
+            records: HashMap::default(),
             count: 0,
-            service_of: BTreeMap::new(),
+            service_of: HashMap::default(),
             hosted: BTreeMap::new(),
-            dirty: BTreeSet::new(),
+            dirty: HashSet::default(),
             claims: Claims::default(),
             health: BTreeMap::new(),
             health_changed: false,
@@ -209,7 +210,8 @@ impl Services {
     /// Ends a flush: says what changed and reports conflicts.
     pub(crate) fn finish(&mut self, out: &mut Outbox, conflicts: &mut Conflicts) {
         let mut contested = BTreeSet::new();
-        let mut affected = std::mem::take(&mut self.dirty);
+        // What is said does not depend on the order in which it was heard.
+        let mut affected: BTreeSet<ServiceId> = std::mem::take(&mut self.dirty).into_iter().collect();
         for service in &affected {
             self.join(service, &mut contested, conflicts);
         }

@@ -100,9 +100,28 @@ pub struct Endpoint {
     pub serving: bool,
     /// Is being shut down.
     pub terminating: bool,
-    /// Nodes that traffic from should go to it (`hints.forNodes`).
+    /// Where from traffic should go to it (`hints`).
+    pub hints: Option<Arc<Hints>>,
+}
+
+impl Endpoint {
+    /// Nodes that traffic from should go to it; empty: the hints name none.
+    pub fn for_nodes(&self) -> &[NodeName] {
+        self.hints.as_ref().map_or(&[], |hints| &hints.for_nodes)
+    }
+
+    /// Zones that traffic from should go to it; empty: the hints name none.
+    pub fn for_zones(&self) -> &[Arc<str>] {
+        self.hints.as_ref().map_or(&[], |hints| &hints.for_zones)
+    }
+}
+
+/// The topology hints of an endpoint.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Hints {
+    /// `forNodes`.
     pub for_nodes: Vec<NodeName>,
-    /// Zones that traffic from should go to it (`hints.forZones`).
+    /// `forZones`.
     pub for_zones: Vec<Arc<str>>,
 }
 

@@ -14,9 +14,9 @@ use crate::kernel::Kernel;
 use crate::saved::{Saved, SavedService};
 use crate::table::TableError;
 use family::{Tables, Terms};
+use foldhash::HashMap;
 use ipnet::IpNet;
 use layouts::{V4, V6};
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use tortie_intent::{Frontend, ServicePort, ServicePortId};
 use tortie_model::ServiceId;
@@ -34,7 +34,7 @@ struct Port {
 /// All Service ports.
 #[derive(Debug)]
 pub struct Services {
-    ports: BTreeMap<Arc<ServicePortId>, Port>,
+    ports: HashMap<Arc<ServicePortId>, Port>,
     last: u32,
     /// Numbers have been given out or taken back since they were saved.
     unsaved: bool,
@@ -57,7 +57,7 @@ impl Services {
     /// With the ids that were known before.
     pub fn new(saved: &Saved) -> Self {
         let transports = [Transport::Tcp, Transport::Udp, Transport::Sctp];
-        let mut ports = BTreeMap::new();
+        let mut ports = HashMap::default();
         let mut last = saved.last_service;
         for service in &saved.services {
             let Some(transport) = transports.into_iter().find(|t| t.name() == service.protocol) else {
@@ -200,16 +200,17 @@ impl Services {
 
     /// For the file. Made when that is written: nobody else needs all names a second time.
     pub fn saved(&self, saved: &mut Saved) {
-        let service = |(id, port): (&Arc<ServicePortId>, &Port)| {
-            Some(SavedService {
-                id: port.number?,
-                namespace: id.service.namespace.to_string(),
-                name: id.service.name.to_string(),
-                port: id.port.clone(),
-                protocol: id.transport.name().to_owned(),
-            })
+        let mut numbered: Vec<(&Arc<ServicePortId>, u32)> =
+            self.ports.iter().filter_map(|(id, port)| Some((id, port.number?))).collect();
+        numbered.sort_unstable();
+        let service = |(id, number): (&Arc<ServicePortId>, u32)| SavedService {
+            id: number,
+            namespace: id.service.namespace.to_string(),
+            name: id.service.name.to_string(),
+            port: id.port.clone(),
+            protocol: id.transport.name().to_owned(),
         };
-        saved.services = self.ports.iter().filter_map(service).collect();
+        saved.services = numbered.into_iter().map(service).collect();
         saved.last_service = self.last;
     }
 }

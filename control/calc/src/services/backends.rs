@@ -60,7 +60,7 @@ impl<'a> Backends<'a> {
         port: &ServicePort,
         slices: impl Iterator<Item = (&'s SliceId, &'s Arc<EndpointSlice>)>,
     ) -> Box<[Backend]> {
-        let mut best: BTreeMap<(IpAddr, u16), (Backend, &'s Endpoint)> = BTreeMap::new();
+        let mut made: Vec<(Backend, &'s Endpoint)> = Vec::new();
         for (id, slice) in slices {
             let numbers = slice.ports.iter().filter(|p| p.name == port.name && p.transport == port.transport);
             for number in numbers {
@@ -69,34 +69,36 @@ impl<'a> Backends<'a> {
                         self.refused.entry(endpoint.address).or_default().insert(id.clone());
                         continue;
                     }
-                    let backend = self.backend(service, endpoint, number.port);
-                    let known = best
-                        .entry((backend.address, backend.port))
-                        .or_insert_with(|| (backend.clone(), endpoint));
-                    if preference(&backend, endpoint) < preference(&known.0, known.1) {
-                        *known = (backend, endpoint);
-                    }
+                    made.push((self.backend(service, endpoint, number.port), endpoint));
                 }
             }
         }
-        self.follow_hints(best.into_values().collect())
+        let place = |backend: &Backend| (backend.address, backend.port);
+        made.sort_by(|(a, of_a), (b, of_b)| {
+            place(a).cmp(&place(b)).then_with(|| preference(a, of_a).cmp(&preference(b, of_b)))
+        });
+        made.dedup_by(|(later, _), (first, _)| place(later) == place(first));
+        if made.iter().any(|(_, endpoint)| endpoint.hints.is_some()) {
+            self.follow_hints(&mut made);
+        }
+        made.into_iter().map(|(backend, _)| backend).collect()
     }
 
     /// Node hints, else zone hints, where every ready endpoint of the family has some and one of them names this
     /// node or zone; else they do not count (as in kube-proxy, so that no traffic is lost to missing hints).
-    fn follow_hints(&self, mut made: Vec<(Backend, &Endpoint)>) -> Box<[Backend]> {
+    fn follow_hints(&self, made: &mut [(Backend, &Endpoint)]) {
         for v6 in [false, true] {
             let ready: Vec<&Endpoint> = made
                 .iter()
                 .filter(|(b, _)| b.address.is_ipv6() == v6 && b.state == BackendState::Ready)
                 .map(|(_, endpoint)| *endpoint)
                 .collect();
-            let for_node = |e: &Endpoint| e.for_nodes.contains(&self.here.node);
-            let for_zone = |e: &Endpoint| self.here.zone.as_ref().is_some_and(|z| e.for_zones.contains(z));
+            let for_node = |e: &Endpoint| e.for_nodes().contains(&self.here.node);
+            let for_zone = |e: &Endpoint| self.here.zone.as_ref().is_some_and(|z| e.for_zones().contains(z));
             let all_nodes =
-                ready.iter().all(|e| !e.for_nodes.is_empty()) && ready.iter().any(|e| for_node(e));
+                ready.iter().all(|e| !e.for_nodes().is_empty()) && ready.iter().any(|e| for_node(e));
             let all_zones =
-                ready.iter().all(|e| !e.for_zones.is_empty()) && ready.iter().any(|e| for_zone(e));
+                ready.iter().all(|e| !e.for_zones().is_empty()) && ready.iter().any(|e| for_zone(e));
             for (backend, endpoint) in made.iter_mut().filter(|(b, _)| b.address.is_ipv6() == v6) {
                 backend.near = match (all_nodes, all_zones) {
                     (true, _) => for_node(endpoint),
@@ -105,7 +107,6 @@ impl<'a> Backends<'a> {
                 };
             }
         }
-        made.into_iter().map(|(backend, _)| backend).collect()
     }
 
     /// Replaces what was reported of the Service.
@@ -137,8 +138,7 @@ impl<'a> Backends<'a> {
 /// Of two slices that name one endpoint, the one that says more good of it is the newer one: an endpoint moves
 /// between slices by being added before it is removed.
 fn preference<'a>(backend: &'a Backend, endpoint: &'a Endpoint) -> impl Ord + use<'a> {
-    let hints = (&endpoint.for_nodes, &endpoint.for_zones);
-    (backend.state, backend.node.is_none(), backend.node.as_ref(), hints)
+    (backend.state, backend.node.is_none(), backend.node.as_ref(), &endpoint.hints)
 }
 
 /// Addresses that lead to the node itself or to nobody: whoever can write slices could reach the node's own

@@ -35,7 +35,9 @@ pub struct KnownEndpoint {
 impl Services {
     /// The endpoints of all Services.
     pub(crate) fn known(&self) -> Vec<KnownEndpoint> {
-        let of_services = self.records.iter().flat_map(|(id, record)| self.known_of(id, record));
+        let mut records: Vec<(&ServiceId, &Record)> = self.records.iter().collect();
+        records.sort_unstable_by_key(|(id, _)| *id);
+        let of_services = records.into_iter().flat_map(|(id, record)| self.known_of(id, record));
         let of_pods = self.hosted.keys().flat_map(|pod| self.known_of_pod(&ServiceId::of_pod(pod)));
         of_services.chain(of_pods).collect()
     }

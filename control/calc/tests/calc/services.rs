@@ -7,7 +7,7 @@ use crate::support::state::State;
 use std::sync::Arc;
 use tortie_calc::HealthCheck;
 use tortie_intent::{Frontend, Intent, ServicePort, ServicePortId};
-use tortie_model::service::{Service, ServiceType, TrafficPolicy};
+use tortie_model::service::{Hints, Service, ServiceType, TrafficPolicy};
 use tortie_model::workload::Transport;
 use tortie_model::{Change, Object};
 
@@ -90,7 +90,7 @@ fn clients_outside_are_spread_over_the_same_back_ends_by_every_node() {
     let endpoint = |address: &str, node: &str, state: &str| {
         let mut endpoint = endpoint(address, state);
         endpoint.node = Some(node.into());
-        endpoint.for_nodes = vec![node.into()];
+        endpoint.hints = Some(Hints { for_nodes: vec![node.into()], for_zones: Vec::new() }.into());
         endpoint
     };
     let everywhere = |node: &str, endpoints: &[tortie_model::service::Endpoint]| {
@@ -376,8 +376,9 @@ fn hinted(address: &str, hints: &str) -> tortie_model::service::Endpoint {
         hints.split_whitespace().filter_map(|hint| hint.strip_prefix(kind)).map(String::from).collect()
     };
     let mut made = endpoint(address, "rs");
-    made.for_nodes = of("node=").iter().map(|name| name.as_str().into()).collect();
-    made.for_zones = of("zone=").into_iter().map(Into::into).collect();
+    let for_nodes = of("node=").iter().map(|name| name.as_str().into()).collect();
+    let for_zones = of("zone=").into_iter().map(Into::into).collect();
+    made.hints = Some(Hints { for_nodes, for_zones }.into());
     made
 }
 

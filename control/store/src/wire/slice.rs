@@ -10,7 +10,7 @@ use crate::fault::{Fault, Wrong, invalid};
 use crate::resource::Resource;
 use k8s_openapi::api::discovery::v1 as wire;
 use std::sync::Arc;
-use tortie_model::service::{Endpoint, EndpointSlice, SlicePort};
+use tortie_model::service::{Endpoint, EndpointSlice, Hints, SlicePort};
 use tortie_model::{Change, NodeName, Object, ServiceId, SliceId};
 
 const SERVICE: &str = "kubernetes.io/service-name";
@@ -99,11 +99,7 @@ fn read_endpoints(endpoints: Vec<wire::Endpoint>, v6: bool) -> Result<Vec<Endpoi
         if let Some(name) = &node {
             check::subdomain(name).map_err(|wrong| InvalidSlice::NodeName { endpoint, wrong })?;
         }
-        let wire::EndpointHints { for_nodes, for_zones } = hints.unwrap_or_default();
-        let for_nodes: Vec<NodeName> =
-            for_nodes.unwrap_or_default().iter().map(|node| NodeName::new(node.name.as_str())).collect();
-        let for_zones: Vec<Arc<str>> =
-            for_zones.unwrap_or_default().into_iter().map(|zone| zone.name.into()).collect();
+        let hints = hints.map(read_hints).filter(|hints| *hints != Hints::default()).map(Arc::new);
         for (index, text) in addresses.iter().enumerate() {
             let address = of_family(text, v6).map_err(|wrong| InvalidSlice::Address {
                 endpoint,
@@ -116,12 +112,20 @@ fn read_endpoints(endpoints: Vec<wire::Endpoint>, v6: bool) -> Result<Vec<Endpoi
                 ready,
                 serving: serving.unwrap_or(ready),
                 terminating: terminating.unwrap_or(false),
-                for_nodes: for_nodes.clone(),
-                for_zones: for_zones.clone(),
+                hints: hints.clone(),
             });
         }
     }
     Ok(read)
+}
+
+fn read_hints(wire::EndpointHints { for_nodes, for_zones }: wire::EndpointHints) -> Hints {
+    let nodes = for_nodes.unwrap_or_default().into_iter();
+    let zones = for_zones.unwrap_or_default().into_iter();
+    Hints {
+        for_nodes: nodes.map(|node| NodeName::new(node.name.as_str())).collect(),
+        for_zones: zones.map(|zone| zone.name.into()).collect(),
+    }
 }
 
 fn of_family(text: &str, v6: bool) -> Result<std::net::IpAddr, Wrong> {

@@ -267,8 +267,7 @@ pub fn endpoint(address: &str, state: &str) -> Endpoint {
         ready: state.contains('r'),
         serving: state.contains('s'),
         terminating: state.contains('t'),
-        for_nodes: Vec::new(),
-        for_zones: Vec::new(),
+        hints: None,
     }
 }
 
