@@ -7,7 +7,9 @@ use crate::maps::Tables;
 use crate::tables::Running;
 use aya_ebpf::bindings::{__sk_buff, BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR};
 #[cfg(not(feature = "test-io"))]
-use aya_ebpf::bindings::{BPF_F_TUNINFO_IPV6, BPF_FIB_LOOKUP_SKIP_NEIGH, bpf_fib_lookup, bpf_tunnel_key};
+use aya_ebpf::bindings::{
+    BPF_F_TUNINFO_IPV6, BPF_FIB_LOOKUP_OUTPUT, BPF_FIB_LOOKUP_SKIP_NEIGH, bpf_fib_lookup, bpf_tunnel_key,
+};
 use aya_ebpf::helpers::generated::bpf_csum_update;
 #[cfg(not(feature = "test-io"))]
 use aya_ebpf::helpers::generated::bpf_ktime_get_coarse_ns;
@@ -235,23 +237,45 @@ impl<F: Family> TunnelInfo<F> for Tc {
 impl<F: Tables> Ways<F> for Tc {
     #[cfg(not(feature = "test-io"))]
     #[inline(always)]
-    fn way_out(&self, destination: &F::Addr) -> Option<u32> {
-        let Ip6([w0, w1, w2, w3]) = F::widen(destination);
-        // SAFETY: integers all the way down.
-        let mut question: bpf_fib_lookup = unsafe { core::mem::zeroed() };
-        question.family = F::ADDRESS_FAMILY as u8;
-        question.ifindex = self.ifindex();
-        question.__bindgen_anon_4.ipv6_dst = [w0.raw(), w1.raw(), w2.raw(), w3.raw()];
-        let size = size_of::<bpf_fib_lookup>() as i32;
-        // SAFETY: a helper on our context, which reads and fills as many bytes as it is told there are.
-        let result =
-            unsafe { ask_routes(self.0.as_ptr(), &raw mut question, size, BPF_FIB_LOOKUP_SKIP_NEIGH) };
-        if result == 0 { Some(question.ifindex) } else { None }
+    fn way_out(&self, source: &F::Addr, destination: &F::Addr) -> Option<u32> {
+        way::<F>(self, source, destination, BPF_FIB_LOOKUP_SKIP_NEIGH)
+    }
+
+    #[cfg(not(feature = "test-io"))]
+    #[inline(always)]
+    fn leads(&self, ifindex: u32, source: &F::Addr, destination: &F::Addr) -> bool {
+        // IPv6 takes the interface for a wish.
+        way::<F>(self, source, destination, BPF_FIB_LOOKUP_SKIP_NEIGH | BPF_FIB_LOOKUP_OUTPUT)
+            == Some(ifindex)
     }
 
     #[cfg(feature = "test-io")]
     #[inline(always)]
-    fn way_out(&self, _destination: &F::Addr) -> Option<u32> {
+    fn way_out(&self, _source: &F::Addr, _destination: &F::Addr) -> Option<u32> {
         Some(crate::test_io::WAY_OUT)
     }
+
+    #[cfg(feature = "test-io")]
+    #[inline(always)]
+    fn leads(&self, _ifindex: u32, _source: &F::Addr, _destination: &F::Addr) -> bool {
+        true
+    }
+}
+
+/// What the kernel's routes say of a packet that came in by this packet's interface, or with `BPF_FIB_LOOKUP_OUTPUT` goes
+/// out by it.
+#[cfg(not(feature = "test-io"))]
+#[inline(always)]
+fn way<F: Tables>(tc: &Tc, source: &F::Addr, destination: &F::Addr, flags: u32) -> Option<u32> {
+    let words = |address: &F::Addr| F::widen(address).0.map(|word| word.raw());
+    // SAFETY: integers all the way down.
+    let mut question: bpf_fib_lookup = unsafe { core::mem::zeroed() };
+    question.family = F::ADDRESS_FAMILY as u8;
+    question.ifindex = tc.ifindex();
+    question.__bindgen_anon_3.ipv6_src = words(source);
+    question.__bindgen_anon_4.ipv6_dst = words(destination);
+    let size = size_of::<bpf_fib_lookup>() as i32;
+    // SAFETY: a helper on our context, which reads and fills as many bytes as it is told there are.
+    let result = unsafe { ask_routes(tc.0.as_ptr(), &raw mut question, size, flags) };
+    if result == 0 { Some(question.ifindex) } else { None }
 }

@@ -65,8 +65,12 @@ pub trait TunnelInfo<F: Family> {
 
 /// The kernel's own routes.
 pub trait Ways<F: Family> {
-    /// The interface that leads to an address outside; `None`: none does, or it is the node's own.
-    fn way_out(&self, destination: &F::Addr) -> Option<u32>;
+    /// The interface that leads from an address of this node (unspecified: any) to one outside; `None`: none does, or it
+    /// is the node's own.
+    fn way_out(&self, source: &F::Addr, destination: &F::Addr) -> Option<u32>;
+
+    /// Whether a route to an address outside leaves by this interface. IPv6 knows of the best one alone, IPv4 of others too.
+    fn leads(&self, ifindex: u32, source: &F::Addr, destination: &F::Addr) -> bool;
 }
 
 /// Time.

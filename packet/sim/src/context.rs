@@ -120,8 +120,12 @@ impl<F: HasTables> TunnelInfo<F> for Context<'_> {
 }
 
 impl<F: HasTables> Ways<F> for Context<'_> {
-    fn way_out(&self, _destination: &F::Addr) -> Option<u32> {
+    fn way_out(&self, _source: &F::Addr, _destination: &F::Addr) -> Option<u32> {
         Some(self.node.way_out.get()).filter(|ifindex| *ifindex != 0)
+    }
+
+    fn leads(&self, ifindex: u32, _source: &F::Addr, _destination: &F::Addr) -> bool {
+        self.node.dead_end.get() != ifindex
     }
 }
 

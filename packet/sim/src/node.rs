@@ -156,6 +156,8 @@ pub struct Node {
     pub now_nanos: Cell<u64>,
     /// The interface that the kernel's routes give for every address outside; 0: none.
     pub way_out: Cell<u32>,
+    /// An interface by which no route leaves for an address outside; 0: there is none.
+    pub dead_end: Cell<u32>,
     /// The kernel's number of the last socket.
     pub cookie: Cell<u64>,
     /// Source of randomness: each call takes the next value of this xorshift generator.
@@ -183,6 +185,7 @@ impl Node {
             counter: RefCell::default(),
             now_nanos: Cell::new(1 << 40),
             way_out: Cell::new(0),
+            dead_end: Cell::new(0),
             cookie: Cell::new(0),
             random: Cell::new(0x9e37_79b9),
         }

@@ -51,7 +51,7 @@ fn opened<F: Family, K: Kernel<F>>(k: &K, s: &mut State<F>) -> Step<Next> {
         // Not before: the compiler would carry a route that is not there past the questions above.
         let from = k.route(&s.tuple.source);
         source::check_from_outside(from)?;
-        s.reply_target = way_back(k, from, is_service);
+        s.reply_target = way_back(k, s, from, is_service);
         match kind {
             Some(Kind::LocalPod | Kind::Host) => {}
             _ => through_tunnel(k, s)?,
@@ -101,9 +101,15 @@ fn through_tunnel<F: Family, K: Kernel<F>>(k: &K, s: &mut State<F>) -> Step<()> 
 }
 
 /// A reply under a Service's address must not meet the stack, which takes its own address as source for a
-/// forgery: it leaves by the interface that the request came in by.
+/// forgery: it leaves by the interface that the request came in by, or where that leads to nobody beyond its own links,
+/// by the one that leads to the client.
 #[inline(always)]
-fn way_back<F: Family, K: Kernel<F>>(k: &K, from: Option<Route>, is_service: bool) -> Target {
+fn way_back<F: Family, K: Kernel<F>>(k: &K, s: &State<F>, from: Option<Route>, is_service: bool) -> Target {
     let known = from.map_or(Target::HOST, |r| r.target);
-    if is_service && known == Target::HOST { Target::device(k.ifindex()) } else { known }
+    if !is_service || known != Target::HOST {
+        return known;
+    }
+    let (client, asked, arrival) = (&s.tuple.source, &s.tuple.destination, k.ifindex());
+    let other = if k.leads(arrival, asked, client) { None } else { k.way_out(asked, client) };
+    Target::device(other.unwrap_or(arrival))
 }

@@ -83,7 +83,7 @@ pub fn hear<F: Family, K: Packet>(k: &K, s: &mut State<F>) -> Step<()> {
 /// the tunnel for good.
 #[inline(always)]
 fn turn<F: Family, K: Flows<F> + Ways<F>>(k: &K, s: &mut State<F>) {
-    let way = k.way_out(&s.tuple.destination);
+    let way = k.way_out(&F::UNSPECIFIED, &s.tuple.destination);
     let core = s.flow.core_mut();
     match way {
         Some(ifindex) => {

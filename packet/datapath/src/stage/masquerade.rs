@@ -28,7 +28,7 @@ pub fn choose<F: Family, K: Topology<F> + Ways<F> + Random>(
     }
     if kind.is_none() {
         // Without a way the stack tells the pod.
-        let Some(ifindex) = k.way_out(&s.tuple.destination) else { return Ok(()) };
+        let Some(ifindex) = k.way_out(&F::UNSPECIFIED, &s.tuple.destination) else { return Ok(()) };
         s.target = Target::device(ifindex);
     }
     s.flow_flags |= flow::NAT_SOURCE;

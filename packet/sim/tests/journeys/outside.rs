@@ -44,6 +44,22 @@ fn a_client_outside_meets_a_pod_behind_a_node_port_and_never_learns_of_it() {
 }
 
 #[test]
+fn a_client_that_the_interface_of_its_request_does_not_lead_to_is_answered_the_nodes_own_way() {
+    const OTHER: u32 = 77;
+    both(|f| {
+        let (mut world, _, b, _) = shop();
+        serve(&mut world, (every(f), NODE_PORT, 6), CLUSTER, 1, &[(f.of(&b), 8080)]);
+        world.nodes[0].dead_end.set(UPLINK);
+        for (port, way_out, by) in [(40000, OTHER, OTHER), (40001, 0, UPLINK)] {
+            world.nodes[0].way_out.set(way_out);
+            assert_lands(&world.arrive(0, tcp(f.outside(), port, f.node(0), NODE_PORT, SYN)), "b");
+            let back = world.send(&b, tcp(f.of(&b), 8080, f.outside(), port, SYN_ACK));
+            assert_eq!(back.steps.last().unwrap().2, Verdict::Routed { ifindex: by });
+        }
+    });
+}
+
+#[test]
 fn an_external_address_is_served_whoever_it_belongs_to() {
     both(|f| {
         let (mut world, a, b, _) = shop();

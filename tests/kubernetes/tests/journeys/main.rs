@@ -20,6 +20,8 @@ mod frames;
 mod half_open;
 #[path = "../../../e2e/tests/journeys/host_ports.rs"]
 mod host_ports;
+#[path = "../../../e2e/tests/journeys/interfaces.rs"]
+mod interfaces;
 #[path = "../../../e2e/tests/journeys/maglev.rs"]
 mod maglev;
 #[path = "../../../e2e/tests/cluster/malformed.rs"]
@@ -40,6 +42,8 @@ mod service_ranges;
 mod services;
 #[path = "../../../e2e/tests/journeys/source_ranges.rs"]
 mod source_ranges;
+#[path = "../../../e2e/tests/journeys/tunnel.rs"]
+mod tunnel;
 mod turns;
 #[path = "../../../e2e/tests/journeys/untranslated.rs"]
 mod untranslated;

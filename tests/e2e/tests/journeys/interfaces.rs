@@ -1,0 +1,226 @@
+//! A node with two interfaces: who comes in by one of them is answered by it.
+
+use std::net::IpAddr;
+use std::process::Command;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use tortie_lab::{Family, Probe, Protocol};
+use tortie_tests_e2e::{TestLab, briefly, endpoint};
+
+use crate::wire;
+
+const WORLD: &str = "
+apiVersion: v1
+kind: Pod
+metadata: {name: near, labels: {app: near}}
+spec: {nodeName: node1, containers: [{name: c, image: any, ports: [{name: web, containerPort: 8080}, {name: dns, containerPort: 5353, protocol: UDP}]}]}
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: far, labels: {app: far}}
+spec: {nodeName: node2, containers: [{name: c, image: any, ports: [{name: web, containerPort: 8080}, {name: dns, containerPort: 5353, protocol: UDP}]}]}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: near}
+spec:
+  type: NodePort
+  ipFamilyPolicy: PreferDualStack
+  selector: {app: near}
+  ports: [{name: web, port: 80, targetPort: web, nodePort: 30080}, {name: dns, port: 53, targetPort: dns, protocol: UDP, nodePort: 30080}]
+---
+apiVersion: v1
+kind: Service
+metadata: {name: far}
+spec:
+  type: NodePort
+  ipFamilyPolicy: PreferDualStack
+  selector: {app: far}
+  ports: [{name: web, port: 80, targetPort: web, nodePort: 30081}, {name: dns, port: 53, targetPort: dns, protocol: UDP, nodePort: 30081}]
+";
+
+/// The second interface's addresses.
+const SECOND: [(Family, &str); 2] = [(Family::Ipv4, "10.241.0.1"), (Family::Ipv6, "fd00:241::1")];
+const CONNECTIONS: usize = 20;
+
+/// Runs a command of `ip` in the network namespace of a machine.
+fn ip(test: &TestLab, machine: &str, command: &str) {
+    let namespace = test.lab.name.machine(machine);
+    let status = Command::new("ip").args(["-n", &namespace]).args(command.split(' ')).status().expect("ip");
+    assert!(status.success(), "{machine}: ip {command}: {status}");
+}
+
+/// Whether the router takes packets only from where it would answer them.
+fn set_strict(test: &TestLab, interface: &str, strict: bool) {
+    let namespace = test.lab.name.machine("router");
+    let setting = format!("echo {} > /proc/sys/net/ipv4/conf/{interface}/rp_filter", u8::from(strict));
+    let command = ["netns", "exec", &namespace, "sh", "-c", &setting];
+    assert!(Command::new("ip").args(command).status().expect("ip").success(), "{setting}");
+}
+
+/// Brings `node1` onto a second subnet, where it has another way to the world: with IPv4 one that it does not prefer, with
+/// IPv6 one for who speaks under that interface's address, since the kernel names programs the best one alone. The router
+/// takes IPv4 packets only from where it would answer them.
+fn second_interface(test: &TestLab) {
+    let node = test.lab.name.machine("node1");
+    for command in [
+        &*format!("link add second type veth peer name eth1 netns {node}"),
+        "link set second up",
+        "address add 10.241.0.254/24 dev second",
+        "address add fd00:241::fe/64 dev second nodad",
+    ] {
+        ip(test, "router", command);
+    }
+    for command in [
+        "link set eth1 up",
+        "address add 10.241.0.1/24 dev eth1",
+        "address add fd00:241::1/64 dev eth1 nodad",
+        "route add default via 10.241.0.254 dev eth1 metric 100",
+        "-6 route add default via fd00:241::fe dev eth1 table 241",
+        "-6 rule add from fd00:241::/64 lookup 241",
+    ] {
+        ip(test, "node1", command);
+    }
+    set_strict(test, "br0", true);
+    set_strict(test, "second", true);
+}
+
+fn world() -> TestLab {
+    let mut test = crate::cluster(2);
+    test.apply(WORLD);
+    second_interface(&test);
+    let probe = asking(SECOND[0], Protocol::Tcp, 30080);
+    let since = Instant::now();
+    while !test.lab.probe(&probe).expect("probe").is_connected() {
+        assert!(since.elapsed() < Duration::from_secs(20), "the new interface gets its programs");
+    }
+    test
+}
+
+fn asking((family, address): (Family, &str), protocol: Protocol, port: u16) -> Probe {
+    let usual = Probe::new(endpoint("client:c1"), endpoint(address));
+    let timeout = Duration::from_secs(5);
+    Probe { family: Some(family), protocol, port: Some(port), timeout, ..usual }
+}
+
+/// The address that `c1` has in a family.
+fn client(test: &TestLab, family: Family) -> IpAddr {
+    let addresses = &test.lab.state.plan.client("c1").expect("c1").addresses;
+    let of_family = addresses.iter().find(|address| Family::of(&address.addr()) == family);
+    of_family.expect("an address").addr()
+}
+
+/// Asks every Service by the second interface, and expects the answers at this port of the router.
+fn are_answered_by(test: &TestLab, port_of_router: &str) {
+    for second in SECOND {
+        let client = client(test, second.0);
+        let ends = (second.1.parse().expect("an address"), client);
+        for (server, port) in [("default/near", 30080), ("default/far", 30081)] {
+            for protocol in [Protocol::Tcp, Protocol::Udp] {
+                let what = format!("{second:?} {protocol:?} {server}");
+                let probes = vec![asking(second, protocol, port); CONNECTIONS];
+                let (arrivals, results) =
+                    wire::arrivals(&test.lab, ends, || test.lab.matrix(&probes).expect("matrix"));
+                for result in results {
+                    assert!(result.is_connected(), "{what}: {result:?}");
+                    assert_eq!(result.server.as_deref(), Some(server), "{what}");
+                    let seen = result.client_seen.expect("an address");
+                    assert!(seen.contains(&client.to_string()), "{what}: {seen}");
+                }
+                let answers = arrivals.get(port_of_router).copied().unwrap_or(0);
+                assert!(answers >= CONNECTIONS && arrivals.len() == 1, "{what}: {arrivals:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_request_by_the_second_interface_is_answered_by_it_wherever_the_back_end_is() {
+    let test = world();
+    are_answered_by(&test, "second");
+}
+
+/// Without a route to the client by the second interface its neighbours are all that it leads to. The router has to take
+/// packets from everywhere then.
+#[test]
+fn a_request_is_answered_by_the_first_interface_where_the_second_has_no_way_back() {
+    let test = world();
+    ip(&test, "node1", "route del default via 10.241.0.254 dev eth1");
+    ip(&test, "node1", "-6 rule del from fd00:241::/64 lookup 241");
+    set_strict(&test, "br0", false);
+    are_answered_by(&test, "node1");
+}
+
+#[test]
+fn a_connection_goes_on_when_its_requests_come_in_by_the_other_interface() {
+    let test = world();
+    set_strict(&test, "br0", false);
+    set_strict(&test, "second", false);
+    let (v4, v6) = (SECOND[0], SECOND[1]);
+    let streams =
+        [("v4-near", v4, 30080), ("v4-far", v4, 30081), ("v6-near", v6, 30080), ("v6-far", v6, 30081)];
+    for (name, second, port) in streams {
+        let probe = asking(second, Protocol::Tcp, port);
+        test.lab.stream_start(name, &probe, Duration::from_millis(2)).expect("starting");
+    }
+    let (first, second) = ("10.241.0.1/32 via 10.240.0.1", "fd00:241::1/128 via fd00:240::1");
+    for verb in ["add", "del", "add"] {
+        thread::sleep(Duration::from_millis(500));
+        ip(&test, "router", &format!("route {verb} {first}"));
+        ip(&test, "router", &format!("-6 route {verb} {second}"));
+    }
+    thread::sleep(Duration::from_millis(500));
+    for (name, ..) in streams {
+        let report = test.lab.stream_stop(name).expect("stopping");
+        assert_eq!(
+            (report.lost, report.disordered, report.ended.as_deref()),
+            (0, 0, Some("stopped")),
+            "{report:?}"
+        );
+        assert!(report.longest_pause_micros < 400_000, "{name}: {report:?}");
+    }
+}
+
+#[test]
+fn an_interface_that_the_pattern_leaves_out_serves_nothing() {
+    let mut test = world();
+    test.configure("bpfDataIfacePattern: ^eth0$");
+    for second in SECOND {
+        let mut probe = asking(second, Protocol::Tcp, 30080);
+        briefly(&mut probe);
+        let since = Instant::now();
+        while test.lab.probe(&probe).expect("probe").is_connected() {
+            assert!(since.elapsed() < Duration::from_secs(20), "{second:?}: the programs are taken away");
+        }
+    }
+    let first = test.probe("client:c1", "node:node1", |probe| probe.port = Some(30080));
+    assert!(first.is_connected(), "{first:?}");
+}
+
+#[test]
+fn node_ports_are_at_the_addresses_that_their_node_has_at_the_moment() {
+    let test = world();
+    let addresses = [((Family::Ipv4, "10.241.0.77"), "24"), ((Family::Ipv6, "fd00:241::77"), "64")];
+    let until = |second: (Family, &str), port: u16, connects: bool, what: &str| {
+        let mut probe = asking(second, Protocol::Tcp, port);
+        briefly(&mut probe);
+        let since = Instant::now();
+        while test.lab.probe(&probe).expect("probe").is_connected() != connects {
+            assert!(since.elapsed() < Duration::from_secs(20), "{second:?} {port}: {what}");
+        }
+    };
+    for (second, length) in addresses {
+        let (_, address) = second;
+        let nodad = if second.0 == Family::Ipv6 { " nodad" } else { "" };
+        ip(&test, "node1", &format!("address add {address}/{length} dev eth1{nodad}"));
+        for port in [30080, 30081] {
+            until(second, port, true, "the new address is served");
+        }
+        ip(&test, "node1", &format!("address del {address}/{length} dev eth1"));
+        until(second, 30080, false, "an address that went is not");
+    }
+    for second in SECOND {
+        until(second, 30081, true, "the others are served as before");
+    }
+}

@@ -1,0 +1,94 @@
+//! Packets in the tunnel that no node of ours has put there.
+
+use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use tortie_lab::Where;
+use tortie_testkit::packet::PacketBuilder;
+use tortie_tests_e2e::{TestLab, items, on_node};
+
+const WORLD: &str = "
+apiVersion: v1
+kind: Pod
+metadata: {name: server}
+spec: {nodeName: node1, containers: [{name: c, image: any, ports: [{containerPort: 5353, protocol: UDP}]}]}
+";
+
+/// The network identifier and the UDP port of the tunnel.
+const OURS: u32 = 0x00ca_11c0;
+const PORT: u16 = 4789;
+
+/// A client outside, as the node that it asked would pass it on.
+fn client(server: IpAddr) -> IpAddr {
+    let text = if server.is_ipv4() { "203.0.113.9" } else { "2001:db8:f::9" };
+    text.parse().expect("an address")
+}
+
+/// Sends a client's packet from `from` to `node1` through the tunnel, in a network.
+fn send(test: &TestLab, from: Where, network: u32, server: IpAddr, client_port: u16) {
+    let node = test.lab.state.plan.node("node1").expect("node1");
+    let same = |address: &IpAddr| address.is_ipv4() == server.is_ipv4();
+    let node = node.addresses.iter().map(|address| address.addr()).find(same).expect("an address");
+    let [_, high, middle, low] = network.to_be_bytes();
+    let mut packet = vec![0x08, 0, 0, 0, high, middle, low, 0];
+    packet.extend(PacketBuilder::ip(client(server), server).udp(client_port, 5353).payload(b"hello").build());
+    let place = test.lab.place(&from).expect("a place");
+    let sent = place.run(move || {
+        let any: IpAddr = if node.is_ipv4() { "0.0.0.0".parse()? } else { "::".parse()? };
+        Ok(UdpSocket::bind(SocketAddr::new(any, 0))?.send_to(&packet, SocketAddr::new(node, PORT))?)
+    });
+    sent.expect("sending");
+}
+
+/// Whether `node1` has a flow of this client.
+fn is_known(test: &TestLab, port: u16) -> bool {
+    let flows = items(&test.lab, "node1", &["conntrack", "list"]);
+    flows.iter().any(|flow| flow["client"]["port"] == port)
+}
+
+/// Packets of others in the tunnel that `node1` has dropped.
+fn drops(test: &TestLab) -> u64 {
+    let output = on_node(&test.lab, "node1", &["drops", "-o", "json"]);
+    let drops: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    let counters = drops["counters"].as_array().expect("counters").iter();
+    let tunnel = counters.filter(|counter| counter["reason"] == "tunnel-source");
+    tunnel.map(|counter| counter["packets"].as_u64().expect("packets")).sum()
+}
+
+#[test]
+fn packets_of_another_network_and_of_nobodys_node_are_dropped_and_counted() {
+    let mut test = crate::cluster(2);
+    test.apply(WORLD);
+    let node2 = || Where::Node("node2".into());
+    for (server, port) in
+        test.lab.attachment("default", "server").expect("attached").addresses.iter().zip([40000, 41000])
+    {
+        send(&test, node2(), OURS, *server, port);
+        let since = Instant::now();
+        while !is_known(&test, port) {
+            assert!(since.elapsed() < Duration::from_secs(5), "{server}: what a node sends arrives");
+        }
+        let before = drops(&test);
+        // Bits of ours that say something are the lowest two.
+        for (network, from) in [
+            (OURS + 4, node2()),
+            (OURS ^ 0x80_0000, node2()),
+            (4096, node2()),
+            (OURS, Where::Client("c1".into())),
+        ] {
+            send(&test, from, network, *server, port + 1);
+        }
+        let since = Instant::now();
+        while drops(&test) < before + 4 {
+            assert!(
+                since.elapsed() < Duration::from_secs(5),
+                "{server}: {} of 4 are counted",
+                drops(&test) - before
+            );
+            thread::sleep(Duration::from_millis(20));
+        }
+        assert!(!is_known(&test, port + 1), "{server}: it was another network's");
+    }
+}
