@@ -6,8 +6,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use regex::Regex;
+use tortie_host::bpf::Program;
 use tortie_host::datapath::{FROM_HOST_DEVICE, FROM_TUNNEL, TO_HOST_DEVICE};
-use tortie_host::links::{Attached, Direction, LinkError};
+use tortie_host::links::{Attached, Direction, LinkError, Mechanism, all_filters};
 use tortie_host::netlink::Device;
 use tortie_host::sysctl;
 
@@ -28,6 +29,8 @@ pub struct Devices {
     held: BTreeSet<(u32, Direction)>,
     /// Every interface that should has its programs, and none has changed since.
     attached: bool,
+    /// The interfaces that should not have been looked at since the pattern is what it is.
+    let_go: bool,
 }
 
 /// One of the node's own interfaces.
@@ -48,6 +51,7 @@ impl Devices {
             errors: BTreeMap::new(),
             held: BTreeSet::new(),
             attached: false,
+            let_go: false,
         }
     }
 
@@ -107,7 +111,7 @@ impl Devices {
         match Regex::new(pattern) {
             Ok(regex) => {
                 self.pattern = Some((pattern.to_owned(), regex));
-                self.attached = false;
+                (self.attached, self.let_go) = (false, false);
             }
             Err(error) => tracing::error!(pattern, %error, "bpfDataIfacePattern is no regular expression"),
         }
@@ -156,7 +160,7 @@ impl Devices {
     /// Puts the programs on every data interface that has not got them, and on loopback, where the node speaks to
     /// itself; gives the interfaces from which somebody had taken one. Costs nothing when all have them and none has changed.
     pub fn attach(&mut self, parts: &Parts) -> Vec<String> {
-        if self.attached {
+        if self.attached && self.let_go {
             return Vec::new();
         }
         let (mut errors, mut held, mut lost) = (BTreeMap::new(), BTreeSet::new(), Vec::new());
@@ -190,13 +194,51 @@ impl Devices {
         }
         self.attached = errors.is_empty();
         (self.errors, self.held) = (errors, held);
+        if self.pattern.is_some() && !self.let_go {
+            self.let_go = self.let_others_go(parts);
+        }
         lost
+    }
+
+    /// Takes the programs of data interfaces off those that are none any more, also where an agent before this one has put
+    /// them there. Whether that is done.
+    fn let_others_go(&self, parts: &Parts) -> bool {
+        let hosts: BTreeSet<u32> = self.hosts().map(|it| it.device.index).collect();
+        let found = match parts.links.mechanism() {
+            Mechanism::Clsact => all_filters().map_err(|error| error.to_string()),
+            Mechanism::Tcx => parts.links.list().map_err(|error| error.to_string()),
+        };
+        let found =
+            found.inspect_err(|error| tracing::error!(error, "looking for data interfaces of before"));
+        let mut done = found.is_ok();
+        for it in found.unwrap_or_default() {
+            if it.ifindex == 0 || hosts.contains(&it.ifindex) || !is_for_data(it.program_id) {
+                continue;
+            }
+            let (interface, direction) = (&it.interface, it.direction.name());
+            match parts.links.detach(interface, it.ifindex, it.direction) {
+                Ok(()) => tracing::info!(interface, direction, "no data interface any more"),
+                Err(error) => {
+                    tracing::error!(interface, direction, %error, "no data interface any more");
+                    done = false;
+                }
+            }
+        }
+        done
     }
 
     /// Interfaces without their programs, with the reason.
     pub fn errors(&self) -> &BTreeMap<String, String> {
         &self.errors
     }
+}
+
+/// Whether a program is for data interfaces. The kernel keeps the beginning of its name.
+fn is_for_data(program: u32) -> bool {
+    let name = Program::by_id(program).and_then(|program| program.info()).map(|info| info.name);
+    name.is_ok_and(|name| {
+        !name.is_empty() && [FROM_HOST_DEVICE, TO_HOST_DEVICE].iter().any(|it| it.starts_with(&*name))
+    })
 }
 
 fn attach_one(device: &Device, direction: Direction, parts: &Parts) -> Result<Attached, String> {
