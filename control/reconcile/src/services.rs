@@ -200,17 +200,16 @@ impl Services {
 
     /// For the file. Made when that is written: nobody else needs all names a second time.
     pub fn saved(&self, saved: &mut Saved) {
-        let mut numbered: Vec<(&Arc<ServicePortId>, u32)> =
-            self.ports.iter().filter_map(|(id, port)| Some((id, port.number?))).collect();
-        numbered.sort_unstable();
-        let service = |(id, number): (&Arc<ServicePortId>, u32)| SavedService {
-            id: number,
-            namespace: id.service.namespace.to_string(),
-            name: id.service.name.to_string(),
-            port: id.port.clone(),
-            protocol: id.transport.name().to_owned(),
+        let service = |(id, port): (&Arc<ServicePortId>, &Port)| {
+            Some(SavedService {
+                id: port.number?,
+                namespace: id.service.namespace.to_string(),
+                name: id.service.name.to_string(),
+                port: id.port.clone(),
+                protocol: id.transport.name().to_owned(),
+            })
         };
-        saved.services = numbered.into_iter().map(service).collect();
+        saved.services = self.ports.iter().filter_map(service).collect();
         saved.last_service = self.last;
     }
 }
