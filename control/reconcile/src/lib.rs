@@ -31,7 +31,10 @@ pub use endpoints::{GUARD_SLOT, Readiness};
 pub use kernel::{Dyn, HookError, Hooks, Kernel, Programs};
 pub use reconciler::Reconciler;
 pub use routes::Way;
-pub use saved::{Saved, SavedEndpoint, SavedMatches, SavedNextHop, SavedProgram, SavedRule, SavedService};
+pub use saved::{
+    Saved, SavedChange, SavedEndpoint, SavedMatches, SavedNextHop, SavedProgram, SavedRule, SavedService,
+    SavedServices,
+};
 pub use services::maglev_pieces;
 pub use settings::KernelTimeouts;
 pub use table::{KernelError, Table, TableError};

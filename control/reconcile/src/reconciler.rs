@@ -11,7 +11,7 @@ use crate::kernel::{HookError, Kernel};
 use crate::opt_outs::OptOuts;
 use crate::policies::Policies;
 use crate::routes::{Routes, Way};
-use crate::saved::Saved;
+use crate::saved::{Saved, SavedChange, SavedServices};
 use crate::services::Services;
 use crate::settings::{KernelTimeouts, Own, SettingsTable};
 use crate::table::TableError;
@@ -43,8 +43,7 @@ pub struct Reconciler {
 impl Reconciler {
     /// Knows only what the file of the last agent says.
     pub fn new(mut saved: Saved) -> Self {
-        let services = Services::new(&saved);
-        saved.services = Vec::new();
+        let services = Services::new(std::mem::take(&mut saved.services));
         let settings = Settings::default();
         let mut endpoints = Endpoints::new(&saved);
         endpoints.set_prefix(&settings.interface_prefix);
@@ -142,20 +141,26 @@ impl Reconciler {
         }
     }
 
-    /// Brings [`Reconciler::saved`] up to date; whether it has changed. A change of a Service's back ends does not
-    /// cost what all Services cost.
+    /// Brings [`Reconciler::saved`] up to date; whether it has changed.
     pub fn save(&mut self) -> bool {
         self.endpoints.save(&mut self.saved)
             | self.routes.save(&mut self.saved)
-            | self.services.take_unsaved()
             | self.policies.save(&mut self.saved)
     }
 
-    /// For the file: as of the last [`Reconciler::save`].
-    pub fn saved(&self) -> Saved {
-        let mut saved = self.saved.clone();
-        self.services.saved(&mut saved);
-        saved
+    /// For the file, without Services: as of the last [`Reconciler::save`].
+    pub fn saved(&self) -> &Saved {
+        &self.saved
+    }
+
+    /// For the file of Services: what has changed since this was last asked. A new one does not cost what all cost.
+    pub fn service_changes(&mut self) -> Vec<SavedChange> {
+        self.services.take_changes()
+    }
+
+    /// All Services of that file.
+    pub fn saved_services(&self) -> SavedServices {
+        self.services.saved()
     }
 
     /// Policy programs in force.

@@ -1,12 +1,13 @@
 //! What must outlive the agent besides the kernel's own state: the names behind the numbers.
 //!
-//! Invariant: it is written before the kernel learns a number from it, so that a crash at any moment
+//! Services are the many of it, and are told as changes. Invariant: it is written before the kernel learns a number from it, so that a crash at any moment
 //! leaves every number in the kernel with its name.
 
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-/// The file's content.
+/// All of it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Saved {
@@ -20,10 +21,9 @@ pub struct Saved {
     pub next_hops: Vec<SavedNextHop>,
     /// Next-hop slots that are free now, with their last incarnation.
     pub free_next_hops: Vec<(u16, u16)>,
-    /// Service ports and their ids.
-    pub services: Vec<SavedService>,
-    /// Service ids up to this one may have been used.
-    pub last_service: u32,
+    /// Service ports, which have a file of their own.
+    #[serde(skip)]
+    pub services: SavedServices,
     /// Rules and their ids.
     pub rules: Vec<SavedRule>,
     /// The rule id given out last.
@@ -60,6 +60,56 @@ pub struct SavedNextHop {
     pub incarnation: u16,
     /// The node's address.
     pub address: IpAddr,
+}
+
+/// All Service ports and their ids.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SavedServices {
+    /// Ids up to this one may have been used.
+    pub last: u32,
+    /// By id.
+    pub named: BTreeMap<u32, SavedService>,
+}
+
+impl SavedServices {
+    /// One more change.
+    pub fn apply(&mut self, change: SavedChange) {
+        match change {
+            SavedChange::Given(service) => {
+                self.last = self.last.max(service.id);
+                self.named.insert(service.id, service);
+            }
+            SavedChange::Gone { gone } => {
+                self.last = self.last.max(gone);
+                self.named.remove(&gone);
+            }
+            SavedChange::Used { used } => self.last = self.last.max(used),
+        }
+    }
+
+    /// What makes all of it out of nothing.
+    pub fn changes(self) -> impl Iterator<Item = SavedChange> {
+        let used = SavedChange::Used { used: self.last };
+        std::iter::once(used).chain(self.named.into_values().map(SavedChange::Given))
+    }
+}
+
+/// A change of [`SavedServices`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum SavedChange {
+    /// A Service port has an id.
+    Given(SavedService),
+    /// A Service port has none any more.
+    Gone {
+        /// Which it was.
+        gone: u32,
+    },
+    /// Ids up to one may have been used.
+    Used {
+        /// That one.
+        used: u32,
+    },
 }
 
 /// A Service port.

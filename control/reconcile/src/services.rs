@@ -11,7 +11,7 @@ mod maglev;
 use crate::delta::{Now, Written};
 use crate::dirty::Dirty;
 use crate::kernel::Kernel;
-use crate::saved::{Saved, SavedService};
+use crate::saved::{SavedChange, SavedService, SavedServices};
 use crate::table::TableError;
 use family::{Tables, Terms};
 use foldhash::HashMap;
@@ -31,13 +31,21 @@ struct Port {
     is_dirty: bool,
 }
 
+/// What becomes of a number.
+#[derive(Debug)]
+enum Change {
+    Given(u32, Arc<ServicePortId>),
+    Gone(u32),
+    Used(u32),
+}
+
 /// All Service ports.
 #[derive(Debug)]
 pub struct Services {
     ports: HashMap<Arc<ServicePortId>, Port>,
     last: u32,
-    /// Numbers have been given out or taken back since they were saved.
-    unsaved: bool,
+    /// What has become of numbers since that was last asked for.
+    changes: Vec<Change>,
     /// In the order they became so.
     dirty: Vec<Arc<ServicePortId>>,
     v4: Tables<V4>,
@@ -55,28 +63,24 @@ pub fn maglev_pieces(settings: &Settings) -> u32 {
 
 impl Services {
     /// With the ids that were known before.
-    pub fn new(saved: &Saved) -> Self {
+    pub fn new(saved: SavedServices) -> Self {
         let transports = [Transport::Tcp, Transport::Udp, Transport::Sctp];
         let mut ports = HashMap::default();
-        let mut last = saved.last_service;
-        for service in &saved.services {
+        for (number, service) in saved.named {
             let Some(transport) = transports.into_iter().find(|t| t.name() == service.protocol) else {
                 continue;
             };
             let id = ServicePortId {
                 service: ServiceId::new(service.namespace.as_str(), service.name.as_str()),
-                port: service.port.clone(),
+                port: service.port,
                 transport,
             };
-            last = last.max(service.id);
-            let number = Some(service.id);
-            ports.insert(Arc::new(id), Port { number, ..Port::default() });
+            ports.insert(Arc::new(id), Port { number: Some(number), ..Port::default() });
         }
-        let unsaved = last != saved.last_service || ports.len() != saved.services.len();
         Self {
             ports,
-            last,
-            unsaved,
+            last: saved.last,
+            changes: Vec::new(),
             dirty: Vec::new(),
             v4: Tables::default(),
             v6: Tables::default(),
@@ -126,12 +130,20 @@ impl Services {
         }
     }
 
-    /// Reads the kernel's side.
+    /// Reads the kernel's side, and forgets Service ports of which nobody has spoken since the last agent.
     pub fn read(&mut self, kernel: &mut Kernel) -> Result<(), TableError> {
+        let changes = &mut self.changes;
+        self.ports.retain(|_, port| {
+            let is_known = port.is_dirty || port.wanted.is_some();
+            changes.extend(port.number.filter(|_| !is_known).map(Change::Gone));
+            is_known
+        });
         let (last4, last6) = (self.v4.read(kernel)?, self.v6.read(kernel)?);
-        let last = self.last.max(last4).max(last6);
-        self.unsaved |= last != self.last;
-        self.last = last;
+        let last = last4.max(last6);
+        if last > self.last {
+            self.last = last;
+            self.changes.push(Change::Used(last));
+        }
         Ok(())
     }
 
@@ -144,7 +156,7 @@ impl Services {
             {
                 self.last = self.last.saturating_add(1);
                 port.number = Some(self.last);
-                self.unsaved = true;
+                self.changes.push(Change::Given(self.last, id.clone()));
             }
         }
     }
@@ -161,7 +173,7 @@ impl Services {
                 self.v6.want(number, id.transport, wanted, terms);
             }
             if wanted.is_none() {
-                self.unsaved |= port.number.is_some();
+                self.changes.extend(port.number.map(Change::Gone));
                 self.ports.remove(&id);
             }
         }
@@ -193,23 +205,29 @@ impl Services {
         [self.v4.next_retry(), self.v6.next_retry()].into_iter().flatten().min()
     }
 
-    /// Whether [`Services::saved`] has changed since this was last asked.
-    pub fn take_unsaved(&mut self) -> bool {
-        std::mem::take(&mut self.unsaved)
+    /// What has become of ids since this was last asked: belongs into the file.
+    pub fn take_changes(&mut self) -> Vec<SavedChange> {
+        let told = |change| match change {
+            Change::Given(number, id) => SavedChange::Given(saved(number, &id)),
+            Change::Gone(gone) => SavedChange::Gone { gone },
+            Change::Used(used) => SavedChange::Used { used },
+        };
+        std::mem::take(&mut self.changes).into_iter().map(told).collect()
     }
 
-    /// For the file. Made when that is written: nobody else needs all names a second time.
-    pub fn saved(&self, saved: &mut Saved) {
-        let service = |(id, port): (&Arc<ServicePortId>, &Port)| {
-            Some(SavedService {
-                id: port.number?,
-                namespace: id.service.namespace.to_string(),
-                name: id.service.name.to_string(),
-                port: id.port.clone(),
-                protocol: id.transport.name().to_owned(),
-            })
-        };
-        saved.services = self.ports.iter().filter_map(service).collect();
-        saved.last_service = self.last;
+    /// All of them, made when asked for: nobody else needs all names a second time.
+    pub fn saved(&self) -> SavedServices {
+        let named = |(id, port): (&Arc<ServicePortId>, &Port)| Some((port.number?, saved(port.number?, id)));
+        SavedServices { last: self.last, named: self.ports.iter().filter_map(named).collect() }
+    }
+}
+
+fn saved(number: u32, id: &ServicePortId) -> SavedService {
+    SavedService {
+        id: number,
+        namespace: id.service.namespace.to_string(),
+        name: id.service.name.to_string(),
+        port: id.port.clone(),
+        protocol: id.transport.name().to_owned(),
     }
 }

@@ -19,7 +19,7 @@ use tortie_host::clsact::FilterEvents;
 use tortie_host::links::{Mechanism, best_mechanism};
 use tortie_host::memory;
 use tortie_host::netlink::{self, Netlink};
-use tortie_reconcile::Reconciler;
+use tortie_reconcile::{Reconciler, Saved};
 use tortie_store::Store;
 
 use super::Options;
@@ -30,8 +30,9 @@ use super::observe::Facts;
 use super::observe::Observer;
 use super::parts::Parts;
 use super::server::{Ask, Question, Server, listen};
+use super::state_files::StateFiles;
 use super::waiters::{Goal, Waiter, Waiters, refused};
-use super::{link_check, state_file, status};
+use super::{link_check, status};
 use crate::inspect::names::from_saved;
 
 /// Batches taken in before they are carried out.
@@ -165,7 +166,8 @@ fn open(
     netlink: Netlink,
     observer: Observer,
 ) -> anyhow::Result<Node> {
-    let mut reconciler = Reconciler::new(state_file::read(&options.run_dir));
+    let (files, saved) = StateFiles::open(&options.run_dir);
+    let mut reconciler = Reconciler::new(saved);
     beginning.calc.flush(&mut |intent| reconciler.receive(intent));
     let settings = reconciler.settings();
     let mechanism = match settings.force_clsact {
@@ -184,7 +186,7 @@ fn open(
         parts.kernel = traces.watch(parts.kernel);
     }
     observer.vitals.set_sweeps(parts.sweeper.reports());
-    Ok(Node::new(options, beginning, reconciler, parts, netlink, observer))
+    Ok(Node::new(options, beginning, files, reconciler, parts, netlink, observer))
 }
 
 #[expect(
@@ -330,9 +332,11 @@ impl Loop {
             }
             Ask::Status => status::status(node),
             Ask::Services => status::services(node),
-            Ask::Drops(since) => self
-                .drops
-                .rows(since, &from_saved(node.reconciler.saved(), &node.names, node.devices.names())),
+            Ask::Drops(since) => {
+                let services = node.reconciler.saved_services();
+                let saved = Saved { services, ..node.reconciler.saved().clone() };
+                self.drops.rows(since, &from_saved(saved, &node.names, node.devices.names()))
+            }
             Ask::Resync => {
                 node.resync("request").await;
                 json!({"ok": true})

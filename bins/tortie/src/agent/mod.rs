@@ -21,7 +21,7 @@ mod own_addresses;
 mod parts;
 mod server;
 mod sockets;
-mod state_file;
+pub(crate) mod state_files;
 mod status;
 mod traces;
 mod waiters;

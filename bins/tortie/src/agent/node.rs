@@ -31,9 +31,10 @@ use super::observe::Observer;
 use super::own_addresses::{self, OwnAddresses};
 use super::parts::Parts;
 use super::sockets::Sockets;
+use super::state_files::StateFiles;
 use super::traces::Round;
 use super::ways::Ways;
-use super::{conflicts, facts, state_file};
+use super::{conflicts, facts};
 
 /// When a step that failed as a whole is tried again.
 const RETRY: Duration = Duration::from_secs(1);
@@ -74,7 +75,8 @@ pub struct Node {
     netlink: Netlink,
     ways: Ways,
     retry_at: Option<Instant>,
-    /// When to write state.json again, after it could not be written.
+    files: StateFiles,
+    /// When to write them again, after they could not be written.
     save_again: Option<Instant>,
     told_conflicts: conflicts::Told,
 }
@@ -84,6 +86,7 @@ impl Node {
     pub fn new(
         options: Options,
         beginning: Beginning,
+        files: StateFiles,
         reconciler: Reconciler,
         parts: Parts,
         netlink: Netlink,
@@ -118,6 +121,7 @@ impl Node {
             netlink,
             ways: Ways::new(),
             retry_at: None,
+            files,
             save_again: None,
             told_conflicts: conflicts::Told::default(),
         };
@@ -401,20 +405,19 @@ impl Node {
             tracing::warn!(%error, "nodes.json cannot be written; lists show nodes by address");
         }
         // Where nothing is new, what could not be written may fit by now.
-        if !self.reconciler.save() && self.save_again.is_none_or(|at| at > Instant::now()) {
+        if !self.files.collect(&mut self.reconciler) && self.save_again.is_none_or(|at| at > Instant::now()) {
             return;
         }
-        let saved = self.reconciler.saved();
-        let policies: BTreeSet<&str> = saved.rules.iter().map(|rule| rule.policy.as_str()).collect();
+        let rules = &self.reconciler.saved().rules;
+        let policies: BTreeSet<&str> = rules.iter().map(|rule| rule.policy.as_str()).collect();
         self.local_policies = policies.len();
         self.warnings.retain(|warning| !warning.starts_with("state.json"));
         self.save_again = None;
-        if let Err(error) = state_file::write(&self.options.run_dir, &saved) {
-            let path = self.options.run_dir.join("state.json");
-            tracing::error!(path = %path.display(), %error, "cannot be written; names may be lost when the agent restarts");
+        if let Err(error) = self.files.write(&self.reconciler) {
+            let place = self.options.run_dir.display();
+            tracing::error!(path = %place, %error, "state.json or services.jsonl cannot be written; names may be lost when the agent restarts");
             self.warnings.push(format!(
-                "state.json: {error}; make room in {} (names may be lost when the agent restarts)",
-                self.options.run_dir.display()
+                "state.json or services.jsonl: {error}; make room in {place} (names may be lost when the agent restarts)"
             ));
             self.save_again = Some(Instant::now() + RETRY);
         }

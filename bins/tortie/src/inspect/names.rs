@@ -1,6 +1,7 @@
 //! Names for the numbers, from the agent's file in the run directory and the interfaces of this node.
 
 use crate::agent::node_names::NodeNames;
+use crate::agent::state_files;
 use std::collections::BTreeMap;
 use std::path::Path;
 use tortie_observe::Snapshot;
@@ -24,8 +25,7 @@ pub fn load(run_dir: &Path, snapshot: &Snapshot) -> Names {
 
 /// What the agent has saved: the names behind slots and ids.
 pub(crate) fn saved(run_dir: &Path) -> Saved {
-    let bytes = std::fs::read(run_dir.join("state.json")).unwrap_or_default();
-    serde_json::from_slice(&bytes).unwrap_or_default()
+    state_files::names(run_dir)
 }
 
 /// What the agent has saved: nodes by address.
@@ -54,7 +54,7 @@ pub(crate) fn from_saved(saved: Saved, nodes: &NodeNames, interfaces: BTreeMap<u
         endpoints: saved.endpoints.into_iter().map(endpoint).collect(),
         next_hops: saved.next_hops.into_iter().map(next_hop).collect(),
         nodes: nodes.addresses.clone(),
-        services: saved.services.into_iter().map(service).collect(),
+        services: saved.services.named.into_values().map(service).collect(),
         rules: saved.rules.into_iter().map(rule).collect(),
         programs: saved.programs.into_iter().map(program).collect(),
         interfaces,

@@ -70,9 +70,11 @@ impl Agent {
     }
 
     fn save(&mut self) {
-        if self.reconciler.save() {
-            self.saved = self.reconciler.saved();
-        }
+        let mut services = std::mem::take(&mut self.saved.services);
+        self.reconciler.service_changes().into_iter().for_each(|change| services.apply(change));
+        assert_eq!(services, self.reconciler.saved_services(), "changes add up to all");
+        self.reconciler.save();
+        self.saved = Saved { services, ..self.reconciler.saved().clone() };
     }
 
     /// Applies until nothing is left, with time passing.

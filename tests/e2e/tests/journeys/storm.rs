@@ -94,7 +94,9 @@ fn agents_killed_in_a_storm_of_slices_end_where_a_fresh_start_does() {
     for pins in ["maps", "links", "programs"] {
         fs::remove_dir_all(test.lab.paths.node_bpffs(NODE).join(pins)).expect("removing pins");
     }
-    let _ = fs::remove_file(test.lab.paths.run_dir(NODE).join("state.json"));
+    for names in ["state.json", "services.jsonl"] {
+        let _ = fs::remove_file(test.lab.paths.run_dir(NODE).join(names));
+    }
     test.lab.start_agent(NODE).expect("start-agent");
     test.lab.wait(PATIENCE).expect("wait");
     let fresh = in_force(&test);
