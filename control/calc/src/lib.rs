@@ -25,6 +25,8 @@ pub use conflicts::{Conflict, Conflicts, Contested};
 pub use services::{HealthCheck, KnownEndpoint};
 
 use endpoints::{Endpoints, Sources};
+use foldhash::fast::RandomState;
+use indexmap::IndexMap;
 use lists::Lists;
 use outbox::{Outbox, Phase};
 use pods::Pods;
@@ -70,7 +72,8 @@ pub struct Census {
 #[derive(Debug)]
 pub struct Calc {
     here: NodeName,
-    pending: BTreeMap<ObjectId, Object>,
+    /// In the order of their first change since the last flush.
+    pending: IndexMap<ObjectId, Object, RandomState>,
     sync: Sync,
     settings: Option<Box<Settings>>,
     pods: Pods,
@@ -96,7 +99,7 @@ impl Calc {
     /// For the node of this name, knowing nothing.
     pub fn new(node: NodeName) -> Self {
         Self {
-            pending: BTreeMap::new(),
+            pending: IndexMap::default(),
             sync: Sync::Not,
             settings: None,
             pods: Pods::default(),

@@ -219,7 +219,7 @@ impl Services {
             affected.extend(self.claims.of(key).map(|(id, _)| id.service.clone()));
             self.report(key, conflicts);
         }
-        let (mut sayings, mut leaving) = (Vec::new(), Vec::new());
+        let (mut sayings, mut leaving) = (Vec::with_capacity(affected.len()), Vec::new());
         for service in affected {
             let Some(record) = self.records.get(&service) else { continue };
             let saying =

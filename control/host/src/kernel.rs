@@ -29,7 +29,8 @@ where
 /// Everything the reconciler writes, over these maps and links. Who asks first for maps that are new knows them to be empty.
 pub fn kernel(maps: &Maps, links: &Rc<Links>) -> Result<Kernel, MapsError> {
     let new = maps.take_new();
-    let slots = PolicySlots::new(clone(maps, "policy")?, clone(maps, "policy_io")?, clone(maps, "stage")?);
+    let [policy, policy_io, stage] = ["policy", "policy_io", "stage"].map(|name| clone(maps, name));
+    let slots = PolicySlots::new(policy?, policy_io?, stage?, new.contains(&"policy"));
     Ok(Kernel {
         endpoint: table(maps, &new, "endpoint")?,
         next_hop: table(maps, &new, "next_hop")?,

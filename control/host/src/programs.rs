@@ -19,12 +19,14 @@ pub struct PolicySlots {
     policy_io: Map,
     stage: Map,
     loaded: BTreeMap<u32, LoadedPolicy>,
+    /// Nobody has put a program into any of them yet.
+    all_empty: bool,
 }
 
 impl PolicySlots {
-    /// Over the three shared maps.
-    pub fn new(slots: Map, policy_io: Map, stage: Map) -> Self {
-        Self { slots, policy_io, stage, loaded: BTreeMap::new() }
+    /// Over the three shared maps; of slots that are new nobody has to be asked what is in each.
+    pub fn new(slots: Map, policy_io: Map, stage: Map, all_empty: bool) -> Self {
+        Self { slots, policy_io, stage, loaded: BTreeMap::new(), all_empty }
     }
 
     fn program_in(&self, slot: u32) -> io::Result<Option<Program>> {
@@ -59,6 +61,9 @@ fn policy_error(error: PolicyError) -> TableError {
 impl Programs for PolicySlots {
     fn list(&mut self) -> Result<Vec<(u32, String)>, TableError> {
         let mut found = Vec::new();
+        if std::mem::take(&mut self.all_empty) {
+            return Ok(found);
+        }
         for slot in 0..POLICY_SLOTS {
             match self.program_in(slot) {
                 Ok(None) => {}
@@ -81,6 +86,7 @@ impl Programs for PolicySlots {
             .set_fd(slot, policy.program().as_fd())
             .map_err(|e| table_error("putting a policy program into its slot", &e))?;
         self.loaded.insert(slot, policy);
+        self.all_empty = false;
         Ok(())
     }
 
