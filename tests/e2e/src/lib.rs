@@ -6,13 +6,14 @@
 #![forbid(unsafe_code)]
 
 use std::any::Any;
+use std::fmt::Debug;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
-use std::time::{Duration, UNIX_EPOCH};
+use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use serde_json::Value;
 use tortie_lab::{Dataplane, Endpoint, Family, Lab, LabName, Probe, ProbeResult, UpOptions, parse_objects};
@@ -186,6 +187,21 @@ pub fn items(lab: &Lab, node: &str, arguments: &[&str]) -> Vec<Value> {
     assert!(output.status.success(), "{arguments:?}: {}", said(&output));
     let answer: Value = serde_json::from_slice(&output.stdout).expect("JSON");
     answer["items"].as_array().expect("items").clone()
+}
+
+/// How long something may take that comes by itself.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Asks again and again until there is an answer; panics with the last refusal.
+pub fn eventually<T, E: Debug>(mut ask: impl FnMut() -> Result<T, E>) -> T {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        match ask() {
+            Ok(answer) => return answer,
+            Err(refusal) => assert!(Instant::now() < deadline, "{} s later: {refusal:?}", PATIENCE.as_secs()),
+        }
+        thread::sleep(Duration::from_millis(20));
+    }
 }
 
 /// What a command wrote, for messages.

@@ -3,11 +3,9 @@
 use std::fs;
 use std::path::Path;
 use std::process::Command;
-use std::thread;
-use std::time::{Duration, Instant};
 
 use tortie_lab::Lab;
-use tortie_tests_e2e::binary;
+use tortie_tests_e2e::{binary, eventually};
 
 use crate::verbs::{assert_no_panic, cluster, on_node, said, status, written};
 
@@ -113,14 +111,10 @@ spec: {nodeName: node1, containers: [{name: c, image: any, ports: [{containerPor
 
 /// Asks until the answer of `status` pleases.
 fn until(lab: &Lab, good: impl Fn(&str) -> bool) -> String {
-    let deadline = Instant::now() + Duration::from_secs(10);
-    loop {
+    eventually(|| {
         let told = status(lab, "node1").1.to_string();
-        if good(&told) || Instant::now() > deadline {
-            return told;
-        }
-        thread::sleep(Duration::from_millis(100));
-    }
+        if good(&told) { Ok(told) } else { Err(told) }
+    })
 }
 
 #[test]

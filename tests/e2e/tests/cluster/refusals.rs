@@ -2,10 +2,10 @@
 
 use std::fs;
 use std::process::Output;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tortie_lab::Lab;
-use tortie_tests_e2e::{TestLab, briefly, tortie_lab};
+use tortie_tests_e2e::{TestLab, briefly, eventually, tortie_lab};
 
 use crate::verbs::{assert_no_panic, cluster, on_node, said, status, written};
 
@@ -153,13 +153,10 @@ fn a_kind_that_nobody_knows_is_kept_and_said_not_to_be_in_force() {
 
 /// Asks until the agent has seen the file.
 fn until(lab: &Lab, good: impl Fn(Option<i32>) -> bool) -> (Option<i32>, serde_json::Value) {
-    let deadline = Instant::now() + Duration::from_secs(5);
-    loop {
+    eventually(|| {
         let found = status(lab, "node1");
-        if good(found.0) || Instant::now() > deadline {
-            return found;
-        }
-    }
+        if good(found.0) { Ok(found) } else { Err(found) }
+    })
 }
 
 #[test]

@@ -7,7 +7,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use tortie_lab::LabName;
-use tortie_tests_e2e::{TestLab, binary, fresh_name, residue, tortie_lab};
+use tortie_tests_e2e::{TestLab, binary, eventually, fresh_name, residue, tortie_lab};
 
 const NOTHING: [String; 0] = [];
 
@@ -81,11 +81,10 @@ fn what_a_test_made_is_taken_down_also_when_the_test_is_killed() {
     victim.kill().expect("killing");
     victim.wait().expect("waiting");
     assert!(!there.is_empty(), "nothing was there when it was killed");
-    let deadline = Instant::now() + Duration::from_secs(20);
-    while residue(&name) != NOTHING {
-        assert!(Instant::now() < deadline, "left behind: {:?}", residue(&name));
-        thread::sleep(Duration::from_millis(20));
-    }
+    eventually(|| match residue(&name) {
+        left if left == NOTHING => Ok(()),
+        left => Err(left),
+    });
 }
 
 #[test]

@@ -13,7 +13,7 @@ use prometheus_parse::{Sample, Scrape, Value as Parsed};
 use serde_json::Value;
 use tortie_lab::Where;
 use tortie_observe::metrics;
-use tortie_tests_e2e::{TestLab, tortie_lab};
+use tortie_tests_e2e::{TestLab, eventually, tortie_lab};
 
 use crate::{WORLD, answer, denied, empty, items, store, world};
 
@@ -45,14 +45,10 @@ pub(crate) fn get(test: &TestLab, address: &str, path: &str) -> io::Result<(u16,
 
 /// Asks until the status is as expected.
 pub(crate) fn until(test: &TestLab, address: &str, path: &str, status: u16) -> String {
-    let deadline = Instant::now() + Duration::from_secs(10);
-    loop {
-        match get(test, address, path) {
-            Ok((found, body)) if found == status => return body,
-            other => assert!(Instant::now() < deadline, "{address}{path}: {other:?} instead of {status}"),
-        }
-        thread::sleep(Duration::from_millis(20));
-    }
+    eventually(|| match get(test, address, path) {
+        Ok((found, body)) if found == status => Ok(body),
+        other => Err(format!("{address}{path}: {other:?} instead of {status}")),
+    })
 }
 
 fn component(report: &str, name: &str) -> Value {
@@ -73,25 +69,24 @@ fn scrape(test: &TestLab) -> (String, Vec<Sample>) {
 
 /// What is told is a fifth of a second old at most.
 fn scrape_until(test: &TestLab, enough: impl Fn(&[Sample]) -> bool) -> (String, Vec<Sample>) {
-    let deadline = Instant::now() + Duration::from_secs(5);
-    loop {
+    eventually(|| {
         let (text, samples) = scrape(test);
-        if enough(&samples) {
-            return (text, samples);
-        }
-        assert!(Instant::now() < deadline, "{text}");
-        thread::sleep(Duration::from_millis(20));
+        if enough(&samples) { Ok((text, samples)) } else { Err(text) }
+    })
+}
+
+fn find(samples: &[Sample], name: &str, labels: &[(&str, &str)]) -> Option<f64> {
+    let is = |sample: &&Sample| {
+        sample.metric == name && labels.iter().all(|(key, value)| sample.labels.get(key) == Some(value))
+    };
+    match samples.iter().find(is).map(|sample| &sample.value)? {
+        Parsed::Counter(v) | Parsed::Gauge(v) | Parsed::Untyped(v) => Some(*v),
+        other => panic!("{name}{labels:?}: {other:?}"),
     }
 }
 
 fn value(samples: &[Sample], name: &str, labels: &[(&str, &str)]) -> f64 {
-    let is = |sample: &&Sample| {
-        sample.metric == name && labels.iter().all(|(key, value)| sample.labels.get(key) == Some(value))
-    };
-    match samples.iter().find(is).map(|sample| &sample.value) {
-        Some(Parsed::Counter(v) | Parsed::Gauge(v) | Parsed::Untyped(v)) => *v,
-        other => panic!("{name}{labels:?}: {other:?}"),
-    }
+    find(samples, name, labels).unwrap_or_else(|| panic!("{name}{labels:?} is not there"))
 }
 
 #[test]
@@ -117,11 +112,10 @@ fn health_and_metrics_are_served_where_the_settings_say_and_follow_them_live() {
         assert!(get(&test, closed, "/liveness").is_err(), "{closed} is closed by now");
     }
     fs::remove_file(store(&test).join("felix.yaml")).expect("removing");
-    let deadline = Instant::now() + Duration::from_secs(10);
-    while get(&test, "127.0.0.1:9100", "/liveness").is_ok() {
-        assert!(Instant::now() < deadline, "it listens although nothing says so any more");
-        thread::sleep(Duration::from_millis(20));
-    }
+    eventually(|| match get(&test, "127.0.0.1:9100", "/liveness") {
+        Ok(_) => Err("it listens although nothing says so any more"),
+        Err(_) => Ok(()),
+    });
 }
 
 #[test]
@@ -171,17 +165,10 @@ fn every_metric_is_in_the_catalogue_and_tells_what_happens() {
         "apiVersion: v1\nkind: Service\nmetadata: {name: x}\nspec: {ports: 3}\n",
     )
     .expect("writing");
-    let deadline = Instant::now() + Duration::from_secs(10);
-    loop {
-        let (text, after) = scrape(&test);
-        if dropped(&after) > dropped(&before)
-            && text.contains("tortie_rejected_objects{effect=\"absent\",kind=\"Service\"} 1")
-        {
-            break;
-        }
-        assert!(Instant::now() < deadline, "{text}");
-        thread::sleep(Duration::from_millis(50));
-    }
+    let rejected = [("effect", "absent"), ("kind", "Service")];
+    scrape_until(&test, |after| {
+        dropped(after) > dropped(&before) && find(after, "tortie_rejected_objects", &rejected) == Some(1.0)
+    });
 }
 
 #[test]
@@ -232,12 +219,11 @@ fn programs_that_somebody_takes_off_are_back_within_a_second_or_two_and_counted(
     let kinds = [("eth", "data"), ("cali", "workload")];
     // New pods carry filters, until they are some seconds old and nobody waits for another.
     let pods = items(&test, &["endpoints", "list"]).iter().filter(|pod| pod["node"] == "node1").count();
-    let deadline = Instant::now() + Duration::from_secs(30);
     let linked = || links(&test).iter().filter(|path| path.to_string_lossy().contains("/cali")).count();
-    while linked() < 2 * pods {
-        assert!(Instant::now() < deadline, "{pods} pods have {} links", linked());
-        thread::sleep(Duration::from_millis(100));
-    }
+    eventually(|| match linked() {
+        enough if enough >= 2 * pods => Ok(()),
+        few => Err(format!("{pods} pods have {few} links")),
+    });
     for (start, kind) in kinds {
         let name = |path: &PathBuf| path.file_name().expect("a name").to_string_lossy().into_owned();
         let before_that = attached(&test);

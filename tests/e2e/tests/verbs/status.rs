@@ -1,11 +1,9 @@
 //! `status`: the exit code is the answer, and what is wrong is named with its fix.
 
 use std::fs;
-use std::thread;
-use std::time::{Duration, Instant};
 
 use serde_json::Value;
-use tortie_tests_e2e::{TestLab, binary};
+use tortie_tests_e2e::{TestLab, binary, eventually};
 
 use crate::{answer, store, verb, world};
 
@@ -18,15 +16,10 @@ spec: {podSelector: {}, ingress: [{ports: [{port: 80, endPort: 70}]}]}
 
 /// Asks until the exit code is `code`: the agent sees a file milliseconds after it is written.
 fn until(test: &TestLab, code: i32) -> Value {
-    let deadline = Instant::now() + Duration::from_secs(10);
-    loop {
-        let (status, found) = answer(test, &["status"]);
-        if found == code {
-            return status;
-        }
-        assert!(Instant::now() < deadline, "exit code {found} instead of {code}: {status}");
-        thread::sleep(Duration::from_millis(50));
-    }
+    eventually(|| match answer(test, &["status"]) {
+        (status, found) if found == code => Ok(status),
+        (status, found) => Err(format!("exit code {found} instead of {code}: {status}")),
+    })
 }
 
 #[test]
