@@ -37,7 +37,7 @@ mod world;
 
 pub use apply::{Applied, Change};
 pub use cluster::rfc3339;
-pub use control_plane::{Component, ControlPlane};
+pub use control_plane::{Component, ControlPlane, Database};
 pub use endpoint::Endpoint;
 pub use error::{Error, Result};
 pub use lab::{Lab, StoreKind, UpOptions, Where};

@@ -17,6 +17,7 @@ use super::CLIENTS_OF_ETCD;
 use crate::api::explain;
 use crate::error::{Result, no};
 use crate::lab::Lab;
+use crate::object::Object;
 
 /// Everything of Kubernetes is below it.
 const ROOT: &str = "/registry/";
@@ -41,7 +42,7 @@ const CONTROLLERS: [&str; 7] = [
 ];
 
 /// A connection to etcd.
-pub(super) struct Database(Cluster);
+pub struct Database(Cluster);
 
 impl fmt::Debug for Database {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -62,14 +63,14 @@ pub(super) struct Differences {
 
 impl Database {
     /// Of that laboratory.
-    pub fn of(lab: &Lab) -> Result<Self> {
+    pub(super) fn of(lab: &Lab) -> Result<Self> {
         let servers = vec![CLIENTS_OF_ETCD.to_owned()];
         let access = Access { kubeconfig: Some(lab.admin_kubeconfig()), servers, ..Access::default() };
         Ok(Self(lab.connect(access)?))
     }
 
     /// All that is in it now.
-    pub fn read(&self) -> Result<Contents> {
+    pub(super) fn read(&self) -> Result<Contents> {
         let answer =
             self.ask("range", &json!({"key": BASE64.encode(ROOT), "range_end": BASE64.encode(END)}))?;
         let rows = answer.get("kvs").and_then(Value::as_array).into_iter().flatten();
@@ -87,7 +88,7 @@ impl Database {
     }
 
     /// Writes that.
-    pub fn write(&self, differences: &Differences) -> Result<()> {
+    pub(super) fn write(&self, differences: &Differences) -> Result<()> {
         let removals = differences.surplus.iter();
         let removals = removals.map(|key| json!({"request_delete_range": {"key": BASE64.encode(key)}}));
         let values = differences.other.iter();
@@ -100,10 +101,26 @@ impl Database {
         Ok(())
     }
 
+    /// Writes a complete object, with what an API server would have given it, below its directory (`services/specs`). The
+    /// API server reads of it there. Of one at a time: objects of one revision are nothing that it knows.
+    pub fn put(&self, directory: &str, object: &Object) -> Result<()> {
+        let namespace = object.namespace().map(|namespace| format!("{namespace}/")).unwrap_or_default();
+        let key = format!("{ROOT}{directory}/{namespace}{}", object.name());
+        let value = BASE64.encode(object.value().to_string());
+        self.ask("put", &json!({"key": BASE64.encode(key), "value": value})).map(drop)
+    }
+
     fn ask(&self, what: &str, request: &Value) -> Result<Value> {
         let answer =
             self.0.raw(&Method::POST, &format!("/v3/kv/{what}"), Some(("application/json", request)));
         answer.map_err(|error| explain(error).context(format!("etcd: {what}")))
+    }
+}
+
+impl Lab {
+    /// The database of the control plane, for what would take long through the API server.
+    pub fn database(&self) -> Result<Database> {
+        Database::of(self)
     }
 }
 

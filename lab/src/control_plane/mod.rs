@@ -31,6 +31,7 @@ use crate::process::{Place, Record};
 use crate::state::Paths;
 
 pub(crate) use components::find as find_components;
+pub use database::Database;
 pub use reuse::ControlPlane;
 
 /// The machine that the control plane runs on.

@@ -67,7 +67,7 @@ fn address(index: u32) -> String {
     format!("10.244.{}.{}", 10 + index / 250, 1 + index % 250)
 }
 
-pub(in crate::bench) fn post(cluster: &Cluster, path: &str, body: &Value) -> anyhow::Result<()> {
+fn post(cluster: &Cluster, path: &str, body: &Value) -> anyhow::Result<()> {
     match cluster.raw(&Method::POST, path, Some(("application/json", body))) {
         Err(error) if error.is_already_exists() => Ok(()),
         other => other.map(drop).with_context(|| format!("POST {path}")),

@@ -18,10 +18,10 @@ use tortie_lab::{Component, Dataplane, Object, Place, StoreKind, UpOptions, Wher
 
 use super::client::{self, Asked};
 use super::peers::{self, KubeProxy, Mode};
-use super::world::{MOVING, NAMESPACE, name, service, slice, vips};
+use super::world::{MOVING, NAMESPACE, name, service, slice, stored, vips};
 use super::{REFERENCE, Services, figure, median};
 use crate::bench::Item;
-use crate::bench::kube::fill::{at_once, post};
+use crate::bench::kube::fill::at_once;
 use crate::bench::laboratory::Own;
 use crate::exit::Failure;
 
@@ -164,22 +164,23 @@ impl Bench {
             let side = Side { pid, ..self.side(node, names)? };
             self.sides.push(side);
         }
-        self.post(MOVING, |number| (service(number, false), vec![changes::moving(number, 0)]))?;
+        self.store(MOVING, |number| (service(number, false), vec![changes::moving(number, 0)]))?;
         Ok(missing)
     }
 
-    /// Services with their slices into the API server.
-    fn post(
+    /// Services with their slices, where the API server finds them.
+    fn store(
         &self,
         numbers: Range<u32>,
         make: impl Fn(u32) -> (Object, Vec<Object>) + Sync,
     ) -> Result<(), Failure> {
-        let cluster = self.lab.cluster()?;
-        let services = format!("/api/v1/namespaces/{NAMESPACE}/services");
+        // For each that is made through it, the API server goes through the addresses of all Services.
+        let database = self.lab.database()?;
         at_once(numbers.end - numbers.start, |index| {
-            let (service, slices) = make(numbers.start + index);
-            post(cluster, &services, service.value())?;
-            slices.iter().try_for_each(|slice| post(cluster, SLICES, slice.value()))
+            let number = numbers.start + index;
+            let (service, slices) = make(number);
+            let all = stored(number, service, slices);
+            all.iter().try_for_each(|(directory, object)| Ok(database.put(directory, object)?))
         })
     }
 
@@ -204,7 +205,7 @@ impl Bench {
     /// So many Services with one endpoint of each family, on one node after the other.
     fn fill(&mut self, count: u32) -> Result<(), Failure> {
         let sides = self.balancing();
-        self.post(self.there..count, |number| {
+        self.store(self.there..count, |number| {
             let servers = sides.iter().cycle().nth(number as usize % sides.len()).map(|side| &side.server);
             let slice_of = |address: &IpAddr| {
                 let family = if address.is_ipv4() { "IPv4" } else { "IPv6" };

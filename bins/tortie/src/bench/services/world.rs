@@ -39,6 +39,30 @@ pub fn service(number: u32, dual: bool) -> Object {
     Object::make("v1", "Service", Some(NAMESPACE), &name(number), json!({"spec": spec}))
 }
 
+/// A Service, its slices and its addresses as an API server stores them, each with its directory there.
+pub fn stored(number: u32, service: Object, slices: Vec<Object>) -> Vec<(&'static str, Object)> {
+    let addresses = service.value().pointer("/spec/clusterIPs").and_then(Value::as_array);
+    let addresses: Vec<_> = addresses.into_iter().flatten().filter_map(Value::as_str).collect();
+    let ours = json!({"resource": "services", "namespace": NAMESPACE, "name": name(number)});
+    let address = |address: &&str| {
+        let rest = json!({"spec": {"parentRef": ours}});
+        let mut object = Object::make("networking.k8s.io/v1", "IPAddress", None, address, rest);
+        let family = if address.contains(':') { "IPv6" } else { "IPv4" };
+        object.set(&["metadata", "labels", "ipaddress.kubernetes.io/ip-family"], json!(family));
+        object
+            .set(&["metadata", "labels", "ipaddress.kubernetes.io/managed-by"], json!("ipallocator.k8s.io"));
+        ("ipaddresses", object)
+    };
+    let addresses: Vec<_> = addresses.iter().map(address).collect();
+    let slices = slices.into_iter().map(|slice| ("endpointslices", slice));
+    let mut all: Vec<_> = addresses.into_iter().chain([("services/specs", service)]).chain(slices).collect();
+    for (kind, (_, object)) in (0..).zip(&mut all) {
+        object.set(&["metadata", "uid"], json!(format!("00000000-0000-4000-800{kind}-{number:012}")));
+        object.set(&["metadata", "creationTimestamp"], json!("2026-01-01T00:00:00Z"));
+    }
+    all
+}
+
 /// With these addresses, all ready, on `port`.
 pub fn slice(number: u32, family: &str, addresses: &[String], port: u16) -> Object {
     let endpoint = |address: &String| json!({"addresses": [address], "conditions": {"ready": true}});
