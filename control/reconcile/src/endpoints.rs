@@ -348,8 +348,8 @@ impl Endpoints {
         written
     }
 
-    /// Empties the records of workloads that are gone and that no route in the kernel names.
-    pub fn clean(&mut self, kernel: &mut Kernel, named: &BTreeSet<u32>, now: Now) -> Written {
+    /// Empties the records of workloads that are gone and that no route in the kernel `named`.
+    pub fn clean(&mut self, kernel: &mut Kernel, named: impl FnOnce() -> BTreeSet<u32>, now: Now) -> Written {
         let used: BTreeSet<u32> = self.states.values().map(|state| u32::from(state.used.slot)).collect();
         let desired = self.records.desired_entries().map(|(slot, _)| *slot);
         let known: BTreeSet<u32> =
@@ -358,6 +358,7 @@ impl Endpoints {
         for slot in &gone {
             self.records.want(*slot, None);
         }
+        let named = if self.records.pending_count() > 0 { named() } else { BTreeSet::new() };
         let free = |slot: &u32, _: Option<&Endpoint>| !named.contains(slot);
         let written = self.records.apply(&mut kernel.endpoint, Part::Deletes, now, free);
         for slot in gone {

@@ -116,6 +116,11 @@ impl Reconciler {
         self.routes.destinations()
     }
 
+    /// Another one whenever [`Reconciler::destinations`] or [`Reconciler::remote_prefixes`] may be other ones.
+    pub fn routes_version(&self) -> u64 {
+        self.routes.version()
+    }
+
     /// Prefixes of other nodes' pods, and the node's address: for the host's own stack.
     pub fn remote_prefixes(&self) -> BTreeMap<IpNet, IpAddr> {
         self.routes.remote_prefixes()
@@ -242,7 +247,7 @@ impl Reconciler {
         // Removals, in reverse.
         written += self.services.clean(kernel, now);
         written += self.routes.clean(kernel, now);
-        written += self.endpoints.clean(kernel, &self.routes.named_endpoints(), now);
+        written += self.endpoints.clean(kernel, || self.routes.named_endpoints(), now);
         let named = self.endpoints.named_programs();
         written += self.policies.clean(kernel, &named, now);
         written

@@ -2,7 +2,8 @@
 //!
 //! Owns: slots of next hops. Does not: find the way to a node; the host does and says so.
 //! Invariant: a route names a next hop only after its record is in the kernel, and the record goes only
-//! after no route names it; where no way is known, the host's own stack decides.
+//! after no route names it; where no way is known, the host's own stack decides. A change costs what it changes,
+//! however many nodes there are.
 
 use crate::classes::{prefix4, prefix6};
 use crate::delta::{DeltaTracker, Now, Part, Written};
@@ -10,7 +11,7 @@ use crate::dirty::Dirty;
 use crate::kernel::Kernel;
 use crate::saved::{Saved, SavedNextHop, put};
 use crate::slots::{Slots, Use};
-use crate::table::TableError;
+use crate::table::{Table, TableError};
 use ipnet::IpNet;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -43,12 +44,24 @@ struct Hop {
 #[derive(Debug)]
 pub struct Routes {
     wanted: BTreeMap<IpNet, Route>,
+    /// Those of them that lead to another node, by its address.
+    to_node: BTreeMap<IpAddr, BTreeSet<IpNet>>,
+    /// Those that lead to a workload of this node.
+    to_local: BTreeMap<WorkloadId, BTreeSet<IpNet>>,
+    /// Counts changes of routes that lead to other nodes.
+    version: u64,
     pools: BTreeMap<IpNet, bool>,
     dirty: BTreeSet<IpNet>,
     local: BTreeMap<WorkloadId, Target>,
     ways: BTreeMap<IpAddr, Way>,
     hops: BTreeMap<IpAddr, Hop>,
+    /// Nodes whose next hop is to be worked out anew.
+    changed: BTreeSet<IpAddr>,
+    /// Nodes whose next hop goes when no route in the kernel names it.
+    leaving: BTreeSet<IpAddr>,
     slots: Slots,
+    /// Slots have been given out or taken back since they were saved.
+    unsaved: bool,
     no_slot: BTreeSet<IpAddr>,
     route4: DeltaTracker<v4::PrefixKey, route::Route>,
     route6: DeltaTracker<v6::PrefixKey, route::Route>,
@@ -58,7 +71,10 @@ pub struct Routes {
 impl Routes {
     /// With the slots that were known before.
     pub fn new(saved: &Saved) -> Self {
-        let mut slots = Slots::new(NEXT_HOP_SLOTS);
+        Self::with_slots(saved, Slots::new(NEXT_HOP_SLOTS))
+    }
+
+    fn with_slots(saved: &Saved, mut slots: Slots) -> Self {
         let mut hops = BTreeMap::new();
         for hop in &saved.next_hops {
             let used = Use { slot: hop.slot, incarnation: hop.incarnation };
@@ -71,6 +87,12 @@ impl Routes {
         }
         Self {
             wanted: BTreeMap::new(),
+            to_node: BTreeMap::new(),
+            to_local: BTreeMap::new(),
+            version: 0,
+            changed: hops.keys().copied().collect(),
+            leaving: BTreeSet::new(),
+            unsaved: true,
             pools: BTreeMap::new(),
             dirty: BTreeSet::new(),
             local: BTreeMap::new(),
@@ -98,11 +120,35 @@ impl Routes {
             // The flags of everything inside depend on it.
             self.dirty.extend(self.wanted.keys().filter(|inner| net.contains(*inner)));
         }
-        match route {
+        self.dirty.insert(net);
+        if self.wanted.get(&net) == route.as_ref() {
+            return;
+        }
+        let leads = |route: &Option<Route>| route.as_ref().and_then(|route| destination(&net, route));
+        let after = leads(&route);
+        if let Some(Route::LocalPod(id)) = &route {
+            self.to_local.entry(id.clone()).or_default().insert(net);
+        }
+        let before = match route {
             Some(route) => self.wanted.insert(net, route),
             None => self.wanted.remove(&net),
         };
-        self.dirty.insert(net);
+        self.lead(net, leads(&before), after);
+        if let Some(Route::LocalPod(id)) = before {
+            remove(&mut self.to_local, &id, &net);
+        }
+    }
+
+    /// A route that led to one node leads to another one.
+    fn lead(&mut self, net: IpNet, before: Option<IpAddr>, after: Option<IpAddr>) {
+        if let Some(node) = after {
+            self.to_node.entry(node).or_default().insert(net);
+        }
+        if let Some(node) = before.filter(|_| before != after) {
+            remove(&mut self.to_node, &node, &net);
+        }
+        self.changed.extend([before, after].into_iter().flatten());
+        self.version = self.version.wrapping_add(u64::from(before.is_some() || after.is_some()));
     }
 
     /// A workload of this node has an endpoint record, another one, or none any more.
@@ -114,9 +160,7 @@ impl Routes {
             Some(target) => self.local.insert(id.clone(), target),
             None => self.local.remove(id),
         };
-        let of_it =
-            |(net, route): (&IpNet, &Route)| matches!(route, Route::LocalPod(w) if w == id).then_some(*net);
-        self.dirty.extend(self.wanted.iter().filter_map(of_it));
+        self.dirty.extend(self.to_local.get(id).into_iter().flatten());
     }
 
     /// The workloads of this node that have targets.
@@ -126,7 +170,12 @@ impl Routes {
 
     /// Addresses whose ways are wanted: every node that a route leads to.
     pub fn destinations(&self) -> BTreeSet<IpAddr> {
-        self.wanted.iter().filter_map(|(net, route)| destination(net, route)).collect()
+        self.to_node.keys().copied().collect()
+    }
+
+    /// Another one whenever [`Routes::destinations`] or [`Routes::remote_prefixes`] may be other ones.
+    pub fn version(&self) -> u64 {
+        self.version
     }
 
     /// The way to a node; `None`: no way is known.
@@ -138,8 +187,8 @@ impl Routes {
             Some(way) => self.ways.insert(node, way),
             None => self.ways.remove(&node),
         };
-        let to_it = |(net, route): (&IpNet, &Route)| (destination(net, route) == Some(node)).then_some(*net);
-        self.dirty.extend(self.wanted.iter().filter_map(to_it));
+        self.dirty.extend(self.to_node.get(&node).into_iter().flatten());
+        self.changed.insert(node);
     }
 
     /// Prefixes of other nodes' pods with the node's address: what the host's own stack needs to know.
@@ -154,11 +203,13 @@ impl Routes {
     /// Reads the kernel's side. The first time, records that no name is known for are left to be removed.
     pub fn read(&mut self, kernel: &mut Kernel) -> Result<(), TableError> {
         let records = kernel.next_hop.list()?;
+        let known: BTreeSet<u16> = self.hops.values().map(|hop| hop.used.slot).collect();
         for (slot, record) in &records {
             if let Ok(slot) = u16::try_from(*slot) {
                 let used = Use { slot, incarnation: record.id.incarnation() };
-                if !self.hops.values().any(|hop| hop.used.slot == slot) && self.slots.adopt(used) {
+                if !known.contains(&slot) && self.slots.adopt(used) {
                     self.slots.free(slot);
+                    self.unsaved = true;
                 }
             }
         }
@@ -170,33 +221,35 @@ impl Routes {
 
     /// Gives new next hops their slots.
     pub fn allocate(&mut self) {
-        self.no_slot.clear();
-        for node in self.destinations() {
-            let Some(way) = self.ways.get(&node).copied() else { continue };
-            if !self.hops.contains_key(&node) {
-                match self.slots.take() {
-                    Some(used) => self.hops.insert(node, Hop { used, way: None }),
-                    None => {
-                        self.no_slot.insert(node);
-                        continue;
-                    }
-                };
+        self.changed.append(&mut self.no_slot);
+        for node in &self.changed {
+            let Some((nets, way)) = self.to_node.get(node).zip(self.ways.get(node)) else { continue };
+            if let Some(hop) = self.hops.get_mut(node) {
+                hop.way = Some(*way);
+                continue;
             }
-            if let Some(hop) = self.hops.get_mut(&node)
-                && hop.way != Some(way)
-            {
-                hop.way = Some(way);
+            match self.slots.take() {
+                Some(used) => {
+                    self.hops.insert(*node, Hop { used, way: Some(*way) });
+                    self.dirty.extend(nets);
+                    self.unsaved = true;
+                }
+                None => _ = self.no_slot.insert(*node),
             }
         }
     }
 
     /// Works out what the tables should hold.
     pub fn resolve(&mut self) {
-        let destinations = self.destinations();
-        for (node, hop) in &mut self.hops {
-            let way = self.ways.get(node).copied().filter(|_| destinations.contains(node));
-            hop.way = way;
-            self.next_hop.want(u32::from(hop.used.slot), way.map(|way| record(*node, hop.used, &way)));
+        for node in std::mem::take(&mut self.changed) {
+            let Some(hop) = self.hops.get_mut(&node) else { continue };
+            hop.way = self.ways.get(&node).copied().filter(|_| self.to_node.contains_key(&node));
+            let wanted = hop.way.map(|way| record(node, hop.used, &way));
+            self.next_hop.want(u32::from(hop.used.slot), wanted);
+            match hop.way {
+                Some(_) => self.leaving.remove(&node),
+                None => self.leaving.insert(node),
+            };
         }
         for net in std::mem::take(&mut self.dirty) {
             let value = self.wanted.get(&net).and_then(|route| self.value(&net, route));
@@ -261,9 +314,17 @@ impl Routes {
             self.route4.retry_full();
             self.route6.retry_full();
         }
-        let named = self.named();
-        let free = |slot: &u32, _: Option<&NextHop>| !named.contains(slot);
-        written += self.next_hop.apply(&mut kernel.next_hop, Part::Deletes, now, free);
+        written += self.clean_hops(&mut kernel.next_hop, now);
+        written
+    }
+
+    fn clean_hops(&mut self, table: &mut (impl Table<u32, NextHop> + ?Sized), now: Now) -> Written {
+        let mut written = Written::default();
+        if self.next_hop.pending_count() > 0 {
+            let named = self.named();
+            let free = |slot: &u32, _: Option<&NextHop>| !named.contains(slot);
+            written = self.next_hop.apply(table, Part::Deletes, now, free);
+        }
         self.free_slots();
         written
     }
@@ -276,17 +337,18 @@ impl Routes {
     }
 
     fn free_slots(&mut self) {
-        let unused = |hop: &Hop| {
-            let slot = u32::from(hop.used.slot);
-            hop.way.is_none() && self.next_hop.actual(&slot).is_none() && self.next_hop.is_settled(&slot)
-        };
-        let gone: Vec<IpAddr> =
-            self.hops.iter().filter(|(_, hop)| unused(hop)).map(|(node, _)| *node).collect();
-        for node in gone {
-            if let Some(hop) = self.hops.remove(&node) {
-                self.slots.free(hop.used.slot);
+        let (hops, next_hop, slots) = (&mut self.hops, &self.next_hop, &mut self.slots);
+        self.leaving.retain(|node| {
+            let Some(slot) = hops.get(node).map(|hop| hop.used.slot) else { return false };
+            let number = u32::from(slot);
+            let is_there = next_hop.actual(&number).is_some() || !next_hop.is_settled(&number);
+            if !is_there {
+                hops.remove(node);
+                slots.free(slot);
+                self.unsaved = true;
             }
-        }
+            is_there
+        });
     }
 
     /// The prefixes of endpoints in the kernel's routes.
@@ -319,7 +381,10 @@ impl Routes {
     }
 
     /// For the file; `false`: it is as it was.
-    pub fn save(&self, saved: &mut Saved) -> bool {
+    pub fn save(&mut self, saved: &mut Saved) -> bool {
+        if !std::mem::take(&mut self.unsaved) {
+            return false;
+        }
         let hop = |(node, hop): (&IpAddr, &Hop)| SavedNextHop {
             slot: hop.used.slot,
             incarnation: hop.used.incarnation,
@@ -327,6 +392,16 @@ impl Routes {
         };
         let free = self.slots.free_slots().map(|u| (u.slot, u.incarnation)).collect();
         put(&mut saved.next_hops, self.hops.iter().map(hop).collect()) | put(&mut saved.free_next_hops, free)
+    }
+}
+
+/// Takes one route out of those of a node or a workload.
+fn remove<K: Ord>(routes: &mut BTreeMap<K, BTreeSet<IpNet>>, of: &K, net: &IpNet) {
+    if let Some(nets) = routes.get_mut(of) {
+        nets.remove(net);
+        if nets.is_empty() {
+            routes.remove(of);
+        }
     }
 }
 
@@ -354,5 +429,152 @@ fn record(node: IpAddr, used: Use, way: &Way) -> NextHop {
             IpAddr::V4(address) => Ip6([Ip4::from(address).0, Be32::ZERO, Be32::ZERO, Be32::ZERO]),
             IpAddr::V6(address) => address.into(),
         },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use tortie_model::NodeName;
+
+    /// Takes everything.
+    struct Anything;
+
+    impl<K, V> Table<K, V> for Anything {
+        fn list(&mut self) -> Result<Vec<(K, V)>, TableError> {
+            Ok(Vec::new())
+        }
+
+        fn upsert(&mut self, _: &[(K, V)]) -> Vec<(usize, TableError)> {
+            Vec::new()
+        }
+
+        fn delete(&mut self, _: &[K]) -> Vec<(usize, TableError)> {
+            Vec::new()
+        }
+    }
+
+    fn address(node: u8) -> IpAddr {
+        IpAddr::from([192, 0, 2, node])
+    }
+
+    fn net(number: u8) -> IpNet {
+        IpNet::new(IpAddr::from([10, 65, number, 0]), 24).unwrap()
+    }
+
+    fn workload(number: u8) -> WorkloadId {
+        WorkloadId::new("default", format!("w{number}"))
+    }
+
+    fn to_node(node: u8) -> Option<Route> {
+        Some(Route::RemotePod { node: NodeName::new("node"), next_hop: Some(address(node)) })
+    }
+
+    fn way() -> Way {
+        Way { ifindex: 2, mtu_bytes: 1500, neighbour: address(1) }
+    }
+
+    fn with_three_slots() -> Routes {
+        Routes::with_slots(&Saved::default(), Slots::new(4))
+    }
+
+    fn settle(routes: &mut Routes) {
+        routes.allocate();
+        routes.resolve();
+        routes.next_hop.apply(&mut Anything, Part::Upserts, Now::ZERO, |_, _| true);
+        for part in [Part::Upserts, Part::Deletes] {
+            routes.route4.apply(&mut Anything, part, Now::ZERO, |_, _| true);
+        }
+        routes.clean_hops(&mut Anything, Now::ZERO);
+    }
+
+    /// What the kernel has for a prefix: kind, the node it leads to, or the record of the workload.
+    fn leads(routes: &Routes, number: u8) -> Option<(u8, Option<IpAddr>, Target)> {
+        let IpNet::V4(net) = net(number) else { return None };
+        let route = routes.route4.actual(&prefix4(net))?;
+        let hop = routes.hops.iter().find(|(_, hop)| u32::from(hop.used.slot) == route.target.slot());
+        match route.target.kind() {
+            tortie_abi::target::TargetKind::NextHop => Some((route.kind, Some(*hop?.0), Target::HOST)),
+            _ => Some((route.kind, None, route.target)),
+        }
+    }
+
+    #[test]
+    fn a_node_that_found_no_slot_gets_one_that_comes_back() {
+        let mut routes = with_three_slots();
+        for node in 1..=4 {
+            routes.want(net(node), to_node(node));
+            routes.set_way(address(node), Some(way()));
+        }
+        settle(&mut routes);
+        assert_eq!(routes.dirty().len(), 1);
+        let host = Some((Kind::RemotePod as u8, None, Target::HOST));
+        assert_eq!(leads(&routes, 4), host, "the host's own stack knows the way");
+        routes.want(net(2), None);
+        settle(&mut routes);
+        settle(&mut routes);
+        assert_eq!(leads(&routes, 4), Some((Kind::RemotePod as u8, Some(address(4)), Target::HOST)));
+        assert_eq!(routes.dirty(), Vec::new());
+        let mut saved = Saved::default();
+        assert!(routes.save(&mut saved) && !routes.save(&mut saved));
+        assert_eq!(saved.next_hops.len(), 3);
+    }
+
+    #[derive(Clone, Debug)]
+    enum Step {
+        Want(u8, Option<Route>),
+        Way(u8, bool),
+        Local(u8, bool),
+        Settle,
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        let local = (0..2u8).prop_map(|number| Some(Route::LocalPod(workload(number))));
+        let remote = (0..3u8).prop_map(to_node);
+        let pool = any::<bool>().prop_map(|nat_outgoing| Some(Route::Pool { nat_outgoing }));
+        let route = prop_oneof![4 => remote, 2 => local, 1 => pool, 2 => Just(None)];
+        prop_oneof![
+            5 => (0..4u8, route).prop_map(|(number, route)| Step::Want(number, route)),
+            3 => (0..3u8, any::<bool>()).prop_map(|(node, known)| Step::Way(node, known)),
+            2 => (0..2u8, any::<bool>()).prop_map(|(number, there)| Step::Local(number, there)),
+            2 => Just(Step::Settle),
+        ]
+    }
+
+    fn take(routes: &mut Routes, step: Step) {
+        match step {
+            Step::Want(number, route) => routes.want(net(number), route),
+            Step::Way(node, known) => routes.set_way(address(node), known.then(way)),
+            Step::Local(number, there) => {
+                routes
+                    .set_local(&workload(number), there.then(|| Target::endpoint(u16::from(number) + 7, 1)));
+            }
+            Step::Settle => settle(routes),
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_in_the_kernel_depends_on_what_holds_now_and_not_on_what_was(steps in prop::collection::vec(step(), 1..40)) {
+            let mut routes = with_three_slots();
+            steps.into_iter().for_each(|step| take(&mut routes, step));
+            settle(&mut routes);
+            settle(&mut routes);
+            let mut fresh = with_three_slots();
+            for (net, route) in routes.wanted.clone() {
+                fresh.want(net, Some(route));
+            }
+            routes.ways.iter().for_each(|(node, way)| fresh.set_way(*node, Some(*way)));
+            routes.local.iter().for_each(|(id, target)| fresh.set_local(id, Some(*target)));
+            settle(&mut fresh);
+            for number in 0..4 {
+                prop_assert_eq!(leads(&routes, number), leads(&fresh, number), "{}", net(number));
+            }
+            prop_assert_eq!(routes.destinations(), fresh.destinations());
+            prop_assert_eq!(routes.remote_prefixes(), fresh.remote_prefixes());
+            let hops = |routes: &Routes| routes.hops.keys().copied().collect::<Vec<_>>();
+            prop_assert_eq!(hops(&routes), hops(&fresh), "no slot is kept, and none is missing");
+        }
     }
 }

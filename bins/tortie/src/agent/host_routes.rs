@@ -12,9 +12,14 @@ use tortie_host::netlink::Netlink;
 
 const RETRY: Duration = Duration::from_secs(1);
 
+/// Of the prefixes, and of the ways to their nodes.
+pub type Version = (u64, u64);
+
 /// Desired and actual routes.
 pub struct HostRoutes {
     actual: Option<BTreeMap<IpNet, IpAddr>>,
+    /// What they were made from; `None`: some could not be made.
+    version: Option<Version>,
     errors: BTreeMap<IpNet, String>,
     retry_at: Option<Instant>,
 }
@@ -22,7 +27,7 @@ pub struct HostRoutes {
 impl HostRoutes {
     /// Nothing known.
     pub fn new() -> Self {
-        Self { actual: None, errors: BTreeMap::new(), retry_at: None }
+        Self { actual: None, version: None, errors: BTreeMap::new(), retry_at: None }
     }
 
     /// The kernel's side is read again next time.
@@ -30,8 +35,16 @@ impl HostRoutes {
         self.actual = None;
     }
 
-    /// Makes the routes what they should be: prefix and gateway.
-    pub async fn apply(&mut self, desired: &BTreeMap<IpNet, IpAddr>, netlink: &Netlink) -> usize {
+    /// Makes the routes what they should be: prefix and gateway. They are asked for where their version is another one.
+    pub async fn apply(
+        &mut self,
+        version: Version,
+        desired: impl FnOnce() -> BTreeMap<IpNet, IpAddr>,
+        netlink: &Netlink,
+    ) -> usize {
+        if self.actual.is_some() && self.version == Some(version) {
+            return 0;
+        }
         if self.actual.is_none() {
             match netlink.routes().await {
                 Ok(routes) => self.actual = Some(routes),
@@ -43,9 +56,10 @@ impl HostRoutes {
             }
         }
         let Some(actual) = &mut self.actual else { return 0 };
-        if actual == desired || self.retry_at.is_some_and(|at| at > Instant::now()) {
+        if self.retry_at.is_some_and(|at| at > Instant::now()) {
             return 0;
         }
+        let desired = desired();
         let (mut written, mut errors) = (0, BTreeMap::new());
         let nets: BTreeSet<IpNet> = actual.keys().chain(desired.keys()).copied().collect();
         for net in nets {
@@ -66,6 +80,7 @@ impl HostRoutes {
             }
         }
         self.retry_at = (!errors.is_empty()).then(|| Instant::now() + RETRY);
+        self.version = errors.is_empty().then_some(version);
         self.errors = errors;
         written
     }

@@ -269,8 +269,7 @@ impl Node {
         }
         self.told_conflicts.tell(self.calc.conflicts(), &self.store);
         self.devices.set_pattern(&self.reconciler.settings().data_interface_pattern);
-        let wanted = self.reconciler.destinations();
-        for (node, way) in self.ways.refresh(wanted, &self.netlink, &self.devices).await {
+        for (node, way) in self.ways.refresh(&self.reconciler, &self.netlink, &self.devices).await {
             self.reconciler.set_way(node, way);
         }
         self.reconciler.allocate();
@@ -301,8 +300,9 @@ impl Node {
             self.attach_hosts();
             let given = self.options.cgroup.as_deref();
             self.sockets.attach(given, self.reconciler.settings(), &self.parts);
-            let desired = self.host_routes();
-            self.routes.apply(&desired, &self.netlink).await;
+            let (reconciler, ways) = (&self.reconciler, &self.ways);
+            let version = (reconciler.routes_version(), ways.version());
+            self.routes.apply(version, || host_routes(reconciler, ways), &self.netlink).await;
             self.tell_store();
         }
     }
@@ -394,12 +394,6 @@ impl Node {
         }
     }
 
-    /// Prefix and gateway: the neighbour on the way to the node.
-    fn host_routes(&self) -> std::collections::BTreeMap<ipnet::IpNet, IpAddr> {
-        let of = |(net, node): (ipnet::IpNet, IpAddr)| Some((net, self.ways.get(&node)?.neighbour));
-        self.reconciler.remote_prefixes().into_iter().filter_map(of).collect()
-    }
-
     fn save(&mut self) {
         if let Err(error) = self.names.save(&self.options.run_dir) {
             tracing::warn!(%error, "nodes.json cannot be written; lists show nodes by address");
@@ -474,4 +468,10 @@ impl Node {
     pub fn deaf(&self) -> Vec<String> {
         self.observer.vitals.deaf()
     }
+}
+
+/// Prefix and gateway: the neighbour on the way to the node.
+fn host_routes(reconciler: &Reconciler, ways: &Ways) -> BTreeMap<IpNet, IpAddr> {
+    let of = |(net, node): (IpNet, IpAddr)| Some((net, ways.get(&node)?.neighbour));
+    reconciler.remote_prefixes().into_iter().filter_map(of).collect()
 }

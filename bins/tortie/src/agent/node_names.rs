@@ -21,6 +21,8 @@ pub struct NodeNames {
     /// All nodes, this one included.
     pub addresses: BTreeMap<IpAddr, String>,
     #[serde(skip)]
+    by_node: BTreeMap<NodeName, Vec<IpAddr>>,
+    #[serde(skip)]
     changed: bool,
 }
 
@@ -31,15 +33,32 @@ fn path(run_dir: &Path) -> PathBuf {
 impl NodeNames {
     /// Only this node is known, and none of its addresses.
     pub fn new(node: &NodeName) -> Self {
-        Self { node: node.as_str().to_owned(), addresses: BTreeMap::new(), changed: true }
+        Self {
+            node: node.as_str().to_owned(),
+            addresses: BTreeMap::new(),
+            by_node: BTreeMap::new(),
+            changed: true,
+        }
     }
 
     /// A node has these addresses; none: it is gone.
     pub fn set(&mut self, node: &NodeName, addresses: &[IpAddr]) {
-        let before = self.addresses.clone();
-        self.addresses.retain(|_, name| name != node.as_str());
+        let before = match addresses {
+            [] => self.by_node.remove(node),
+            some => self.by_node.insert(node.clone(), some.to_vec()),
+        };
+        let before = before.unwrap_or_default();
+        if before == addresses {
+            return;
+        }
+        let is_its = |name: &String| name == node.as_str();
+        for address in before {
+            if self.addresses.get(&address).is_some_and(is_its) {
+                self.addresses.remove(&address);
+            }
+        }
         self.addresses.extend(addresses.iter().map(|address| (*address, node.as_str().to_owned())));
-        self.changed |= self.addresses != before;
+        self.changed = true;
     }
 
     /// Writes the file when something has changed since the last time.

@@ -3,12 +3,12 @@
 //! Invariant: a way is asked for again after every change of routing, but not more often than bursts of
 //! changes deserve.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use tortie_host::netlink::Netlink;
-use tortie_reconcile::Way;
+use tortie_reconcile::{Reconciler, Way};
 
 use super::devices::Devices;
 
@@ -20,6 +20,10 @@ const FEW: usize = 64;
 /// Known ways.
 pub struct Ways {
     known: BTreeMap<IpAddr, Option<Way>>,
+    /// Of the routes that they are known for.
+    routes: Option<u64>,
+    /// Counts changes of them.
+    version: u64,
     stale: bool,
     asked: Option<Instant>,
 }
@@ -27,7 +31,7 @@ pub struct Ways {
 impl Ways {
     /// None known.
     pub fn new() -> Self {
-        Self { known: BTreeMap::new(), stale: false, asked: None }
+        Self { known: BTreeMap::new(), routes: None, version: 0, stale: false, asked: None }
     }
 
     /// Routing has changed.
@@ -44,12 +48,18 @@ impl Ways {
     /// Asks for what is missing or due; gives what has changed.
     pub async fn refresh(
         &mut self,
-        wanted: BTreeSet<IpAddr>,
+        reconciler: &Reconciler,
         netlink: &Netlink,
         devices: &Devices,
     ) -> Vec<(IpAddr, Option<Way>)> {
-        self.known.retain(|node, _| wanted.contains(node));
+        let routes = Some(reconciler.routes_version());
         let all = self.due().is_some_and(|due| due <= Instant::now());
+        if !all && self.routes == routes {
+            return Vec::new();
+        }
+        self.routes = routes;
+        let wanted = reconciler.destinations();
+        self.known.retain(|node, _| wanted.contains(node));
         let mut changed = Vec::new();
         for node in wanted {
             if !all && self.known.contains_key(&node) {
@@ -77,7 +87,13 @@ impl Ways {
             self.stale = false;
             self.asked = Some(Instant::now());
         }
+        self.version = self.version.wrapping_add(changed.len() as u64);
         changed
+    }
+
+    /// Another one whenever a way is.
+    pub fn version(&self) -> u64 {
+        self.version
     }
 
     /// The way to a node.

@@ -35,6 +35,8 @@ const CHANGES: u32 = 100;
 const PAUSE: Duration = Duration::from_millis(8);
 const FEW_IN_A_ROW: u32 = 500;
 const PORT: u16 = 80;
+/// Of a large cluster.
+const NODES: u32 = 2000;
 /// Metrics of the agent, switched on for counting writes.
 const METRICS: u16 = 9091;
 const WRITES: &str = "tortie_table_writes_total";
@@ -75,7 +77,7 @@ impl Bench {
             crate::bench::progress(&format!("{count} Services of five endpoints"));
             self.fill(count)?;
             if services.wants("change-cpu") {
-                items.push(self.change_cpu()?);
+                items.push(self.change_cpu("change-cpu")?);
             }
             if count == REFERENCE {
                 items.extend(self.at_reference(services)?);
@@ -86,6 +88,10 @@ impl Bench {
         }
         if let Some(item) = memory_linearity(&items)? {
             items.push(item);
+        }
+        if services.wants("nodes-change-cpu") {
+            self.add_nodes()?;
+            items.push(self.change_cpu("nodes-change-cpu")?);
         }
         Ok(items)
     }
@@ -127,6 +133,20 @@ impl Bench {
         Ok(())
     }
 
+    /// A large cluster's other nodes, each with an address and a prefix for pods.
+    fn add_nodes(&self) -> Result<(), Failure> {
+        crate::bench::progress(&format!("{NODES} nodes more"));
+        for number in 0..NODES {
+            let [.., high, low] = number.to_be_bytes();
+            let [.., third, fourth] = (number * 16).to_be_bytes();
+            let rest = json!({"spec": {"podCIDR": format!("10.244.{}.{fourth}/28", 128 + third)},
+                "status": {"addresses": [{"type": "InternalIP", "address": format!("172.29.{high}.{low}")}]}});
+            let name = format!("elsewhere-{number}");
+            self.write(&name, &Object::make("v1", "Node", None, &name, rest))?;
+        }
+        Ok(self.lab.wait_node(NODE, PATIENCE)?)
+    }
+
     /// Puts an object into the store in one step.
     fn write(&self, file: &str, object: &Object) -> Result<(), Failure> {
         let draft = self.store.join(format!(".{file}"));
@@ -150,7 +170,7 @@ impl Bench {
 
     /// Processor time of the agent's threads for a change, file to map: windows with changes and windows without take
     /// turns.
-    fn change_cpu(&mut self) -> Result<Item, Failure> {
+    fn change_cpu(&mut self, name: &'static str) -> Result<Item, Failure> {
         let bpffs = self.lab.paths.node_bpffs(NODE);
         let mut measured = Vec::new();
         for _ in 0..WINDOWS {
@@ -170,7 +190,7 @@ impl Bench {
             let net = (changed - start).saturating_sub(idle);
             measured.push(net.as_secs_f64() * 1e3 / f64::from(CHANGES));
         }
-        figure("change-cpu", "ms", self.there, median(measured), Some(CHANGE_MILLIS))
+        figure(name, "ms", self.there, median(measured), Some(CHANGE_MILLIS))
     }
 
     /// The changes of a window are in the map. Maps tell, not the agent, whose answer would cost it time.
@@ -183,7 +203,7 @@ impl Bench {
                 return Ok(());
             }
             if since.elapsed() > PATIENCE {
-                return Err(Failure::no(anyhow!("change-cpu: {moved} of {expected} changes are in the map")));
+                return Err(Failure::no(anyhow!("{moved} of {expected} changes are in the map")));
             }
             thread::sleep(PAUSE);
         }

@@ -36,8 +36,9 @@ pub struct Services {
 }
 
 /// What an agent does: figures of a directory store.
-const CONTROL: [&str; 9] = [
+const CONTROL: [&str; 10] = [
     "change-cpu",
+    "nodes-change-cpu",
     "changes-in-a-row-cpu",
     "changes-linearity",
     "full-sync-directory",
