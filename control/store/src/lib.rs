@@ -12,6 +12,7 @@ pub mod dir;
 pub mod event;
 pub mod fault;
 pub mod input;
+mod json;
 pub mod kind;
 pub mod kube;
 pub mod label_selector;

@@ -3,6 +3,7 @@
 //! Owns: where documents begin and end, limits, and what a YAML error says. Does not: know objects.
 //! Invariant: the spans of a text's documents and what is between them are the text, byte for byte.
 
+use crate::json;
 use serde_json::Value;
 use serde_saphyr::Options;
 use std::fmt;
@@ -94,7 +95,10 @@ fn is_blank(text: &str) -> bool {
 /// Reads one document.
 pub fn parse(text: &str, span: &Span) -> Result<Value, Malformed> {
     let document = text.get(span.bytes.clone()).unwrap_or_default();
-    serde_saphyr::from_str_with_options::<Value>(document, options()).map_err(|error| {
+    if let Some(value) = json::read(document) {
+        return Ok(value);
+    }
+    parse_yaml(document).map_err(|error| {
         let line = error.location().map_or(0, |at| at.line()).max(1) + span.line - 1;
         let text = error.without_snippet().render_with_formatter(&serde_saphyr::UserMessageFormatter);
         let first = text.lines().next().unwrap_or_default();
@@ -102,6 +106,10 @@ pub fn parse(text: &str, span: &Span) -> Result<Value, Malformed> {
         let problem = first.rsplit_once(" at line ").map_or(first, |(problem, _)| problem).to_owned();
         Malformed { line, problem, fix: "correct the YAML" }
     })
+}
+
+pub(crate) fn parse_yaml(document: &str) -> Result<Value, serde_saphyr::Error> {
+    serde_saphyr::from_str_with_options(document, options())
 }
 
 /// Writes a value as a document that [`parse`] reads as the same value.
