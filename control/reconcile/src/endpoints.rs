@@ -348,7 +348,7 @@ impl Endpoints {
         written
     }
 
-    /// Empties the records of workloads that are gone and that no route in the kernel `named`.
+    /// Empties the records of workloads that are gone; not those that routes in the kernel name, which `named` says.
     pub fn clean(&mut self, kernel: &mut Kernel, named: impl FnOnce() -> BTreeSet<u32>, now: Now) -> Written {
         let used: BTreeSet<u32> = self.states.values().map(|state| u32::from(state.used.slot)).collect();
         let desired = self.records.desired_entries().map(|(slot, _)| *slot);

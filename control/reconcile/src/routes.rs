@@ -5,6 +5,11 @@
 //! after no route names it; where no way is known, the host's own stack decides. A change costs what it changes,
 //! however many nodes there are.
 
+mod wanted;
+
+#[cfg(test)]
+mod tests;
+
 use crate::classes::{prefix4, prefix6};
 use crate::delta::{DeltaTracker, Now, Part, Written};
 use crate::dirty::Dirty;
@@ -22,6 +27,7 @@ use tortie_abi::{Target, v4, v6};
 use tortie_intent::Route;
 use tortie_model::WorkloadId;
 use tortie_wire::{Be32, Ip4, Ip6};
+use wanted::{Wanted, destination};
 
 /// How packets get to a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,13 +49,7 @@ struct Hop {
 /// All routes and next hops.
 #[derive(Debug)]
 pub struct Routes {
-    wanted: BTreeMap<IpNet, Route>,
-    /// Those of them that lead to another node, by its address.
-    to_node: BTreeMap<IpAddr, BTreeSet<IpNet>>,
-    /// Those that lead to a workload of this node.
-    to_local: BTreeMap<WorkloadId, BTreeSet<IpNet>>,
-    /// Counts changes of routes that lead to other nodes.
-    version: u64,
+    wanted: Wanted,
     pools: BTreeMap<IpNet, bool>,
     dirty: BTreeSet<IpNet>,
     local: BTreeMap<WorkloadId, Target>,
@@ -86,10 +86,7 @@ impl Routes {
             slots.remember(Use { slot: *slot, incarnation: *incarnation });
         }
         Self {
-            wanted: BTreeMap::new(),
-            to_node: BTreeMap::new(),
-            to_local: BTreeMap::new(),
-            version: 0,
+            wanted: Wanted::default(),
             changed: hops.keys().copied().collect(),
             leaving: BTreeSet::new(),
             unsaved: true,
@@ -118,37 +115,10 @@ impl Routes {
                 None => self.pools.remove(&net),
             };
             // The flags of everything inside depend on it.
-            self.dirty.extend(self.wanted.keys().filter(|inner| net.contains(*inner)));
+            self.dirty.extend(self.wanted.prefixes().filter(|inner| net.contains(*inner)));
         }
         self.dirty.insert(net);
-        if self.wanted.get(&net) == route.as_ref() {
-            return;
-        }
-        let leads = |route: &Option<Route>| route.as_ref().and_then(|route| destination(&net, route));
-        let after = leads(&route);
-        if let Some(Route::LocalPod(id)) = &route {
-            self.to_local.entry(id.clone()).or_default().insert(net);
-        }
-        let before = match route {
-            Some(route) => self.wanted.insert(net, route),
-            None => self.wanted.remove(&net),
-        };
-        self.lead(net, leads(&before), after);
-        if let Some(Route::LocalPod(id)) = before {
-            remove(&mut self.to_local, &id, &net);
-        }
-    }
-
-    /// A route that led to one node leads to another one.
-    fn lead(&mut self, net: IpNet, before: Option<IpAddr>, after: Option<IpAddr>) {
-        if let Some(node) = after {
-            self.to_node.entry(node).or_default().insert(net);
-        }
-        if let Some(node) = before.filter(|_| before != after) {
-            remove(&mut self.to_node, &node, &net);
-        }
-        self.changed.extend([before, after].into_iter().flatten());
-        self.version = self.version.wrapping_add(u64::from(before.is_some() || after.is_some()));
+        self.changed.extend(self.wanted.set(net, route));
     }
 
     /// A workload of this node has an endpoint record, another one, or none any more.
@@ -160,7 +130,7 @@ impl Routes {
             Some(target) => self.local.insert(id.clone(), target),
             None => self.local.remove(id),
         };
-        self.dirty.extend(self.to_local.get(id).into_iter().flatten());
+        self.dirty.extend(self.wanted.to_workload(id));
     }
 
     /// The workloads of this node that have targets.
@@ -170,12 +140,12 @@ impl Routes {
 
     /// Addresses whose ways are wanted: every node that a route leads to.
     pub fn destinations(&self) -> BTreeSet<IpAddr> {
-        self.to_node.keys().copied().collect()
+        self.wanted.nodes().collect()
     }
 
     /// Another one whenever [`Routes::destinations`] or [`Routes::remote_prefixes`] may be other ones.
     pub fn version(&self) -> u64 {
-        self.version
+        self.wanted.version()
     }
 
     /// The way to a node; `None`: no way is known.
@@ -187,17 +157,13 @@ impl Routes {
             Some(way) => self.ways.insert(node, way),
             None => self.ways.remove(&node),
         };
-        self.dirty.extend(self.to_node.get(&node).into_iter().flatten());
+        self.dirty.extend(self.wanted.to_node(&node));
         self.changed.insert(node);
     }
 
     /// Prefixes of other nodes' pods with the node's address: what the host's own stack needs to know.
     pub fn remote_prefixes(&self) -> BTreeMap<IpNet, IpAddr> {
-        let remote = |(net, route): (&IpNet, &Route)| match route {
-            Route::RemotePod { next_hop: Some(next_hop), .. } => Some((*net, *next_hop)),
-            _ => None,
-        };
-        self.wanted.iter().filter_map(remote).collect()
+        self.wanted.remote_pods().collect()
     }
 
     /// Reads the kernel's side. The first time, records that no name is known for are left to be removed.
@@ -223,7 +189,7 @@ impl Routes {
     pub fn allocate(&mut self) {
         self.changed.append(&mut self.no_slot);
         for node in &self.changed {
-            let Some((nets, way)) = self.to_node.get(node).zip(self.ways.get(node)) else { continue };
+            let Some(way) = self.ways.get(node).filter(|_| self.wanted.leads_to(node)) else { continue };
             if let Some(hop) = self.hops.get_mut(node) {
                 hop.way = Some(*way);
                 continue;
@@ -231,7 +197,7 @@ impl Routes {
             match self.slots.take() {
                 Some(used) => {
                     self.hops.insert(*node, Hop { used, way: Some(*way) });
-                    self.dirty.extend(nets);
+                    self.dirty.extend(self.wanted.to_node(node));
                     self.unsaved = true;
                 }
                 None => _ = self.no_slot.insert(*node),
@@ -243,7 +209,7 @@ impl Routes {
     pub fn resolve(&mut self) {
         for node in std::mem::take(&mut self.changed) {
             let Some(hop) = self.hops.get_mut(&node) else { continue };
-            hop.way = self.ways.get(&node).copied().filter(|_| self.to_node.contains_key(&node));
+            hop.way = self.ways.get(&node).copied().filter(|_| self.wanted.leads_to(&node));
             let wanted = hop.way.map(|way| record(node, hop.used, &way));
             self.next_hop.want(u32::from(hop.used.slot), wanted);
             match hop.way {
@@ -395,25 +361,6 @@ impl Routes {
     }
 }
 
-/// Takes one route out of those of a node or a workload.
-fn remove<K: Ord>(routes: &mut BTreeMap<K, BTreeSet<IpNet>>, of: &K, net: &IpNet) {
-    if let Some(nets) = routes.get_mut(of) {
-        nets.remove(net);
-        if nets.is_empty() {
-            routes.remove(of);
-        }
-    }
-}
-
-/// The node that a route leads to.
-fn destination(net: &IpNet, route: &Route) -> Option<IpAddr> {
-    match route {
-        Route::RemotePod { next_hop, .. } => *next_hop,
-        Route::RemoteHost { .. } => Some(net.addr()),
-        Route::LocalPod(_) | Route::Host | Route::Pool { .. } | Route::Services | Route::Blackhole => None,
-    }
-}
-
 fn record(node: IpAddr, used: Use, way: &Way) -> NextHop {
     let (address4, address6) = match way.neighbour {
         IpAddr::V4(address) => (address.into(), Ip6::default()),
@@ -429,152 +376,5 @@ fn record(node: IpAddr, used: Use, way: &Way) -> NextHop {
             IpAddr::V4(address) => Ip6([Ip4::from(address).0, Be32::ZERO, Be32::ZERO, Be32::ZERO]),
             IpAddr::V6(address) => address.into(),
         },
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-    use tortie_model::NodeName;
-
-    /// Takes everything.
-    struct Anything;
-
-    impl<K, V> Table<K, V> for Anything {
-        fn list(&mut self) -> Result<Vec<(K, V)>, TableError> {
-            Ok(Vec::new())
-        }
-
-        fn upsert(&mut self, _: &[(K, V)]) -> Vec<(usize, TableError)> {
-            Vec::new()
-        }
-
-        fn delete(&mut self, _: &[K]) -> Vec<(usize, TableError)> {
-            Vec::new()
-        }
-    }
-
-    fn address(node: u8) -> IpAddr {
-        IpAddr::from([192, 0, 2, node])
-    }
-
-    fn net(number: u8) -> IpNet {
-        IpNet::new(IpAddr::from([10, 65, number, 0]), 24).unwrap()
-    }
-
-    fn workload(number: u8) -> WorkloadId {
-        WorkloadId::new("default", format!("w{number}"))
-    }
-
-    fn to_node(node: u8) -> Option<Route> {
-        Some(Route::RemotePod { node: NodeName::new("node"), next_hop: Some(address(node)) })
-    }
-
-    fn way() -> Way {
-        Way { ifindex: 2, mtu_bytes: 1500, neighbour: address(1) }
-    }
-
-    fn with_three_slots() -> Routes {
-        Routes::with_slots(&Saved::default(), Slots::new(4))
-    }
-
-    fn settle(routes: &mut Routes) {
-        routes.allocate();
-        routes.resolve();
-        routes.next_hop.apply(&mut Anything, Part::Upserts, Now::ZERO, |_, _| true);
-        for part in [Part::Upserts, Part::Deletes] {
-            routes.route4.apply(&mut Anything, part, Now::ZERO, |_, _| true);
-        }
-        routes.clean_hops(&mut Anything, Now::ZERO);
-    }
-
-    /// What the kernel has for a prefix: kind, the node it leads to, or the record of the workload.
-    fn leads(routes: &Routes, number: u8) -> Option<(u8, Option<IpAddr>, Target)> {
-        let IpNet::V4(net) = net(number) else { return None };
-        let route = routes.route4.actual(&prefix4(net))?;
-        let hop = routes.hops.iter().find(|(_, hop)| u32::from(hop.used.slot) == route.target.slot());
-        match route.target.kind() {
-            tortie_abi::target::TargetKind::NextHop => Some((route.kind, Some(*hop?.0), Target::HOST)),
-            _ => Some((route.kind, None, route.target)),
-        }
-    }
-
-    #[test]
-    fn a_node_that_found_no_slot_gets_one_that_comes_back() {
-        let mut routes = with_three_slots();
-        for node in 1..=4 {
-            routes.want(net(node), to_node(node));
-            routes.set_way(address(node), Some(way()));
-        }
-        settle(&mut routes);
-        assert_eq!(routes.dirty().len(), 1);
-        let host = Some((Kind::RemotePod as u8, None, Target::HOST));
-        assert_eq!(leads(&routes, 4), host, "the host's own stack knows the way");
-        routes.want(net(2), None);
-        settle(&mut routes);
-        settle(&mut routes);
-        assert_eq!(leads(&routes, 4), Some((Kind::RemotePod as u8, Some(address(4)), Target::HOST)));
-        assert_eq!(routes.dirty(), Vec::new());
-        let mut saved = Saved::default();
-        assert!(routes.save(&mut saved) && !routes.save(&mut saved));
-        assert_eq!(saved.next_hops.len(), 3);
-    }
-
-    #[derive(Clone, Debug)]
-    enum Step {
-        Want(u8, Option<Route>),
-        Way(u8, bool),
-        Local(u8, bool),
-        Settle,
-    }
-
-    fn step() -> impl Strategy<Value = Step> {
-        let local = (0..2u8).prop_map(|number| Some(Route::LocalPod(workload(number))));
-        let remote = (0..3u8).prop_map(to_node);
-        let pool = any::<bool>().prop_map(|nat_outgoing| Some(Route::Pool { nat_outgoing }));
-        let route = prop_oneof![4 => remote, 2 => local, 1 => pool, 2 => Just(None)];
-        prop_oneof![
-            5 => (0..4u8, route).prop_map(|(number, route)| Step::Want(number, route)),
-            3 => (0..3u8, any::<bool>()).prop_map(|(node, known)| Step::Way(node, known)),
-            2 => (0..2u8, any::<bool>()).prop_map(|(number, there)| Step::Local(number, there)),
-            2 => Just(Step::Settle),
-        ]
-    }
-
-    fn take(routes: &mut Routes, step: Step) {
-        match step {
-            Step::Want(number, route) => routes.want(net(number), route),
-            Step::Way(node, known) => routes.set_way(address(node), known.then(way)),
-            Step::Local(number, there) => {
-                routes
-                    .set_local(&workload(number), there.then(|| Target::endpoint(u16::from(number) + 7, 1)));
-            }
-            Step::Settle => settle(routes),
-        }
-    }
-
-    proptest! {
-        #[test]
-        fn what_is_in_the_kernel_depends_on_what_holds_now_and_not_on_what_was(steps in prop::collection::vec(step(), 1..40)) {
-            let mut routes = with_three_slots();
-            steps.into_iter().for_each(|step| take(&mut routes, step));
-            settle(&mut routes);
-            settle(&mut routes);
-            let mut fresh = with_three_slots();
-            for (net, route) in routes.wanted.clone() {
-                fresh.want(net, Some(route));
-            }
-            routes.ways.iter().for_each(|(node, way)| fresh.set_way(*node, Some(*way)));
-            routes.local.iter().for_each(|(id, target)| fresh.set_local(id, Some(*target)));
-            settle(&mut fresh);
-            for number in 0..4 {
-                prop_assert_eq!(leads(&routes, number), leads(&fresh, number), "{}", net(number));
-            }
-            prop_assert_eq!(routes.destinations(), fresh.destinations());
-            prop_assert_eq!(routes.remote_prefixes(), fresh.remote_prefixes());
-            let hops = |routes: &Routes| routes.hops.keys().copied().collect::<Vec<_>>();
-            prop_assert_eq!(hops(&routes), hops(&fresh), "no slot is kept, and none is missing");
-        }
     }
 }
