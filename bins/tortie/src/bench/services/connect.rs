@@ -106,19 +106,20 @@ pub fn items(services: &Services) -> Result<(Vec<Item>, Vec<String>), Failure> {
         UpOptions { dataplanes, store: StoreKind::Kube, patience: PATIENCE, ..UpOptions::default() };
     let lab = Own::up("bench-connect", "five nodes with a control plane", &options)?;
     let mut bench = Bench { sides: Vec::new(), proxies: Vec::new(), lab, there: 0 };
-    let missing = bench.prepare(services.without_peers)?;
-    let mut measured = BTreeMap::new();
+    let mut missing = bench.prepare(services.without_peers)?;
+    let (mut counts, mut measured) = (Vec::new(), BTreeMap::new());
     for &count in &services.services {
-        crate::bench::progress(&format!("{count} Services"));
-        bench.fill(count)?;
-        crate::bench::progress("connecting");
-        for round in 0..services.rounds {
-            bench.round(round, &mut measured)?;
+        match bench.measure(count, services.rounds, &mut measured) {
+            Ok(()) => counts.push(count),
+            // What fewer cost is known, after as much time.
+            Err(why) if !counts.is_empty() => {
+                missing.push(format!("{count} Services: {why}"));
+                break;
+            }
+            Err(why) => return Err(why),
         }
-        crate::bench::progress("changing EndpointSlices");
-        bench.changes(&mut measured)?;
     }
-    Ok((figures(services, &bench, &measured)?, missing))
+    Ok((figures(&counts, &bench, &measured)?, missing))
 }
 
 /// Microseconds of each round, by figure, family and number of Services.
@@ -168,6 +169,17 @@ impl Bench {
         Ok(missing)
     }
 
+    fn measure(&mut self, count: u32, rounds: u32, measured: &mut Measured) -> Result<(), Failure> {
+        crate::bench::progress(&format!("{count} Services"));
+        self.fill(count)?;
+        crate::bench::progress("connecting");
+        for round in 0..rounds {
+            self.round(round, measured)?;
+        }
+        crate::bench::progress("changing EndpointSlices");
+        self.changes(measured)
+    }
+
     /// Services with their slices, where the API server finds them.
     fn store(
         &self,
@@ -180,7 +192,7 @@ impl Bench {
             let number = numbers.start + index;
             let (service, slices) = make(number);
             let all = stored(number, service, slices);
-            all.iter().try_for_each(|(directory, object)| Ok(database.put(directory, object)?))
+            all.iter().try_for_each(|(directory, object)| patiently(|| database.put(directory, object)))
         })
     }
 
@@ -286,21 +298,32 @@ fn spread(
     (0..each.min(CONNECTIONS as u32)).map(|n| address(number(n))).collect()
 }
 
+/// The database answers late while others keep the processors busy.
+fn patiently(put: impl Fn() -> tortie_lab::Result<()>) -> anyhow::Result<()> {
+    let since = Instant::now();
+    loop {
+        match put() {
+            Err(_) if since.elapsed() < PATIENCE => thread::sleep(Duration::from_secs(1)),
+            done => return Ok(done?),
+        }
+    }
+}
+
 fn pod(name: &str, node: &str) -> Object {
     let spec = json!({"spec": {"nodeName": node, "containers": [{"name": "main", "image": "any"}]}});
     Object::make("v1", "Pod", Some(NAMESPACE), name, spec)
 }
 
-fn figures(services: &Services, bench: &Bench, measured: &Measured) -> Result<Vec<Item>, Failure> {
+fn figures(counts: &[u32], bench: &Bench, measured: &Measured) -> Result<Vec<Item>, Failure> {
     let mut items = Vec::new();
-    items.extend(changes::figures(services, bench, measured)?);
+    items.extend(changes::figures(counts, bench, measured)?);
     let of = |name, family, count| measured.get(&(name, family, count)).cloned().unwrap_or_default();
     let ratios = |above: Vec<f64>, below: Vec<f64>| {
         median(above.into_iter().zip(below).map(|(above, below)| above / below).collect())
     };
     for family in FAMILIES {
         let of_family = |item: Item| Item { family: Some(family), ..item };
-        for &count in &services.services {
+        for &count in counts {
             for side in &bench.sides {
                 let Names { none, connect, against, target, .. } = side.names;
                 items.push(of_family(figure(none, "µs", count, median(of(none, family, count)), None)?));
@@ -311,7 +334,7 @@ fn figures(services: &Services, bench: &Bench, measured: &Measured) -> Result<Ve
                 }
             }
         }
-        let (Some(&fewest), Some(&most)) = (services.services.first(), services.services.last()) else {
+        let (Some(&fewest), Some(&most)) = (counts.first(), counts.last()) else {
             continue;
         };
         for (name, connect, none) in

@@ -13,7 +13,7 @@ use tortie_store::kube::Method;
 use super::{Bench, Measured, PORT, SLICES, Side};
 use crate::bench::Item;
 use crate::bench::services::world::{MOVING, elsewhere, name, slice};
-use crate::bench::services::{Services, figure, median, process};
+use crate::bench::services::{figure, median, process};
 use crate::exit::Failure;
 
 const WINDOWS: u32 = 3;
@@ -73,10 +73,10 @@ impl Bench {
 }
 
 /// By who follows and the number of Services.
-pub(super) fn figures(services: &Services, bench: &Bench, measured: &Measured) -> Result<Vec<Item>, Failure> {
+pub(super) fn figures(counts: &[u32], bench: &Bench, measured: &Measured) -> Result<Vec<Item>, Failure> {
     let mut items = Vec::new();
     for side in bench.followers() {
-        for &count in &services.services {
+        for &count in counts {
             let millis = measured.get(&(side.names.change, BOTH, count)).cloned().unwrap_or_default();
             items.push(figure(side.names.change, "ms", count, median(millis), None)?);
         }
