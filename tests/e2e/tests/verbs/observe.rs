@@ -51,6 +51,14 @@ pub(crate) fn until(test: &TestLab, address: &str, path: &str, status: u16) -> S
     })
 }
 
+/// Asks until nobody answers.
+pub(crate) fn until_closed(test: &TestLab, address: &str, path: &str) {
+    eventually(|| match get(test, address, path) {
+        Ok(_) => Err(format!("{address} listens although nothing says so any more")),
+        Err(_) => Ok(()),
+    });
+}
+
 fn component(report: &str, name: &str) -> Value {
     let report: Value = serde_json::from_str(report).expect("JSON");
     let all = report["components"].as_array().expect("components").clone();
@@ -112,10 +120,7 @@ fn health_and_metrics_are_served_where_the_settings_say_and_follow_them_live() {
         assert!(get(&test, closed, "/liveness").is_err(), "{closed} is closed by now");
     }
     fs::remove_file(store(&test).join("felix.yaml")).expect("removing");
-    eventually(|| match get(&test, "127.0.0.1:9100", "/liveness") {
-        Ok(_) => Err("it listens although nothing says so any more"),
-        Err(_) => Ok(()),
-    });
+    until_closed(&test, "127.0.0.1:9100", "/liveness");
 }
 
 #[test]
