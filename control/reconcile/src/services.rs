@@ -31,21 +31,13 @@ struct Port {
     is_dirty: bool,
 }
 
-/// What becomes of a number.
-#[derive(Debug)]
-enum Change {
-    Given(u32, Arc<ServicePortId>),
-    Gone(u32),
-    Used(u32),
-}
-
 /// All Service ports.
 #[derive(Debug)]
 pub struct Services {
     ports: HashMap<Arc<ServicePortId>, Port>,
     last: u32,
     /// What has become of numbers since that was last asked for.
-    changes: Vec<Change>,
+    changes: Vec<SavedChange>,
     /// In the order they became so.
     dirty: Vec<Arc<ServicePortId>>,
     v4: Tables<V4>,
@@ -135,14 +127,14 @@ impl Services {
         let changes = &mut self.changes;
         self.ports.retain(|_, port| {
             let is_known = port.is_dirty || port.wanted.is_some();
-            changes.extend(port.number.filter(|_| !is_known).map(Change::Gone));
+            changes.extend(port.number.filter(|_| !is_known).map(|gone| SavedChange::Gone { gone }));
             is_known
         });
         let (last4, last6) = (self.v4.read(kernel)?, self.v6.read(kernel)?);
         let last = last4.max(last6);
         if last > self.last {
             self.last = last;
-            self.changes.push(Change::Used(last));
+            self.changes.push(SavedChange::Used { used: last });
         }
         Ok(())
     }
@@ -156,7 +148,7 @@ impl Services {
             {
                 self.last = self.last.saturating_add(1);
                 port.number = Some(self.last);
-                self.changes.push(Change::Given(self.last, id.clone()));
+                self.changes.push(SavedChange::Given(saved(self.last, id)));
             }
         }
     }
@@ -173,7 +165,7 @@ impl Services {
                 self.v6.want(number, id.transport, wanted, terms);
             }
             if wanted.is_none() {
-                self.changes.extend(port.number.map(Change::Gone));
+                self.changes.extend(port.number.map(|gone| SavedChange::Gone { gone }));
                 self.ports.remove(&id);
             }
         }
@@ -207,12 +199,7 @@ impl Services {
 
     /// What has become of ids since this was last asked: belongs into the file.
     pub fn take_changes(&mut self) -> Vec<SavedChange> {
-        let told = |change| match change {
-            Change::Given(number, id) => SavedChange::Given(saved(number, &id)),
-            Change::Gone(gone) => SavedChange::Gone { gone },
-            Change::Used(used) => SavedChange::Used { used },
-        };
-        std::mem::take(&mut self.changes).into_iter().map(told).collect()
+        std::mem::take(&mut self.changes)
     }
 
     /// All of them, made when asked for: nobody else needs all names a second time.

@@ -1,7 +1,7 @@
 //! `<run-dir>/state.json` and `<run-dir>/services.jsonl`: the names behind the kernel's numbers.
 //!
 //! Owns: both files' form and both ends of them. Services are many, so that their file grows by a line for each that
-//! comes or goes, and is written anew when most of it is of those that are gone. Invariant: `state.json` is complete
+//! comes or goes, and is written anew when it has become more than twice as long. Invariant: `state.json` is complete
 //! whenever it exists, a line that was not written to its end counts for nothing, and what is damaged is moved aside,
 //! not overwritten.
 
@@ -14,8 +14,8 @@ use tortie_reconcile::{Reconciler, Saved, SavedChange, SavedService, SavedServic
 
 const STATE: &str = "state.json";
 const SERVICES: &str = "services.jsonl";
-/// Lines of Services that are gone, before the file is written anew: this many and as many as there are Services.
-const OUTLIVED: usize = 1000;
+/// So many lines may be added at least before the file is written anew.
+const ROOM: usize = 1000;
 
 /// Where this agent writes.
 #[derive(Debug)]
@@ -31,7 +31,8 @@ struct ServicesFile {
     /// `None`: to be written anew.
     end: Option<File>,
     lines: usize,
-    named: usize,
+    /// With more lines it is written anew.
+    most: usize,
     /// Not written yet.
     changes: Vec<SavedChange>,
 }
@@ -47,8 +48,8 @@ impl StateFiles {
                 saved.services = lines.services;
                 // Whatever is to be said comes after the last whole line.
                 let end = OpenOptions::new().append(true).open(&services).ok().filter(|_| lines.is_whole);
-                let named = saved.services.named.len();
-                ServicesFile { end, lines: lines.count, named, changes: Vec::new() }
+                let most = most(&saved.services);
+                ServicesFile { end, lines: lines.count, most, changes: Vec::new() }
             }
             false => {
                 saved.services = of_older_versions(run_dir);
@@ -69,35 +70,32 @@ impl StateFiles {
 
     /// Writes what is not in the files yet. After an error all of that is still to be written.
     pub fn write(&mut self, reconciler: &Reconciler) -> io::Result<()> {
+        // First: of an older version, the names of Services are in the other file alone.
+        self.services.write(&self.run_dir.join(SERVICES), || reconciler.saved_services())?;
         if self.is_stale {
             replace(&self.run_dir.join(STATE), |file| Ok(serde_json::to_writer(file, reconciler.saved())?))?;
             self.is_stale = false;
         }
-        self.services.write(&self.run_dir.join(SERVICES), || reconciler.saved_services())
+        Ok(())
     }
 }
 
 impl ServicesFile {
     fn write(&mut self, path: &Path, all: impl FnOnce() -> SavedServices) -> io::Result<()> {
-        let named = |change: &&SavedChange| matches!(change, SavedChange::Given(_));
-        let gone = |change: &&SavedChange| matches!(change, SavedChange::Gone { .. });
-        if self.changes.is_empty() {
+        if self.changes.is_empty() && self.end.is_some() {
             return Ok(());
         }
-        let will_be = self.lines + self.changes.len();
-        let will_be_named = (self.named + self.changes.iter().filter(named).count())
-            .saturating_sub(self.changes.iter().filter(gone).count());
-        match self.end.take().filter(|_| will_be <= 2 * will_be_named + OUTLIVED) {
+        let lines = self.lines + self.changes.len();
+        match self.end.take().filter(|_| lines <= self.most) {
             Some(mut end) => {
-                let mut lines = Vec::new();
-                self.changes.iter().try_for_each(|change| line(&mut lines, change))?;
-                end.write_all(&lines)?;
-                (self.end, self.lines, self.named) = (Some(end), will_be, will_be_named);
+                let mut text = Vec::new();
+                self.changes.iter().try_for_each(|change| line(&mut text, change))?;
+                end.write_all(&text)?;
+                (self.end, self.lines) = (Some(end), lines);
             }
             None => {
                 let all = all();
-                self.named = all.named.len();
-                self.lines = self.named + 1;
+                (self.lines, self.most) = (all.named.len() + 1, most(&all));
                 replace(path, |file| all.changes().try_for_each(|change| line(file, &change)))?;
                 self.end = Some(OpenOptions::new().append(true).open(path)?);
             }
@@ -105,6 +103,10 @@ impl ServicesFile {
         self.changes.clear();
         Ok(())
     }
+}
+
+fn most(services: &SavedServices) -> usize {
+    2 * services.named.len() + ROOM
 }
 
 /// What an agent of this directory has saved last, for others: as far as it can be read.
@@ -164,7 +166,7 @@ fn usable<T: Default>(path: &Path, parse: impl FnOnce(&[u8]) -> Result<T, serde_
         }
     };
     parse(&bytes).unwrap_or_else(|error| {
-        let aside = with_suffix(path, "damaged");
+        let aside = path.with_added_extension("damaged");
         let moved = fs::rename(path, &aside);
         tracing::error!(path = %aside.display(), %error, moved = moved.is_ok(), "damaged; slots and ids are given anew");
         T::default()
@@ -172,7 +174,7 @@ fn usable<T: Default>(path: &Path, parse: impl FnOnce(&[u8]) -> Result<T, serde_
 }
 
 fn replace(path: &Path, write: impl FnOnce(&mut BufWriter<File>) -> io::Result<()>) -> io::Result<()> {
-    let aside = with_suffix(path, "new");
+    let aside = path.with_added_extension("new");
     let mut file = BufWriter::new(File::create(&aside)?);
     write(&mut file)?;
     file.flush()?;
@@ -182,13 +184,6 @@ fn replace(path: &Path, write: impl FnOnce(&mut BufWriter<File>) -> io::Result<(
 fn line(to: &mut impl Write, change: &SavedChange) -> io::Result<()> {
     serde_json::to_writer(&mut *to, change)?;
     to.write_all(b"\n")
-}
-
-fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(".");
-    name.push(suffix);
-    PathBuf::from(name)
 }
 
 #[cfg(test)]
@@ -250,7 +245,7 @@ mod tests {
         assert_eq!((agent.services.named.len(), agent.services.last), (100, 105));
         for id in 200..4000 {
             agent.say([given(id), SavedChange::Gone { gone: id }]).unwrap();
-            assert!(lines(dir.path()) <= 2 * 100 + OUTLIVED + 1);
+            assert!(lines(dir.path()) <= 2 * 100 + ROOM + 1);
         }
         assert_eq!(Agent::start(dir.path()).services, agent.services);
     }
@@ -296,6 +291,11 @@ mod tests {
         let service = r#"{"id":4,"namespace":"default","name":"s4","port":"http","protocol":"TCP"}"#;
         let older = format!(r#"{{"generationCeiling":7,"services":[{service}],"lastService":9}}"#);
         fs::write(dir.path().join(STATE), older).unwrap();
+        let (mut files, saved) = StateFiles::open(dir.path());
+        let reconciler = Reconciler::new(saved);
+        files.is_stale = true;
+        files.write(&reconciler).unwrap();
+        assert!(!fs::read_to_string(dir.path().join(STATE)).unwrap().contains("s4"), "it has moved");
         let mut agent = Agent::start(dir.path());
         assert_eq!((agent.services.named.len(), agent.services.last), (1, 9));
         agent.say([given(10)]).unwrap();
