@@ -7,3 +7,4 @@
 pub mod agent_api;
 pub mod cni;
 pub mod pod_cidrs;
+pub mod replace;

@@ -12,6 +12,8 @@ use std::path::{Path, PathBuf};
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
+use crate::replace::replace_json;
+
 /// What is in the file.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
@@ -38,9 +40,7 @@ impl PodCidrs {
         if prefixes.is_empty() || Self::read(run_dir).as_ref() == Some(&wanted) {
             return Ok(());
         }
-        let aside = path(run_dir).with_extension("json.new");
-        fs::write(&aside, serde_json::to_vec(&wanted)?)?;
-        fs::rename(aside, path(run_dir))
+        replace_json(&path(run_dir), &wanted)
     }
 
     /// The first prefix of each family, IPv4 first.

@@ -10,6 +10,7 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
+use tortie::replace::replace_json;
 use tortie_model::NodeName;
 
 /// Names of nodes by address.
@@ -64,9 +65,7 @@ impl NodeNames {
     /// Writes the file when something has changed since the last time.
     pub fn save(&mut self, run_dir: &Path) -> io::Result<()> {
         if self.changed {
-            let aside = path(run_dir).with_extension("json.new");
-            fs::write(&aside, serde_json::to_vec(self)?)?;
-            fs::rename(aside, path(run_dir))?;
+            replace_json(&path(run_dir), self)?;
             self.changed = false;
         }
         Ok(())

@@ -6,10 +6,11 @@
 //! not overwritten.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, BufWriter, Write};
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
+use tortie::replace::{replace, replace_json};
 use tortie_reconcile::{Reconciler, Saved, SavedChange, SavedService, SavedServices};
 
 const STATE: &str = "state.json";
@@ -73,7 +74,7 @@ impl StateFiles {
         // First: of an older version, the names of Services are in the other file alone.
         self.services.write(&self.run_dir.join(SERVICES), || reconciler.saved_services())?;
         if self.is_stale {
-            replace(&self.run_dir.join(STATE), |file| Ok(serde_json::to_writer(file, reconciler.saved())?))?;
+            replace_json(&self.run_dir.join(STATE), reconciler.saved())?;
             self.is_stale = false;
         }
         Ok(())
@@ -171,14 +172,6 @@ fn usable<T: Default>(path: &Path, parse: impl FnOnce(&[u8]) -> Result<T, serde_
         tracing::error!(path = %aside.display(), %error, moved = moved.is_ok(), "damaged; slots and ids are given anew");
         T::default()
     })
-}
-
-fn replace(path: &Path, write: impl FnOnce(&mut BufWriter<File>) -> io::Result<()>) -> io::Result<()> {
-    let aside = path.with_added_extension("new");
-    let mut file = BufWriter::new(File::create(&aside)?);
-    write(&mut file)?;
-    file.flush()?;
-    fs::rename(&aside, path)
 }
 
 fn line(to: &mut impl Write, change: &SavedChange) -> io::Result<()> {

@@ -16,6 +16,7 @@ use super::error::CniError;
 use super::result::{self, Addresses};
 use super::version::{self, Version};
 use super::{pod_cidr, records};
+use crate::replace::replace_json;
 
 /// The address plugin of a configuration.
 pub struct Ipam<'a> {
@@ -182,8 +183,8 @@ fn versions_of(program: &Path, config: &Config, env: &Env) -> Result<Versions, C
     })?;
     let kept = Kept { program: program.to_owned(), bytes, modified_nanos, versions };
     // Only a short cut: without it the plugin is asked again next time.
-    if let Err(error) = records::write_atomically(&path, &kept) {
-        tracing::debug!("{error}");
+    if let Err(error) = replace_json(&path, &kept) {
+        tracing::debug!("writing {}: {error}", path.display());
     }
     Ok(kept.versions)
 }

@@ -3,16 +3,16 @@
 //! after the other.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write as _};
+use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use nix::fcntl::{Flock, FlockArg};
-use serde::Serialize;
 
 use super::env::Pod;
 use super::error::CniError;
 use crate::agent_api::{self, EndpointRecord};
+use crate::replace::replace_json;
 
 /// The plugin's own files: locks, and what is known of address plugins.
 pub fn plugin_dir(run_dir: &Path) -> PathBuf {
@@ -88,7 +88,8 @@ pub fn read_all(run_dir: &Path) -> Result<Vec<EndpointRecord>, CniError> {
 
 /// Writes the record of a pod.
 pub fn write(run_dir: &Path, record: &EndpointRecord) -> Result<(), CniError> {
-    write_atomically(&path_of(run_dir, &pod_of(record)), record)
+    let path = path_of(run_dir, &pod_of(record));
+    replace_json(&path, record).map_err(CniError::io(format!("writing {}", path.display())))
 }
 
 /// Removes the record of a pod, if there is one.
@@ -105,23 +106,6 @@ pub fn remove(run_dir: &Path, pod: &Pod) -> Result<(), CniError> {
 /// Whose record it is.
 pub fn pod_of(record: &EndpointRecord) -> Pod {
     Pod { namespace: record.namespace.clone(), name: record.name.clone() }
-}
-
-/// Writes JSON beside `path` and renames it there: a reader sees the old or the new, never a part.
-pub fn write_atomically(path: &Path, value: &impl Serialize) -> Result<(), CniError> {
-    let failed = || CniError::io(format!("writing {}", path.display()));
-    let (Some(dir), Some(name)) = (path.parent(), path.file_name()) else {
-        return Err(failed()(io::ErrorKind::InvalidInput.into()));
-    };
-    let temporary = dir.join(format!(".{}.{}", name.to_string_lossy(), std::process::id()));
-    let json = serde_json::to_vec(value).map_err(|error| failed()(error.into()))?;
-    fs::create_dir_all(dir).map_err(failed())?;
-    let written = File::create(&temporary).and_then(|mut file| file.write_all(&json));
-    written.and_then(|()| fs::rename(&temporary, path)).map_err(|error| {
-        // What is left of a full disk would only take more of it.
-        let _ = fs::remove_file(&temporary);
-        failed()(error)
-    })
 }
 
 #[cfg(test)]
@@ -154,16 +138,5 @@ mod tests {
         });
         assert_eq!(rounds.load(Ordering::SeqCst), 400);
         assert_eq!(fs::read_dir(plugin_dir(dir.path())).unwrap().count(), 0);
-    }
-
-    #[test]
-    fn a_write_that_fails_leaves_the_old_content_and_no_rubbish() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("sub").join("x.json");
-        write_atomically(&path, &1).unwrap();
-        fs::create_dir(dir.path().join("sub").join("y.json")).unwrap();
-        assert!(write_atomically(&dir.path().join("sub").join("y.json"), &2).is_err());
-        assert_eq!(fs::read_to_string(&path).unwrap(), "1");
-        assert_eq!(fs::read_dir(dir.path().join("sub")).unwrap().count(), 2);
     }
 }
