@@ -29,6 +29,14 @@ fn free_port() -> u16 {
     }
 }
 
+fn until_closed(ports: &[u16]) {
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while let Some(port) = ports.iter().find(|port| TcpStream::connect(("127.0.0.1", **port)).is_ok()) {
+        assert!(Instant::now() < deadline, "{port} is still open");
+        thread::sleep(Duration::from_millis(10));
+    }
+}
+
 fn get(host: &str, port: u16, path: &str) -> std::io::Result<(u16, String)> {
     let address = SocketAddr::new(host.parse().unwrap(), port);
     let mut stream = TcpStream::connect_timeout(&address, Duration::from_secs(2))?;
@@ -112,10 +120,7 @@ fn an_agent_is_alive_while_it_waits_ready_when_told_so_and_dead_when_its_loop_st
     let report = until(later, "/liveness", 503);
     assert!(bad(&report).contains(&"main-loop".to_owned()), "{report}");
     observer.configure(&Settings { watchdog, ..quiet() });
-    let deadline = Instant::now() + Duration::from_secs(10);
-    while get("127.0.0.1", later, "/liveness").is_ok() {
-        assert!(Instant::now() < deadline, "it listens although it is disabled");
-    }
+    until_closed(&[later]);
 }
 
 #[test]
@@ -217,10 +222,7 @@ fn the_proxys_page_is_kube_proxys_and_a_node_that_goes_is_no_place_for_clients()
     assert_eq!(page.get("nodeEligible"), None, "as kube-proxy: it says nothing about the node");
     // 0 switches it off, at once.
     observer.configure(&quiet());
-    let deadline = Instant::now() + Duration::from_secs(10);
-    while ask("127.0.0.1", port, "/livez").is_ok() {
-        assert!(Instant::now() < deadline, "it listens although it is switched off");
-    }
+    until_closed(&[port]);
 }
 
 #[test]
@@ -249,10 +251,7 @@ fn a_service_is_asked_about_in_its_families_and_a_new_count_is_told_at_once() {
     observer.set_checks(check(other, Some(1), None));
     ask_until("127.0.0.1", other, "/", |status, _| status == 200);
     observer.set_checks(super::Checks::new());
-    let deadline = Instant::now() + Duration::from_secs(10);
-    while ask("127.0.0.1", other, "/").is_ok() || ask("127.0.0.1", port, "/").is_ok() {
-        assert!(Instant::now() < deadline, "it listens for a Service that is gone");
-    }
+    until_closed(&[other, port]);
 }
 
 #[test]
