@@ -61,8 +61,15 @@ pub enum NetworkEvent {
     Device(Device),
     /// An interface is gone.
     DeviceGone(Device),
-    /// Routes changed: ways to other nodes may be others.
+    /// Routes of others changed: ways to other nodes may be others.
     Routing,
+    /// One of our routes was made, or is there no more; also when we did it ourselves.
+    OwnRoute {
+        /// Where to.
+        net: IpNet,
+        /// `None`: it is gone, or leads to an interface of this node.
+        gateway: Option<IpAddr>,
+    },
     /// An interface has an address, or has it no more: ways may be others, too.
     Address {
         /// Index of the interface.
@@ -250,11 +257,8 @@ fn event(message: &RouteNetlinkMessage) -> Option<NetworkEvent> {
         RouteNetlinkMessage::DelLink(link) => device(link).map(NetworkEvent::DeviceGone),
         RouteNetlinkMessage::NewAddress(message) => address_event(message, true),
         RouteNetlinkMessage::DelAddress(message) => address_event(message, false),
-        RouteNetlinkMessage::NewRoute(route) | RouteNetlinkMessage::DelRoute(route) => {
-            // Our own changes say nothing new, and neither do routes to this node's pods.
-            let ours = route.header.protocol == RouteProtocol::Other(ROUTE_PROTOCOL);
-            (!ours).then_some(NetworkEvent::Routing)
-        }
+        RouteNetlinkMessage::NewRoute(route) => route_event(route, true),
+        RouteNetlinkMessage::DelRoute(route) => route_event(route, false),
         _ => None,
     }
 }
@@ -292,6 +296,14 @@ fn address_event(message: &AddressMessage, there: bool) -> Option<NetworkEvent> 
     Some(NetworkEvent::Address { ifindex, address, there })
 }
 
+fn route_event(route: &RouteMessage, there: bool) -> Option<NetworkEvent> {
+    if route.header.protocol != RouteProtocol::Other(ROUTE_PROTOCOL) {
+        return Some(NetworkEvent::Routing);
+    }
+    let gateway = gateway(route).filter(|_| there);
+    destination(route).map(|net| NetworkEvent::OwnRoute { net, gateway })
+}
+
 fn ip(address: &RouteAddress) -> Option<IpAddr> {
     match address {
         RouteAddress::Inet(address) => Some(IpAddr::V4(*address)),
@@ -317,15 +329,16 @@ fn reach(route: &RouteMessage, address: IpAddr) -> Option<Reach> {
 }
 
 fn our_route(route: &RouteMessage) -> Option<(IpNet, IpAddr)> {
-    if route.header.protocol != RouteProtocol::Other(ROUTE_PROTOCOL) {
-        return None;
-    }
-    let destination = route.attributes.iter().find_map(|attribute| match attribute {
+    let ours = route.header.protocol == RouteProtocol::Other(ROUTE_PROTOCOL);
+    ours.then(|| Some((destination(route)?, gateway(route)?)))?
+}
+
+fn destination(route: &RouteMessage) -> Option<IpNet> {
+    let address = route.attributes.iter().find_map(|attribute| match attribute {
         RouteAttribute::Destination(address) => ip(address),
         _ => None,
     })?;
-    let net = IpNet::new(destination, route.header.destination_prefix_length).ok()?;
-    Some((net, gateway(route)?))
+    IpNet::new(address, route.header.destination_prefix_length).ok()
 }
 
 fn route_message(net: IpNet, gateway: IpAddr) -> Option<RouteMessage> {

@@ -35,6 +35,13 @@ impl HostRoutes {
         self.actual = None;
     }
 
+    /// What the kernel says of one of our routes: with another gateway, or without one, somebody else has changed it.
+    pub fn noticed(&mut self, net: IpNet, gateway: Option<IpAddr>) {
+        if self.actual.as_ref().is_some_and(|actual| actual.get(&net) != gateway.as_ref()) {
+            self.invalidate();
+        }
+    }
+
     /// Makes the routes what they should be: prefix and gateway. They are asked for where their version is another one.
     pub async fn apply(
         &mut self,

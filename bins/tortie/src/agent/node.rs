@@ -200,6 +200,7 @@ impl Node {
                 }
             }
             NetworkEvent::Routing => self.ways.invalidate(),
+            NetworkEvent::OwnRoute { net, gateway } => self.routes.noticed(net, gateway),
             NetworkEvent::Address { ifindex, address, there } => {
                 self.ways.invalidate();
                 if self.interface_addresses.one(ifindex, address, there) {

@@ -6,7 +6,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use tortie_lab::{Family, Probe, Protocol};
-use tortie_tests_e2e::{TestLab, briefly, endpoint};
+use tortie_tests_e2e::{TestLab, briefly, endpoint, eventually};
 
 use crate::wire;
 
@@ -199,4 +199,30 @@ fn an_interface_that_the_pattern_leaves_out_serves_nothing() {
     }
     let first = test.probe("client:c1", "node:node1", |probe| probe.port = Some(30080));
     assert!(first.is_connected(), "{first:?}");
+}
+
+/// The host's own stack needs them to reach the pods of other nodes; no comparison is due for a minute.
+#[test]
+fn a_route_to_other_nodes_pods_that_somebody_deletes_or_changes_comes_back() {
+    let test = crate::cluster(2);
+    let namespace = test.lab.name.machine("node1");
+    let show = |family| {
+        let shown =
+            Command::new("ip").args(["-n", &namespace, family, "route", "show", "proto", "80"]).output();
+        String::from_utf8(shown.expect("ip").stdout).expect("text")
+    };
+    for family in ["-4", "-6"] {
+        let before = show(family);
+        let of_other_node =
+            before.lines().find(|line| line.contains(" via ")).expect("a route to node2's pods");
+        let route: Vec<_> = of_other_node.split_whitespace().take(5).collect();
+        let replace = format!("{} dev lo", route.first().expect("a prefix"));
+        for spoilt in [format!("del {}", route.join(" ")), format!("replace {replace} proto 80")] {
+            ip(&test, "node1", &format!("{family} route {spoilt}"));
+            eventually(|| match show(family) {
+                now if now == before => Ok(()),
+                now => Err(format!("{spoilt}: {now}")),
+            });
+        }
+    }
 }
