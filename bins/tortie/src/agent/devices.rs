@@ -83,9 +83,9 @@ impl Devices {
         self.attached = false;
     }
 
-    /// Whether the tunnel's interface is there.
-    pub fn has_tunnel(&self) -> bool {
-        self.by_name.contains_key(TUNNEL)
+    /// The tunnel's interface, where it is there and up.
+    pub fn tunnel(&self) -> Option<u32> {
+        self.by_name.get(TUNNEL).filter(|device| device.up).map(|device| device.index)
     }
 
     /// All of them.

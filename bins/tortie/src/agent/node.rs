@@ -250,8 +250,10 @@ impl Node {
 
     /// Carries out everything that was said.
     pub async fn settle(&mut self) {
-        if !self.devices.has_tunnel() {
-            self.open_tunnel().await;
+        match self.devices.tunnel() {
+            // Also one that an agent before this one made.
+            Some(index) => self.reconciler.set_tunnel(Some(index)),
+            None => self.open_tunnel().await,
         }
         let (reconciler, live) = (&mut self.reconciler, &self.observer.live);
         let mut round = self.observer.traces.as_ref().map(|_| Round::begin());

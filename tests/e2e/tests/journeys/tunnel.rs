@@ -1,11 +1,12 @@
 //! Packets in the tunnel that no node of ours has put there.
 
 use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::time::Duration;
 
 use serde_json::Value;
-use tortie_lab::Where;
+use tortie_lab::{Family, Probe, Where};
 use tortie_testkit::packet::PacketBuilder;
-use tortie_tests_e2e::{TestLab, eventually, items, on_node};
+use tortie_tests_e2e::{TestLab, endpoint, eventually, items, on_node};
 
 const WORLD: &str = "
 apiVersion: v1
@@ -83,5 +84,46 @@ fn packets_of_another_network_and_of_nobodys_node_are_dropped_and_counted() {
             counted => Err(format!("{server}: {counted} of 4 are counted")),
         });
         assert!(!is_known(&test, port + 1), "{server}: it was another network's");
+    }
+}
+
+const BEHIND: &str = "
+apiVersion: v1
+kind: Pod
+metadata: {name: far, labels: {app: far}}
+spec: {nodeName: node2, containers: [{name: c, image: any, ports: [{containerPort: 80}]}]}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: far}
+spec: {type: NodePort, ipFamilyPolicy: PreferDualStack, selector: {app: far}, ports: [{port: 80, nodePort: 30080}]}
+";
+
+#[test]
+fn clients_of_another_nodes_endpoints_do_not_notice_that_both_agents_are_new() {
+    let mut test = crate::cluster(2);
+    test.apply(BEHIND);
+    let asking = |family| Probe {
+        family: Some(family),
+        port: Some(30080),
+        ..Probe::new(endpoint("client:c1"), endpoint("node:node1"))
+    };
+    let families = [("ipv4", Family::Ipv4), ("ipv6", Family::Ipv6)];
+    for (name, family) in families {
+        test.lab.stream_start(name, &asking(family), Duration::from_millis(1)).expect("starting");
+    }
+    for node in ["node1", "node2"] {
+        test.lab.kill_agent(node).expect("kill-agent");
+        test.lab.start_agent(node).expect("start-agent");
+        test.lab.wait(Duration::from_secs(30)).expect("wait");
+        for (name, family) in families {
+            let result = test.lab.probe(&asking(family)).expect("a probe");
+            assert!(result.is_connected(), "after {node}'s, {name}: {result:?}");
+        }
+    }
+    for (name, _) in families {
+        let report = test.lab.stream_stop(name).expect("stopping");
+        assert_eq!((report.lost, report.ended.as_deref()), (0, Some("stopped")), "{name}: {report:?}");
+        assert!(report.longest_pause_micros < 500_000, "{name}: {report:?}");
     }
 }
