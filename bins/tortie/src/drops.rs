@@ -17,7 +17,7 @@ use tortie_observe::{counters, endpoints};
 use crate::args::Global;
 use crate::ask;
 use crate::exit::{Answer, Failure, Outcome};
-use crate::inspect::{self, counters_table, names, read};
+use crate::inspect::{self, counters_table, filters, names, read};
 use crate::output::{self, Colour, Format, columns, paint};
 
 /// Flags of `tortie drops`.
@@ -29,8 +29,8 @@ pub struct Drops {
     /// Only this interface.
     #[arg(long)]
     interface: Option<String>,
-    /// Only this reason.
-    #[arg(long)]
+    /// Only this reason, as counters have it.
+    #[arg(long, value_parser = filters::reason(), hide_possible_values = true)]
     reason: Option<String>,
     /// So many of the latest packets.
     #[arg(long, default_value_t = 20, value_name = "N")]

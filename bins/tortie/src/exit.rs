@@ -7,6 +7,8 @@
 use std::fmt::Display;
 use std::process::ExitCode;
 
+use crate::output;
+
 /// What a verb that ran to its end found out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[must_use]
@@ -134,11 +136,15 @@ pub fn report(outcome: Outcome) -> ExitCode {
         Ok(Answer::No) => ExitCode::from(1),
         Ok(Answer::Code(code)) => ExitCode::from(code),
         Err(failure) => {
-            let (code, error) = failure.parts();
-            complain(&format!("{error:#}"));
-            ExitCode::from(code)
+            say(&failure);
+            ExitCode::from(failure.parts().0)
         }
     }
+}
+
+/// Prints a failure that does not keep the rest from being done.
+pub fn say(failure: &Failure) {
+    output::tell(format_args!("tortie: {:#}", failure.parts().1));
 }
 
 /// Help and version are answers (0); everything else the parser refuses is usage (2).
@@ -146,10 +152,6 @@ pub fn usage(refused: &clap::Error) -> ExitCode {
     // A closed stdout or stderr leaves nobody to tell.
     let _ = refused.print();
     if refused.use_stderr() { ExitCode::from(2) } else { ExitCode::SUCCESS }
-}
-
-fn complain(message: &dyn Display) {
-    eprintln!("tortie: {message}");
 }
 
 #[cfg(test)]

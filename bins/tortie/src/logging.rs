@@ -37,8 +37,15 @@ pub fn start(global: &Global) {
             .with_writer(std::io::stderr)
             .with_ansi(std::io::stderr().is_terminal())
             .with_target(false)
+            // A line that cannot be written is no reason to end.
+            .log_internal_errors(false)
             .boxed(),
-        LogFormat::Json => fmt::layer().json().flatten_event(true).with_writer(std::io::stderr).boxed(),
+        LogFormat::Json => fmt::layer()
+            .json()
+            .flatten_event(true)
+            .with_writer(std::io::stderr)
+            .log_internal_errors(false)
+            .boxed(),
     };
     tracing_subscriber::registry().with(lines.with_filter(filter)).init();
     if !fixed {

@@ -5,7 +5,6 @@
 
 use clap::Subcommand;
 use serde::Serialize;
-use serde_json::{Value, json};
 use tortie_observe::routes;
 
 use crate::args::Global;
@@ -51,19 +50,26 @@ pub fn run(node: Node, global: &Global) -> Outcome {
 }
 
 fn status(global: &Global) -> Outcome {
-    let answer = ask::agent(&global.run_dir, &json!({"verb": "status"})).map_err(|error| {
+    let judged = crate::status::of_this_node(global).map_err(|error| {
         let why = ask::unreachable(&global.run_dir, &error);
         match error.kind() {
             std::io::ErrorKind::PermissionDenied => Failure::not_allowed(anyhow::anyhow!(why)),
+            std::io::ErrorKind::WouldBlock => {
+                Failure::unreachable(anyhow::anyhow!("Tortie agent does not answer. {why}"))
+            }
             _ => Failure::unreachable(anyhow::anyhow!("Tortie agent is not running. {why}")),
         }
     })?;
-    let text = |name: &str| answer.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
-    let items = peers(&inspect::route_rows(global)?);
-    let status =
-        Status { node: text("node"), health: text("health"), version: text("version"), bgp: false, items };
+    let healthy = judged.is_healthy();
+    let status = Status {
+        node: judged.node,
+        health: judged.health,
+        version: judged.version.unwrap_or_default(),
+        bgp: false,
+        items: peers(&inspect::route_rows(global)?),
+    };
     output::print(global.output, &status, |_| screen(&status))?;
-    Ok(if status.health == "healthy" { Answer::Yes } else { Answer::No })
+    Ok(if healthy { Answer::Yes } else { Answer::No })
 }
 
 /// One for each node and address of it.
@@ -85,8 +91,9 @@ fn peers(rows: &[routes::Row]) -> Vec<Peer> {
 }
 
 fn screen(status: &Status) -> String {
-    let mut text =
-        format!("Tortie agent is running: {}, v{}, {}.\n", status.node, status.version, status.health);
+    let more = if status.health == "healthy" { "" } else { "; `tortie status` says why" };
+    let Status { node, version, health, .. } = status;
+    let mut text = format!("Tortie agent is running: {node}, v{version}, {health}{more}.\n");
     text.push_str(
         "\nBGP status\nThere is no BGP here: nodes learn each other's pod prefixes from the store.\n\n",
     );

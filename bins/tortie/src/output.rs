@@ -1,9 +1,10 @@
 //! Printing answers.
 //!
-//! Owns: the formats of `-o` and writing to stdout.
+//! Owns: the formats of `-o`, writing to stdout, and to stderr.
 //! Does not: know what is printed.
 //! Invariant: a closed pipe (`| head`) ends the output quietly.
 
+use std::fmt::Display;
 use std::io::{self, Write as _};
 
 use clap::ValueEnum;
@@ -47,6 +48,11 @@ pub fn write(text: &str) -> io::Result<()> {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
         other => other,
     }
+}
+
+/// Writes a line to stderr. Nobody may be there to read it, which changes nothing.
+pub fn tell(line: impl Display) {
+    let _ = writeln!(io::stderr(), "{line}");
 }
 
 /// Columns for a person: as wide as their widest cell, two spaces between. A column without any cell is left

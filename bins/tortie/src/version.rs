@@ -3,6 +3,8 @@
 //! Owns: what is asked and how it is shown. Does not: compare versions.
 //! Invariant: what cannot be asked is said on stderr and does not keep the rest from being shown.
 
+use std::io;
+
 use clap::Args;
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -13,7 +15,7 @@ use tortie_store::resource::Key;
 
 use crate::args::Global;
 use crate::ask;
-use crate::exit::{Answer, Failure, Outcome};
+use crate::exit::{self, Answer, Failure, Outcome};
 use crate::output;
 use crate::resources::open;
 
@@ -41,18 +43,28 @@ struct Versions {
     cluster_type: Option<String>,
 }
 
-/// Runs the verb. Exit 3 when the store that is meant cannot be asked, as calicoctl fails then.
+/// Runs the verb. Exit 3 when the agent of this node, or the store that is meant, cannot be asked; calicoctl, too, fails then.
 pub fn run(version: &Version, global: &Global) -> Outcome {
     let mut versions =
         Versions { client_version: format!("v{}", env!("CARGO_PKG_VERSION")), ..Versions::default() };
     let mut failure = None;
     if !version.client {
-        if let Ok(status) = ask::agent(&global.run_dir, &json!({"verb": "status"})) {
-            let text = |name: &str| status.get(name).and_then(Value::as_str).map(str::to_owned);
-            (versions.agent_version, versions.node) =
-                (text("version").map(|it| format!("v{it}")), text("node"));
+        match ask::agent(&global.run_dir, &json!({"verb": "status"})) {
+            Ok(status) => {
+                let text = |name: &str| status.get(name).and_then(Value::as_str).map(str::to_owned);
+                (versions.agent_version, versions.node) =
+                    (text("version").map(|it| format!("v{it}")), text("node"));
+            }
+            // No agent has ever been here.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => {
+                let why = ask::unreachable(&global.run_dir, &error);
+                failure = Some(Failure::unreachable(anyhow::anyhow!(why)));
+            }
         }
-        failure = cluster(&mut versions, global).err();
+        if let Err(of_cluster) = cluster(&mut versions, global) {
+            failure.replace(of_cluster).iter().for_each(exit::say);
+        }
     }
     output::print(global.output, &versions, |_| text(&versions))?;
     match failure {

@@ -182,15 +182,23 @@ fn seconds(ticks: u32) -> f64 {
 
 /// The name of a stored state.
 pub fn state_name(byte: u8) -> &'static str {
-    match State::from_byte(byte) {
-        Some(State::SynSent) => "syn-sent",
-        Some(State::SynReceived) => "syn-received",
-        Some(State::Established) => "established",
-        Some(State::Closing) => "closing",
-        Some(State::Closed) => "closed",
-        Some(State::Reset) => "reset",
-        Some(State::Unreplied) => "unreplied",
-        None => "unknown",
+    State::from_byte(byte).map_or("unknown", name_of_state)
+}
+
+/// The names of all states.
+pub fn states() -> impl Iterator<Item = &'static str> {
+    (0..=u8::MAX).filter_map(State::from_byte).map(name_of_state)
+}
+
+fn name_of_state(state: State) -> &'static str {
+    match state {
+        State::SynSent => "syn-sent",
+        State::SynReceived => "syn-received",
+        State::Established => "established",
+        State::Closing => "closing",
+        State::Closed => "closed",
+        State::Reset => "reset",
+        State::Unreplied => "unreplied",
     }
 }
 

@@ -42,6 +42,11 @@ pub fn hook_name(hook: u16) -> String {
     Hook::from_word(hook).map_or_else(|| format!("hook-{hook}"), |h| h.name().to_owned())
 }
 
+/// The names of all reasons.
+pub fn reasons() -> impl Iterator<Item = &'static str> {
+    DropReason::ALL.iter().map(|reason| reason.name())
+}
+
 /// The name of a stored reason.
 pub fn reason_name(reason: u16) -> String {
     DropReason::from_word(reason).map_or_else(|| format!("reason-{reason}"), |r| r.name().to_owned())

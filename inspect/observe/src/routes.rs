@@ -69,16 +69,24 @@ fn row(address: IpAddr, length: u32, route: &Route, snapshot: &Snapshot, names: 
     row
 }
 
-fn kind_name(kind: u8) -> &'static str {
-    match Kind::from_byte(kind) {
-        Some(Kind::LocalPod) => "local-pod",
-        Some(Kind::RemotePod) => "remote-pod",
-        Some(Kind::Host) => "host",
-        Some(Kind::RemoteHost) => "remote-host",
-        Some(Kind::Pool) => "pool",
-        Some(Kind::Blackhole) => "blackhole",
-        Some(Kind::Services) => "services",
-        None => "unknown",
+fn kind_name(byte: u8) -> &'static str {
+    Kind::from_byte(byte).map_or("unknown", name_of_kind)
+}
+
+/// The names of all kinds.
+pub fn kinds() -> impl Iterator<Item = &'static str> {
+    (0..=u8::MAX).filter_map(Kind::from_byte).map(name_of_kind)
+}
+
+fn name_of_kind(kind: Kind) -> &'static str {
+    match kind {
+        Kind::LocalPod => "local-pod",
+        Kind::RemotePod => "remote-pod",
+        Kind::Host => "host",
+        Kind::RemoteHost => "remote-host",
+        Kind::Pool => "pool",
+        Kind::Blackhole => "blackhole",
+        Kind::Services => "services",
     }
 }
 

@@ -187,7 +187,7 @@ pub fn run(measurement: Measurement, global: &Global) -> Outcome {
 /// What is happening now, for who watches.
 fn progress(what: &str) {
     if std::io::stderr().is_terminal() {
-        eprintln!("{what} …");
+        output::tell(format_args!("{what} …"));
     }
 }
 

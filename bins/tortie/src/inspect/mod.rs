@@ -4,6 +4,7 @@
 //! are pinned, names are in the run directory. Invariant: what is shown is what is in the kernel now.
 
 pub(crate) mod fill;
+pub(crate) mod filters;
 pub(crate) mod names;
 pub(crate) mod read;
 
@@ -13,6 +14,7 @@ use crate::exit::{Answer, Failure, Outcome};
 use crate::output::{self, Items};
 use clap::{Args, Subcommand};
 use comfy_table::{Table, presets};
+use filters::Meant;
 use serde::Serialize;
 use tortie_observe::names::Matches;
 use tortie_observe::{Names, Snapshot, conntrack, counters, endpoints, policy, routes, services};
@@ -33,23 +35,23 @@ pub enum Query<F: Args> {
 #[derive(Debug, Args)]
 pub struct ConntrackFilter {
     /// Only this protocol: tcp, udp, icmp …
-    #[arg(long)]
+    #[arg(long, value_parser = filters::protocol)]
     protocol: Option<String>,
     /// Only flows of this Service.
-    #[arg(long, value_name = "NS/NAME")]
+    #[arg(long, value_name = "NS/NAME", value_parser = filters::namespaced)]
     service: Option<String>,
     /// Only flows with this address at either end, or as back end.
     #[arg(long)]
     address: Option<std::net::IpAddr>,
     /// Only flows in this state.
-    #[arg(long)]
+    #[arg(long, value_parser = filters::state())]
     state: Option<String>,
 }
 
-/// Filters by pod.
+/// Filters by namespace.
 #[derive(Debug, Args)]
 pub struct EndpointFilter {
-    /// Only pods of this namespace.
+    /// Only those of this namespace.
     #[arg(short = 'n', long)]
     namespace: Option<String>,
 }
@@ -58,10 +60,10 @@ pub struct EndpointFilter {
 #[derive(Debug, Args)]
 pub struct PolicyFilter {
     /// Only this pod.
-    #[arg(long, value_name = "NS/NAME")]
+    #[arg(long, value_name = "NS/NAME", value_parser = filters::namespaced)]
     endpoint: Option<String>,
-    /// ingress or egress.
-    #[arg(long)]
+    /// Only this direction.
+    #[arg(long, value_parser = ["ingress", "egress"])]
     direction: Option<String>,
 }
 
@@ -72,15 +74,15 @@ pub struct CounterFilter {
     #[arg(long)]
     interface: Option<String>,
     /// Only this reason.
-    #[arg(long)]
+    #[arg(long, value_parser = filters::reason(), hide_possible_values = true)]
     reason: Option<String>,
 }
 
 /// Filters of `routes list`.
 #[derive(Debug, Args)]
 pub struct RouteFilter {
-    /// Only this kind: local-pod, remote-pod, host, remote-host, pool, services, blackhole.
-    #[arg(long)]
+    /// Only this kind.
+    #[arg(long, value_parser = filters::kind())]
     kind: Option<String>,
 }
 
@@ -138,7 +140,11 @@ pub fn conntrack(query: Query<ConntrackFilter>, global: &Global) -> Outcome {
             finish(global, rows, conntrack_table)
         }
         Query::Show { name } => {
-            rows.retain(|r| r.service.as_deref() == Some(&name) || ends_of(r).contains(&name));
+            let meant = Meant::by(&name, &endpoints::rows(&snapshot, &names));
+            rows.retain(|r| {
+                r.service.as_ref().is_some_and(|service| meant.is_called(service))
+                    || ends_of(r).any(|end| meant.is_at(end.address, end.port))
+            });
             finish_show(global, "conntrack", &name, rows, conntrack_table)
         }
     }
@@ -146,18 +152,15 @@ pub fn conntrack(query: Query<ConntrackFilter>, global: &Global) -> Outcome {
 
 impl ConntrackFilter {
     fn matches(&self, row: &conntrack::Row) -> bool {
-        let ends = [Some(&row.client), Some(&row.server), row.backend.as_ref()];
-        self.protocol.as_ref().is_none_or(|p| p.eq_ignore_ascii_case(&row.protocol))
+        self.protocol.as_ref().is_none_or(|p| *p == row.protocol)
             && self.service.as_ref().is_none_or(|s| row.service.as_ref() == Some(s))
             && self.state.as_ref().is_none_or(|s| s == row.state)
-            && self.address.is_none_or(|a| ends.iter().flatten().any(|e| e.address == a))
+            && self.address.is_none_or(|a| ends_of(row).any(|end| end.address == a))
     }
 }
 
-/// Everything an end may be called: its address, and address with port.
-fn ends_of(row: &conntrack::Row) -> Vec<String> {
-    let ends = [Some(&row.client), Some(&row.server), row.backend.as_ref()];
-    ends.into_iter().flatten().flat_map(|e| [e.address.to_string(), socket(e)]).collect()
+fn ends_of(row: &conntrack::Row) -> impl Iterator<Item = &tortie_observe::AddressPort> {
+    [Some(&row.client), Some(&row.server), row.backend.as_ref()].into_iter().flatten()
 }
 
 fn socket(end: &tortie_observe::AddressPort) -> String {
@@ -206,7 +209,12 @@ pub fn services(query: Query<EndpointFilter>, global: &Global) -> Outcome {
             finish(global, rows, services_table)
         }
         Query::Show { name } => {
-            rows.retain(|r| format!("{}/{}", r.namespace, r.name) == name);
+            let meant = Meant::by(&name, &endpoints::rows(&snapshot, &names));
+            rows.retain(|r| {
+                format!("{}/{}", r.namespace, r.name) == name
+                    || r.frontends.iter().any(|f| meant.is_at(f.address, f.port))
+                    || r.endpoints.iter().any(|b| meant.is_at(b.address, b.port))
+            });
             finish_show(global, "services", &name, rows, services_table)
         }
     }
@@ -264,11 +272,8 @@ pub fn endpoints(query: Query<EndpointFilter>, global: &Global) -> Outcome {
             finish(global, rows, endpoints_table)
         }
         Query::Show { name } => {
-            rows.retain(|r| {
-                r.namespace.as_ref().is_some_and(|n| format!("{n}/{}", r.name) == name)
-                    || r.interface == name
-                    || r.addresses.iter().any(|a| a.to_string() == name)
-            });
+            let meant = Meant::by(&name, &rows);
+            rows.retain(|r| meant.is_called(&r.interface));
             finish_show(global, "endpoints", &name, rows, endpoints_table)
         }
     }
@@ -309,8 +314,9 @@ pub fn policy(query: Query<PolicyFilter>, global: &Global) -> Outcome {
             finish(global, rows, policy_table)
         }
         Query::Show { name } => {
+            let meant = Meant::by(&name, &endpoints::rows(&snapshot, &names));
             rows.retain(|r| {
-                r.endpoint == name || r.policy == name || r.policy.ends_with(&format!(" {name}"))
+                meant.is_called(&r.endpoint) || r.policy == name || r.policy.ends_with(&format!(" {name}"))
             });
             finish_show(global, "policy", &name, rows, policy_table)
         }
@@ -371,8 +377,11 @@ pub fn routes(query: Query<RouteFilter>, global: &Global) -> Outcome {
             finish(global, rows, routes_table)
         }
         Query::Show { name } => {
+            let meant = Meant::by(&name, &endpoints::rows(&snapshot, &names));
             rows.retain(|r| {
-                r.prefix == name || covers(&r.prefix, &name) || r.endpoint.as_deref() == Some(&name)
+                r.prefix == name
+                    || covers(&r.prefix, &name)
+                    || r.endpoint.as_ref().is_some_and(|endpoint| meant.is_called(endpoint))
             });
             finish_show(global, "routes", &name, rows, routes_table)
         }
@@ -419,7 +428,8 @@ pub fn counters(query: Query<CounterFilter>, global: &Global) -> Outcome {
             finish(global, rows, counters_table)
         }
         Query::Show { name } => {
-            rows.retain(|r| r.interface == name || r.reason == name);
+            let meant = Meant::by(&name, &endpoints::rows(&snapshot, &names));
+            rows.retain(|r| meant.is_called(&r.interface) || r.reason == name);
             finish_show(global, "counters", &name, rows, counters_table)
         }
     }

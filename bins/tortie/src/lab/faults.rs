@@ -10,6 +10,7 @@ use ipnet::IpNet;
 use tortie_lab::Lab;
 
 use crate::exit::{Answer, Outcome};
+use crate::output;
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -22,7 +23,7 @@ pub fn wait(lab: &Lab, timeout: Duration) -> Outcome {
 /// Points the router at a node.
 pub fn route(mut lab: Lab, prefix: IpNet, node: &str) -> Outcome {
     lab.route(prefix, node)?;
-    eprintln!("the router sends {} to {node}", prefix.trunc());
+    output::tell(format_args!("the router sends {} to {node}", prefix.trunc()));
     Ok(Answer::Yes)
 }
 

@@ -17,6 +17,7 @@ use tortie_store::resource::{Key, Resource};
 use tortie_store::{Effect, wire};
 
 use crate::exit::Failure;
+use crate::output;
 use crate::resources::given_twice;
 
 /// `250ms`, `30s`, `2m`; a bare number is seconds.
@@ -67,7 +68,11 @@ fn check(path: &Path, text: &str, first: &mut BTreeMap<Key, String>, refused: &m
     for Item { line, resource, .. } in tortie_store::input::read(text.as_bytes(), DEFAULT_NAMESPACE) {
         let mut say = |resource: Option<&Resource>, fault, effect| {
             let text = tortie_store::input::rejection(path, line, resource, fault, effect).to_string();
-            if effect == Effect::Absent { refused.push(text) } else { eprintln!("warning: {text}") }
+            if effect == Effect::Absent {
+                refused.push(text)
+            } else {
+                output::tell(format_args!("warning: {text}"))
+            }
         };
         match resource {
             Err(fault) => say(None, fault, Effect::Absent),

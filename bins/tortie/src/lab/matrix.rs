@@ -19,7 +19,7 @@ use crate::output::{self, Colour, Format, Items, paint};
 
 type Fields = Map<String, Value>;
 
-/// One item of the input. Fields that are not of a probe are carried along.
+/// What a probe is made from. Other fields of an item are carried along.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Item {
@@ -59,7 +59,7 @@ pub fn matrix(lab: &Lab, arguments: &MatrixArgs, format: Format) -> Outcome {
     let list = Items { items };
     output::print(format, &list, |wide| if wide { table(&list.items) } else { grid(&probes, &results) })?;
     if surprises > 0 {
-        eprintln!("tortie: {surprises} of {} are not as expected", list.items.len());
+        output::tell(format_args!("tortie: {surprises} of {} are not as expected", list.items.len()));
         return Ok(Answer::No);
     }
     Ok(Answer::Yes)

@@ -48,7 +48,7 @@ fn warn(lab: &Lab, given: &[Key]) -> Result<(), Failure> {
     for slice in slices {
         let resource = Resource::new(slice.value().clone(), DEFAULT_NAMESPACE).map_err(Failure::bad_input)?;
         for warning in dangling::warnings(&resource, &world) {
-            eprintln!("warning: {warning}");
+            output::tell(format_args!("warning: {warning}"));
         }
     }
     Ok(())
@@ -78,7 +78,7 @@ pub fn delete(mut lab: Lab, arguments: &Delete) -> Outcome {
     match lab.delete(&keys, grace) {
         Ok(applied) => report(&applied, true),
         Err(tortie_lab::Error::No(missing)) if arguments.ignore_not_found => {
-            eprintln!("tortie: {missing:#}");
+            output::tell(format_args!("tortie: {missing:#}"));
             Ok(Answer::Yes)
         }
         Err(error) => Err(error.into()),
@@ -100,7 +100,7 @@ fn report(applied: &Applied, told: bool) -> Outcome {
         output::write(&lines)?;
     }
     for complaint in &applied.complaints {
-        eprintln!("tortie: {complaint}");
+        output::tell(format_args!("tortie: {complaint}"));
     }
     Ok(if applied.complaints.is_empty() { Answer::Yes } else { Answer::No })
 }

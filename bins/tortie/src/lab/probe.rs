@@ -50,7 +50,7 @@ fn sentence(title: &str, result: &ProbeResult) -> String {
 /// Sends SYNs.
 pub fn flood(lab: &Lab, arguments: ProbeArgs, count: u64) -> Outcome {
     let sent = lab.flood(&arguments.into(), count)?;
-    eprintln!("{sent} SYNs sent");
+    output::tell(format_args!("{sent} SYNs sent"));
     Ok(Answer::Yes)
 }
 

@@ -13,6 +13,7 @@ use tortie_lab::{Dataplane, Lab, LabName, StoreKind, UpOptions};
 use super::{DataplaneArg, Overlay, Up, input, objects, show};
 use crate::args::{Global, StoreAddress};
 use crate::exit::{Answer, Failure, Outcome};
+use crate::output;
 
 /// How long agents may take to enforce the first world.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -24,7 +25,10 @@ pub fn up(name: &LabName, arguments: &Up, global: &Global) -> Outcome {
     let world = input::objects(&arguments.files)?;
     let started = Instant::now();
     if std::io::stderr().is_terminal() {
-        eprintln!("building {} nodes, a router and two machines outside …", options.dataplanes.len());
+        output::tell(format_args!(
+            "building {} nodes, a router and two machines outside …",
+            options.dataplanes.len()
+        ));
     }
     let mut lab = Lab::up(name, &options)?;
     if !world.is_empty() {
@@ -34,7 +38,7 @@ pub fn up(name: &LabName, arguments: &Up, global: &Global) -> Outcome {
         }
         lab.wait(PATIENCE)?;
     }
-    eprintln!("laboratory {name} is up after {:.1} s", started.elapsed().as_secs_f64());
+    output::tell(format_args!("laboratory {name} is up after {:.1} s", started.elapsed().as_secs_f64()));
     show::status(name, global.output)
 }
 
@@ -83,11 +87,11 @@ pub fn store(global: &Global) -> Result<StoreKind, Failure> {
 pub fn down(name: &LabName, all: bool) -> Outcome {
     if all {
         for gone in tortie_lab::down_all()? {
-            eprintln!("laboratory {gone} is gone");
+            output::tell(format_args!("laboratory {gone} is gone"));
         }
         return Ok(Answer::Yes);
     }
     tortie_lab::down(name)?;
-    eprintln!("laboratory {name} is gone");
+    output::tell(format_args!("laboratory {name} is gone"));
     Ok(Answer::Yes)
 }

@@ -23,7 +23,7 @@ use crate::ask;
 use crate::exit::{Answer, Failure, Outcome};
 use crate::inspect::names;
 use crate::output;
-use answer::Status;
+pub use answer::Status;
 
 /// From here on a map's fill is a warning, in per cent.
 const NEARLY_FULL: u64 = 80;
@@ -54,13 +54,18 @@ pub fn run(arguments: &Arguments, global: &Global) -> Outcome {
     if arguments.cluster {
         return cluster::run(arguments, global);
     }
-    match of_agent(&global.run_dir, PATIENCE) {
+    match of_this_node(global) {
         Ok(status) => {
             show(&status, global)?;
             Ok(if status.is_healthy() { Answer::Yes } else { Answer::No })
         }
         Err(error) => without_agent(global, &error),
     }
+}
+
+/// How this node is, by what its agent says.
+pub fn of_this_node(global: &Global) -> io::Result<Status> {
+    of_agent(&global.run_dir, PATIENCE)
 }
 
 /// What the agent with that run directory says, and what it means.

@@ -76,6 +76,55 @@ spec: {defaultEndpointToHostAction: Accept, bpfConnectTimeLoadBalancing: Disable
     let counters = items(&test, &["counters", "list", "--reason", "policy-ingress"]);
     assert!(counters[0]["packets"].as_u64().expect("packets") > 0, "{counters:?}");
     assert!(!counters[0]["interface"].as_str().expect("interface").is_empty(), "{counters:?}");
+
+    // A pod is meant by its name and its address, a Service by each of its own and of its endpoints'.
+    let address = near["addresses"][0].as_str().expect("an address");
+    let frontend = services[0]["frontends"][0]["address"].as_str().expect("an address");
+    for name in ["default/near", address] {
+        for list in ["endpoints", "policy", "routes", "conntrack"] {
+            assert!(!items(&test, &[list, "show", name]).is_empty(), "{list} show {name}");
+        }
+    }
+    for name in [frontend, address, "default/near"] {
+        assert_eq!(items(&test, &["services", "show", name]), services, "{name}");
+    }
+}
+
+#[test]
+fn a_filter_that_nothing_can_pass_is_bad_input_and_one_that_nothing_passes_an_empty_list() {
+    let test = world();
+    for filter in [
+        ["conntrack", "--state", "foo"],
+        ["conntrack", "--protocol", "foo"],
+        ["conntrack", "--service", "server"],
+        ["policy", "--direction", "foo"],
+        ["policy", "--endpoint", "near"],
+        ["routes", "--kind", "foo"],
+        ["counters", "--reason", "foo"],
+    ] {
+        let [list, flag, value] = filter;
+        let output = verb(&test, &[list, "list", flag, value]);
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{filter:?}: {said}");
+        assert!(said.contains(flag), "{said}");
+    }
+    assert_eq!(verb(&test, &["drops", "--reason", "foo"]).status.code(), Some(2));
+    for filter in [
+        ["conntrack", "--state", "closed"],
+        ["conntrack", "--protocol", "132"],
+        ["routes", "--kind", "blackhole"],
+    ] {
+        assert_eq!(items(&test, &[filter[0], "list", filter[1], filter[2]]), [Value::Null; 0], "{filter:?}");
+    }
+}
+
+#[test]
+fn nobody_reads_what_is_said_and_the_exit_code_stays() {
+    let mut command = std::process::Command::new(tortie_tests_e2e::binary());
+    let (reader, writer) = std::io::pipe().expect("a pipe");
+    drop(reader);
+    let status = command.args(["lab", "status", "--name", "nobody"]).stderr(writer).status().expect("tortie");
+    assert_eq!(status.code(), Some(3), "{status}");
 }
 
 #[test]

@@ -19,6 +19,7 @@ use tortie_lab::{
 
 use self::tell::{Story, say};
 use crate::exit::{Answer, Failure, Outcome};
+use crate::output;
 
 const PATIENCE: Duration = Duration::from_secs(30);
 /// How long a revoked connection may live on. A tenth of it is usual; the tests are stricter, a demo may run on
@@ -54,7 +55,7 @@ fn clean_up_on_interrupt(name: &LabName) {
     thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         if runtime.is_ok_and(|runtime| runtime.block_on(tokio::signal::ctrl_c()).is_ok()) {
-            eprintln!("\ninterrupted: taking laboratory {name} away");
+            output::tell(format_args!("\ninterrupted: taking laboratory {name} away"));
             let code = if tortie_lab::down(&name).is_ok() { 130 } else { 1 };
             std::process::exit(code);
         }
