@@ -17,7 +17,7 @@ use super::observe::{Facts, Rejected};
 use super::parts::Parts;
 
 /// The start of what a dirty thing is called, and the area it belongs to.
-const AREAS: [(&str, &str); 17] = [
+const AREAS: [(&str, &str); 18] = [
     ("the datastore", "store"),
     ("the kernel", "kernel"),
     ("settings", "settings"),
@@ -29,6 +29,7 @@ const AREAS: [(&str, &str); 17] = [
     ("next", "route"),
     ("route", "route"),
     ("host route", "route"),
+    ("way", "route"),
     ("frontend", "service"),
     ("backend", "service"),
     ("member", "service"),
@@ -135,6 +136,7 @@ mod tests {
             ("next hop 10.0.0.1", "route"),
             ("next_hop 4", "route"),
             ("host route 10.65.0.0/24", "route"),
+            ("way to node 10.0.0.1", "route"),
             ("backend6: 9 more", "service"),
             ("something new", "other"),
         ] {

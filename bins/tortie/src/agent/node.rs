@@ -14,7 +14,7 @@ use tortie_abi::settings::TUNNEL_PORT;
 use tortie_calc::Calc;
 use tortie_host::bpf::netns_cookie;
 use tortie_host::links::Direction;
-use tortie_host::netlink::{Netlink, NetworkEvent};
+use tortie_host::netlink::{Device, Netlink, NetworkEvent};
 use tortie_host::{clock, sysctl};
 use tortie_model::WorkloadId;
 use tortie_reconcile::{Dirty, Reconciler, Written};
@@ -188,6 +188,8 @@ impl Node {
                 if self.devices.kind(&name) != Devices::WORKLOAD {
                     self.attach_hosts();
                     self.ways.invalidate();
+                    // The kernel tells of no IPv4 route that goes with an interface.
+                    self.routes.invalidate();
                 }
             }
             NetworkEvent::DeviceGone(device) => {
@@ -202,7 +204,11 @@ impl Node {
             NetworkEvent::Routing => self.ways.invalidate(),
             NetworkEvent::OwnRoute { net, gateway } => self.routes.noticed(net, gateway),
             NetworkEvent::Address { ifindex, address, there } => {
-                self.ways.invalidate();
+                let of_pod = |device: &Device| self.devices.kind(&device.name) == Devices::WORKLOAD;
+                if !self.devices.by_index(ifindex).is_some_and(of_pod) {
+                    self.ways.invalidate();
+                    self.routes.invalidate();
+                }
                 if self.interface_addresses.one(ifindex, address, there) {
                     self.calc.apply(&self.interface_addresses.object());
                 }
@@ -461,6 +467,8 @@ impl Node {
         let failed = |object: String, reason: &String| Dirty { object, reason: reason.clone(), attempts: 1 };
         dirty.extend(self.devices.errors().iter().map(|(name, e)| failed(format!("interface {name}"), e)));
         dirty.extend(self.routes.errors().iter().map(|(net, e)| failed(format!("host route {net}"), e)));
+        let lost = "the host has no route there any more; the last one known is used".to_owned();
+        dirty.extend(self.ways.lost().map(|node| failed(format!("way to node {node}"), &lost)));
         if self.retry_at.is_some() {
             dirty.push(Dirty::waiting("the kernel's state"));
         }

@@ -1,9 +1,10 @@
 //! The ways to other nodes, as the host's own stack knows them.
 //!
 //! Invariant: a way is asked for again after every change of routing, but not more often than bursts of
-//! changes deserve.
+//! changes deserve. One that the stack has lost stays the last one known: a link goes down and comes back, an address is
+//! renewed, and what waits for that is no connection that is over.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
@@ -20,6 +21,8 @@ const FEW: usize = 64;
 /// Known ways.
 pub struct Ways {
     known: BTreeMap<IpAddr, Option<Way>>,
+    /// Those that the stack has lost.
+    lost: BTreeSet<IpAddr>,
     /// Of the routes that they are known for.
     routes: Option<u64>,
     /// Counts changes of them.
@@ -31,7 +34,14 @@ pub struct Ways {
 impl Ways {
     /// None known.
     pub fn new() -> Self {
-        Self { known: BTreeMap::new(), routes: None, version: 0, stale: false, asked: None }
+        Self {
+            known: BTreeMap::new(),
+            lost: BTreeSet::new(),
+            routes: None,
+            version: 0,
+            stale: false,
+            asked: None,
+        }
     }
 
     /// Routing has changed.
@@ -60,6 +70,7 @@ impl Ways {
         self.routes = routes;
         let wanted = reconciler.destinations();
         self.known.retain(|node, _| wanted.contains(node));
+        self.lost.retain(|node| wanted.contains(node));
         let mut changed = Vec::new();
         for node in wanted {
             if !all && self.known.contains_key(&node) {
@@ -79,6 +90,12 @@ impl Ways {
                     None
                 }
             };
+            let before = self.known.get(&node).copied().flatten();
+            if before.is_some() && way.is_none() {
+                self.lost.insert(node);
+                continue;
+            }
+            self.lost.remove(&node);
             if self.known.insert(node, way) != Some(way) {
                 changed.push((node, way));
             }
@@ -94,6 +111,11 @@ impl Ways {
     /// Another one whenever a way is.
     pub fn version(&self) -> u64 {
         self.version
+    }
+
+    /// Nodes that the host's own stack has no way to any more.
+    pub fn lost(&self) -> impl Iterator<Item = &IpAddr> {
+        self.lost.iter()
     }
 
     /// The way to a node.

@@ -5,8 +5,9 @@ use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use ipnet::IpNet;
 use tortie_lab::{Family, Probe, Protocol};
-use tortie_tests_e2e::{TestLab, briefly, endpoint, eventually};
+use tortie_tests_e2e::{TestLab, briefly, endpoint, eventually, on_node, said};
 
 use crate::wire;
 
@@ -201,28 +202,64 @@ fn an_interface_that_the_pattern_leaves_out_serves_nothing() {
     assert!(first.is_connected(), "{first:?}");
 }
 
+/// The host's routes to other nodes' pods.
+fn our_routes(test: &TestLab, family: &str) -> String {
+    let namespace = test.lab.name.machine("node1");
+    let shown = Command::new("ip").args(["-n", &namespace, family, "route", "show", "proto", "80"]).output();
+    String::from_utf8(shown.expect("ip").stdout).expect("text")
+}
+
 /// The host's own stack needs them to reach the pods of other nodes; no comparison is due for a minute.
 #[test]
 fn a_route_to_other_nodes_pods_that_somebody_deletes_or_changes_comes_back() {
     let test = crate::cluster(2);
-    let namespace = test.lab.name.machine("node1");
-    let show = |family| {
-        let shown =
-            Command::new("ip").args(["-n", &namespace, family, "route", "show", "proto", "80"]).output();
-        String::from_utf8(shown.expect("ip").stdout).expect("text")
-    };
     for family in ["-4", "-6"] {
-        let before = show(family);
+        let before = our_routes(&test, family);
         let of_other_node =
             before.lines().find(|line| line.contains(" via ")).expect("a route to node2's pods");
         let route: Vec<_> = of_other_node.split_whitespace().take(5).collect();
         let replace = format!("{} dev lo", route.first().expect("a prefix"));
         for spoilt in [format!("del {}", route.join(" ")), format!("replace {replace} proto 80")] {
             ip(&test, "node1", &format!("{family} route {spoilt}"));
-            eventually(|| match show(family) {
-                now if now == before => Ok(()),
-                now => Err(format!("{spoilt}: {now}")),
-            });
+            come_back(&test, family, &before);
         }
+    }
+}
+
+fn come_back(test: &TestLab, family: &str, before: &str) {
+    eventually(|| match our_routes(test, family) {
+        now if now == before => Ok(()),
+        now => Err(format!("{now:?}, not {before:?}")),
+    });
+}
+
+/// As a DHCP client or a network manager does it: for a moment the node has no way to any other.
+#[test]
+fn connections_to_other_nodes_outlive_the_renewal_of_the_nodes_addresses() {
+    let mut test = crate::cluster(2);
+    test.apply(WORLD);
+    for (name, flag, family) in [("ipv4", "-4", Family::Ipv4), ("ipv6", "-6", Family::Ipv6)] {
+        let before = our_routes(&test, flag);
+        let addresses = &test.lab.state.plan.node("node1").expect("node1").addresses;
+        let of_family = |net: &&IpNet| net.addr().is_ipv4() == (flag == "-4");
+        let address = *addresses.iter().find(of_family).expect("an address");
+        let asking = Probe {
+            family: Some(family),
+            port: Some(8080),
+            ..Probe::new(endpoint("pod:default/near"), endpoint("pod:default/far"))
+        };
+        test.lab.stream_start(name, &asking, Duration::from_millis(1)).expect("starting");
+        ip(&test, "node1", &format!("addr del {address} dev eth0"));
+        // The agent hears of it while there is no way, or one by the router.
+        eventually(|| match on_node(&test.lab, "node1", &["status"]) {
+            output if !output.status.success() => Ok(()),
+            output => Err(said(&output)),
+        });
+        ip(&test, "node1", &format!("addr add {address} dev eth0"));
+        come_back(&test, flag, &before);
+        let result = test.lab.probe(&asking).expect("a probe");
+        assert!(result.is_connected(), "{name}: {result:?}");
+        let report = test.lab.stream_stop(name).expect("stopping");
+        assert_eq!((report.lost, report.ended.as_deref()), (0, Some("stopped")), "{name}: {report:?}");
     }
 }
