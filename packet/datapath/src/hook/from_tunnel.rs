@@ -14,6 +14,7 @@ use tortie_abi::DropReason;
 use tortie_abi::flow::flags;
 use tortie_abi::route::Kind;
 use tortie_abi::settings::tunnel_flags;
+use tortie_wire::proto::IpProtocol;
 
 /// A packet comes out of the tunnel.
 #[inline(always)]
@@ -44,7 +45,8 @@ fn arriving<F: Family, K: Kernel<F>>(k: &K, s: &mut State<F>) -> Step<Next> {
     let shared = network & tunnel_flags::MAGLEV != 0;
     match flow::lookup(k, s)? {
         Found::Known => {
-            if shared {
+            // Of TCP a segment that comes through another node is of another connection, unless any node may lead it.
+            if shared || s.tuple.protocol != IpProtocol::TCP.0 {
                 join::lead_back(k, s)?;
             }
             known::recognise(k, s)?;

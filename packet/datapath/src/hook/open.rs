@@ -28,7 +28,11 @@ fn opened<F: Family, K: Kernel<F>>(k: &K, s: &mut State<F>) -> Step<Next> {
         return from_host(k, s);
     }
     if s.is_at(Hook::FromTunnel) {
-        source::check_from_outside(k.route(&s.tuple.source))?;
+        // A pod or process of this node may have asked an address of the other's that nobody here knows as a node's; but nobody
+        // is answered by himself.
+        if s.tuple.source == s.tuple.destination {
+            return Err(DropReason::SourceSpoofed);
+        }
         // The other node has chosen the back end and translated.
         s.translated = s.tuple;
         match route::find(k, s)? {

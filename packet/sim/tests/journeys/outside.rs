@@ -288,6 +288,62 @@ fn a_back_end_on_another_nodes_own_network_answers_through_the_node_that_was_ask
 }
 
 #[test]
+fn datagrams_are_answered_through_the_node_that_was_asked_last() {
+    both(|f| {
+        let mut world = World::new(3);
+        let c = world.add_pod("c", 1);
+        serve_everywhere(&mut world, f, 17, CLUSTER, &[(f.of(&c), 5353)]);
+        for node in [0, 2, 2, 0] {
+            assert_lands(&world.arrive(node, udp(f.outside(), 40000, f.node(node), NODE_PORT)), "c");
+            for _ in 0..2 {
+                let back = world.send(&c, udp(f.of(&c), 5353, f.outside(), 40000));
+                assert_eq!(back.landed, Landed::Outside(node), "{:?}", back.steps);
+                assert_eq!(ends(&back.packet), (f.node(node), NODE_PORT, f.outside(), 40000));
+            }
+        }
+    });
+}
+
+#[test]
+fn a_connection_is_answered_through_the_node_where_it_began_whoever_uses_its_ports_elsewhere() {
+    both(|f| {
+        let mut world = World::new(3);
+        let c = world.add_pod("c", 1);
+        serve_everywhere(&mut world, f, 6, CLUSTER, &[(f.of(&c), 8080)]);
+        let answer = |flags| {
+            let back = world.send(&c, tcp(f.of(&c), 8080, f.outside(), 40000, flags));
+            assert_eq!(back.landed, Landed::Outside(0), "{:?}", back.steps);
+        };
+        for (sent, answered) in [(SYN, SYN_ACK), (ACK, ACK)] {
+            assert_lands(&world.arrive(0, tcp(f.outside(), 40000, f.node(0), NODE_PORT, sent)), "c");
+            answer(answered);
+        }
+        let _ = world.arrive(2, tcp(f.outside(), 40000, f.node(2), NODE_PORT, SYN));
+        answer(ACK);
+    });
+}
+
+#[test]
+fn a_pod_that_asks_an_address_of_another_node_that_is_not_known_as_one_may_meet_its_neighbour() {
+    both(|f| {
+        let (mut world, a, b, _) = shop();
+        let unlisted = f.pick("203.0.113.60", "2001:db8:f::60");
+        let service = world.new_service();
+        let frontend = Frontend { service, backends: 1, flags: CLUSTER, ..Frontend::default() };
+        world.set_frontend(1, (unlisted, NODE_PORT, 6), frontend, &[(f.of(&b), 8080)]);
+        for (asked, answered) in [(SYN, SYN_ACK), (ACK, ACK)] {
+            let out = world.send(&a, tcp(f.of(&a), 40000, unlisted, NODE_PORT, asked));
+            let there = world.arrive(1, out.packet);
+            assert_lands(&there, "b");
+            assert_eq!(ends(&there.packet), (f.of(&a), 40000, f.of(&b), 8080));
+            let back = world.send(&b, tcp(f.of(&b), 8080, f.of(&a), 40000, answered));
+            assert_lands(&back, "a");
+            assert_eq!(ends(&back.packet), (unlisted, NODE_PORT, f.of(&a), 40000));
+        }
+    });
+}
+
+#[test]
 fn a_pod_behind_the_tunnel_has_its_policy() {
     both(|f| {
         let (mut world, _, _, c) = shop();
