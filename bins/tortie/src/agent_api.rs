@@ -33,6 +33,9 @@ pub struct EndpointRecord {
     pub namespace: String,
     /// The pod's name.
     pub name: String,
+    /// The pod's uid, where the runtime has told it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub uid: Option<String>,
     /// The runtime's id of the sandbox: a pod that is set up anew has another one.
     pub container_id: String,
     /// Path of the pod's network namespace.
@@ -189,6 +192,7 @@ mod tests {
         EndpointRecord {
             namespace: "shop".into(),
             name: name.into(),
+            uid: None,
             container_id: "c1".into(),
             netns: "/run/netns/x".into(),
             interface: "cali0123456789a".into(),

@@ -1,8 +1,8 @@
 //! What is known of each pod: its object and how it is attached here.
 //!
 //! Owns: joining the two. Does not: match selectors or make routes.
-//! Invariant: an attachment counts as a Pod's own only while the Pod may be on this node; otherwise it belongs
-//! to an earlier pod of the same name, whose labels and policy nobody knows any more.
+//! Invariant: an attachment counts as a Pod's own only while the Pod may be on this node and neither says that it is
+//! another pod of the same name: labels and policy of the one are never the other's.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -26,8 +26,12 @@ impl Pod {
 
     /// The Pod object of what is attached here.
     pub(crate) fn attached_workload(&self, node: &NodeName) -> Option<&Arc<Workload>> {
-        self.attachment.as_ref()?;
-        self.networked().filter(|workload| workload.node.as_ref().is_none_or(|its| its == node))
+        let attached = self.attachment.as_ref()?.uid;
+        let is_its = |workload: &&Arc<Workload>| {
+            let another = attached.zip(workload.uid).is_some_and(|(attached, known)| attached != known);
+            !another && workload.node.as_ref().is_none_or(|its| its == node)
+        };
+        self.networked().filter(is_its)
     }
 
     /// Whether it is this node's: attached here, or said to be here.

@@ -71,6 +71,8 @@ pub struct HostPorts {
 /// A pod. A pod that has ended (Succeeded, Failed) is no workload: the store removes it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Workload {
+    /// Which pod of its name it is, where the store says so.
+    pub uid: Option<PodUid>,
     /// The node it runs on; `None`: not scheduled yet.
     pub node: Option<NodeName>,
     /// Its addresses, the first of each family first; empty until known.
@@ -101,4 +103,18 @@ pub struct Attachment {
     pub addresses: Vec<IpAddr>,
     /// CNI container id: which incarnation of the pod this is.
     pub container_id: String,
+    /// The pod that the runtime attached, where it said so.
+    pub uid: Option<PodUid>,
+}
+
+/// Which one it is of the pods that have had a name one after the other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PodUid(u128);
+
+impl PodUid {
+    /// A UUID, or the hash by which the kubelet knows a pod of its own; `None`: of a form that nobody gives.
+    pub fn parse(text: &str) -> Option<Self> {
+        let digits = text.replace('-', "");
+        (digits.len() == 32).then(|| u128::from_str_radix(&digits, 16).ok())?.map(Self)
+    }
 }

@@ -8,7 +8,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use tortie::agent_api::EndpointRecord;
-use tortie_model::{Change, Object, WorkloadId, workload::Attachment};
+use tortie_model::{
+    Change, Object, WorkloadId,
+    workload::{Attachment, PodUid},
+};
 
 /// Records in force.
 pub struct Attachments {
@@ -98,6 +101,7 @@ fn attachment(record: &EndpointRecord) -> Result<Attachment, String> {
         host_mac: mac_of("hostMac", &record.host_mac)?,
         addresses: record.addresses.clone(),
         container_id: record.container_id.clone(),
+        uid: record.uid.as_deref().and_then(PodUid::parse),
     })
 }
 

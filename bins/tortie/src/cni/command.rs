@@ -112,6 +112,7 @@ fn connect_with(
     let record = EndpointRecord {
         namespace: pod.namespace.clone(),
         name: pod.name.clone(),
+        uid: env.pod_uid()?,
         container_id: env.container_id.clone(),
         netns: env.netns.as_deref().unwrap_or(Path::new("")).to_string_lossy().into_owned(),
         host_mac: wiring::mac(&HOST_MAC),

@@ -135,6 +135,11 @@ impl Env {
         }
     }
 
+    /// The pod's uid, where CNI_ARGS has it.
+    pub fn pod_uid(&self) -> Result<Option<String>, CniError> {
+        Ok(self.parsed_args()?.remove("K8S_POD_UID"))
+    }
+
     fn parsed_args(&self) -> Result<BTreeMap<String, String>, CniError> {
         let pairs = self.args.split(';').map(str::trim).filter(|pair| !pair.is_empty());
         pairs

@@ -162,6 +162,7 @@ mod tests {
         EndpointRecord {
             namespace: "shop".into(),
             name: "front".into(),
+            uid: None,
             container_id: "c1".into(),
             netns: "/run/netns/x".into(),
             interface: "cali0123456789a".into(),

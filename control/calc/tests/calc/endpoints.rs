@@ -4,8 +4,10 @@ use crate::support::build::*;
 use crate::support::driver::Driver;
 use crate::support::expand::expand;
 use crate::support::state::RulesState;
+use std::sync::Arc;
 use tortie_intent::{Endpoint, Intent, Rules};
 use tortie_model::Object;
+use tortie_model::workload::PodUid;
 use tortie_policy::form::{Action, PortRange, Protocol};
 
 fn endpoint_of<'a>(driver: &'a Driver, id: &str) -> &'a Endpoint {
@@ -32,6 +34,30 @@ fn an_attachment_without_its_pod_is_closed_until_the_pod_is_known() {
     assert_eq!(endpoint_of(&driver, "shop/a").ingress, Rules::AllowAll);
     driver.step(&[gone(&object).expect("an object")]);
     assert_eq!(endpoint_of(&driver, "shop/a").ingress, Rules::Unknown);
+}
+
+#[test]
+fn a_pod_is_closed_while_its_namesake_of_before_is_all_that_is_known() {
+    let uid = |digit: &str| PodUid::parse(&format!("0000000{digit}-0000-4000-8000-000000000000"));
+    let known_as = |digit| {
+        let mut pod = pod("shop/a", "10.0.1.1");
+        pod.1.uid = uid(digit);
+        pod.object()
+    };
+    let attached_as = |digit| {
+        let Object::Attachment(mut change) = attachment("shop/a", "10.0.1.1") else { unreachable!() };
+        change.value.as_mut().map(|attached| Arc::make_mut(attached).uid = uid(digit));
+        Object::Attachment(change)
+    };
+    let mut driver = Driver::with("n1", &[known_as("1"), attached_as("1")]);
+    assert_eq!(endpoint_of(&driver, "shop/a").ingress, Rules::AllowAll);
+    driver.step(&[attached_as("2")]);
+    assert_eq!(endpoint_of(&driver, "shop/a").ingress, Rules::Unknown);
+    driver.step(&[known_as("2")]);
+    assert_eq!(endpoint_of(&driver, "shop/a").ingress, Rules::AllowAll);
+    // Who does not tell is believed.
+    driver.step(&[attachment("shop/a", "10.0.1.1")]);
+    assert_eq!(endpoint_of(&driver, "shop/a").ingress, Rules::AllowAll);
 }
 
 #[test]

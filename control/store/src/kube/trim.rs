@@ -9,7 +9,8 @@ use crate::kind::{Kind, Role};
 use serde_json::{Map, Value};
 
 /// Annotations that mean something to us contain one of these.
-const OUR_ANNOTATIONS: [&str; 3] = ["projectcalico.org/", "tortie.dev/", "service.kubernetes.io/"];
+const OUR_ANNOTATIONS: [&str; 4] =
+    ["projectcalico.org/", "tortie.dev/", "service.kubernetes.io/", crate::wire::pod::STATIC_UID];
 
 const METADATA: [&str; 8] = [
     "name",

@@ -11,11 +11,14 @@ use crate::resource::Resource;
 use k8s_openapi::api::core::v1 as wire;
 use std::net::IpAddr;
 use std::sync::Arc;
-use tortie_model::workload::{HostPort, HostPorts, NamedPort, Workload};
+use tortie_model::workload::{HostPort, HostPorts, NamedPort, PodUid, Workload};
 use tortie_model::{Change, NodeName, Object, WorkloadId};
 
 /// Written by Calico's CNI plugin as soon as it has addresses; wins over the status.
 pub const ADDRESSES: &str = "cni.projectcalico.org/podIPs";
+
+/// The uid by which the kubelet knows a pod of its own, whose object in the API server has another one.
+pub const STATIC_UID: &str = "kubernetes.io/config.hash";
 
 invalid! {
     /// Why a Pod is refused.
@@ -50,6 +53,8 @@ invalid! {
 pub fn read(resource: &Resource, pod: wire::Pod) -> Result<Reading, Fault> {
     let wire::Pod { mut metadata, spec, status } = pod;
     let annotation = metadata.annotations.as_mut().and_then(|all| all.remove(ADDRESSES));
+    let own = metadata.annotations.as_ref().and_then(|all| all.get(STATIC_UID));
+    let uid = own.or(metadata.uid.as_ref()).and_then(|text| PodUid::parse(text));
     let labels = metadata_of(resource, metadata, check::subdomain)?;
     let spec = spec.unwrap_or_default();
     let status = status.unwrap_or_default();
@@ -65,6 +70,7 @@ pub fn read(resource: &Resource, pod: wire::Pod) -> Result<Reading, Fault> {
         None => of_status(&status)?,
     };
     let workload = Workload {
+        uid,
         node: node(spec.node_name)?,
         addresses: in_order(addresses),
         labels,

@@ -79,6 +79,7 @@ pub struct PodBuilder(pub WorkloadId, pub Workload);
 /// On node `n1`.
 pub fn pod(id: &str, addresses: &str) -> PodBuilder {
     let workload = Workload {
+        uid: None,
         node: Some("n1".into()),
         addresses: ips(addresses),
         labels: Labels::new(),
@@ -152,6 +153,7 @@ pub fn attachment(id: &str, addresses: &str) -> Object {
         host_mac: [0xee; 6],
         addresses: ips(addresses),
         container_id: "c1".into(),
+        uid: None,
     };
     Object::Attachment(Change { key: pod_id(id), value: Some(Arc::new(value)) })
 }
