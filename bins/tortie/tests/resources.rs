@@ -203,6 +203,63 @@ fn the_namespace_flag_places_objects_and_does_not_move_them() {
 }
 
 #[test]
+fn an_empty_namespace_is_the_usual_one() {
+    let world = World::new();
+    world.file("p.yaml", POLICY);
+    world.says("apply -n '' -f p.yaml", "networkpolicy.networking.k8s.io/deny-all created\n");
+    world.says("apply -n '' -f p.yaml", "networkpolicy.networking.k8s.io/deny-all unchanged\n");
+    world.says("apply -n shop -f p.yaml", "networkpolicy.networking.k8s.io/deny-all created\n");
+    world.says("delete netpol --all -n ''", "networkpolicy.networking.k8s.io/deny-all deleted\n");
+    assert_eq!(world.files(), ["s/shop/networkpolicy.networking.k8s.io/deny-all.yaml"]);
+}
+
+#[test]
+fn an_empty_selector_deletes_nothing() {
+    let world = World::new();
+    world.file("s/a.yaml", POOL);
+    for selector in ["''", "' '"] {
+        world.refuses(
+            &format!("delete ippools -l {selector}"),
+            2,
+            "tortie: --selector: is empty, which would mean all; write KEY=VALUE, or use --all\n",
+        );
+    }
+    assert_eq!(world.text("s/a.yaml"), POOL);
+    world.says("delete ippools --all -l ''", "ippool.projectcalico.org/main deleted\n");
+}
+
+#[test]
+fn a_file_of_another_namespace_than_the_one_given_deletes_nothing() {
+    let world = World::new();
+    let policy = POLICY.replace("name: deny-all", "name: deny-all, namespace: shop");
+    world.file("s/a.yaml", &policy);
+    world.file("p.yaml", &policy);
+    world.refuses("delete -n other -f p.yaml", 2, "tortie: p.yaml:1: NetworkPolicy shop/deny-all: metadata.namespace: is not the namespace given with -n; leave out -n, or the field\n");
+    assert_eq!(world.text("s/a.yaml"), policy);
+    world.says("delete -n shop -f p.yaml", "networkpolicy.networking.k8s.io/deny-all deleted\n");
+}
+
+#[test]
+fn a_flag_of_another_verb_is_refused() {
+    let world = World::new();
+    world.file("s/a.yaml", POOL);
+    world.file("p.yaml", &POOL.replace("/16", "/15"));
+    for line in [
+        "apply --skip-exists -f p.yaml",
+        "replace --skip-exists -f p.yaml",
+        "replace --force -f p.yaml",
+        "create --force-conflicts -f p.yaml",
+    ] {
+        let answer = world.tortie(line);
+        assert_eq!((answer.code, answer.out.as_str()), (2, ""), "{line}: {}", answer.err);
+        assert!(answer.err.contains("unexpected argument"), "{line}: {}", answer.err);
+    }
+    assert_eq!(world.text("s/a.yaml"), POOL);
+    world.says("create --skip-exists -f p.yaml", "ippool.projectcalico.org/main skipped: it exists\n");
+    world.says("apply --force -f p.yaml", "ippool.projectcalico.org/main configured\n");
+}
+
+#[test]
 fn a_dry_run_writes_nothing() {
     let world = World::new();
     world.file("p.yaml", POOL);

@@ -14,21 +14,42 @@ use super::{DryRun, Files, Scope, called, dangling, open, printer};
 use crate::args::Global;
 use crate::exit::{Failure, Outcome};
 
-/// Flags of `create`, `apply` and `replace`.
+/// Flags of `create`.
 #[derive(Debug, Args)]
-pub struct Change {
+pub struct Create {
+    #[command(flatten)]
+    change: Change,
+    /// What exists already is left as it is, and is no failure.
+    #[arg(long)]
+    skip_exists: bool,
+}
+
+/// Flags of `apply`.
+#[derive(Debug, Args)]
+pub struct Apply {
+    #[command(flatten)]
+    change: Change,
+    /// Fields that others have written become ours.
+    #[arg(long, visible_alias = "force")]
+    force_conflicts: bool,
+}
+
+/// Flags of `replace`.
+#[derive(Debug, Args)]
+pub struct Replace {
+    #[command(flatten)]
+    change: Change,
+}
+
+/// What the three have in common.
+#[derive(Debug, Args)]
+struct Change {
     #[command(flatten)]
     files: Files,
     #[command(flatten)]
     scope: Scope,
     #[command(flatten)]
     dry_run: DryRun,
-    /// create: what exists already is left as it is, and is no failure.
-    #[arg(long)]
-    skip_exists: bool,
-    /// apply: fields that others have written become ours.
-    #[arg(long, visible_alias = "force")]
-    force_conflicts: bool,
 }
 
 /// Flags of `validate`.
@@ -42,17 +63,31 @@ pub struct Validate {
 
 /// What may be there before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Mode {
+enum Mode {
     /// Nothing.
-    Create,
+    Create { skip_exists: bool },
     /// Something or nothing.
-    Apply,
+    Apply { force: bool },
     /// Something.
     Replace,
 }
 
-/// Runs `create`, `apply` or `replace`.
-pub fn run(mut change: Change, mode: Mode, global: &Global) -> Outcome {
+/// Runs `create`.
+pub fn create(create: Create, global: &Global) -> Outcome {
+    run(create.change, Mode::Create { skip_exists: create.skip_exists }, global)
+}
+
+/// Runs `apply`.
+pub fn apply(apply: Apply, global: &Global) -> Outcome {
+    run(apply.change, Mode::Apply { force: apply.force_conflicts }, global)
+}
+
+/// Runs `replace`.
+pub fn replace(replace: Replace, global: &Global) -> Outcome {
+    run(replace.change, Mode::Replace, global)
+}
+
+fn run(mut change: Change, mode: Mode, global: &Global) -> Outcome {
     let dry = change.dry_run.dry();
     let objects = open::objects(global, dry)?;
     change.scope.resolve(&objects)?;
@@ -63,8 +98,8 @@ pub fn run(mut change: Change, mode: Mode, global: &Global) -> Outcome {
         let at = format!("{}:{line}", path.display());
         let (name, kind) = (called(resource.kind, &resource.key), resource.kind);
         let done = match mode {
-            Mode::Create => session.create(resource),
-            Mode::Apply => session.apply(resource, change.force_conflicts),
+            Mode::Create { .. } => session.create(resource),
+            Mode::Apply { force } => session.apply(resource, force),
             Mode::Replace => session.replace(resource),
         };
         match done {
@@ -73,7 +108,7 @@ pub fn run(mut change: Change, mode: Mode, global: &Global) -> Outcome {
                 outcome.resources.push(Resource { kind, ..resource });
                 outcome.places.push(at);
             }
-            Err(error) if mode == Mode::Create && change.skip_exists && error.is_existing() => {
+            Err(error) if mode == (Mode::Create { skip_exists: true }) && error.is_existing() => {
                 outcome.lines.push(format!("{name} skipped: it exists{}", change.dry_run.suffix()));
             }
             Err(error) => outcome.failures.push(refusal(&at, &name, error)),

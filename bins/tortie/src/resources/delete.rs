@@ -28,7 +28,7 @@ pub struct Delete {
     scope: Scope,
     #[command(flatten)]
     dry_run: DryRun,
-    /// Those with these labels.
+    /// Those with these labels; an empty selector is refused, for it would mean all.
     #[arg(short = 'l', long, value_name = "SELECTOR")]
     selector: Option<String>,
     /// All of that kind in the namespace.
@@ -82,6 +82,10 @@ fn targets(delete: &Delete, session: &Session<'_>) -> Result<Vec<Target>, Failur
         for given in input::read_names(&delete.files, &delete.scope)? {
             targets.push(Target { key: given.resource.key, kind: given.resource.kind });
         }
+    }
+    if delete.selector.as_deref().is_some_and(|it| it.trim().is_empty()) && !delete.all {
+        let message = "--selector: is empty, which would mean all; write KEY=VALUE, or use --all";
+        return Err(Failure::bad_input(anyhow!(message)));
     }
     if delete.selector.is_some() || delete.all {
         targets.extend(selected(delete, session)?);

@@ -45,11 +45,15 @@ pub fn read_names(files: &Files, scope: &Scope) -> Result<Vec<Given>, Failure> {
     let mut all = Vec::new();
     for (path, bytes) in texts(files)? {
         for Item { line, resource, .. } in input::read(&bytes, scope.namespace()) {
-            let refuse = |fault| {
-                let rejection = input::rejection(&path, line, None, fault, Effect::Absent);
+            let refuse = |resource: Option<&Resource>, fault| {
+                let rejection = input::rejection(&path, line, resource, fault, Effect::Absent);
                 Failure::bad_input(anyhow!(rejection.to_string()))
             };
-            all.push(Given { resource: resource.map_err(refuse)?, path: path.clone(), line });
+            let resource = resource.map_err(|fault| refuse(None, fault))?;
+            if let Some(fault) = check_namespace(&resource, scope) {
+                return Err(refuse(Some(&resource), fault));
+            }
+            all.push(Given { resource, path: path.clone(), line });
         }
     }
     Ok(all)
@@ -103,7 +107,7 @@ fn check_known(resource: &Resource) -> Option<Fault> {
 }
 
 fn check_namespace(resource: &Resource, scope: &Scope) -> Option<Fault> {
-    let asked = scope.namespace.as_deref()?;
+    let asked = scope.asked()?;
     let own = resource.key.namespace.as_str();
     let wrong =
         Wrong::Conflict { why: "is not the namespace given with -n", fix: "leave out -n, or the field" };

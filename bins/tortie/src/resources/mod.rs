@@ -31,11 +31,11 @@ pub enum Resources {
     /// List resources, or show some of them.
     Get(get::Get),
     /// Make resources that must not exist yet.
-    Create(change::Change),
+    Create(change::Create),
     /// Make resources what the files say, new or not; status is kept.
-    Apply(change::Change),
+    Apply(change::Apply),
     /// Make resources that must exist what the files say; status is kept.
-    Replace(change::Change),
+    Replace(change::Replace),
     /// Remove resources; a namespace goes with everything in it.
     Delete(delete::Delete),
     /// Change some fields of a resource.
@@ -60,24 +60,28 @@ pub struct Files {
 /// Where names are looked for.
 #[derive(Debug, Clone, Args)]
 pub struct Scope {
-    /// The namespace; that of the kubeconfig's context, or `default`, when absent.
+    /// The namespace; that of the kubeconfig's context, or `default`, when absent or empty.
     #[arg(short = 'n', long, value_name = "NS")]
-    pub namespace: Option<String>,
+    namespace: Option<String>,
     /// What is meant when it is absent.
     #[arg(skip)]
-    pub usual: Option<String>,
+    usual: Option<String>,
 }
 
 impl Scope {
+    /// The namespace that was asked for. An empty one, from a variable that is not set, is none.
+    pub fn asked(&self) -> Option<&str> {
+        self.namespace.as_deref().filter(|it| !it.is_empty())
+    }
+
     /// The namespace that is meant.
     pub fn namespace(&self) -> &str {
-        let given = self.namespace.as_deref().or(self.usual.as_deref());
-        given.unwrap_or(tortie_store::input::DEFAULT_NAMESPACE)
+        self.asked().or(self.usual.as_deref()).unwrap_or(tortie_store::input::DEFAULT_NAMESPACE)
     }
 
     /// Learns what is meant when none is given.
     fn resolve(&mut self, objects: &Objects) -> Result<(), Failure> {
-        if self.namespace.is_none() {
+        if self.asked().is_none() {
             self.usual = Some(objects.namespace().map_err(open::failure)?);
         }
         Ok(())
@@ -112,9 +116,9 @@ impl DryRun {
 pub fn run(verb: Resources, global: &Global) -> Outcome {
     match verb {
         Resources::Get(get) => get::run(get, global),
-        Resources::Create(change) => change::run(change, change::Mode::Create, global),
-        Resources::Apply(change) => change::run(change, change::Mode::Apply, global),
-        Resources::Replace(change) => change::run(change, change::Mode::Replace, global),
+        Resources::Create(create) => change::create(create, global),
+        Resources::Apply(apply) => change::apply(apply, global),
+        Resources::Replace(replace) => change::replace(replace, global),
         Resources::Delete(delete) => delete::run(delete, global),
         Resources::Patch(patch) => modify::patch(patch, global),
         Resources::Label(label) => modify::label(label, global),

@@ -30,7 +30,7 @@ pub enum Objects {
 /// Which objects of a kind.
 #[derive(Clone, Debug, Default)]
 pub struct Selection {
-    /// Only in this namespace; `None`: everywhere.
+    /// Only in this namespace; `None`: everywhere. There is none whose name is empty.
     pub namespace: Option<String>,
     /// Only those with these labels.
     pub labels: Selector,
@@ -132,7 +132,12 @@ fn list_in(
     kind: &'static Kind,
     selection: &Selection,
 ) -> Result<Vec<Resource>, ObjectsError> {
-    let namespace = selection.namespace.clone().filter(|_| kind.namespaced).unwrap_or_default();
+    let namespace = selection.namespace.clone().filter(|_| kind.namespaced);
+    if namespace.as_deref() == Some("") {
+        // The server would take it for every namespace.
+        return Ok(Vec::new());
+    }
+    let namespace = namespace.unwrap_or_default();
     let mut query = Query { namespace, labels: selection.labels_text.clone(), fields: String::new() };
     let looks_itself = !query.labels.is_empty() && cluster.api(kind)?.stores_policies();
     if looks_itself {

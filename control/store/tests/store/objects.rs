@@ -125,6 +125,20 @@ fn parts_are_changed_and_a_change_that_is_none_says_so() {
 }
 
 #[test]
+fn an_empty_namespace_is_not_every_namespace() {
+    let policy = "{apiVersion: networking.k8s.io/v1, kind: NetworkPolicy, metadata: {name: p, namespace: a}, spec: {podSelector: {}}}";
+    Both::new().each(|store, objects| {
+        once(objects, |it| it.create(resource(policy))).unwrap();
+        let netpol = kind::named("netpol").unwrap();
+        let listed = |namespace: Option<&str>| {
+            let selection = Selection { namespace: namespace.map(str::to_owned), ..Selection::default() };
+            objects.view().unwrap().list(netpol, &selection).unwrap().len()
+        };
+        assert_eq!((listed(None), listed(Some("a")), listed(Some(""))), (1, 1, 0), "{store}");
+    });
+}
+
+#[test]
 fn what_goes_has_to_be_there() {
     Both::new().each(|store, objects| {
         once(objects, |it| it.create(resource(POOL))).unwrap();
