@@ -163,7 +163,12 @@ impl Kind {
 
     /// A cluster may do without it: its definition is installed, or not, or its API server is older than it.
     pub fn is_optional(&self) -> bool {
-        self.group == CALICO || self.group.starts_with("policy.") || self.role == Role::ServiceCidr
+        self.is_custom() || self.role == Role::ServiceCidr
+    }
+
+    /// A CustomResourceDefinition makes it known to a cluster.
+    pub fn is_custom(&self) -> bool {
+        self.group == CALICO || self.group.starts_with("policy.")
     }
 
     /// What kubectl calls it in its answers: `networkpolicy.networking.k8s.io`, `pod`.

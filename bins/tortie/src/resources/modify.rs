@@ -208,7 +208,7 @@ fn modify(
     say: impl FnOnce(What) -> &'static str,
 ) -> Outcome {
     let Target { kind, name, origin, mut scope } = target;
-    let objects = open::objects(global, dry_run.dry())?;
+    let objects = open::objects(global, dry_run.dry())?.for_parts();
     scope.resolve(&objects)?;
     let key = key_of(kind, &name, &scope);
     let mut session = objects.begin(dry_run.dry()).map_err(open::failure)?;

@@ -4,12 +4,12 @@
 //! Invariant: nothing of a directory's session is written before [`Session::commit`]; a cluster's is by then.
 
 use super::error::ObjectsError;
-use super::{Look, Selection, find_in, list_in, plain};
+use super::{Look, Selection, find_in, find_with_book, list_in, ownership, plain};
 use crate::dir::{Directory, Edit, Outcome};
 use crate::kind::Kind;
 use crate::kube::{Cluster, ClusterError, Delete, Patch};
 use crate::resource::{Key, Resource};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 /// Whether anything is written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -89,9 +89,9 @@ impl<'o> Session<'o> {
         }
     }
 
-    /// Makes an object what is given, new or not. In a cluster the fields that are given become ours; `force` takes
-    /// them from other managers, and without it that is a conflict.
-    pub fn apply(&mut self, resource: Resource, force: bool) -> Result<Done, ObjectsError> {
+    /// Makes an object what is given, new or not. In a cluster the fields that are given become ours, and what we wrote
+    /// before and is not given goes; `force` takes fields from other managers, and without it that is a conflict.
+    pub fn apply(&mut self, mut resource: Resource, force: bool) -> Result<Done, ObjectsError> {
         let dry = self.dry;
         match &mut self.place {
             Place::Directory(edit) => {
@@ -99,7 +99,15 @@ impl<'o> Session<'o> {
                 Ok(put(edit, resource))
             }
             Place::Cluster(cluster) => {
-                let before = find_in(cluster, kind_of(&resource)?, &resource.key)?;
+                let kind = kind_of(&resource)?;
+                let before = match dry {
+                    Dry::Not => taken_over(cluster, kind, &mut resource, force)?,
+                    Dry::Client | Dry::Server => find_in(cluster, kind, &resource.key)?,
+                };
+                if !kind.is_custom() {
+                    // It is written elsewhere, and the server refuses to apply a Node's addresses as it prints them.
+                    resource.value.as_object_mut().map(|it| it.remove("status"));
+                }
                 let resource = written(dry, resource, |it| apply_in(cluster, it, force))?;
                 let what = match before {
                     None => What::Created,
@@ -259,20 +267,62 @@ fn written(
     }
 }
 
+/// How often somebody else may change an object while its fields are taken over.
+const TURNS: usize = 5;
+
+/// The object as it is now, after what `create` and `replace` wrote of it has become what `apply` wrote: else the server would
+/// let it stand when the file no longer says it. `force` takes over what kubectl has applied in its own way, too. Who gives the
+/// version from before means the one after.
+fn taken_over(
+    cluster: &Cluster,
+    kind: &'static Kind,
+    resource: &mut Resource,
+    force: bool,
+) -> Result<Option<Resource>, ObjectsError> {
+    let key = resource.key.clone();
+    let manager = cluster.field_manager();
+    let from: &[&str] = if force { &[manager, ownership::KUBECTL] } else { &[manager] };
+    let mut turns = 1..=TURNS;
+    loop {
+        let Some(before) = find_with_book(cluster, kind, &key)? else { return Ok(None) };
+        let book = before.value.pointer("/metadata/managedFields").and_then(Value::as_array);
+        let book = book.and_then(|book| ownership::taken_over(book, from, manager));
+        let Some(book) = book else { return Ok(Some(before)) };
+        let patch = Patch::Json(json!([
+            {"op": "replace", "path": "/metadata/managedFields", "value": book},
+            {"op": "replace", "path": "/metadata/resourceVersion", "value": version(&before)},
+        ]));
+        match cluster.patch(kind, &key.namespace, &key.name, None, &patch) {
+            Err(error) if error.is_conflict() && turns.next().is_some() => {}
+            Err(error) => return Err(error.into()),
+            Ok(after) => {
+                if version(resource) == version(&before) {
+                    set_version(resource, version(&after));
+                }
+                return Ok(Some(after));
+            }
+        }
+    }
+}
+
 /// What `patch` and `replace` of ours wrote is no stranger's: those fields are taken over without being asked.
 fn apply_in(cluster: &Cluster, resource: &Resource, force: bool) -> Result<Resource, ClusterError> {
+    let manager = cluster.field_manager();
     match cluster.apply(resource, None, force) {
-        Err(error) if error.is_conflict() && only_with(&error.to_string(), cluster.field_manager()) => {
+        Err(error)
+            if error.is_conflict()
+                && only_with(&error.to_string(), &[manager, &ownership::of_parts(manager)]) =>
+        {
             cluster.apply(resource, None, true)
         }
         other => other,
     }
 }
 
-/// Whether a conflict of server-side apply names this manager and no other.
-fn only_with(message: &str, manager: &str) -> bool {
+/// Whether a conflict of server-side apply names some of these managers and no other.
+fn only_with(message: &str, managers: &[&str]) -> bool {
     let mut named = message.split(" with \"").skip(1).filter_map(|rest| rest.split('"').next()).peekable();
-    named.peek().is_some() && named.all(|it| it == manager)
+    named.peek().is_some() && named.all(|it| managers.contains(&it))
 }
 
 /// What a cluster says of an object stays when a file is silent about it.
@@ -351,8 +401,8 @@ mod tests {
     fn a_conflict_with_what_we_wrote_ourselves_is_none() {
         let one = "Apply failed with 1 conflict: conflict with \"tortie\" using v1: .spec.cidr";
         let two = "Apply failed with 2 conflicts: conflicts with \"kubectl\":\n- .a\nconflicts with \"tortie\":\n- .b";
-        assert!(only_with(one, "tortie"));
-        assert!(!only_with(two, "tortie") && !only_with(one, "kubectl"));
-        assert!(!only_with("the object has been modified", "tortie"));
+        assert!(only_with(one, &["tortie"]) && only_with(two, &["tortie", "kubectl"]));
+        assert!(!only_with(two, &["tortie"]) && !only_with(one, &["kubectl"]));
+        assert!(!only_with("the object has been modified", &["tortie"]));
     }
 }

@@ -6,6 +6,7 @@
 
 mod change;
 mod error;
+mod ownership;
 
 pub use change::{Done, Dry, Session, What};
 pub use error::ObjectsError;
@@ -71,6 +72,19 @@ impl Objects {
         }
     }
 
+    /// To change parts of objects: under another name than whole ones, so that [`Session::apply`] tells what was never in
+    /// a file from what is no longer in it.
+    #[must_use]
+    pub fn for_parts(self) -> Self {
+        match self {
+            Self::Cluster(cluster) => {
+                let manager = ownership::of_parts(cluster.field_manager());
+                Self::Cluster(Box::new(cluster.with_field_manager(&manager)))
+            }
+            directory @ Self::Directory(_) => directory,
+        }
+    }
+
     /// The namespace of objects that name none.
     pub fn namespace(&self) -> Result<String, ObjectsError> {
         match self {
@@ -120,8 +134,17 @@ impl Selection {
 }
 
 fn find_in(cluster: &Cluster, kind: &'static Kind, key: &Key) -> Result<Option<Resource>, ObjectsError> {
+    Ok(find_with_book(cluster, kind, key)?.map(plain))
+}
+
+/// With the server's book of who wrote which field.
+fn find_with_book(
+    cluster: &Cluster,
+    kind: &'static Kind,
+    key: &Key,
+) -> Result<Option<Resource>, ObjectsError> {
     match cluster.get(kind, &key.namespace, &key.name) {
-        Ok(found) => Ok(Some(plain(found))),
+        Ok(found) => Ok(Some(found)),
         Err(error) if error.code() == Some(404) => Ok(None),
         Err(error) => Err(error.into()),
     }
@@ -150,7 +173,7 @@ fn list_in(
     Ok(found)
 }
 
-/// Without the server's book of who wrote which field, which nobody wants to read or to give back.
+/// Without the server's book, which nobody wants to read or to give back.
 fn plain(mut resource: Resource) -> Resource {
     if let Some(metadata) = resource.value.get_mut("metadata").and_then(Value::as_object_mut) {
         metadata.remove("managedFields");

@@ -100,6 +100,71 @@ fn what_is_replaced_has_to_be_there_and_to_be_what_was_seen() {
 }
 
 #[test]
+fn what_was_created_is_taken_over_by_apply_before_it_is_applied() {
+    let both = Both::new();
+    let mut pool = object(POOL);
+    let entry = |manager: &str, operation: &str, fields: serde_json::Value| json!({"manager": manager, "operation": operation, "apiVersion": "projectcalico.org/v3", "fieldsV1": fields});
+    let kubectls = entry("kubectl-client-side-apply", "Update", json!({"f:spec": {"f:nodeSelector": {}}}));
+    let parts = entry("tortie-patch", "Update", json!({"f:spec": {"f:disabled": {}}}));
+    let created = json!({"f:spec": {"f:cidr": {}, "f:blockSize": {}}});
+    pool["metadata"]["managedFields"] = json!([entry("tortie", "Update", created.clone()), kubectls, parts]);
+    both.server.put(&pool);
+    let cluster = both.cluster(false);
+    let Objects::Cluster(inner) = &cluster else { panic!() };
+    let book = || {
+        let now = inner.get(pools(), "", "main").unwrap().value;
+        now["metadata"]["managedFields"].clone()
+    };
+    assert_eq!(what(once(&cluster, |it| it.apply(resource(POOL), false))), What::Unchanged);
+    assert_eq!(book(), json!([kubectls, parts, entry("tortie", "Apply", created)]));
+    // What kubectl has applied is its own, until somebody says otherwise.
+    assert_eq!(what(once(&cluster, |it| it.apply(resource(POOL), true))), What::Unchanged);
+    let all = json!({"f:spec": {"f:cidr": {}, "f:blockSize": {}, "f:nodeSelector": {}}});
+    assert_eq!(book(), json!([parts, entry("tortie", "Apply", all)]));
+}
+
+#[test]
+fn what_was_printed_can_be_applied_after_it_was_taken_over_and_only_if_it_is_not_stale() {
+    let both = Both::new();
+    let mut pool = object(POOL);
+    pool["metadata"]["managedFields"] = json!([{"manager": "tortie", "operation": "Update", "apiVersion": "projectcalico.org/v3", "fieldsV1": {}}]);
+    both.server.put(&pool);
+    let cluster = both.cluster(false);
+    let printed = cluster.view().unwrap().find(pools(), &key("main")).unwrap().unwrap();
+    assert_eq!(what(once(&cluster, |it| it.apply(printed.clone(), false))), What::Unchanged);
+    let stale = cluster.begin(Dry::Not).unwrap().apply(printed, false).unwrap_err();
+    assert!(stale.to_string().contains("has been modified"), "{stale}");
+}
+
+#[test]
+fn a_dry_run_takes_nothing_over() {
+    let both = Both::new();
+    let mut pool = object(POOL);
+    let book = json!([{"manager": "tortie", "operation": "Update", "apiVersion": "projectcalico.org/v3", "fieldsV1": {}}]);
+    pool["metadata"]["managedFields"] = book.clone();
+    both.server.put(&pool);
+    for (dry, objects) in [(Dry::Client, both.cluster(false)), (Dry::Server, both.cluster(true))] {
+        objects.begin(dry).unwrap().apply(resource(POOL), true).unwrap();
+        let Objects::Cluster(cluster) = &objects else { panic!() };
+        assert_eq!(cluster.get(pools(), "", "main").unwrap().value["metadata"]["managedFields"], book);
+    }
+}
+
+#[test]
+fn the_status_that_a_cluster_prints_is_not_applied() {
+    let both = Both::new();
+    let service = resource(
+        "{apiVersion: v1, kind: Service, metadata: {name: s}, spec: {ports: [{port: 80}]}, status: {loadBalancer: {}}}",
+    );
+    let done = once(&both.cluster(false), |it| it.apply(service, false)).unwrap();
+    assert_eq!((done.what, done.resource.value.get("status")), (What::Created, None));
+    // Where no part of it is kept apart, it is a field like others.
+    let pool = resource(&POOL.replace("spec:", "status: {a: b}, spec:"));
+    let done = once(&both.cluster(false), |it| it.apply(pool, false)).unwrap();
+    assert_eq!(done.resource.value["status"], json!({"a": "b"}));
+}
+
+#[test]
 fn parts_are_changed_and_a_change_that_is_none_says_so() {
     Both::new().each(|store, objects| {
         let mut first = resource(POOL);

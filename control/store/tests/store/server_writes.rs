@@ -1,7 +1,7 @@
 //! How the small API server changes objects: patch, apply, replace, delete.
 //!
-//! Versions go up when something has changed, and only then. There is no book of who wrote which field: conflicts are
-//! made by [`super::Faults::refuse`].
+//! Versions go up when something has changed, and only then. Nobody keeps the book of who wrote which field: it is as it was
+//! put, and conflicts are made by [`super::Faults::refuse`].
 
 use super::{Request, World, create, parse, split, status};
 use serde_json::Value;
@@ -43,6 +43,20 @@ pub fn write(world: &mut World, request: &Request, path: &str, query: &BTreeMap<
             }
             keep(world, place, &before, body)
         }
+        ("PATCH", Some(before)) if body.is_array() => {
+            let mut after = before.clone();
+            for operation in body.as_array().unwrap() {
+                assert_eq!(operation["op"], "replace");
+                *after.pointer_mut(operation["path"].as_str().unwrap()).unwrap() = operation["value"].clone();
+            }
+            if after["metadata"]["resourceVersion"] != before["metadata"]["resourceVersion"] {
+                return (409, status(409, "Conflict", "the object has been modified"));
+            }
+            keep(world, place, &before, after)
+        }
+        ("PATCH", Some(before)) if is_stale(&body, &before) => {
+            (409, status(409, "Conflict", "the object has been modified"))
+        }
         ("PATCH", Some(before)) => {
             let mut after = before.clone();
             merge(&mut after, &body);
@@ -50,6 +64,12 @@ pub fn write(world: &mut World, request: &Request, path: &str, query: &BTreeMap<
         }
         (method, _) => panic!("{method}"),
     }
+}
+
+/// It says that it is of another version.
+fn is_stale(body: &Value, before: &Value) -> bool {
+    let version = |value: &Value| value.pointer("/metadata/resourceVersion").cloned();
+    version(body).is_some_and(|given| Some(given) != version(before))
 }
 
 fn keep(
