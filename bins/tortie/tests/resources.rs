@@ -312,6 +312,7 @@ fn patches_of_both_types_change_fields_and_are_checked() {
             "tortie: --patch: IPPool main: kind, name and namespace cannot change; make a new object\n",
         ),
         ("patch ipp main -p '[]'", "tortie: --patch: IPPool main: found no fields; write {\"spec\": {…}}\n"),
+        ("patch ipp main -p 'a: b\n---\nc: d'", "tortie: --patch: 2 documents are no patch; give one\n"),
         ("patch ipp main -p '{'", "tortie: --patch: line 1: unclosed bracket '{'; correct the YAML\n"),
         ("patch ipp -p 'a: b'", "tortie: \"ipp\" is no KIND/NAME; write it like pod/web\n"),
     ] {
@@ -350,6 +351,13 @@ fn labels_are_set_changed_and_removed() {
         2,
         "tortie: label \"tier\": is no change; write KEY=VALUE, or KEY- to remove it\n",
     );
+    for (words, word, key) in [("q=1 q-", "q-", "q"), ("a=1 a=2", "a=2", "a")] {
+        world.refuses(
+            &format!("label ippool main {words}"),
+            2,
+            &format!("tortie: label \"{word}\": {key} is given twice; set it once, or remove it\n"),
+        );
+    }
     let answer = world.tortie("label ippool main 'tier=a b'");
     assert_eq!(
         (answer.code, answer.err.starts_with("tortie: label \"tier=a b\": \"a b\" is no label value; use")),

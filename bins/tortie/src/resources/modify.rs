@@ -7,12 +7,13 @@ use anyhow::anyhow;
 use clap::{Args, ValueEnum};
 use json_patch::Patch as JsonPatch;
 use serde_json::{Map, Value, json};
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use tortie_store::kind::Kind;
 use tortie_store::kube::Patch as Sent;
-use tortie_store::objects::{Done, Look as _, What};
+use tortie_store::objects::{Done, Dry, Look as _, What};
 use tortie_store::resource::{Key, Resource};
-use tortie_store::text::{self, Span};
+use tortie_store::text;
 use tortie_store::{Effect, Origin, Rejection, check, wire};
 
 use super::{DryRun, Scope, called, key_of, kind_and_name, kind_named, not_found, open, printer};
@@ -47,7 +48,8 @@ pub enum PatchType {
     Merge,
     /// RFC 6902.
     Json,
-    /// Kubernetes' own kinds in a cluster: lists are merged by their keys. Else the same as merge.
+    /// Kubernetes' own kinds in a cluster: lists are merged by their keys, and the server is asked what comes of it, for
+    /// a dry run too. Other kinds, and in a directory: the same as merge.
     Strategic,
 }
 
@@ -81,8 +83,9 @@ pub fn patch(patch: Patch, global: &Global) -> Outcome {
     let document = parse(&document).map_err(|why| Failure::bad_input(anyhow!("{origin}: {why}")))?;
     let send = match patch.patch_type {
         PatchType::Json => Sent::Json(document.clone()),
-        PatchType::Merge => Sent::Merge(document.clone()),
-        PatchType::Strategic => Sent::Strategic(document.clone()),
+        // The server takes no other form for them.
+        PatchType::Strategic if !kind.is_custom() => Sent::Strategic(document.clone()),
+        PatchType::Merge | PatchType::Strategic => Sent::Merge(document.clone()),
     };
     let apply = |value: &mut Value| {
         match patch.patch_type {
@@ -112,8 +115,11 @@ fn apply_operations(value: &mut Value, document: Value) -> Result<(), String> {
 }
 
 fn parse(document: &str) -> Result<Value, String> {
-    let span = Span { bytes: 0..document.len(), line: 1 };
-    text::parse(document, &span).map_err(|malformed| malformed.to_string())
+    match text::split(document).as_slice() {
+        [] => Ok(Value::Null),
+        [span] => text::parse(document, span).map_err(|malformed| malformed.to_string()),
+        several => Err(format!("{} documents are no patch; give one", several.len())),
+    }
 }
 
 /// Runs `label`.
@@ -163,20 +169,25 @@ type LabelChanges<'w> = (Vec<(&'w str, &'w str)>, Vec<&'w str>);
 fn label_changes(words: &[String]) -> Result<LabelChanges<'_>, Failure> {
     let mut set = Vec::new();
     let mut removed = Vec::new();
+    let mut keys = BTreeSet::new();
     for word in words {
         let bad = |why: String| Failure::bad_input(anyhow!("label {word:?}: {why}"));
         let wrong = |wrong: tortie_store::fault::Wrong| bad(format!("{wrong}; {}", wrong.fix()));
-        match (word.split_once('='), word.strip_suffix('-')) {
+        let key = match (word.split_once('='), word.strip_suffix('-')) {
             (Some((key, value)), _) => {
-                check::label_key(key).map_err(wrong)?;
                 check::label_value(value).map_err(wrong)?;
                 set.push((key, value));
+                key
             }
             (None, Some(key)) => {
-                check::label_key(key).map_err(wrong)?;
                 removed.push(key);
+                key
             }
             (None, None) => return Err(bad("is no change; write KEY=VALUE, or KEY- to remove it".into())),
+        };
+        check::label_key(key).map_err(wrong)?;
+        if !keys.insert(key) {
+            return Err(bad(format!("{key} is given twice; set it once, or remove it")));
         }
     }
     Ok((set, removed))
@@ -218,8 +229,11 @@ fn modify(
     let mut value = before.value.clone();
     let sent = apply(&mut value)
         .map_err(|why| Failure::bad_input(anyhow!("{origin}: {}: {why}", key.object_name())))?;
-    let resource = Resource::new(value, &key.namespace)
-        .map_err(|invalid| Failure::bad_input(anyhow!("{origin}: {}: {invalid}", key.object_name())))?;
+    let resource = match sent {
+        Sent::Strategic(_) if !session.is_atomic() => asked(global, kind, &before, &sent)?,
+        _ => Resource::new(value, &key.namespace)
+            .map_err(|invalid| Failure::bad_input(anyhow!("{origin}: {}: {invalid}", key.object_name())))?,
+    };
     if resource.key != key {
         let message = format!(
             "{origin}: {}: kind, name and namespace cannot change; make a new object",
@@ -235,6 +249,13 @@ fn modify(
     session.commit().map_err(open::failure)?;
     let line = format!("{} {}{}", called(Some(kind), &key), say(what), dry_run.suffix());
     printer::changed(global, &[line], &[resource])
+}
+
+/// What the API server would make of an object: it alone knows by which keys lists are merged.
+fn asked(global: &Global, kind: &'static Kind, before: &Resource, sent: &Sent) -> Result<Resource, Failure> {
+    let objects = open::objects(global, Dry::Server)?.for_parts();
+    let mut session = objects.begin(Dry::Server).map_err(open::failure)?;
+    Ok(session.modify(kind, before, before.clone(), sent).map_err(open::failure)?.resource)
 }
 
 fn refused(origin: &Origin, key: &Key, faults: Vec<tortie_store::fault::Fault>) -> Failure {

@@ -237,14 +237,17 @@ impl Cluster {
         patch: &Patch,
     ) -> Result<Resource, ClusterError> {
         let api = self.api(kind)?;
-        let (content, body) = match patch {
-            Patch::Merge(body) => ("application/merge-patch+json", body),
-            Patch::Json(body) => ("application/json-patch+json", body),
-            Patch::Strategic(body) => ("application/strategic-merge-patch+json", body),
+        let (content, body, strict) = match patch {
+            Patch::Merge(body) => ("application/merge-patch+json", body, ""),
+            Patch::Json(body) => ("application/json-patch+json", body, ""),
+            // What comes of it, the server alone knows; so it has to look for fields that there are not.
+            Patch::Strategic(body) => {
+                ("application/strategic-merge-patch+json", body, "&fieldValidation=Strict")
+            }
         };
         under_either(&api, name, |stored| {
             let object_path = api.object(namespace, stored, subresource);
-            let path = format!("{object_path}?fieldManager={}", encoded(&self.manager));
+            let path = format!("{object_path}?fieldManager={}{strict}", encoded(&self.manager));
             self.write(Method::PATCH, path, content, body)
         })
     }

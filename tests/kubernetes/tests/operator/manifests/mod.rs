@@ -25,6 +25,8 @@ fn an_api_server_takes_what_is_shipped_and_refuses_mistakes() {
     mistakes::are_refused_with_words(lab);
     documents::do_what_they_say(lab);
     verbs::write_what_kubectl_reads(lab);
+    verbs::apply_what_a_file_says_and_no_more(lab);
+    verbs::patch_as_the_server_does(lab);
     verbs::name_policies_as_their_users_do(lab);
     verbs::switch_the_data_plane(lab);
     rights::are_exactly_what_is_needed(lab);

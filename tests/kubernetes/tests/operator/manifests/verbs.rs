@@ -50,6 +50,77 @@ pub fn write_what_kubectl_reads(lab: &Lab) {
     assert!(!items.is_empty() && blocks.is_empty(), "nothing blocks in a laboratory: {blocks:?}");
 }
 
+const SERVICE: &str = "{apiVersion: v1, kind: Service, metadata: {name: verbs, labels: {old: x}}, spec: {ports: [{name: a, port: 80}, {name: b, port: 443}]}}";
+const SHORTER: &str =
+    "{apiVersion: v1, kind: Service, metadata: {name: verbs}, spec: {ports: [{name: a, port: 80}]}}";
+
+/// Whoever wrote it before, in whatever way; but what was never in a file stays.
+pub fn apply_what_a_file_says_and_no_more(lab: &Lab) {
+    let ports =
+        || kubectl(lab, &["get", "service", "verbs", "-o", "jsonpath={.spec.ports[*].port}"], "").unwrap();
+    let label = |name: &str| {
+        let path = format!("jsonpath={{.metadata.labels.{name}}}");
+        kubectl(lab, &["get", "service", "verbs", "-o", &path], "").unwrap()
+    };
+    let ours = |verb: &str, text: &str| tortie(lab, &[verb, "-f", "-"], text).unwrap();
+    let delete = || kubectl(lab, &["delete", "service", "verbs"], "").unwrap();
+    ours("create", SERVICE);
+    ours("apply", SHORTER);
+    assert_eq!((ports(), label("old")), ("80".into(), String::new()), "after create");
+    ours("replace", SERVICE);
+    tortie(lab, &["label", "service", "verbs", "by=hand"], "").unwrap();
+    ours("apply", SHORTER);
+    assert_eq!((ports(), label("old")), ("80".into(), String::new()), "after replace");
+    assert_eq!(label("by"), "hand", "what tortie label has set");
+    delete();
+    kubectl(lab, &["apply", "-f", "-"], SERVICE).unwrap();
+    ours("apply", SHORTER);
+    assert_eq!(label("old"), "x", "what kubectl has applied is kubectl's");
+    tortie(lab, &["apply", "--force-conflicts", "-f", "-"], SHORTER).unwrap();
+    assert_eq!((ports(), label("old")), ("80".into(), String::new()), "after kubectl apply");
+    assert_eq!(ours("apply", SHORTER).trim(), "service/verbs unchanged");
+    delete();
+    // With addresses of both families in its status, which the server refuses to be given.
+    let apply = || {
+        let node = tortie(lab, &["get", "node", "node1", "-o", "yaml"], "").unwrap();
+        assert_eq!(node.matches("InternalIP").count(), 2, "{node}");
+        tortie(lab, &["apply", "--force-conflicts", "-f", "-"], &node).is_ok()
+    };
+    until(apply, "a Node is applied as it was printed");
+    assert_eq!(
+        tortie(lab, &["get", "node", "node1", "-o", "yaml"], "").unwrap().matches("InternalIP").count(),
+        2
+    );
+}
+
+/// A strategic patch has words of its own, which only the server understands.
+pub fn patch_as_the_server_does(lab: &Lab) {
+    tortie(lab, &["create", "-f", "-"], SERVICE).unwrap();
+    let patch = |object: &[&str], patch: &str, more: &[&str]| {
+        tortie(lab, &[&["patch", "--type", "strategic", "-p", patch], object, more].concat(), "")
+    };
+    let service = ["service", "verbs"];
+    let without = r#"{"spec": {"ports": [{"$patch": "delete", "port": 443}]}}"#;
+    let dry = patch(&service, without, &["--dry-run", "-o", "json"]).unwrap();
+    let dry: Value = serde_json::from_str(&dry).unwrap();
+    assert_eq!(dry["spec"]["ports"].as_array().unwrap().len(), 1, "{dry}");
+    let ports =
+        || kubectl(lab, &["get", "service", "verbs", "-o", "jsonpath={.spec.ports[*].port}"], "").unwrap();
+    assert_eq!(ports(), "80 443", "a dry run writes nothing");
+    patch(&service, without, &[]).unwrap();
+    assert_eq!(ports(), "80");
+    let more = r#"{"spec": {"ports": [{"name": "c", "port": 8080}]}}"#;
+    patch(&service, more, &[]).unwrap();
+    assert_eq!(ports(), "8080 80", "lists are merged by their keys");
+    let said = patch(&service, r#"{"spec": {"prots": []}}"#, &[]).unwrap_err();
+    assert!(said.contains("unknown field"), "{said}");
+    tortie(lab, &["delete", "service", "verbs"], "").unwrap();
+    // What is not Kubernetes' own knows merge patches only.
+    tortie(lab, &["create", "-f", "-"], &SET.replace("NET", "192.0.2.0/24")).unwrap();
+    patch(&["globalnetworkset", "verbs"], r#"{"spec": {"nets": ["2001:db8::/32"]}}"#, &[]).unwrap();
+    tortie(lab, &["delete", "globalnetworkset", "verbs"], "").unwrap();
+}
+
 /// `deny` to people is `default.deny` to the server, whose kinds are in the storage form here.
 pub fn name_policies_as_their_users_do(lab: &Lab) {
     const POLICY: &str = "{apiVersion: projectcalico.org/v3, kind: GlobalNetworkPolicy, metadata: {name: deny}, spec: {order: 1, types: [Ingress]}}";
