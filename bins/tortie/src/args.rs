@@ -12,7 +12,9 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-use clap::{Args, Parser};
+use clap::error::ErrorKind;
+use clap::parser::ValueSource;
+use clap::{ArgMatches, Args, CommandFactory as _, FromArgMatches as _, Parser};
 
 use crate::logging::LogFormat;
 use crate::output::Format;
@@ -28,6 +30,17 @@ pub struct Cli {
     pub verb: Verb,
 }
 
+impl Cli {
+    /// What was typed and what the environment adds to it.
+    pub fn read(argv: impl IntoIterator<Item = OsString>) -> Result<Self, clap::Error> {
+        let mut command = Self::command().bin_name(called());
+        let matches = command.try_get_matches_from_mut(argv)?;
+        let mut cli = Self::from_arg_matches(&matches)?;
+        cli.global.settle(&matches).map_err(|why| command.error(ErrorKind::ArgumentConflict, why))?;
+        Ok(cli)
+    }
+}
+
 /// Flags that may stand before or after any verb.
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Every verb")]
@@ -36,7 +49,7 @@ pub struct Global {
     #[arg(short = 'o', long = "output", value_enum, default_value_t, global = true)]
     pub output: Format,
     /// Where resources are kept: dir:PATH or kube[:KUBECONFIG]; verbs for resources take the cluster that kubectl
-    /// would take when it is absent.
+    /// would take when it is absent. --kubeconfig and --context win over TORTIE_STORE.
     #[arg(long, env = "TORTIE_STORE", global = true, value_name = "dir:PATH|kube[:KUBECONFIG]")]
     pub store: Option<StoreAddress>,
     /// The kubeconfig file; KUBECONFIG, ~/.kube/config or a pod's own account when absent.
@@ -66,6 +79,21 @@ pub struct Global {
     /// The form of what is said on stderr: lines for people, or a JSON object on each line.
     #[arg(long, env = "TORTIE_LOG_FORMAT", value_enum, default_value_t, global = true)]
     pub log_format: LogFormat,
+}
+
+impl Global {
+    /// Who names a kubeconfig or a context means a cluster, whatever store the environment names.
+    fn settle(&mut self, matches: &ArgMatches) -> Result<(), &'static str> {
+        let names_cluster = self.kubeconfig.is_some() || self.context.is_some();
+        if !names_cluster || !matches!(self.store, Some(StoreAddress::Dir(_))) {
+            return Ok(());
+        }
+        if matches.value_source("store") == Some(ValueSource::CommandLine) {
+            return Err("--store dir: is no cluster; leave out --kubeconfig and --context, or --store");
+        }
+        self.store = Some(StoreAddress::Kube(self.kubeconfig.clone()));
+        Ok(())
+    }
 }
 
 /// Where resources are kept.

@@ -27,12 +27,8 @@ mod version;
 
 use std::process::ExitCode;
 
-use clap::{CommandFactory as _, FromArgMatches as _};
-
 fn main() -> ExitCode {
-    let command = args::Cli::command().bin_name(args::called());
-    let parsed = command.try_get_matches_from(args::effective_argv());
-    let cli = match parsed.and_then(|matches| args::Cli::from_arg_matches(&matches)) {
+    let cli = match args::Cli::read(args::effective_argv()) {
         Ok(cli) => cli,
         Err(refused) => return exit::usage(&refused),
     };

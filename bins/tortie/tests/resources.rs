@@ -155,6 +155,20 @@ fn input_that_is_not_there_is_bad_input() {
 }
 
 #[test]
+fn a_kubeconfig_or_context_that_is_typed_wins_over_a_directory_of_the_environment() {
+    let world = World::new();
+    world.file("s/a.yaml", POOL);
+    for flag in ["--kubeconfig no.config", "--context elsewhere"] {
+        let answer = world.tortie(&format!("get ippools {flag}"));
+        assert_eq!((answer.code, answer.out.as_str()), (3, ""), "{flag}: {}", answer.err);
+        let both = world.tortie(&format!("--store dir:s get ippools {flag}"));
+        assert_eq!((both.code, both.out.as_str()), (2, ""), "{flag}");
+        assert!(both.err.contains("--store dir: is no cluster"), "{flag}: {}", both.err);
+    }
+    assert!(world.tortie("get ippools --kubeconfig no.config").err.contains("no.config"));
+}
+
+#[test]
 fn an_object_given_twice_is_refused() {
     let world = World::new();
     world.file("a.yaml", &format!("{POOL}---\n{POOL}"));

@@ -1,7 +1,8 @@
 //! Which store is meant, and what its refusals mean for the exit code.
 //!
 //! Owns: the choice, and the mapping of errors. Does not: read or change objects.
-//! Invariant: `--store` wins over `TORTIE_STORE`; without both it is the cluster that kubectl would take.
+//! Invariant: `--store`, `--kubeconfig` and `--context` win over `TORTIE_STORE`; without any it is the cluster that kubectl
+//! would take.
 
 use anyhow::anyhow;
 use tortie_store::dir::{Directory, DirectoryError};

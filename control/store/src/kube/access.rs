@@ -5,7 +5,8 @@
 
 use super::error::ClusterError;
 use kube::Config;
-use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::config::{KubeConfigOptions, Kubeconfig, KubeconfigError};
+use std::ffi::OsStr;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -50,7 +51,7 @@ impl Default for Timing {
 /// How to reach a cluster.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Access {
-    /// This file, else the usual rules: `KUBECONFIG`, `~/.kube/config`, then a pod's service account with
+    /// This file, else the usual rules: `KUBECONFIG` (files that are missing are passed over), `~/.kube/config`, then a pod's service account with
     /// `KUBERNETES_SERVICE_HOST` and `KUBERNETES_SERVICE_PORT`.
     pub kubeconfig: Option<PathBuf>,
     /// The context of it; `None`: its current one.
@@ -107,7 +108,12 @@ impl Access {
             true => Config::incluster_env(),
             false => Config::incluster_dns(),
         };
-        let kubeconfig = match Config::from_kubeconfig(&options).await {
+        let config = match present(&std::env::var_os("KUBECONFIG").unwrap_or_default()) {
+            Ok(Some(kubeconfig)) => Config::from_custom_kubeconfig(kubeconfig, &options).await,
+            Ok(None) => Config::from_kubeconfig(&options).await,
+            Err(error) => Err(error),
+        };
+        let kubeconfig = match config {
             Ok(config) => return Ok(config),
             Err(error) => error,
         };
@@ -116,6 +122,19 @@ impl Access {
             cause: format!("kubeconfig: {}; in a pod: {}", chain(&kubeconfig), chain(&pod)),
         })
     }
+}
+
+/// What the files of a list say together of which some are missing, as kubectl takes it; `None`: none or all are there, and
+/// the usual rules hold.
+fn present(list: &OsStr) -> Result<Option<Kubeconfig>, KubeconfigError> {
+    let named: Vec<PathBuf> =
+        std::env::split_paths(list).filter(|path| !path.as_os_str().is_empty()).collect();
+    let there: Vec<&PathBuf> = named.iter().filter(|path| path.try_exists().unwrap_or(true)).collect();
+    if there.is_empty() || there.len() == named.len() {
+        return Ok(None);
+    }
+    let read = |all: Kubeconfig, path: &&PathBuf| all.merge(Kubeconfig::read_from(path)?);
+    there.iter().try_fold(Kubeconfig::default(), read).map(Some)
 }
 
 /// `host`, `host:port`, `[v6]:port`, a bare v6 address or a whole URL, as a URL.
@@ -146,7 +165,22 @@ pub(super) fn chain(error: &dyn std::error::Error) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::url;
+    use super::{present, url};
+
+    #[test]
+    fn files_of_a_list_that_are_missing_are_passed_over() {
+        let directory = tempfile::tempdir().unwrap();
+        let [here, there, missing] = ["a", "b", "c"].map(|name| directory.path().join(name));
+        std::fs::write(&here, "{apiVersion: v1, kind: Config, current-context: x}").unwrap();
+        std::fs::write(&there, "{apiVersion: v1, kind: Config, current-context: y}").unwrap();
+        let of = |paths: &[&std::path::PathBuf]| {
+            let list = std::env::join_paths(paths).unwrap();
+            present(&list).unwrap().map(|it| it.current_context.unwrap())
+        };
+        assert_eq!(of(&[&missing, &there, &here]), Some("y".into()));
+        assert_eq!(of(&[&here, &missing]), Some("x".into()));
+        assert_eq!((of(&[&here, &there]), of(&[&missing]), of(&[])), (None, None, None));
+    }
 
     #[test]
     fn a_server_is_a_host_an_address_or_a_url() {
