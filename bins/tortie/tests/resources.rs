@@ -155,6 +155,85 @@ fn input_that_is_not_there_is_bad_input() {
 }
 
 #[test]
+fn tables_say_what_kubectl_says() {
+    let world = World::new();
+    let service = |name: &str, spec: &str, status: &str| {
+        format!(
+            "{{apiVersion: v1, kind: Service, metadata: {{name: {name}}}, spec: {{{spec}}}, status: {{{status}}}}}\n---\n"
+        )
+    };
+    let given = "loadBalancer: {ingress: [{ip: 192.0.2.9}, {hostname: lb.example}]}";
+    world.file(
+        "s/services.yaml",
+        &[
+            service("a", "type: LoadBalancer, ports: [{port: 1}]", ""),
+            service("b", "type: LoadBalancer, ports: [{port: 1}], externalIPs: [198.51.100.1]", given),
+            service("c", "type: LoadBalancer, ports: [{port: 1}]", given),
+            service("d", "type: ExternalName, externalName: db.example", ""),
+            service("e", "ports: [{port: 1}], externalIPs: [198.51.100.1]", ""),
+        ]
+        .concat(),
+    );
+    let column = |line: &str, heading: &str| -> Vec<String> {
+        let out = world.tortie(line).out;
+        let at = out.find(heading).unwrap_or_else(|| panic!("{out}"));
+        out.lines()
+            .skip(1)
+            .map(|it| it[at..].split_whitespace().next().unwrap_or_default().to_owned())
+            .collect()
+    };
+    assert_eq!(
+        column("get svc", "EXTERNAL-IP"),
+        [
+            "<pending>",
+            "192.0.2.9,lb.example,198.51.100.1",
+            "192.0.2.9,lb.example",
+            "db.example",
+            "198.51.100.1"
+        ]
+    );
+    let pod = |name: &str, metadata: &str, status: &str| {
+        format!(
+            "{{apiVersion: v1, kind: Pod, metadata: {{name: {name}{metadata}}}, spec: {{containers: [{{name: c}}]}}, status: {{{status}}}}}\n---\n"
+        )
+    };
+    let going = ", deletionTimestamp: 2026-01-31T12:00:00Z";
+    world.file(
+        "s/pods.yaml",
+        &[
+            pod("a", "", "phase: Running"),
+            pod("b", going, "phase: Running"),
+            pod("c", going, "phase: Succeeded"),
+            pod("d", "", "phase: Failed, reason: Evicted"),
+        ]
+        .concat(),
+    );
+    assert_eq!(column("get pods", "STATUS"), ["Running", "Terminating", "Succeeded", "Evicted"]);
+    let node = |name: &str, labels: &str, spec: &str, status: &str| {
+        format!(
+            "{{apiVersion: v1, kind: Node, metadata: {{name: {name}, labels: {{{labels}}}}}, spec: {{{spec}}}, status: {{{status}}}}}\n---\n"
+        )
+    };
+    let ready = |status: &str| format!("conditions: [{{type: Ready, status: {status}}}]");
+    world.file(
+        "s/nodes.yaml",
+        &[
+            node("a", "node-role.kubernetes.io/etcd: '', kubernetes.io/role: door", "", &ready("'True'")),
+            node("b", "", "unschedulable: true", &ready("'True'")),
+            node("c", "", "", &ready("'False'")),
+            node("d", "", "", &ready("Unknown")),
+            node("e", "", "", ""),
+        ]
+        .concat(),
+    );
+    assert_eq!(
+        column("get nodes", "STATUS"),
+        ["Ready", "Ready,SchedulingDisabled", "NotReady", "NotReady", "Unknown"]
+    );
+    assert_eq!(column("get nodes", "ROLES"), ["door,etcd", "<none>", "<none>", "<none>", "<none>"]);
+}
+
+#[test]
 fn a_kubeconfig_or_context_that_is_typed_wins_over_a_directory_of_the_environment() {
     let world = World::new();
     world.file("s/a.yaml", POOL);

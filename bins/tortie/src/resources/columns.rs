@@ -3,6 +3,8 @@
 //! Owns: the columns of each kind, as kubectl and calicoctl have them. Does not: choose objects.
 //! Invariant: a field that is absent is `<none>`, one that is not known here `<unknown>`.
 
+use std::collections::BTreeSet;
+
 use comfy_table::{Table, presets};
 use serde_json::Value;
 use tortie_store::kind::Role;
@@ -25,7 +27,7 @@ type Column = (&'static str, bool, fn(&Value) -> String);
 
 const NAMESPACE: &[Column] = &[("STATUS", false, |v| or(text(v, "/status/phase"), "Active"))];
 const NODE: &[Column] = &[
-    ("STATUS", false, |v| if condition(v, "Ready") { "Ready".into() } else { "Unknown".into() }),
+    ("STATUS", false, node_status),
     ("ROLES", false, roles),
     ("VERSION", false, |v| or(text(v, "/status/nodeInfo/kubeletVersion"), "<unknown>")),
     ("INTERNAL-IP", true, internal_addresses),
@@ -33,14 +35,14 @@ const NODE: &[Column] = &[
 ];
 const POD: &[Column] = &[
     ("READY", false, ready),
-    ("STATUS", false, |v| or(text(v, "/status/phase"), "Unknown")),
+    ("STATUS", false, pod_status),
     ("IP", true, addresses),
     ("NODE", true, |v| or(text(v, "/spec/nodeName"), "<none>")),
 ];
 const SERVICE: &[Column] = &[
     ("TYPE", false, |v| or(text(v, "/spec/type"), "ClusterIP")),
     ("CLUSTER-IP", false, |v| or(text(v, "/spec/clusterIP"), "<none>")),
-    ("EXTERNAL-IP", false, |v| or(strings(v, "/spec/externalIPs"), "<none>")),
+    ("EXTERNAL-IP", false, external_addresses),
     ("PORT(S)", false, service_ports),
     ("SELECTOR", true, |v| pairs(v, "/spec/selector")),
 ];
@@ -148,14 +150,55 @@ fn pairs(value: &Value, path: &str) -> String {
     or(pairs.collect::<Vec<_>>().join(","), "<none>")
 }
 
-fn condition(value: &Value, name: &str) -> bool {
-    items(value, "/status/conditions").any(|it| text(it, "/type") == name && text(it, "/status") == "True")
+/// `None`: nobody has said.
+fn condition(value: &Value, name: &str) -> Option<bool> {
+    let told = items(value, "/status/conditions").find(|it| text(it, "/type") == name)?;
+    Some(text(told, "/status") == "True")
+}
+
+fn node_status(value: &Value) -> String {
+    let ready = match condition(value, "Ready") {
+        Some(true) => "Ready",
+        Some(false) => "NotReady",
+        None => "Unknown",
+    };
+    let cordoned = value.pointer("/spec/unschedulable") == Some(&Value::Bool(true));
+    format!("{ready}{}", if cordoned { ",SchedulingDisabled" } else { "" })
+}
+
+fn pod_status(value: &Value) -> String {
+    let phase = text(value, "/status/phase");
+    let has_ended = matches!(phase.as_str(), "Succeeded" | "Failed");
+    if value.pointer("/metadata/deletionTimestamp").is_some() && !has_ended {
+        return "Terminating".into();
+    }
+    or(or(text(value, "/status/reason"), &phase), "Unknown")
+}
+
+/// Those of the specification, after those that a load balancer has given; what waits for one says so.
+fn external_addresses(value: &Value) -> String {
+    let fixed = strings(value, "/spec/externalIPs");
+    match text(value, "/spec/type").as_str() {
+        "ExternalName" => or(text(value, "/spec/externalName"), "<none>"),
+        "LoadBalancer" => {
+            let given = items(value, "/status/loadBalancer/ingress");
+            let given = given.map(|it| or(text(it, "/ip"), &text(it, "/hostname")));
+            let given: BTreeSet<String> = given.collect();
+            let all = given.into_iter().chain([fixed]).filter(|it| !it.is_empty());
+            or(all.collect::<Vec<_>>().join(","), "<pending>")
+        }
+        _ => or(fixed, "<none>"),
+    }
 }
 
 fn roles(value: &Value) -> String {
     let labels = value.pointer("/metadata/labels").and_then(Value::as_object).into_iter().flatten();
-    let roles = labels.filter_map(|(key, _)| key.strip_prefix("node-role.kubernetes.io/"));
-    or(roles.collect::<Vec<_>>().join(","), "<none>")
+    let role = |(key, value): (&'_ String, &'_ Value)| match key.strip_prefix("node-role.kubernetes.io/") {
+        None if key == "kubernetes.io/role" => value.as_str().map(str::to_owned),
+        role => role.map(str::to_owned),
+    };
+    let roles: BTreeSet<String> = labels.filter_map(role).filter(|it| !it.is_empty()).collect();
+    or(roles.into_iter().collect::<Vec<_>>().join(","), "<none>")
 }
 
 fn internal_addresses(value: &Value) -> String {
@@ -167,7 +210,7 @@ fn ready(value: &Value) -> String {
     let total = items(value, "/spec/containers").count();
     let statuses: Vec<&Value> = items(value, "/status/containerStatuses").collect();
     let ready = match statuses.as_slice() {
-        [] if condition(value, "Ready") => total,
+        [] if condition(value, "Ready") == Some(true) => total,
         statuses => statuses.iter().filter(|it| it.pointer("/ready") == Some(&Value::Bool(true))).count(),
     };
     format!("{ready}/{total}")
