@@ -483,7 +483,12 @@ fn delete_takes_names_files_and_selectors_and_says_what_was_not_there() {
         2,
         "tortie: nothing is named; use KIND NAME, KIND -l SELECTOR, KIND --all or -f FILE\n",
     );
-    world.refuses("delete pods x --all", 2, "tortie: give one KIND and no names with -l or --all\n");
+    world.refuses("delete pods x --all", 2, "tortie: give KIND[,KIND…] and no names with -l or --all\n");
+    world.tortie("apply -f all.yaml");
+    world.says(
+        "delete ippools,netpol --all",
+        "ippool.projectcalico.org/main deleted\nnetworkpolicy.networking.k8s.io/deny-all deleted\n",
+    );
 }
 
 #[test]
@@ -523,6 +528,28 @@ fn get_shows_tables_lists_and_single_objects() {
     world.refuses("get pod web", 1, "tortie: pods \"web\" not found\n");
     world.refuses("get pdos", 2, "tortie: there is no kind \"pdos\"; did you mean pods?\n");
     world.refuses("get pods -l 'a of (b)'", 2, "tortie: --selector: \"a of (b)\" is no requirement; write key, !key, key=value, key!=value, key in (a,b) or key notin (a,b)\n");
+    assert_eq!(world.tortie("get nodes").err, "No resources found\n", "nodes are in no namespace");
+    assert_eq!(
+        world.tortie("get pod web db -n shop"),
+        Answer {
+            code: 1,
+            out: "NAME   READY   STATUS    AGE\nweb    1/1     Running   <unknown>\n".into(),
+            err: "tortie: pods \"db\" not found\n".into()
+        }
+    );
+    assert_eq!(
+        world.tortie("get pods,svc web -n shop"),
+        Answer {
+            code: 1,
+            out: "NAME   READY   STATUS    AGE\nweb    1/1     Running   <unknown>\n".into(),
+            err: "tortie: services \"web\" not found\n".into()
+        }
+    );
+    world.refuses(
+        "get pod web -n shop -l app=db",
+        2,
+        "tortie: names and -l cannot be combined; leave out one of them\n",
+    );
     world.says(
         "get pods,netpol -n shop",
         "NAME   READY   STATUS    AGE\nweb    1/1     Running   <unknown>\n",

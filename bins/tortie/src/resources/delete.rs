@@ -11,7 +11,7 @@ use tortie_store::label_selector;
 use tortie_store::objects::{Look as _, Selection, Session};
 use tortie_store::resource::Key;
 
-use super::{DryRun, Files, Scope, called, input, key_of, kind_named, named_objects, open};
+use super::{DryRun, Files, Scope, called, input, key_of, kinds_named, named_objects, open};
 use crate::args::Global;
 use crate::exit::{Answer, Failure, Outcome};
 use crate::output;
@@ -19,7 +19,7 @@ use crate::output;
 /// Flags of `delete`.
 #[derive(Debug, Args)]
 pub struct Delete {
-    /// KIND NAME…, or KIND/NAME…
+    /// KIND[,KIND…] NAME…, or KIND/NAME…
     #[arg(value_name = "KIND [NAME]")]
     objects: Vec<String>,
     #[command(flatten)]
@@ -31,7 +31,7 @@ pub struct Delete {
     /// Those with these labels; an empty selector is refused, for it would mean all.
     #[arg(short = 'l', long, value_name = "SELECTOR")]
     selector: Option<String>,
-    /// All of that kind in the namespace.
+    /// All of these kinds in the namespace.
     #[arg(long)]
     all: bool,
     /// What is not there is no failure.
@@ -105,14 +105,17 @@ fn targets(delete: &Delete, session: &Session<'_>) -> Result<Vec<Target>, Failur
 }
 
 fn selected(delete: &Delete, session: &Session<'_>) -> Result<Vec<Target>, Failure> {
-    let [kind] = delete.objects.as_slice() else {
-        return Err(Failure::bad_input(anyhow!("give one KIND and no names with -l or --all")));
+    let [kinds] = delete.objects.as_slice() else {
+        return Err(Failure::bad_input(anyhow!("give KIND[,KIND…] and no names with -l or --all")));
     };
-    let kind = kind_named(kind)?;
     let labels_text = delete.selector.clone().unwrap_or_default();
     let labels = label_selector::parse(&labels_text)
         .map_err(|error| Failure::bad_input(anyhow!("--selector: {error}")))?;
-    let namespace = kind.namespaced.then(|| delete.scope.namespace().to_owned());
-    let chosen = session.list(kind, &Selection { namespace, labels, labels_text }).map_err(open::failure)?;
-    Ok(chosen.into_iter().map(|it| Target { key: it.key, kind: Some(kind) }).collect())
+    let selection = Selection { namespace: Some(delete.scope.namespace().to_owned()), labels, labels_text };
+    let mut targets = Vec::new();
+    for kind in kinds_named(kinds)? {
+        let chosen = session.list(kind, &selection).map_err(open::failure)?;
+        targets.extend(chosen.into_iter().map(|it| Target { key: it.key, kind: Some(kind) }));
+    }
+    Ok(targets)
 }

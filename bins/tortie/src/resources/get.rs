@@ -13,7 +13,7 @@ use tortie_store::label_selector;
 use tortie_store::objects::{Dry, Look as _, Selection, View};
 use tortie_store::resource::Resource;
 
-use super::{Scope, columns, key_of, kind_and_name, kind_named, not_found, open, printer};
+use super::{Scope, columns, key_of, kinds_named, named_objects, not_found, open, printer};
 use crate::args::Global;
 use crate::exit::{Answer, Failure, Outcome};
 use crate::output::{self, Format};
@@ -45,14 +45,32 @@ pub fn run(mut get: Get, global: &Global) -> Outcome {
     for rejection in view.rejections() {
         eprintln!("warning: {rejection}");
     }
-    let chosen = choose(&get, &view)?;
-    match (global.output, chosen.as_slice()) {
-        (Format::Table | Format::Wide, []) => {
-            eprintln!("{}", nothing(&get));
-            Ok(Answer::Yes)
+    match wanted(&get)? {
+        Wanted::Named(named) => {
+            let (found, missing) = by_name(&get, &view, &named)?;
+            if !found.is_empty() {
+                let _ = show(&get, global, &found, named.len() == 1)?;
+            }
+            match missing.is_empty() {
+                true => Ok(Answer::Yes),
+                false => Err(Failure::no(anyhow!(missing.join("\ntortie: ")))),
+            }
         }
-        (Format::Table | Format::Wide, chosen) => tables(&get, global, chosen),
-        (format, [one]) if names_one(&get) => print(format, &shown(one)),
+        Wanted::Kinds(kinds) => {
+            let chosen = of_kinds(&view, &kinds, &selection(&get)?)?;
+            if chosen.is_empty() && matches!(global.output, Format::Table | Format::Wide) {
+                eprintln!("{}", nothing(&get, &kinds));
+                return Ok(Answer::Yes);
+            }
+            show(&get, global, &chosen, false)
+        }
+    }
+}
+
+fn show(get: &Get, global: &Global, chosen: &[Resource], is_one: bool) -> Outcome {
+    match (global.output, chosen) {
+        (Format::Table | Format::Wide, chosen) => tables(get, global, chosen),
+        (format, [one]) if is_one => print(format, &shown(one)),
         (format, chosen) => {
             let values: Vec<Value> = chosen.iter().map(shown).collect();
             print(format, &printer::list(values.iter()))
@@ -65,10 +83,10 @@ fn print(format: Format, value: &impl serde::Serialize) -> Outcome {
     Ok(Answer::Yes)
 }
 
-fn nothing(get: &Get) -> String {
-    match get.all_namespaces {
-        true => "No resources found".into(),
-        false => format!("No resources found in {} namespace.", get.scope.namespace()),
+fn nothing(get: &Get, kinds: &[&'static Kind]) -> String {
+    match !get.all_namespaces && kinds.iter().any(|kind| kind.namespaced) {
+        true => format!("No resources found in {} namespace.", get.scope.namespace()),
+        false => "No resources found".into(),
     }
 }
 
@@ -83,40 +101,33 @@ fn shown(resource: &Resource) -> Value {
     value
 }
 
-fn names_one(get: &Get) -> bool {
+enum Wanted {
+    Named(Vec<(&'static Kind, String)>),
+    Kinds(Vec<&'static Kind>),
+}
+
+fn wanted(get: &Get) -> Result<Wanted, Failure> {
     match get.objects.as_slice() {
-        [one] => one.contains('/'),
-        [first, _] => !first.contains('/'),
-        _ => false,
+        [all] if all == "all" => Ok(Wanted::Kinds(KINDS.iter().collect())),
+        [kinds] if !kinds.contains('/') => kinds_named(kinds).map(Wanted::Kinds),
+        _ if get.all_namespaces => {
+            let message = "a name is of one namespace; use -n NS, or leave out the name";
+            Err(Failure::bad_input(anyhow!(message)))
+        }
+        _ if get.selector.is_some() => {
+            let message = "names and -l cannot be combined; leave out one of them";
+            Err(Failure::bad_input(anyhow!(message)))
+        }
+        words => named_objects(words).map(Wanted::Named),
     }
 }
 
-fn choose(get: &Get, view: &View<'_>) -> Result<Vec<Resource>, Failure> {
+fn selection(get: &Get) -> Result<Selection, Failure> {
     let labels_text = get.selector.clone().unwrap_or_default();
     let labels = label_selector::parse(&labels_text)
         .map_err(|error| Failure::bad_input(anyhow!("--selector: {error}")))?;
-    match get.objects.as_slice() {
-        [first, ..] if first.contains('/') => {
-            let named = get.objects.iter().map(|word| kind_and_name(word)).collect::<Result<Vec<_>, _>>()?;
-            by_name(get, view, &named)
-        }
-        [kinds] => {
-            let namespace = (!get.all_namespaces).then(|| get.scope.namespace().to_owned());
-            of_kinds(view, &kinds_named(kinds)?, &Selection { namespace, labels, labels_text })
-        }
-        [kind, names @ ..] => {
-            let kind = kind_named(kind)?;
-            by_name(get, view, &names.iter().map(|name| (kind, name.clone())).collect::<Vec<_>>())
-        }
-        [] => Ok(Vec::new()),
-    }
-}
-
-fn kinds_named(words: &str) -> Result<Vec<&'static Kind>, Failure> {
-    if words == "all" {
-        return Ok(KINDS.iter().collect());
-    }
-    words.split(',').map(kind_named).collect()
+    let namespace = (!get.all_namespaces).then(|| get.scope.namespace().to_owned());
+    Ok(Selection { namespace, labels, labels_text })
 }
 
 /// Of several kinds, those that a cluster does not serve are left out.
@@ -136,20 +147,20 @@ fn of_kinds(
     Ok(found)
 }
 
-fn by_name(get: &Get, view: &View<'_>, named: &[(&'static Kind, String)]) -> Result<Vec<Resource>, Failure> {
-    if get.all_namespaces {
-        let message = "a name is of one namespace; use -n NS, or leave out the name";
-        return Err(Failure::bad_input(anyhow!(message)));
-    }
-    let mut found = Vec::new();
-    let mut missing = Vec::new();
+/// What is there, and what is to be said of the rest.
+fn by_name(
+    get: &Get,
+    view: &View<'_>,
+    named: &[(&'static Kind, String)],
+) -> Result<(Vec<Resource>, Vec<String>), Failure> {
+    let (mut found, mut missing) = (Vec::new(), Vec::new());
     for (kind, name) in named {
         match view.find(kind, &key_of(kind, name, &get.scope)).map_err(open::failure)? {
             Some(resource) => found.push(resource),
             None => missing.push(not_found(kind, name)),
         }
     }
-    if missing.is_empty() { Ok(found) } else { Err(Failure::no(anyhow!(missing.join("\ntortie: ")))) }
+    Ok((found, missing))
 }
 
 fn tables(get: &Get, global: &Global, chosen: &[Resource]) -> Outcome {

@@ -145,13 +145,18 @@ fn called(kind: Option<&'static Kind>, key: &tortie_store::resource::Key) -> Str
     format!("{resource}/{}", key.name)
 }
 
-/// `KIND NAME …`, `KIND/NAME …`.
+/// `KIND[,KIND…]`.
+fn kinds_named(words: &str) -> Result<Vec<&'static Kind>, Failure> {
+    words.split(',').map(kind_named).collect()
+}
+
+/// `KIND[,KIND…] NAME …`, `KIND/NAME …`.
 fn named_objects(words: &[String]) -> Result<Vec<(&'static Kind, String)>, Failure> {
     match words {
         [first, ..] if first.contains('/') => words.iter().map(|word| kind_and_name(word)).collect(),
-        [kind, names @ ..] => {
-            let kind = kind_named(kind)?;
-            Ok(names.iter().map(|name| (kind, name.clone())).collect())
+        [kinds, names @ ..] => {
+            let of = |kind| names.iter().map(move |name| (kind, name.clone()));
+            Ok(kinds_named(kinds)?.into_iter().flat_map(of).collect())
         }
         [] => Ok(Vec::new()),
     }
