@@ -63,8 +63,9 @@ fn class_of(error: &ClusterError) -> fn(anyhow::Error) -> Failure {
     match error.code() {
         Some(401 | 403) => Failure::NotAllowed,
         Some(400 | 413 | 415 | 422) => Failure::BadInput,
-        Some(404 | 409 | 410) => Failure::No,
-        Some(_) => Failure::Unreachable,
+        // The server is there, and has too much to do or nobody behind it.
+        Some(429 | 502 | 503 | 504) => Failure::Unreachable,
+        Some(_) => Failure::No,
         None if matches!(error, ClusterError::NotServed { .. }) => Failure::No,
         None => Failure::Unreachable,
     }
@@ -73,6 +74,7 @@ fn class_of(error: &ClusterError) -> fn(anyhow::Error) -> Failure {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use tortie_store::kube::Refusal;
 
     #[test]
     fn what_is_not_there_is_a_no_and_what_cannot_be_reached_is_not() {
@@ -83,6 +85,12 @@ mod tests {
         assert!(matches!(failure(away.into()), Failure::Unreachable(_)));
         let unknown = ClusterError::NotServed { kind: "Tier.projectcalico.org".into() };
         assert!(matches!(failure(unknown.into()), Failure::No(_)));
+        let refused = |code| {
+            let (reason, message) = (String::new(), "no".to_owned());
+            failure(ClusterError::Refused(Refusal { code, reason, message, retry_after: None }).into())
+        };
+        assert!(matches!(refused(500), Failure::No(_)), "it was reached, and said no");
+        assert!(matches!(refused(503), Failure::Unreachable(_)));
         let nothing = ClusterError::Configuration { source_of: "kubeconfig".into(), cause: "none".into() };
         let told = failure(nothing.into()).to_string();
         assert!(told.contains("--store dir:PATH") && told.contains("KUBECONFIG"), "{told}");

@@ -78,7 +78,7 @@ impl Cluster {
                 source_of: "a thread for the API server".into(),
                 cause: error.to_string(),
             })?;
-        let connection = Connection::new(access.clone());
+        let connection = Connection::for_questions(access.clone());
         let (manager, served) = (FIELD_MANAGER.to_owned(), Served::default());
         Ok(Self {
             runtime: Some(runtime),

@@ -86,6 +86,8 @@ pub(super) struct Connection {
     losses: Arc<AtomicU64>,
     /// Addresses that the cluster itself has told.
     told: Arc<Mutex<Vec<String>>>,
+    /// Nobody waits for the answers, so trouble goes into the log.
+    logs: bool,
 }
 
 impl Connection {
@@ -97,7 +99,13 @@ impl Connection {
             standing: Arc::default(),
             losses: Arc::default(),
             told: Arc::default(),
+            logs: true,
         }
+    }
+
+    /// For somebody who waits for each answer, and is told what is wrong with it.
+    pub fn for_questions(access: Access) -> Self {
+        Self { logs: false, ..Self::new(access) }
     }
 
     /// How long to wait for what.
@@ -308,11 +316,10 @@ impl Connection {
             _ => SystemTime::now(),
         };
         match (same, &trouble) {
+            _ if !self.logs => {}
             (false, Some(cause)) => {
                 tracing::warn!(server, cause, "API server is away; what is in force stays")
             }
-            // A verb that asks one question has nothing to tell.
-            (false, None) if before.is_none() => tracing::debug!(server, "API server answers"),
             (false, None) => tracing::info!(server, "API server answers"),
             _ => {}
         }
