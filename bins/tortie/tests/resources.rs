@@ -155,6 +155,76 @@ fn input_that_is_not_there_is_bad_input() {
 }
 
 #[test]
+fn input_without_an_object_is_bad_input() {
+    let world = World::new();
+    world.file("list.yaml", "{apiVersion: v1, kind: List, items: []}");
+    for verb in ["apply", "create", "replace", "delete", "validate"] {
+        world.refuses(
+            &format!("{verb} -f list.yaml"),
+            2,
+            "tortie: list.yaml: there is no object in it; give some\n",
+        );
+        for text in ["", "# nothing\n"] {
+            let answer = world.tortie_with(&format!("{verb} -f -"), text);
+            assert_eq!(
+                answer,
+                Answer {
+                    code: 2,
+                    out: String::new(),
+                    err: "tortie: stdin: there is no object in it; give some\n".into()
+                },
+                "{verb}"
+            );
+        }
+    }
+}
+
+#[test]
+fn input_is_taken_in_the_forms_in_which_an_api_server_prints_it() {
+    let world = World::new();
+    let namespace = |name: &str| format!("{{\"metadata\": {{\"name\": \"{name}\"}}}}");
+    let list = format!(
+        "{{\"kind\": \"NamespaceList\", \"apiVersion\": \"v1\", \"items\": [{}, {}]}}",
+        namespace("a"),
+        namespace("b")
+    );
+    world.file("list.json", &list);
+    world.says("apply -f list.json", "namespace/a created\nnamespace/b created\n");
+    let one =
+        |name: &str| namespace(name).replacen('{', "{\"apiVersion\": \"v1\", \"kind\": \"Namespace\",\n ", 1);
+    world.file("two.json", &format!("{}\n{}\n", one("a"), one("c")));
+    world.says("apply -f two.json", "namespace/a unchanged\nnamespace/c created\n");
+    world.file("two.json", &format!("{}\n{}\n", one("a"), one("c").replace("v1", "v2")));
+    world.refuses("validate -f two.json", 2, "tortie: two.json:3: apiVersion: \"v2\" is unknown; use v1\n");
+    // The same in the store: what stands beside is left as it is.
+    world.file("s/list.json", &list);
+    world.file("s/_cluster/namespace/a.yaml", &format!("{}\n{}\n", one("d"), one("e")));
+    world.file("s/_cluster/namespace/b.yaml", "");
+    world.says("label ns b x=y", "namespace/b labeled\n");
+    world.says("label ns d x=y", "namespace/d labeled\n");
+    world.says("get ns -l x=y --show-labels", "NAME   STATUS   AGE         LABELS\nb      Active   <unknown>   x=y\nd      Active   <unknown>   x=y\n");
+    assert!(world.text("s/_cluster/namespace/a.yaml").ends_with(&format!("}}\n{}\n", one("e"))));
+}
+
+#[test]
+fn a_whole_number_may_be_written_with_a_point() {
+    let world = World::new();
+    let service = |port: &str| {
+        format!(
+            "{{apiVersion: v1, kind: Service, metadata: {{name: s}}, spec: {{ports: [{{port: {port}}}]}}}}"
+        )
+    };
+    for port in ["80", "80.0", "8e1"] {
+        world.file("s.yaml", &service(port));
+        assert_eq!(world.tortie("apply -f s.yaml").code, 0, "{port}");
+        assert!(world.text("s/default/service/s.yaml").contains("port: 80\n"), "{port}");
+    }
+    world.file("s.yaml", &service("80.5"));
+    let answer = world.tortie("apply -f s.yaml");
+    assert!(answer.code == 2 && answer.err.contains("found 80.5"), "{}", answer.err);
+}
+
+#[test]
 fn tables_say_what_kubectl_says() {
     let world = World::new();
     let service = |name: &str, spec: &str, status: &str| {
@@ -262,7 +332,10 @@ fn an_object_given_twice_is_refused() {
 fn an_unknown_kind_is_not_written_and_an_unenforced_one_is_with_a_warning() {
     let world = World::new();
     world.file("a.yaml", &POOL.replace("IPPool", "IPPol"));
-    world.refuses("apply -f a.yaml", 2, "tortie: a.yaml:1: IPPol main: kind IPPol of projectcalico.org is unknown; it is kept, not enforced; did you mean IPPool?\n");
+    world.refuses("apply -f a.yaml", 2, "tortie: a.yaml:1: IPPol main: kind IPPol of projectcalico.org is none of this program's; did you mean IPPool?\n");
+    world.file("c.yaml", "{apiVersion: v1, kind: Secret, metadata: {name: s}}");
+    world.refuses("apply -f c.yaml", 2, "tortie: c.yaml:1: Secret s: kind Secret of v1 is none of this program's; leave it out, and use kubectl for it\n");
+    assert_eq!(world.files(), [""; 0]);
     world.file(
         "b.yaml",
         "{apiVersion: projectcalico.org/v3, kind: GlobalNetworkPolicy, metadata: {name: g}, spec: {}}",

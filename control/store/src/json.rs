@@ -1,12 +1,12 @@
 //! JSON documents: the YAML parser reads them too, in five times the time.
 //!
-//! Owns: reading what is beyond doubt. Does not: refuse; the YAML parser has the last word, and says what is wrong.
+//! Owns: reading what is beyond doubt, and where such documents end. Does not: refuse; the YAML parser has the last word, and says what is wrong.
 //! Invariant: what is read here is what the YAML parser reads: no key twice, within the limits.
 
 use std::cell::Cell;
 use std::fmt;
 
-use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
+use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Value};
 
 use crate::text::{MAX_DEPTH, MAX_VALUES};
@@ -20,6 +20,22 @@ pub fn read(document: &str) -> Option<Value> {
     let mut text = serde_json::Deserializer::from_str(document);
     let value = Part { depth: MAX_DEPTH / 2, left: &left }.deserialize(&mut text).ok()?;
     text.end().is_ok().then_some(value)
+}
+
+/// Whether one object may end and another begin in a text, which a single document does in quotes at most.
+pub fn may_follow(text: &str) -> bool {
+    text.match_indices('}')
+        .any(|(at, _)| text.get(at + 1..).is_some_and(|it| it.trim_start().starts_with('{')))
+}
+
+/// Where each of the values ends that follow each other from the start; stops at what is none.
+pub fn ends(text: &str) -> Vec<usize> {
+    let mut values = serde_json::Deserializer::from_str(text).into_iter::<IgnoredAny>();
+    let mut ends = Vec::new();
+    while let Some(Ok(_)) = values.next() {
+        ends.push(values.byte_offset());
+    }
+    ends
 }
 
 /// A value within another one.

@@ -69,9 +69,24 @@ pub fn is_list(value: &Value) -> bool {
     }
 }
 
+/// Items of a list of one kind, such as a `ServiceList`, may leave out what kind they are.
+pub fn name_items(list: &mut Value) {
+    let text = |name: &str| list.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
+    let (api_version, kind) = (text("apiVersion"), text("kind"));
+    let Some(kind) = kind.strip_suffix("List").filter(|kind| !kind.is_empty()) else { return };
+    let items = list.get_mut("items").and_then(Value::as_array_mut).into_iter().flatten();
+    for item in items.filter_map(Value::as_object_mut) {
+        item.entry("apiVersion").or_insert_with(|| api_version.as_str().into());
+        item.entry("kind").or_insert_with(|| kind.into());
+    }
+}
+
 /// The objects of a document: none for an empty one, several for a list.
-pub fn members(value: Value) -> Result<Vec<Value>, InvalidIdentity> {
+pub fn members(mut value: Value) -> Result<Vec<Value>, InvalidIdentity> {
     let listed = is_list(&value);
+    if listed {
+        name_items(&mut value);
+    }
     match value {
         Value::Null => Ok(Vec::new()),
         Value::Object(mut map) if listed => match map.remove("items") {

@@ -58,7 +58,8 @@ pub fn decode(bytes: &[u8]) -> Result<&str, Malformed> {
     Ok(text.strip_prefix('\u{feff}').unwrap_or(text))
 }
 
-/// Splits a text at lines that start with `---` or `...`. Such lines cannot be part of a document.
+/// Splits a text at lines that start with `---` or `...`, which cannot be part of a document, and between objects in
+/// JSON that follow each other.
 pub fn split(text: &str) -> Vec<Span> {
     let mut spans = Vec::new();
     let mut start = 0;
@@ -76,7 +77,28 @@ pub fn split(text: &str) -> Vec<Span> {
     }
     spans.push(Span { bytes: start..text.len(), line: start_line });
     spans.retain(|span| !is_blank(text.get(span.bytes.clone()).unwrap_or_default()));
-    spans
+    spans.into_iter().flat_map(|span| apart(text, span)).collect()
+}
+
+/// The objects in JSON of one span, each with the blanks after it; anything else is one document.
+fn apart(text: &str, span: Span) -> Vec<Span> {
+    let document = text.get(span.bytes.clone()).unwrap_or_default();
+    if !(document.trim_start().starts_with('{') && json::may_follow(document)) {
+        return vec![span];
+    }
+    let (mut spans, mut start, mut line) = (Vec::new(), 0, span.line);
+    for end in json::ends(document) {
+        let Some((one, rest)) = document.get(start..).and_then(|it| it.split_at_checked(end - start)) else {
+            return vec![span];
+        };
+        let blank = rest.len() - rest.trim_start().len();
+        let end = end + blank;
+        spans.push(Span { bytes: span.bytes.start + start..span.bytes.start + end, line });
+        let lines = |text: &str| text.bytes().filter(|byte| *byte == b'\n').count() as u64;
+        line += lines(one) + lines(rest.get(..blank).unwrap_or_default());
+        start = end;
+    }
+    if start == document.len() { spans } else { vec![span] }
 }
 
 fn marker(line: &str) -> Option<&str> {
@@ -98,7 +120,7 @@ pub fn parse(text: &str, span: &Span) -> Result<Value, Malformed> {
     if let Some(value) = json::read(document) {
         return Ok(value);
     }
-    parse_yaml(document).map_err(|error| {
+    parse_yaml(document).map(whole).map_err(|error| {
         let line = error.location().map_or(0, |at| at.line()).max(1) + span.line - 1;
         let text = error.without_snippet().render_with_formatter(&serde_saphyr::UserMessageFormatter);
         let first = text.lines().next().unwrap_or_default();
@@ -106,6 +128,19 @@ pub fn parse(text: &str, span: &Span) -> Result<Value, Malformed> {
         let problem = first.rsplit_once(" at line ").map_or(first, |(problem, _)| problem).to_owned();
         Malformed { line, problem, fix: "correct the YAML" }
     })
+}
+
+/// A number without a fraction is whole however it is written, as JSON has it: `8e1`, `80.0`.
+fn whole(value: Value) -> Value {
+    match value {
+        Value::Number(number) if number.is_f64() => {
+            let text = number.as_f64().filter(|it| it.fract() == 0.0).map(|it| format!("{it:.0}"));
+            text.and_then(|it| it.parse::<i64>().ok()).map_or(Value::Number(number), Value::from)
+        }
+        Value::Array(items) => items.into_iter().map(whole).collect(),
+        Value::Object(map) => map.into_iter().map(|(key, value)| (key, whole(value))).collect(),
+        other => other,
+    }
 }
 
 pub(crate) fn parse_yaml(document: &str) -> Result<Value, serde_saphyr::Error> {

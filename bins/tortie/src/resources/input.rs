@@ -12,7 +12,9 @@ use anyhow::{Context as _, anyhow};
 use tortie_store::dir::counts;
 use tortie_store::fault::{Fault, Wrong};
 use tortie_store::input::{self, Item};
+use tortie_store::kind::KINDS;
 use tortie_store::resource::{Key, Resource};
+use tortie_store::strict::closest;
 use tortie_store::{Effect, Rejection, wire};
 
 use super::{Files, Scope};
@@ -37,7 +39,21 @@ pub fn read(files: &Files, scope: &Scope) -> Result<Vec<Given>, Failure> {
     for note in rejections {
         eprintln!("warning: {note}");
     }
+    some(given, files)
+}
+
+/// Nothing in what was given is a mistake, such as a command before the pipe that has failed.
+fn some(given: Vec<Given>, files: &Files) -> Result<Vec<Given>, Failure> {
+    if given.is_empty() {
+        let names: Vec<_> = files.files.iter().map(|path| name_of(path).display().to_string()).collect();
+        let message = format!("{}: there is no object in it; give some", names.join(", "));
+        return Err(Failure::bad_input(anyhow!(message)));
+    }
     Ok(given)
+}
+
+fn name_of(path: &Path) -> &Path {
+    if path == Path::new("-") { Path::new("stdin") } else { path }
 }
 
 /// Reads everything, whether valid or not; to remove an object it is enough to know its name.
@@ -56,7 +72,7 @@ pub fn read_names(files: &Files, scope: &Scope) -> Result<Vec<Given>, Failure> {
             all.push(Given { resource, path: path.clone(), line });
         }
     }
-    Ok(all)
+    some(all, files)
 }
 
 fn read_all(files: &Files, scope: &Scope) -> Result<(Vec<Given>, Vec<Rejection>), Failure> {
@@ -102,8 +118,21 @@ pub fn given_twice(other: &str) -> Fault {
 
 /// An agent keeps a kind it does not know and says so; nobody should write one by mistake.
 fn check_known(resource: &Resource) -> Option<Fault> {
-    let note = || wire::read(resource).ok()?.notes.into_iter().next();
-    if resource.kind.is_some() { None } else { note() }
+    if resource.kind.is_some() {
+        return None;
+    }
+    let Key { group, kind, .. } = &resource.key;
+    let names: Vec<&str> = KINDS.iter().filter(|it| it.group == *group).map(|it| it.kind).collect();
+    let fix = match closest(kind, &names) {
+        Some(like) => format!("did you mean {like}?"),
+        None => "leave it out, and use kubectl for it".into(),
+    };
+    let of = if group.is_empty() { "v1" } else { group };
+    Some(Fault {
+        field: String::new(),
+        problem: format!("kind {kind} of {of} is none of this program's"),
+        fix,
+    })
 }
 
 fn check_namespace(resource: &Resource, scope: &Scope) -> Option<Fault> {
@@ -134,7 +163,7 @@ fn texts(files: &Files) -> Result<Vec<(PathBuf, Vec<u8>)>, Failure> {
         if path == Path::new("-") {
             let mut bytes = Vec::new();
             io::stdin().read_to_end(&mut bytes).context("reading standard input").map_err(Failure::from)?;
-            texts.push((PathBuf::from("stdin"), bytes));
+            texts.push((name_of(path).to_owned(), bytes));
         } else if path.is_dir() {
             let before = texts.len();
             directory(path, files.recursive, &mut texts)?;

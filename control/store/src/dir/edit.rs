@@ -8,7 +8,7 @@
 
 use super::atomic::{self, Change};
 use super::files::{Directory, DirectoryError, Place, Snapshot, Stored};
-use crate::resource::{Key, Resource};
+use crate::resource::{self, Key, Resource};
 use crate::text::{self, Span};
 use nix::fcntl::Flock;
 use serde_json::Value;
@@ -190,6 +190,7 @@ impl<'d> Edit<'d> {
         if let [(Place { member: None, .. }, wanted)] = edits {
             return self.seen(path, edits.first()?.0, &value).then(|| wanted.cloned());
         }
+        resource::name_items(&mut value);
         let items = value.get_mut("items")?.as_array_mut()?;
         for (place, wanted) in edits {
             let item = items.get_mut(place.member?)?;
