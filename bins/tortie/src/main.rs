@@ -5,6 +5,7 @@
 //! Invariant: data goes to stdout, everything else to stderr; every failure ends in one of the codes of
 //! [`exit::Failure`].
 #![forbid(unsafe_code)]
+#![deny(clippy::print_stdout, clippy::print_stderr)]
 
 mod agent;
 mod args;

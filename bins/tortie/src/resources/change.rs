@@ -13,6 +13,7 @@ use super::input::{self, Given};
 use super::{DryRun, Files, Scope, called, dangling, open, printer};
 use crate::args::Global;
 use crate::exit::{Failure, Outcome};
+use crate::output;
 
 /// Flags of `create`.
 #[derive(Debug, Args)]
@@ -160,7 +161,7 @@ impl Told {
     fn warn(&self, session: &Session<'_>) {
         for (place, resource) in self.places.iter().zip(&self.resources) {
             for warning in dangling::warnings(resource, session) {
-                eprintln!("warning: {place}: {warning}");
+                output::tell(format_args!("warning: {place}: {warning}"));
             }
         }
     }

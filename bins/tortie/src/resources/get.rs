@@ -43,7 +43,7 @@ pub fn run(mut get: Get, global: &Global) -> Outcome {
     get.scope.resolve(&objects)?;
     let view = objects.view().map_err(open::failure)?;
     for rejection in view.rejections() {
-        eprintln!("warning: {rejection}");
+        output::tell(format_args!("warning: {rejection}"));
     }
     match wanted(&get)? {
         Wanted::Named(named) => {
@@ -59,7 +59,7 @@ pub fn run(mut get: Get, global: &Global) -> Outcome {
         Wanted::Kinds(kinds) => {
             let chosen = of_kinds(&view, &kinds, &selection(&get)?)?;
             if chosen.is_empty() && matches!(global.output, Format::Table | Format::Wide) {
-                eprintln!("{}", nothing(&get, &kinds));
+                output::tell(nothing(&get, &kinds));
                 return Ok(Answer::Yes);
             }
             show(&get, global, &chosen, false)

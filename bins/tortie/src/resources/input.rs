@@ -19,6 +19,7 @@ use tortie_store::{Effect, Rejection, wire};
 
 use super::{Files, Scope};
 use crate::exit::Failure;
+use crate::output;
 
 /// A resource and where it was read.
 #[derive(Debug)]
@@ -37,7 +38,7 @@ pub fn read(files: &Files, scope: &Scope) -> Result<Vec<Given>, Failure> {
         return Err(Failure::bad_input(anyhow!(refused.join("\ntortie: "))));
     }
     for note in rejections {
-        eprintln!("warning: {note}");
+        output::tell(format_args!("warning: {note}"));
     }
     some(given, files)
 }

@@ -19,6 +19,7 @@ use tortie_store::{Effect, Origin, Rejection, check, wire};
 use super::{DryRun, Scope, called, key_of, kind_and_name, kind_named, not_found, open, printer};
 use crate::args::Global;
 use crate::exit::{Failure, Outcome};
+use crate::output;
 
 /// Flags of `patch`.
 #[derive(Debug, Args)]
@@ -243,7 +244,7 @@ fn modify(
     }
     let notes = wire::read(&resource).map_err(|faults| refused(&origin, &key, faults))?.notes;
     for note in notes {
-        eprintln!("warning: {}", rejection(&origin, &key, note));
+        output::tell(format_args!("warning: {}", rejection(&origin, &key, note)));
     }
     let Done { what, resource } = session.modify(kind, &before, resource, &sent).map_err(open::failure)?;
     session.commit().map_err(open::failure)?;
