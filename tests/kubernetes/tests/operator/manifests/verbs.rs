@@ -97,7 +97,7 @@ pub fn apply_what_a_file_says_and_no_more(lab: &Lab) {
 pub fn patch_as_the_server_does(lab: &Lab) {
     tortie(lab, &["create", "-f", "-"], SERVICE).unwrap();
     let patch = |object: &[&str], patch: &str, more: &[&str]| {
-        tortie(lab, &[&["patch", "--type", "strategic", "-p", patch], object, more].concat(), "")
+        tortie(lab, &[&["patch", "--type", "strategic", "-p", patch][..], object, more].concat(), "")
     };
     let service = ["service", "verbs"];
     let without = r#"{"spec": {"ports": [{"$patch": "delete", "port": 443}]}}"#;
