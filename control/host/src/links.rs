@@ -3,9 +3,9 @@
 //! Owns: `<bpffs>/links/<interface>-<ingress|egress>` (TCX) and, where the kernel has no TCX or nobody may wait, our
 //! filter on the interface's clsact qdisc. Does not: know which program belongs where.
 //! Invariant: a hook that carries one of our programs always carries one: it is replaced in one step and
-//! never taken off first.
+//! never taken off first. A link is its interface's by the index; a pin that is called otherwise gets a new name.
 
-use crate::bpf::{self, Attach, Link, Program};
+use crate::bpf::{self, Attach, Link, LinkInfo, Program};
 use crate::clsact;
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -160,8 +160,7 @@ impl Links {
         match bpf::get_link(&self.path(interface, direction)) {
             Ok(link) => {
                 let info = link.info()?;
-                let ours = info.ifindex == ifindex && info.attach == Some(direction.tcx());
-                Ok(ours.then_some(info.program_id))
+                Ok(is_at(&info, ifindex, direction).then_some(info.program_id))
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(error),
@@ -263,19 +262,21 @@ impl Links {
         match bpf::get_link(&path) {
             Ok(link) => {
                 let info = link.info().map_err(|e| ("asking for the link", e))?;
-                if info.ifindex == ifindex && info.attach == Some(direction.tcx()) {
-                    let id = program.info().map_err(|e| ("asking for the program", e))?.id;
-                    if info.program_id == id {
-                        return Ok(Attached::Unchanged);
-                    }
-                    link.update(program.as_fd(), None).map_err(|e| ("replacing the program", e))?;
-                    return Ok(Attached::Replaced);
+                if is_at(&info, ifindex, direction) {
+                    return replace(&link, &info, program);
                 }
-                // The link of an interface that had this name before, or one that somebody detached.
-                std::fs::remove_file(&path).map_err(|e| ("removing a stale link", e))?;
+                self.make_way(&path, info.ifindex, direction).map_err(|e| ("removing a stale link", e))?;
             }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                std::fs::create_dir_all(&self.dir).map_err(|e| ("making the directory of links", e))?;
+            }
             Err(error) => return Err(("opening the pinned link", error)),
+        }
+        if let Some(named) = self.by_index(ifindex, direction) {
+            std::fs::rename(named, &path).map_err(|e| ("renaming the pinned link", e))?;
+            let link = bpf::get_link(&path).map_err(|e| ("opening the pinned link", e))?;
+            let info = link.info().map_err(|e| ("asking for the link", e))?;
+            return replace(&link, &info, program);
         }
         let link = Link::tcx(program.as_fd(), ifindex, direction.tcx()).map_err(|e| ("attaching", e))?;
         // Dropping an unpinned link would detach it: nothing half done stays behind.
@@ -283,6 +284,22 @@ impl Links {
         // Of the time before the link, or before `bpfAttachType` was changed. The link's program decides already.
         clsact::detach(ifindex, direction).map_err(|e| ("removing the filter", e))?;
         Ok(Attached::Created)
+    }
+
+    /// Frees a name. The link of an interface that had it before goes on under one that nobody looks for; one that
+    /// belongs to none, since that is gone or somebody took the program off, goes.
+    fn make_way(&self, path: &Path, ifindex: u32, direction: Direction) -> io::Result<()> {
+        match ifindex {
+            0 => std::fs::remove_file(path),
+            _ => std::fs::rename(path, self.path(&format!(".{ifindex}"), direction)),
+        }
+    }
+
+    /// The pin of an interface that had another name when its link was made.
+    fn by_index(&self, ifindex: u32, direction: Direction) -> Option<PathBuf> {
+        let pinned = self.pinned().ok()?;
+        let it = pinned.iter().find(|it| it.ifindex == ifindex && it.direction == direction)?;
+        Some(self.path(&it.interface, direction))
     }
 
     fn attach_clsact(
@@ -356,7 +373,12 @@ impl Links {
     fn pinned(&self) -> Result<Vec<Found>, LinkError> {
         let failed = |source| LinkError::Directory { path: self.dir.clone(), source };
         let mut found = Vec::new();
-        for entry in std::fs::read_dir(&self.dir).map_err(failed)? {
+        let entries = match std::fs::read_dir(&self.dir) {
+            // Somebody removed all of them.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(found),
+            entries => entries.map_err(failed)?,
+        };
+        for entry in entries {
             let entry = entry.map_err(failed)?;
             let name = entry.file_name().to_string_lossy().replace(':', ".");
             let Some((interface, direction)) = parse_name(&name) else { continue };
@@ -382,6 +404,20 @@ impl Links {
         removed.dedup();
         Ok(removed)
     }
+}
+
+fn is_at(info: &LinkInfo, ifindex: u32, direction: Direction) -> bool {
+    info.ifindex == ifindex && info.attach == Some(direction.tcx())
+}
+
+/// Puts a program in the place of the one that a link has.
+fn replace(link: &Link, info: &LinkInfo, program: &Program) -> Result<Attached, (&'static str, io::Error)> {
+    let id = program.info().map_err(|e| ("asking for the program", e))?.id;
+    if info.program_id == id {
+        return Ok(Attached::Unchanged);
+    }
+    link.update(program.as_fd(), None).map_err(|e| ("replacing the program", e))?;
+    Ok(Attached::Replaced)
 }
 
 /// Our filter on an interface.

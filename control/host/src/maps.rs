@@ -2,7 +2,7 @@
 //!
 //! Owns: `<bpffs>/maps/<name>_v<version>`: creation, reuse, resizing. Does not: know what is in them.
 //! Invariant: a map that exists with the right definition is used as it is; nothing pinned is replaced
-//! before its successor has its content.
+//! before its successor has its content; what is open can be pinned again by whoever has it open.
 
 use crate::bpf::{self, Map, MapDef, Update};
 use std::collections::BTreeMap;
@@ -63,6 +63,8 @@ fn hint(source: &io::Error) -> &'static str {
 #[derive(Debug, Default)]
 pub struct Maps {
     by_name: BTreeMap<&'static str, Map>,
+    /// Where they are pinned, if they are.
+    dir: Option<PathBuf>,
     created: Vec<&'static str>,
     /// Those of them that nothing was copied into, until somebody asked.
     new: Mutex<Vec<&'static str>>,
@@ -77,7 +79,7 @@ impl Maps {
     pub fn open(bpffs: &Path, sizes: &Sizes) -> Result<Self, MapsError> {
         let dir = bpffs.join("maps");
         std::fs::create_dir_all(&dir).map_err(|source| MapsError::Directory { path: dir.clone(), source })?;
-        let mut maps = Self::default();
+        let mut maps = Self { dir: Some(dir.clone()), ..Self::default() };
         for spec in ALL {
             let map = maps.open_one(&dir, spec, sizes.get(spec.name).copied().unwrap_or(spec.max_entries))?;
             maps.by_name.insert(spec.name, map);
@@ -172,6 +174,17 @@ impl Maps {
         &self.kept_size
     }
 
+    /// Pins again each map whose pin is gone: the next agent would make an empty one. What came of it, for each of those.
+    pub fn pin_again(&self) -> Vec<(&'static str, Result<(), MapsError>)> {
+        let Some(dir) = &self.dir else { return Vec::new() };
+        let again = |spec: &MapSpec| {
+            let (path, map) = (dir.join(pin_name(spec)), self.by_name.get(spec.name)?);
+            let there = path.try_exists().unwrap_or(true);
+            (!there).then(|| (spec.name, pin_below(dir, &path, spec.name, map)))
+        };
+        ALL.iter().filter_map(again).collect()
+    }
+
     /// Removes the pins of other ABI versions' maps; returns their names.
     pub fn remove_outdated(bpffs: &Path) -> io::Result<Vec<String>> {
         let mut removed = Vec::new();
@@ -185,6 +198,12 @@ impl Maps {
         }
         Ok(removed)
     }
+}
+
+/// The directory may be gone as well.
+fn pin_below(dir: &Path, path: &Path, name: &'static str, map: &Map) -> Result<(), MapsError> {
+    std::fs::create_dir_all(dir).map_err(|source| MapsError::Directory { path: dir.to_owned(), source })?;
+    bpf::pin(map, path).map_err(|source| MapsError::Kernel { name, operation: "pinning", source })
 }
 
 fn is_outdated(file: &str) -> bool {

@@ -270,6 +270,85 @@ fn a_link_that_somebody_took_off_is_put_back() {
     });
 }
 
+#[test]
+fn a_link_follows_its_interface_to_another_name_and_is_never_taken_off() {
+    let (pins, netns) = (Pins::new(), Netns::new());
+    netns.run(|| {
+        ip("link add tt0 type veth peer name tt1");
+        let links = Links::open(&pins.0, Mechanism::Tcx).expect("links");
+        let program = passing("ours");
+        let indices = [ifindex("tt0"), ifindex("tt1")];
+        let link_ids = || {
+            let pinned = std::fs::read_dir(pins.0.join("links")).expect("links").flatten();
+            let id = |path: &Path| bpf::get_link(path).expect("pin").info().expect("info").id;
+            pinned.map(|entry| id(&entry.path())).collect::<std::collections::BTreeSet<_>>()
+        };
+        for (name, index) in ["tt0", "tt1"].iter().zip(indices) {
+            links.attach(name, index, Direction::Ingress, &program).expect("attach");
+        }
+        let before = link_ids();
+        // One gets a name that nobody had; then each has that of the other.
+        for (commands, names) in [
+            (&["link set tt0 name tt7"][..], ["tt7", "tt1"]),
+            (&["link set tt7 name tt0"], ["tt0", "tt1"]),
+            (&["link set tt0 name tt2", "link set tt1 name tt0", "link set tt2 name tt1"], ["tt1", "tt0"]),
+        ] {
+            commands.iter().for_each(|command| ip(command));
+            for (name, index) in names.iter().zip(indices) {
+                let attached = links.attach(name, index, Direction::Ingress, &program).expect("attach");
+                assert_eq!(attached, Attached::Unchanged, "{commands:?}: {name}");
+            }
+            let mut found: Vec<_> =
+                links.list().expect("list").into_iter().map(|link| (link.interface, link.ifindex)).collect();
+            found.sort_by_key(|(_, index)| indices.iter().position(|it| it == index));
+            let expected: Vec<_> = names.map(str::to_owned).into_iter().zip(indices).collect();
+            assert_eq!(found, expected, "{commands:?}");
+            assert_eq!(link_ids(), before, "{commands:?}: the same links");
+        }
+    });
+}
+
+#[test]
+fn links_are_made_again_also_where_their_directory_is_gone() {
+    let (pins, netns) = (Pins::new(), Netns::new());
+    netns.run(|| {
+        ip("link add tt0 type veth peer name tt1");
+        let links = Links::open(&pins.0, Mechanism::Tcx).expect("links");
+        let (program, index) = (passing("ours"), ifindex("tt0"));
+        let attach = || links.attach("tt0", index, Direction::Ingress, &program);
+        attach().expect("attach");
+        std::fs::remove_dir_all(pins.0.join("links")).expect("removed");
+        assert!(links.list().expect("list").is_empty());
+        let since = Instant::now();
+        // The kernel takes a link without a pin off some time later.
+        while attach().is_err() {
+            assert!(since.elapsed() < Duration::from_secs(10), "it stays");
+            thread::yield_now();
+        }
+        assert_eq!(links.current("tt0", index, Direction::Ingress).expect("current"), Some(id(&program)));
+    });
+}
+
+#[test]
+fn a_map_that_lost_its_pin_is_pinned_again_and_is_the_same_map() {
+    let pins = Pins::new();
+    let maps = Maps::open(&pins.0, &small()).expect("maps");
+    assert!(maps.pin_again().is_empty());
+    let ids = |maps: &Maps| maps.iter().map(|(name, map)| (name, map.info().id)).collect::<Vec<_>>();
+    for spec in [FLOW4, ROUTE4] {
+        std::fs::remove_file(pins.0.join("maps").join(pin_name(&spec))).expect("the pin");
+    }
+    let again = maps.pin_again();
+    assert!(again.iter().all(|(_, result)| result.is_ok()), "{again:?}");
+    assert_eq!(again.iter().map(|(name, _)| *name).collect::<Vec<_>>(), ["flow4", "route4"]);
+    std::fs::remove_dir_all(pins.0.join("maps")).expect("all of them");
+    assert_eq!(maps.pin_again().len(), ALL.len());
+    assert!(maps.pin_again().is_empty());
+    let next = Maps::open(&pins.0, &small()).expect("maps");
+    assert!(next.created().is_empty(), "{:?}", next.created());
+    assert_eq!(ids(&next), ids(&maps));
+}
+
 fn small() -> Sizes {
     ALL.iter()
         .filter(|spec| spec.max_entries > 4096 && !["policy", "rule_counter", "event"].contains(&spec.name))

@@ -61,6 +61,9 @@ impl Devices {
         let old = old.map(|d| d.name.clone());
         if let Some(old) = &old {
             self.by_name.remove(old);
+            self.errors.remove(old);
+            // Under this name it may be none that carries programs.
+            self.let_go = false;
         }
         self.attached &= self.kind(&device.name) == Self::WORKLOAD;
         self.by_name.insert(device.name.clone(), device);
@@ -96,6 +99,11 @@ impl Devices {
     /// By index.
     pub fn by_index(&self, index: u32) -> Option<&Device> {
         self.by_name.values().find(|device| device.index == index)
+    }
+
+    /// By name.
+    pub fn by_name(&self, name: &str) -> Option<&Device> {
+        self.by_name.get(name)
     }
 
     /// Names by index.

@@ -42,10 +42,9 @@ pub fn check(links: &Links, expected: &Expected<'_>, changed: Option<&BTreeSet<u
 }
 
 fn missing(expected: &Expected<'_>, found: &[Found]) -> Vec<String> {
-    let there: BTreeSet<(&str, Direction, u32)> =
-        found.iter().map(|link| (link.interface.as_str(), link.direction, link.ifindex)).collect();
+    let there: BTreeSet<(Direction, u32)> = found.iter().map(|link| (link.direction, link.ifindex)).collect();
     let lost = |(name, (ifindex, directions)): (&&str, &(u32, &[Direction]))| {
-        let complete = directions.iter().all(|direction| there.contains(&(*name, *direction, *ifindex)));
+        let complete = directions.iter().all(|direction| there.contains(&(*direction, *ifindex)));
         (!complete).then(|| (*name).to_owned())
     };
     expected.iter().filter_map(lost).collect()
@@ -92,6 +91,13 @@ mod tests {
         found[1].ifindex = 0;
         found.remove(4);
         assert_eq!(missing(&expected, &found), ["cali1", "eth0"]);
+    }
+
+    #[test]
+    fn a_link_is_its_interfaces_also_after_that_got_another_name() {
+        let mut expected = Expected::new();
+        expected.insert("eth7", (2, &[Direction::Ingress]));
+        assert!(missing(&expected, &[link("eth0", Direction::Ingress, 2)]).is_empty());
     }
 
     #[test]

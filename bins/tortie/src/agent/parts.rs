@@ -37,6 +37,10 @@ impl Parts {
         }
         let datapath = Datapath::open(&options.bpffs, &maps, &options.run_dir)?;
         let links = Rc::new(Links::open(&options.bpffs, mechanism)?);
+        // Of pods that went while no agent was there.
+        if let Err(error) = links.remove_stale() {
+            tracing::warn!(%error, "stale links could not be removed");
+        }
         let sockets = SocketHooks::open(&options.bpffs)?;
         let kernel = tortie_host::kernel::kernel(&maps, &links)?;
         let sweeper = Sweeper::start(&datapath, &maps, options.sweep)?;
