@@ -6,17 +6,20 @@
 
 use futures::channel::mpsc::UnboundedReceiver;
 use futures::{StreamExt as _, TryStreamExt as _};
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use rtnetlink::packet_core::{NetlinkMessage, NetlinkPayload};
 use rtnetlink::packet_route::RouteNetlinkMessage;
 use rtnetlink::packet_route::address::{AddressAttribute, AddressMessage};
 use rtnetlink::packet_route::link::{LinkAttribute, LinkFlags, LinkMessage};
-use rtnetlink::packet_route::route::{RouteAddress, RouteAttribute, RouteMessage, RouteProtocol, RouteType};
+use rtnetlink::packet_route::route::{
+    RouteAddress, RouteAttribute, RouteMessage, RouteProtocol, RouteScope, RouteType,
+};
 use rtnetlink::{
     Handle, LinkMessageBuilder, LinkUnspec, LinkVxlan, MulticastGroup, RouteMessageBuilder, new_connection,
     new_multicast_connection,
 };
 use std::collections::BTreeMap;
+use std::fmt;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -41,6 +44,14 @@ pub enum NetlinkError {
     },
 }
 
+impl NetlinkError {
+    /// The interface that was meant is gone, or switched off.
+    pub fn is_of_no_interface(&self) -> bool {
+        let Self::Request { source: rtnetlink::Error::NetlinkError(error), .. } = self else { return false };
+        [libc::ENODEV, libc::ENXIO, libc::ENETDOWN].contains(&-error.raw_code())
+    }
+}
+
 /// A network interface.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Device {
@@ -63,12 +74,15 @@ pub enum NetworkEvent {
     DeviceGone(Device),
     /// Routes of others changed: ways to other nodes may be others.
     Routing,
-    /// One of our routes was made, or is there no more; also when we did it ourselves.
+    /// One of our routes was made, or is there no more; also when we did it ourselves. Of an interface that is switched
+    /// off the kernel removes the routes without a word.
     OwnRoute {
         /// Where to.
         net: IpNet,
-        /// `None`: it is gone, or leads to an interface of this node.
-        gateway: Option<IpAddr>,
+        /// What it leads to.
+        via: Via,
+        /// It is there.
+        there: bool,
     },
     /// An interface has an address, or has it no more: ways may be others, too.
     Address {
@@ -79,6 +93,24 @@ pub enum NetworkEvent {
         /// It is there.
         there: bool,
     },
+}
+
+/// What one of our routes leads to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Via {
+    /// A neighbour: on the way to another node.
+    Gateway(IpAddr),
+    /// An interface, by its index: a pod's.
+    Device(u32),
+}
+
+impl fmt::Display for Via {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Gateway(address) => write!(f, "by {address}"),
+            Self::Device(index) => write!(f, "to interface {index}"),
+        }
+    }
 }
 
 /// How the host's own stack reaches an address.
@@ -146,6 +178,12 @@ impl Netlink {
         Ok(found.iter().filter_map(address).collect())
     }
 
+    /// Gives an interface an address; one that it has is no error.
+    pub async fn add_address(&self, index: u32, address: IpAddr, length: u8) -> Result<(), NetlinkError> {
+        let add = self.handle.address().add(index, address, length).replace().execute().await;
+        add.map_err(request(format!("adding {address}/{length} to interface {index}")))
+    }
+
     /// How the host's own stack reaches an address; `None`: not at all, or it is the host's own.
     pub async fn reach(&self, address: IpAddr) -> Result<Option<Reach>, NetlinkError> {
         let message = match address {
@@ -161,8 +199,8 @@ impl Netlink {
         }
     }
 
-    /// Our routes: prefix and gateway.
-    pub async fn routes(&self) -> Result<BTreeMap<IpNet, IpAddr>, NetlinkError> {
+    /// Our routes.
+    pub async fn routes(&self) -> Result<BTreeMap<IpNet, Via>, NetlinkError> {
         let mut ours = BTreeMap::new();
         let all =
             [RouteMessageBuilder::<Ipv4Addr>::new().build(), RouteMessageBuilder::<Ipv6Addr>::new().build()];
@@ -209,15 +247,15 @@ impl Netlink {
     }
 
     /// Makes or replaces one of our routes.
-    pub async fn set_route(&self, net: IpNet, gateway: IpAddr) -> Result<(), NetlinkError> {
-        let Some(message) = route_message(net, gateway) else { return Ok(()) };
+    pub async fn set_route(&self, net: IpNet, via: Via) -> Result<(), NetlinkError> {
+        let Some(message) = route_message(net, via) else { return Ok(()) };
         let add = self.handle.route().add(message).replace().execute().await;
-        add.map_err(request(format!("adding the route to {net} by {gateway}")))
+        add.map_err(request(format!("adding the route to {net} {via}")))
     }
 
     /// Removes one of our routes; one that is not there is no error.
-    pub async fn remove_route(&self, net: IpNet, gateway: IpAddr) -> Result<(), NetlinkError> {
-        let Some(message) = route_message(net, gateway) else { return Ok(()) };
+    pub async fn remove_route(&self, net: IpNet, via: Via) -> Result<(), NetlinkError> {
+        let Some(message) = route_message(net, via) else { return Ok(()) };
         match self.handle.route().del(message).execute().await {
             Err(rtnetlink::Error::NetlinkError(error)) if error.raw_code() == -libc::ESRCH => Ok(()),
             result => result.map_err(request(format!("removing the route to {net}"))),
@@ -300,8 +338,7 @@ fn route_event(route: &RouteMessage, there: bool) -> Option<NetworkEvent> {
     if route.header.protocol != RouteProtocol::Other(ROUTE_PROTOCOL) {
         return Some(NetworkEvent::Routing);
     }
-    let gateway = gateway(route).filter(|_| there);
-    destination(route).map(|net| NetworkEvent::OwnRoute { net, gateway })
+    our_route(route).map(|(net, via)| NetworkEvent::OwnRoute { net, via, there })
 }
 
 fn ip(address: &RouteAddress) -> Option<IpAddr> {
@@ -319,18 +356,23 @@ fn gateway(route: &RouteMessage) -> Option<IpAddr> {
     })
 }
 
-fn reach(route: &RouteMessage, address: IpAddr) -> Option<Reach> {
-    let ifindex = route.attributes.iter().find_map(|attribute| match attribute {
+fn interface(route: &RouteMessage) -> Option<u32> {
+    route.attributes.iter().find_map(|attribute| match attribute {
         RouteAttribute::Oif(index) => Some(*index),
         _ => None,
-    })?;
+    })
+}
+
+fn reach(route: &RouteMessage, address: IpAddr) -> Option<Reach> {
+    let ifindex = interface(route)?;
     let unicast = route.header.kind == RouteType::Unicast;
     unicast.then(|| Reach { ifindex, neighbour: gateway(route).unwrap_or(address) })
 }
 
-fn our_route(route: &RouteMessage) -> Option<(IpNet, IpAddr)> {
+fn our_route(route: &RouteMessage) -> Option<(IpNet, Via)> {
     let ours = route.header.protocol == RouteProtocol::Other(ROUTE_PROTOCOL);
-    ours.then(|| Some((destination(route)?, gateway(route)?)))?
+    let via = || gateway(route).map(Via::Gateway).or_else(|| interface(route).map(Via::Device));
+    ours.then(|| Some((destination(route)?, via()?)))?
 }
 
 fn destination(route: &RouteMessage) -> Option<IpNet> {
@@ -341,25 +383,29 @@ fn destination(route: &RouteMessage) -> Option<IpNet> {
     IpNet::new(address, route.header.destination_prefix_length).ok()
 }
 
-fn route_message(net: IpNet, gateway: IpAddr) -> Option<RouteMessage> {
-    let protocol = RouteProtocol::Other(ROUTE_PROTOCOL);
-    match (net, gateway) {
-        (IpNet::V4(net), IpAddr::V4(gateway)) => Some(
-            RouteMessageBuilder::<Ipv4Addr>::new()
-                .destination_prefix(net.network(), net.prefix_len())
-                .gateway(gateway)
-                .protocol(protocol)
-                .table_id(MAIN_TABLE)
-                .build(),
-        ),
-        (IpNet::V6(net), IpAddr::V6(gateway)) => Some(
-            RouteMessageBuilder::<Ipv6Addr>::new()
-                .destination_prefix(net.network(), net.prefix_len())
-                .gateway(gateway)
-                .protocol(protocol)
-                .table_id(MAIN_TABLE)
-                .build(),
-        ),
-        _ => None,
-    }
+/// `None`: prefix and gateway are of different families.
+fn route_message(net: IpNet, via: Via) -> Option<RouteMessage> {
+    let mut message = match (net, via) {
+        (IpNet::V4(net), Via::Gateway(IpAddr::V4(gateway))) => v4_route(net).gateway(gateway).build(),
+        (IpNet::V4(net), Via::Device(index)) => {
+            v4_route(net).output_interface(index).scope(RouteScope::Link).build()
+        }
+        (IpNet::V6(net), Via::Gateway(IpAddr::V6(gateway))) => v6_route(net).gateway(gateway).build(),
+        (IpNet::V6(net), Via::Device(index)) => v6_route(net).output_interface(index).build(),
+        _ => return None,
+    };
+    message.header.protocol = RouteProtocol::Other(ROUTE_PROTOCOL);
+    Some(message)
+}
+
+fn v4_route(net: Ipv4Net) -> RouteMessageBuilder<Ipv4Addr> {
+    RouteMessageBuilder::<Ipv4Addr>::new()
+        .destination_prefix(net.network(), net.prefix_len())
+        .table_id(MAIN_TABLE)
+}
+
+fn v6_route(net: Ipv6Net) -> RouteMessageBuilder<Ipv6Addr> {
+    RouteMessageBuilder::<Ipv6Addr>::new()
+        .destination_prefix(net.network(), net.prefix_len())
+        .table_id(MAIN_TABLE)
 }

@@ -1,13 +1,14 @@
 //! How pods are attached to this node: the CNI plugin's records, as objects of the model.
 //!
 //! Owns: which records are known. Does not: wire anything.
-//! Invariant: an attachment the plugin has said is gone does not come back from a file it has yet to remove.
+//! Invariant: an attachment the plugin has said is gone does not come back from a file it has yet to remove; one that
+//! is known stays in force while its file cannot be read.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use tortie::agent_api::EndpointRecord;
+use tortie::agent_api::{self, EndpointRecord};
 use tortie_model::{
     Change, Object, WorkloadId,
     workload::{Attachment, PodUid},
@@ -19,6 +20,7 @@ pub struct Attachments {
     known: BTreeMap<WorkloadId, Attachment>,
     gone: BTreeSet<(WorkloadId, String)>,
     bad: BTreeMap<PathBuf, String>,
+    version: u64,
 }
 
 impl Attachments {
@@ -29,6 +31,7 @@ impl Attachments {
             known: BTreeMap::new(),
             gone: BTreeSet::new(),
             bad: BTreeMap::new(),
+            version: 0,
         }
     }
 
@@ -45,9 +48,23 @@ impl Attachments {
         for record in records {
             match record.map(|record| (id_of(&record), attachment(&record))) {
                 Ok((id, Ok(attachment))) => drop(found.insert(id, attachment)),
-                Ok((id, Err(problem))) => drop(bad.insert(PathBuf::from(id.to_string()), problem)),
-                Err(error) => drop(bad.insert(error.path.clone(), error.to_string())),
+                Ok((id, Err(problem))) => drop(bad.insert(self.path_of(&id), problem)),
+                Err(error) => drop(bad.insert(error.path.clone(), error.source.to_string())),
             }
+        }
+        for (path, problem) in &mut bad {
+            let Some(id) = id_in(path) else {
+                *problem = format!("{}: {problem}; it is no record of a pod: remove it", path.display());
+                continue;
+            };
+            let known = self.known.get(&id).cloned();
+            let meanwhile =
+                if known.is_some() { "what was known of it stays in force" } else { "it has no network" };
+            *problem = format!(
+                "{}: {problem}; pod {id}: {meanwhile}; delete the pod so that it is made anew, or the file if the pod is gone",
+                path.display()
+            );
+            found.extend(known.map(|known| (id, known)));
         }
         self.report(bad);
         self.gone.retain(|(id, container)| found.get(id).is_some_and(|a| a.container_id == *container));
@@ -69,7 +86,15 @@ impl Attachments {
         let new = self.known.iter().filter(|(id, attachment)| before.get(*id) != Some(*attachment));
         let gone = before.keys().filter(|id| !self.known.contains_key(*id));
         let changes = new.map(|(id, a)| (id, Some(Arc::new(a.clone())))).chain(gone.map(|id| (id, None)));
-        changes.map(|(id, value)| Object::Attachment(Change { key: id.clone(), value })).collect()
+        let changes: Vec<Object> =
+            changes.map(|(id, value)| Object::Attachment(Change { key: id.clone(), value })).collect();
+        self.version += u64::from(!changes.is_empty());
+        changes
+    }
+
+    fn path_of(&self, id: &WorkloadId) -> PathBuf {
+        agent_api::endpoints_dir(&self.run_dir)
+            .join(EndpointRecord::file_name(id.namespace.as_str(), &id.name))
     }
 
     /// The plugin says that an endpoint goes; gives the change, if it was known.
@@ -79,13 +104,45 @@ impl Attachments {
             return None;
         }
         self.known.remove(id);
+        self.version += 1;
         Some(Object::Attachment(Change { key: id.clone(), value: None }))
     }
 
-    /// Records that are not in force, with the reason.
-    pub fn bad(&self) -> &BTreeMap<PathBuf, String> {
-        &self.bad
+    /// Attached pods.
+    pub fn all(&self) -> &BTreeMap<WorkloadId, Attachment> {
+        &self.known
     }
+
+    /// Whether a pod's interface has this name.
+    pub fn have(&self, interface: &str) -> bool {
+        self.known.values().any(|attachment| attachment.interface == interface)
+    }
+
+    /// Another one whenever [`Attachments::all`] are others.
+    pub fn version(&self) -> u64 {
+        self.version
+    }
+
+    /// Records that cannot be read: which, whose, and what to do.
+    pub fn bad(&self) -> impl Iterator<Item = &String> {
+        self.bad.values()
+    }
+
+    /// What is wrong with a pod's record.
+    pub fn bad_of(&self, id: &WorkloadId) -> Option<&String> {
+        self.bad.get(&self.path_of(id))
+    }
+
+    /// Where the record of a pod should be.
+    pub fn place(&self, id: &WorkloadId) -> String {
+        self.path_of(id).display().to_string()
+    }
+}
+
+/// The pod that a file of that name is the record of.
+fn id_in(path: &Path) -> Option<WorkloadId> {
+    let (namespace, name) = path.file_stem()?.to_str()?.split_once('_')?;
+    Some(WorkloadId::new(namespace, name))
 }
 
 fn id_of(record: &EndpointRecord) -> WorkloadId {
@@ -114,6 +171,50 @@ fn mac(text: &str) -> Option<[u8; 6]> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn record(name: &str) -> String {
+        format!(
+            r#"{{"namespace":"shop","name":"{name}","containerId":"c1","netns":"/run/netns/x","interface":"cali1","hostMac":"ee:ee:ee:ee:ee:ee","podMac":"02:00:00:00:00:01","addresses":["10.65.0.2"],"mtu":1450,"podInterface":"eth0","network":"tortie","ipam":null}}"#
+        )
+    }
+
+    #[test]
+    fn a_record_that_can_no_longer_be_read_stays_in_force_until_its_file_is_gone() {
+        let dir = tempfile::tempdir().unwrap();
+        let records = agent_api::endpoints_dir(dir.path());
+        std::fs::create_dir_all(&records).unwrap();
+        let path = records.join("shop_front.json");
+        let mut attachments = Attachments::new(dir.path());
+        std::fs::write(&path, record("front")).unwrap();
+        assert_eq!(attachments.reread().len(), 1);
+        for damaged in ["", "{", &record("front").replace("02:00:00:00:00:01", "no")] {
+            std::fs::write(&path, damaged).unwrap();
+            assert_eq!(attachments.reread(), [], "{damaged:?}");
+            let bad: Vec<_> = attachments.bad().collect();
+            let [told] = bad[..] else { panic!("{bad:?}") };
+            for part in [path.to_str().unwrap(), "pod shop/front", "stays in force", "delete the pod"] {
+                assert!(told.contains(part), "{part}: {told}");
+            }
+            assert_eq!(attachments.bad_of(&WorkloadId::new("shop", "front")), Some(told));
+        }
+        std::fs::remove_file(&path).unwrap();
+        assert_eq!(attachments.reread().len(), 1, "it is gone");
+        assert_eq!((attachments.all().len(), attachments.bad().count()), (0, 0));
+    }
+
+    #[test]
+    fn of_a_record_that_could_never_be_read_it_is_said_that_its_pod_has_no_network() {
+        let dir = tempfile::tempdir().unwrap();
+        let records = agent_api::endpoints_dir(dir.path());
+        std::fs::create_dir_all(&records).unwrap();
+        std::fs::write(records.join("shop_front.json"), "{").unwrap();
+        std::fs::write(records.join("else.json"), "{").unwrap();
+        let mut attachments = Attachments::new(dir.path());
+        assert_eq!(attachments.reread(), []);
+        let told: Vec<_> = attachments.bad().map(String::as_str).collect();
+        assert!(told.iter().any(|it| it.contains("pod shop/front: it has no network")), "{told:?}");
+        assert!(told.iter().any(|it| it.contains("no record of a pod: remove it")), "{told:?}");
+    }
 
     #[test]
     fn an_ethernet_address_has_six_parts() {

@@ -17,10 +17,18 @@ const KEPT: usize = 1000;
 /// Events taken from the ring before anything else gets its turn.
 const AT_ONCE: usize = 4096;
 
+/// A dropped packet.
+struct Event {
+    number: u64,
+    record: Vec<u8>,
+    /// Of the moment when it was read, so that its time stays the same however often it is asked for.
+    boot_seconds: f64,
+}
+
 /// The ring's reading end and what was read.
 pub struct Drops {
     ring: AsyncFd<RingBuffer>,
-    latest: VecDeque<(u64, Vec<u8>)>,
+    latest: VecDeque<Event>,
     next: u64,
 }
 
@@ -38,7 +46,7 @@ impl Drops {
     /// Waits for events and takes them in. Safe to cancel.
     pub async fn read(&mut self) -> io::Result<()> {
         let mut guard = self.ring.readable_mut().await?;
-        let mut record = Vec::new();
+        let (mut record, boot_seconds) = (Vec::new(), boot_seconds());
         for _ in 0..AT_ONCE {
             if !guard.get_inner_mut().next(&mut record) {
                 guard.clear_ready();
@@ -47,7 +55,7 @@ impl Drops {
             if self.latest.len() >= KEPT {
                 self.latest.pop_front();
             }
-            self.latest.push_back((self.next, record.clone()));
+            self.latest.push_back(Event { number: self.next, record: record.clone(), boot_seconds });
             self.next += 1;
         }
         Ok(())
@@ -60,12 +68,11 @@ impl Drops {
 
     /// Events after number `since` as rows with names, oldest first; the last row's number comes with them.
     pub fn rows(&self, since: u64, names: &Names) -> Value {
-        let boot = boot_seconds();
         let rows: Vec<Value> = self
             .latest
             .iter()
-            .filter(|(number, _)| *number > since)
-            .filter_map(|(_, record)| tortie_observe::drops::row(record, names, boot))
+            .filter(|event| event.number > since)
+            .filter_map(|event| tortie_observe::drops::row(&event.record, names, event.boot_seconds))
             .filter_map(|row| serde_json::to_value(row).ok())
             .collect();
         json!({"ok": true, "items": rows, "last": self.last()})

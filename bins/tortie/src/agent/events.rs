@@ -29,7 +29,7 @@ use super::node::Node;
 use super::observe::Facts;
 use super::observe::Observer;
 use super::parts::Parts;
-use super::server::{Ask, Question, Server, listen};
+use super::server::{Ask, Door, Question, Server};
 use super::state_files::StateFiles;
 use super::waiters::{Goal, Waiter, Waiters, refused};
 use super::{link_check, status};
@@ -52,6 +52,7 @@ struct Loop {
     network: netlink::Events,
     records: AsyncFd<Watch>,
     questions: mpsc::Receiver<Question>,
+    door: Door,
     drops: Drops,
     drop_count: watch::Sender<u64>,
     waiters: Waiters,
@@ -64,7 +65,6 @@ struct Loop {
 pub async fn run(options: Options, mut store: Store, observer: Observer) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate()).context("SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("SIGINT")?;
-    let listener = listen(&options.run_dir).context("the agent's socket")?;
     let (questions_in, mut questions) = mpsc::channel(64);
     let (drop_count, drops_seen) = watch::channel(0);
     let server = Server {
@@ -73,13 +73,13 @@ pub async fn run(options: Options, mut store: Store, observer: Observer) -> anyh
         drops: drops_seen,
         live: observer.live.clone(),
     };
-    tokio::task::spawn_local(server.serve(listener));
+    let mut door = Door::open(server, &options.run_dir).context("the agent's socket")?;
     let (netlink, network) = Netlink::open()?;
     let records = watch_records(&options)?;
 
     let mut beginning = Beginning::new(&options, store.handle());
     tokio::select! {
-        begun = begin(&mut store, &mut questions, &options, &mut beginning, &observer) => begun?,
+        begun = begin(&mut store, &mut questions, &options, &mut beginning, &observer, &mut door) => begun?,
         _ = terminate.recv() => return Ok(()),
         _ = interrupt.recv() => return Ok(()),
     }
@@ -93,6 +93,7 @@ pub async fn run(options: Options, mut store: Store, observer: Observer) -> anyh
         network,
         records,
         questions,
+        door,
         drops,
         drop_count,
         waiters: Waiters::default(),
@@ -127,6 +128,7 @@ async fn begin(
     options: &Options,
     beginning: &mut Beginning,
     observer: &Observer,
+    door: &mut Door,
 ) -> anyhow::Result<()> {
     let begun = Instant::now();
     observer.live.resyncs_started.inc();
@@ -134,7 +136,10 @@ async fn begin(
         observer.vitals.beat();
         let batch = tokio::select! {
             batch = store.next() => batch.context("the store is closed; see its error above")?,
-            () = tokio::time::sleep(link_check::EVERY) => continue,
+            () = tokio::time::sleep(link_check::EVERY) => {
+                door.check();
+                continue;
+            }
             Some((ask, reply)) = questions.recv() => {
                 let answer = match ask {
                     Ask::Status => status::starting(options, begun, beginning),
@@ -148,8 +153,8 @@ async fn begin(
         count(&batch, observer);
         observer.vitals.publish(Facts { revision: batch.revision.0, ..Facts::default() });
         beginning.revision = batch.revision;
-        let (in_sync, addresses) =
-            take_in(batch, options, &mut beginning.calc, &mut beginning.rejections, &mut beginning.names);
+        let Beginning { calc, rejections, names, running, .. } = &mut *beginning;
+        let (in_sync, addresses) = take_in(batch, options, calc, rejections, names, running);
         if addresses.is_some() {
             beginning.node_addresses = addresses;
         }
@@ -297,6 +302,9 @@ impl Loop {
             if self.filters.is_none() {
                 node.check_links(None);
             }
+            node.check_pins();
+            node.compare_pods();
+            self.door.check();
             if self.waiters.is_empty() {
                 node.make_links();
             }

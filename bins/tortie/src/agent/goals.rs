@@ -37,7 +37,7 @@ impl Node {
 
     fn endpoint(&self, id: &WorkloadId, container: &str) -> Standing {
         if self.reconciler.container_id(id) != Some(container) {
-            let problem = self.attachments.bad().get(std::path::Path::new(&id.to_string()));
+            let problem = self.attachments.bad_of(id);
             let why = problem.map_or("no record of it in the run directory's endpoints", String::as_str);
             return Standing::NotYet(refused("timeout", format!("pod {id}: {why}")));
         }

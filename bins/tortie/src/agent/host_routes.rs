@@ -1,24 +1,24 @@
-//! Routes of the host's own stack to other nodes' pods.
+//! Routes of the host's own stack: to other nodes' pods, and to this node's.
 //!
 //! Invariant: only routes with our protocol number are touched; nothing is removed before the datastore is
-//! in sync.
+//! in sync. A pod's route is put back but never removed: it goes with the pod's interface, and the plugin makes it before
+//! the agent has heard of the pod.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use ipnet::IpNet;
-use tortie_host::netlink::Netlink;
+use tortie_host::netlink::{Netlink, Via};
 
 const RETRY: Duration = Duration::from_secs(1);
 
-/// Of the prefixes, and of the ways to their nodes.
-pub type Version = (u64, u64);
+/// Of the prefixes, of the ways to their nodes, and of the pods attached here.
+pub type Version = (u64, u64, u64);
 
 /// Desired and actual routes.
 pub struct HostRoutes {
-    actual: Option<BTreeMap<IpNet, IpAddr>>,
-    /// What they were made from; `None`: some could not be made.
+    actual: Option<BTreeMap<IpNet, Via>>,
+    /// What they were made from; `None`: some could not be made, or are others by now.
     version: Option<Version>,
     errors: BTreeMap<IpNet, String>,
     retry_at: Option<Instant>,
@@ -35,18 +35,37 @@ impl HostRoutes {
         self.actual = None;
     }
 
-    /// What the kernel says of one of our routes: with another gateway, or without one, somebody else has changed it.
-    pub fn noticed(&mut self, net: IpNet, gateway: Option<IpAddr>) {
-        if self.actual.as_ref().is_some_and(|actual| actual.get(&net) != gateway.as_ref()) {
-            self.invalidate();
+    /// What the kernel says of one of our routes: it is there, or is there no more.
+    pub fn noticed(&mut self, net: IpNet, via: Via, there: bool) {
+        let Some(actual) = &mut self.actual else { return };
+        let known = actual.get(&net) == Some(&via);
+        if known == there {
+            return;
+        }
+        let before = if there { actual.insert(net, via) } else { None };
+        if !there && known {
+            actual.remove(&net);
+        }
+        // The first one to a pod is the plugin's; whether it is right is seen when the pod is known.
+        let new_pod = there && before.is_none() && matches!(via, Via::Device(_));
+        if !new_pod {
+            self.version = None;
         }
     }
 
-    /// Makes the routes what they should be: prefix and gateway. They are asked for where their version is another one.
+    /// A pod's interface has come, is gone, or was switched off or on: of the routes that go with it the kernel says nothing.
+    pub fn interface(&mut self, index: u32) {
+        if let Some(actual) = &mut self.actual {
+            actual.retain(|_, via| *via != Via::Device(index));
+        }
+        self.version = None;
+    }
+
+    /// Makes the routes what they should be. They are asked for where their version is another one.
     pub async fn apply(
         &mut self,
         version: Version,
-        desired: impl FnOnce() -> BTreeMap<IpNet, IpAddr>,
+        desired: impl FnOnce() -> BTreeMap<IpNet, Via>,
         netlink: &Netlink,
     ) -> usize {
         if self.actual.is_some() && self.version == Some(version) {
@@ -66,25 +85,24 @@ impl HostRoutes {
         if self.retry_at.is_some_and(|at| at > Instant::now()) {
             return 0;
         }
-        let desired = desired();
         let (mut written, mut errors) = (0, BTreeMap::new());
-        let nets: BTreeSet<IpNet> = actual.keys().chain(desired.keys()).copied().collect();
-        for net in nets {
-            let result = match (desired.get(&net), actual.get(&net)) {
-                (Some(wanted), found) if found != Some(wanted) => netlink.set_route(net, *wanted).await,
-                (None, Some(found)) => netlink.remove_route(net, *found).await,
-                _ => continue,
+        for Step { net, found, wanted } in steps(actual, &desired()) {
+            let result = match (wanted, found) {
+                (Some(wanted), _) => netlink.set_route(net, wanted).await,
+                (None, Some(found)) => netlink.remove_route(net, found).await,
+                (None, None) => continue,
             };
-            match result {
-                Ok(()) => {
-                    written += 1;
-                    match desired.get(&net) {
-                        Some(wanted) => actual.insert(net, *wanted),
-                        None => actual.remove(&net),
-                    };
+            match (result, wanted) {
+                (Ok(()), Some(wanted)) => drop(actual.insert(net, wanted)),
+                (Ok(()), None) => drop(actual.remove(&net)),
+                // It goes just now; should it come back, that is told.
+                (Err(error), Some(Via::Device(_))) if error.is_of_no_interface() => continue,
+                (Err(error), _) => {
+                    errors.insert(net, error.to_string());
+                    continue;
                 }
-                Err(error) => drop(errors.insert(net, error.to_string())),
             }
+            written += 1;
         }
         self.retry_at = (!errors.is_empty()).then(|| Instant::now() + RETRY);
         self.version = errors.is_empty().then_some(version);
@@ -100,5 +118,92 @@ impl HostRoutes {
     /// When what failed is tried again.
     pub fn retry_at(&self) -> Option<Instant> {
         self.retry_at
+    }
+}
+
+/// One thing to be done.
+#[derive(Debug, PartialEq, Eq)]
+struct Step {
+    net: IpNet,
+    found: Option<Via>,
+    /// `None`: it goes.
+    wanted: Option<Via>,
+}
+
+fn steps(actual: &BTreeMap<IpNet, Via>, desired: &BTreeMap<IpNet, Via>) -> Vec<Step> {
+    let nets: BTreeSet<IpNet> = actual.keys().chain(desired.keys()).copied().collect();
+    let step = |net: IpNet| {
+        let (found, wanted) = (actual.get(&net).copied(), desired.get(&net).copied());
+        let stays = found == wanted || (wanted.is_none() && matches!(found, Some(Via::Device(_))));
+        (!stays).then_some(Step { net, found, wanted })
+    };
+    nets.into_iter().filter_map(step).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const VERSION: Version = (1, 1, 1);
+
+    fn net(text: &str) -> IpNet {
+        text.parse().unwrap()
+    }
+
+    fn gateway(text: &str) -> Via {
+        Via::Gateway(text.parse().unwrap())
+    }
+
+    /// One to another node's pods, one to a pod here.
+    fn known() -> HostRoutes {
+        let actual =
+            [(net("10.65.1.0/24"), gateway("192.0.2.2")), (net("10.65.0.5/32"), Via::Device(7))].into();
+        HostRoutes { actual: Some(actual), version: Some(VERSION), ..HostRoutes::new() }
+    }
+
+    fn todo(routes: &HostRoutes) -> Vec<IpNet> {
+        let actual = routes.actual.as_ref().unwrap();
+        match routes.version {
+            Some(_) => Vec::new(),
+            None => {
+                steps(actual, known().actual.as_ref().unwrap()).into_iter().map(|step| step.net).collect()
+            }
+        }
+    }
+
+    #[test]
+    fn a_route_that_is_gone_or_leads_elsewhere_is_made_again() {
+        for (name, via) in [("10.65.1.0/24", gateway("192.0.2.2")), ("10.65.0.5/32", Via::Device(7))] {
+            let mut routes = known();
+            routes.noticed(net(name), via, true);
+            assert_eq!(todo(&routes), [], "{name}: our own word");
+            routes.noticed(net(name), Via::Device(9), false);
+            assert_eq!(todo(&routes), [], "{name}: another one is gone");
+            routes.noticed(net(name), via, false);
+            assert_eq!(todo(&routes), [net(name)], "gone");
+            let mut routes = known();
+            routes.noticed(net(name), Via::Device(9), true);
+            assert_eq!(todo(&routes), [net(name)], "elsewhere");
+        }
+    }
+
+    #[test]
+    fn an_interface_that_was_switched_off_and_on_has_lost_its_routes() {
+        let mut routes = known();
+        routes.interface(7);
+        assert_eq!(todo(&routes), [net("10.65.0.5/32")]);
+    }
+
+    #[test]
+    fn the_route_of_a_pod_that_nobody_has_spoken_of_yet_stays_and_costs_nothing() {
+        let mut routes = known();
+        routes.noticed(net("10.65.0.6/32"), Via::Device(8), true);
+        assert_eq!(todo(&routes), []);
+        routes.invalidate();
+        routes.actual = Some([(net("10.65.0.6/32"), Via::Device(8))].into());
+        let desired = BTreeMap::new();
+        assert_eq!(steps(routes.actual.as_ref().unwrap(), &desired), []);
+        let stranger = [(net("10.65.9.0/24"), gateway("192.0.2.9"))].into();
+        assert_eq!(steps(&stranger, &desired).len(), 1, "but not one to a node that is gone");
     }
 }

@@ -15,6 +15,7 @@ use tortie_store::{Batch, Event, Handle, Rejection, Revision};
 use super::Options;
 use super::node_names::NodeNames;
 use super::observe::Observer;
+use super::pods::Running;
 
 /// What is known before the kernel's parts are opened.
 pub struct Beginning {
@@ -24,6 +25,7 @@ pub struct Beginning {
     pub revision: Revision,
     pub node_addresses: Option<Vec<IpAddr>>,
     pub store: Handle,
+    pub running: Running,
 }
 
 impl Beginning {
@@ -36,6 +38,7 @@ impl Beginning {
             revision: Revision::default(),
             node_addresses: None,
             store,
+            running: Running::default(),
         }
     }
 }
@@ -81,6 +84,7 @@ pub fn take_in(
     calc: &mut Calc,
     rejections: &mut BTreeSet<Arc<Rejection>>,
     names: &mut NodeNames,
+    running: &mut Running,
 ) -> (bool, Option<Vec<IpAddr>>) {
     let (mut in_sync, mut addresses) = (false, None);
     for event in batch.events {
@@ -95,6 +99,7 @@ pub fn take_in(
                         publish_pod_cidrs(options, &prefixes.collect::<Vec<_>>());
                     }
                 }
+                running.heard(&options.node, &object);
                 calc.apply(&object);
             }
             Event::Rejected(rejection) => {

@@ -19,6 +19,7 @@ pub(crate) mod node_names;
 mod observe;
 mod own_addresses;
 mod parts;
+mod pods;
 mod server;
 mod sockets;
 pub(crate) mod state_files;

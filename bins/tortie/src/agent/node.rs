@@ -14,9 +14,10 @@ use tortie_abi::settings::TUNNEL_PORT;
 use tortie_calc::Calc;
 use tortie_host::bpf::netns_cookie;
 use tortie_host::links::Direction;
-use tortie_host::netlink::{Device, Netlink, NetworkEvent};
+use tortie_host::netlink::{Device, Netlink, NetworkEvent, Via};
 use tortie_host::{clock, sysctl};
 use tortie_model::WorkloadId;
+use tortie_model::workload::Attachment;
 use tortie_reconcile::{Dirty, Reconciler, Written};
 use tortie_store::{Batch, Handle, NodeState, Rejection, Revision};
 
@@ -30,6 +31,7 @@ use super::node_names::NodeNames;
 use super::observe::Observer;
 use super::own_addresses::{self, OwnAddresses};
 use super::parts::Parts;
+use super::pods::Running;
 use super::sockets::Sockets;
 use super::state_files::StateFiles;
 use super::traces::Round;
@@ -40,6 +42,8 @@ use super::{conflicts, facts};
 const RETRY: Duration = Duration::from_secs(1);
 /// How often the observing thread is told how things are, at most.
 const OBSERVE: Duration = Duration::from_millis(200);
+/// How a warning about maps without pins begins.
+const UNPINNED: &str = "a map has lost its pin";
 /// A pod that is gone by then never costs the node the grace periods of its links, neither when it comes nor when it goes.
 const SHORT_LIVED: Duration = Duration::from_secs(5);
 
@@ -55,6 +59,7 @@ pub struct Node {
     pub routes: HostRoutes,
     pub rejections: BTreeSet<Arc<Rejection>>,
     pub names: NodeNames,
+    pub running: Running,
     pub revision: Revision,
     pub warnings: Vec<String>,
     pub started: Instant,
@@ -72,7 +77,7 @@ pub struct Node {
     observed: Option<Instant>,
     /// Things may have changed since.
     unobserved: bool,
-    netlink: Netlink,
+    pub netlink: Netlink,
     ways: Ways,
     retry_at: Option<Instant>,
     files: StateFiles,
@@ -103,6 +108,7 @@ impl Node {
             routes: HostRoutes::new(),
             rejections: beginning.rejections,
             names: beginning.names,
+            running: beginning.running,
             revision: beginning.revision,
             warnings: Vec::new(),
             started: Instant::now(),
@@ -153,8 +159,8 @@ impl Node {
         if let Some(traces) = &mut self.observer.traces {
             traces.heard(&batch);
         }
-        let (_, addresses) =
-            take_in(batch, &self.options, &mut self.calc, &mut self.rejections, &mut self.names);
+        let Self { options, calc, rejections, names, running, .. } = self;
+        let (_, addresses) = take_in(batch, options, calc, rejections, names, running);
         if let Some(addresses) = addresses {
             self.own_addresses.clone_from(&addresses);
             self.own_prefixes = None;
@@ -181,6 +187,10 @@ impl Node {
         match event {
             NetworkEvent::Device(device) => {
                 let (name, index) = (device.name.clone(), device.index);
+                let was_up = self.devices.by_index(index).map(|known| known.up);
+                if was_up != Some(device.up) && self.attachments.have(&name) {
+                    self.routes.interface(index);
+                }
                 if let Some(old) = self.devices.insert(device) {
                     self.reconciler.interface(&old, None);
                 }
@@ -193,6 +203,7 @@ impl Node {
                 }
             }
             NetworkEvent::DeviceGone(device) => {
+                self.routes.interface(device.index);
                 if self.devices.remove(&device) {
                     self.reconciler.interface(&device.name, None);
                     self.ways.invalidate();
@@ -202,7 +213,7 @@ impl Node {
                 }
             }
             NetworkEvent::Routing => self.ways.invalidate(),
-            NetworkEvent::OwnRoute { net, gateway } => self.routes.noticed(net, gateway),
+            NetworkEvent::OwnRoute { net, via, there } => self.routes.noticed(net, via, there),
             NetworkEvent::Address { ifindex, address, there } => {
                 let of_pod = |device: &Device| self.devices.kind(&device.name) == Devices::WORKLOAD;
                 if !self.devices.by_index(ifindex).is_some_and(of_pod) {
@@ -249,7 +260,9 @@ impl Node {
             }
         }
         self.ways.invalidate();
-        self.interface_addresses.all(self.netlink.addresses().await?);
+        let addresses = self.netlink.addresses().await?;
+        self.mend_host_sides(&addresses).await;
+        self.interface_addresses.all(addresses);
         self.calc.apply(&self.interface_addresses.object());
         Ok(())
     }
@@ -310,8 +323,14 @@ impl Node {
             let given = self.options.cgroup.as_deref();
             self.sockets.attach(given, self.reconciler.settings(), &self.parts);
             let (reconciler, ways) = (&self.reconciler, &self.ways);
-            let version = (reconciler.routes_version(), ways.version());
-            self.routes.apply(version, || host_routes(reconciler, ways), &self.netlink).await;
+            let (attachments, devices) = (&self.attachments, &self.devices);
+            let version = (reconciler.routes_version(), ways.version(), attachments.version());
+            let desired = || {
+                let mut routes = host_routes(reconciler, ways);
+                routes.extend(pod_routes(attachments, devices));
+                routes
+            };
+            self.routes.apply(version, desired, &self.netlink).await;
             self.tell_store();
         }
     }
@@ -370,6 +389,24 @@ impl Node {
         self.observer.live.link_check_seconds.observe(checked.took.as_secs_f64());
         for name in checked.lost {
             self.put_back(&name);
+        }
+    }
+
+    /// Pins maps again that somebody unpinned: an agent that starts would find none, and make empty ones.
+    pub fn check_pins(&mut self) {
+        let known: Vec<String> =
+            self.warnings.extract_if(.., |warning| warning.starts_with(UNPINNED)).collect();
+        for (map, result) in self.parts.maps.pin_again() {
+            let Err(error) = result else {
+                tracing::warn!(map, "somebody removed the map's pin; pinned again");
+                continue;
+            };
+            let text =
+                format!("{UNPINNED}, and the next start of the agent would end all connections: {error}");
+            if !known.contains(&text) {
+                tracing::error!("{text}");
+            }
+            self.warnings.push(text);
         }
     }
 
@@ -481,8 +518,18 @@ impl Node {
     }
 }
 
-/// Prefix and gateway: the neighbour on the way to the node.
-fn host_routes(reconciler: &Reconciler, ways: &Ways) -> BTreeMap<IpNet, IpAddr> {
-    let of = |(net, node): (IpNet, IpAddr)| Some((net, ways.get(&node)?.neighbour));
+/// To other nodes' pods: by the neighbour on the way to the node.
+fn host_routes(reconciler: &Reconciler, ways: &Ways) -> BTreeMap<IpNet, Via> {
+    let of = |(net, node): (IpNet, IpAddr)| Some((net, Via::Gateway(ways.get(&node)?.neighbour)));
     reconciler.remote_prefixes().into_iter().filter_map(of).collect()
+}
+
+/// To this node's pods, as far as their interfaces are there and up.
+fn pod_routes(attachments: &Attachments, devices: &Devices) -> Vec<(IpNet, Via)> {
+    let of = |attachment: &Attachment| {
+        let device = devices.by_name(&attachment.interface).filter(|device| device.up)?;
+        let via = Via::Device(device.index);
+        Some(attachment.addresses.iter().map(|address| (IpNet::from(*address), via)).collect::<Vec<_>>())
+    };
+    attachments.all().values().filter_map(of).flatten().collect()
 }

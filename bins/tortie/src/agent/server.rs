@@ -4,8 +4,8 @@
 //! Invariant: a request that cannot be understood is answered with what would be.
 
 use std::io;
-use std::os::unix::fs::PermissionsExt as _;
-use std::path::Path;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use serde::Deserialize;
@@ -13,6 +13,7 @@ use serde_json::Value;
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::JoinHandle;
 use tortie::agent_api;
 use tortie_model::WorkloadId;
 use tortie_store::{Handle, Revision};
@@ -82,15 +83,56 @@ pub struct Server {
     pub live: Live,
 }
 
-/// Listens; an old socket is replaced (the node's lock says that nobody else listens there).
-pub fn listen(run_dir: &Path) -> io::Result<UnixListener> {
-    let path = agent_api::socket_path(run_dir);
-    match std::fs::remove_file(&path) {
+/// The socket in the run directory, and who answers there.
+pub struct Door {
+    server: Server,
+    path: PathBuf,
+    /// Device and inode of the socket's file.
+    file: Option<(u64, u64)>,
+    accepting: JoinHandle<()>,
+}
+
+impl Door {
+    /// Listens; an old socket is replaced (the node's lock says that nobody else listens there). Needs a `LocalSet`.
+    pub fn open(server: Server, run_dir: &Path) -> io::Result<Self> {
+        let path = agent_api::socket_path(run_dir);
+        let listener = listen(&path)?;
+        let accepting = tokio::task::spawn_local(server.clone().serve(listener));
+        Ok(Self { server, file: file_at(&path), path, accepting })
+    }
+
+    /// Listens again where somebody removed or replaced the socket.
+    pub fn check(&mut self) {
+        if self.file.is_some() && file_at(&self.path) == self.file {
+            return;
+        }
+        match listen(&self.path) {
+            Ok(listener) => {
+                tracing::warn!(path = %self.path.display(), "somebody removed the agent's socket; it listens again");
+                self.accepting.abort();
+                self.accepting = tokio::task::spawn_local(self.server.clone().serve(listener));
+                self.file = file_at(&self.path);
+            }
+            Err(error) => {
+                let path = self.path.display();
+                tracing::error!(%path, %error, "somebody removed the agent's socket, and it cannot listen again");
+            }
+        }
+    }
+}
+
+fn file_at(path: &Path) -> Option<(u64, u64)> {
+    let there = std::fs::symlink_metadata(path).ok()?;
+    Some((there.dev(), there.ino()))
+}
+
+fn listen(path: &Path) -> io::Result<UnixListener> {
+    match std::fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}
     }
-    let listener = UnixListener::bind(&path)?;
-    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600))?;
+    let listener = UnixListener::bind(path)?;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
     Ok(listener)
 }
 

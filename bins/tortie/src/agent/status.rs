@@ -24,8 +24,11 @@ pub fn status(node: &Node) -> Value {
     let rss_bytes = rss_bytes();
     let dirty = node.dirty();
     let warnings = node.warnings.iter().cloned();
-    let warnings: Vec<String> =
-        warnings.chain(node.deaf()).chain(node.sockets.error().map(str::to_owned)).collect();
+    let warnings: Vec<String> = warnings
+        .chain(node.deaf())
+        .chain(node.sockets.error().map(str::to_owned))
+        .chain(node.cut_off())
+        .collect();
     let degraded = !dirty.is_empty() || !warnings.is_empty();
     let health = match (node.reconciler.in_sync(), degraded) {
         (false, _) => "starting",
@@ -56,7 +59,7 @@ pub fn status(node: &Node) -> Value {
         "warnings": warnings,
         "rejected": node.rejections.iter().map(|rejection| rejected(rejection)).collect::<Vec<_>>(),
         "conflicts": conflicts(node),
-        "badRecords": node.attachments.bad().values().collect::<Vec<_>>(),
+        "badRecords": node.attachments.bad().collect::<Vec<_>>(),
         "sweep": sweep(node),
         "rssBytes": rss_bytes,
         "store": store(&node.store),

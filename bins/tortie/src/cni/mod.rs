@@ -27,6 +27,7 @@ pub use config::{Attachment, Config};
 pub use env::{Command, Env, Pod};
 pub use error::CniError;
 pub use result::{GATEWAY_V4, GATEWAY_V6, HOST_MAC};
+pub use sysctl::of_host_side;
 pub use version::{ALL as VERSIONS, Version};
 
 /// Serves the runtime that called this process. Did it succeed?

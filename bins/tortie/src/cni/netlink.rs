@@ -14,6 +14,8 @@ use rtnetlink::packet_route::route::{
 };
 use rtnetlink::{Handle, LinkGetRequest, LinkMessageBuilder, LinkUnspec, LinkVeth};
 
+use tortie_host::netlink::ROUTE_PROTOCOL;
+
 use super::error::CniError;
 use super::netns::Netns;
 
@@ -246,7 +248,8 @@ fn route_message(route: &Route) -> RouteMessage {
     message.header.address_family = family(address);
     message.header.destination_prefix_length = length;
     message.header.table = RouteHeader::RT_TABLE_MAIN;
-    message.header.protocol = RouteProtocol::Boot;
+    // The agent knows the host's by it, and puts them back when somebody removes them.
+    message.header.protocol = RouteProtocol::Other(ROUTE_PROTOCOL);
     message.header.kind = RouteType::Unicast;
     message.header.scope = match route.gateway {
         None if address.is_ipv4() => RouteScope::Link,

@@ -42,6 +42,15 @@ pub fn pod_side(interface: &str, v6: bool) -> Result<(), CniError> {
     write_all(interface, if v6 { &POD_V6 } else { &[] })
 }
 
+/// What [`host_side`] writes, by the names below `/proc/sys`: the agent sees to it that it stays so.
+pub fn of_host_side(interface: &str, v4: bool, v6: bool) -> Vec<(String, &'static str)> {
+    let v4 = if v4 { &HOST_V4[..] } else { &[] };
+    let v6 = if v6 { &HOST_V6[..] } else { &[] };
+    let named =
+        |(key, value): &(&str, &'static str)| (format!("net/{}", key.replace("{}", interface)), *value);
+    v4.iter().chain(v6).map(named).collect()
+}
+
 fn write_all(interface: &str, settings: &[(&str, &str)]) -> Result<(), CniError> {
     for (key, value) in settings {
         let path = format!("/proc/sys/net/{}", key.replace("{}", interface));

@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, anyhow};
 use clap::{Args, Subcommand};
 use serde_json::Value;
+use tortie_host::netlink::Via;
 
 use crate::agent::devices::TUNNEL;
 use crate::args::Global;
@@ -155,7 +156,7 @@ pub fn uninstall(flags: &Uninstall, global: &Global) -> Outcome {
 fn take_off(global: &Global) -> Result<(), Failure> {
     let lock = tortie_host::lock::NodeLock::take(&global.run_dir, &global.bpffs);
     if let Err(error @ tortie_host::lock::LockError::Taken { .. }) = &lock {
-        return Err(Failure::no(anyhow!("the data plane stays: {error}; stop the agent first")));
+        return Err(Failure::no(anyhow!("the data plane stays: {error}")));
     }
     for dir in [&global.bpffs, &global.run_dir] {
         match fs::remove_dir_all(dir) {
@@ -165,16 +166,28 @@ fn take_off(global: &Global) -> Result<(), Failure> {
             _ => output::write(&format!("{} removed", dir.display()))?,
         }
     }
-    let removed = remove_tunnel().context("removing the tunnel's interface")?;
-    output::write(&format!("{TUNNEL} {}", if removed { "removed" } else { "is not there" }))?;
+    let (routes, tunnel) = clear_network()?;
+    output::write(&match routes {
+        0 => "there are no routes to other nodes' pods".to_owned(),
+        1 => "the route to another node's pods removed".to_owned(),
+        n => format!("{n} routes to other nodes' pods removed"),
+    })?;
+    output::write(&format!("{TUNNEL} {}", if tunnel { "removed" } else { "is not there" }))?;
     Ok(())
 }
 
-fn remove_tunnel() -> anyhow::Result<bool> {
+/// Removes the host's routes to other nodes' pods, and the tunnel's interface; how many there were, and whether there
+/// was one. The routes of this node's pods go with their interfaces.
+fn clear_network() -> anyhow::Result<(usize, bool)> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let (netlink, _) = tortie_host::netlink::Netlink::open()?;
-        Ok(netlink.remove(TUNNEL).await?)
+        let routes = netlink.routes().await.context("the routes to other nodes' pods")?;
+        let others: Vec<_> = routes.into_iter().filter(|(_, via)| matches!(via, Via::Gateway(_))).collect();
+        for (net, via) in &others {
+            netlink.remove_route(*net, *via).await.context("the routes to other nodes' pods")?;
+        }
+        Ok((others.len(), netlink.remove(TUNNEL).await.context("the tunnel's interface")?))
     })
 }
 

@@ -147,11 +147,8 @@ fn judge(status: &mut Status) {
         "contradiction between objects",
         "contradictions between objects",
     ));
-    reasons.extend(many(
-        status.bad_records.len(),
-        "attached pod is unreadable",
-        "attached pods are unreadable",
-    ));
+    reasons
+        .extend(status.bad_records.iter().map(|it| format!("an attached pod's record is unreadable: {it}")));
     reasons.extend(status.warnings.iter().cloned());
     reasons.extend(full_maps(status).chain(loose_ends(status)));
     status.health = match (starting, reasons.is_empty()) {

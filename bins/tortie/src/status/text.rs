@@ -128,9 +128,6 @@ fn dirty(status: &Status) -> String {
     for dirty in &status.dirty {
         line(&mut text, &dirty.object, &dirty.reason, dirty.attempts);
     }
-    for record in &status.bad_records {
-        let _ = writeln!(text, "  {record}");
-    }
     text
 }
 

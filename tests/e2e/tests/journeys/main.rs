@@ -3,6 +3,7 @@
 
 mod agents;
 mod connect_time;
+mod damage;
 mod direct;
 mod doors;
 mod floods;

@@ -37,6 +37,10 @@ fn a_denied_packet_is_counted_and_told_with_pod_port_and_reason() {
     let drops = told(&test);
     let items = drops["items"].as_array().expect("items");
     assert!(items.iter().all(is_the_denied_packet), "{drops}");
+    let again = told(&test);
+    let same =
+        |drop: &Value| again["items"].as_array().expect("items").iter().any(|it| it["time"] == drop["time"]);
+    assert!(items.iter().all(same), "one drop has one time: {drops} {again}");
     let counted = &drops["counters"][0];
     assert_eq!(counted["reason"], "policy-ingress", "{drops}");
     assert!(counted["packets"].as_u64().expect("packets") >= items.len() as u64, "{drops}");

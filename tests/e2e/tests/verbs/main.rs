@@ -7,6 +7,7 @@ mod lists;
 mod observe;
 mod status;
 mod traces;
+mod uninstall;
 
 use std::path::PathBuf;
 use std::process::Output;
