@@ -5,13 +5,13 @@
 //! Invariant: a node has at most one agent of ours.
 
 use std::ffi::OsString;
-use std::io::{BufRead as _, BufReader, Write as _};
+use std::io::{self, BufRead as _, BufReader, Write as _};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::Context as _;
+use anyhow::{Context as _, anyhow};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
@@ -178,7 +178,23 @@ pub(crate) fn converse(mut stream: UnixStream, request: &str, patience: Duration
     stream.set_read_timeout(Some(patience.max(Duration::from_millis(1))))?;
     stream.write_all(format!("{request}\n").as_bytes())?;
     let mut text = String::new();
-    BufReader::new(stream).read_line(&mut text)?;
+    let read = BufReader::new(stream).read_line(&mut text);
+    read.map_err(|error| match error.kind() {
+        io::ErrorKind::WouldBlock => anyhow!("it does not answer in time; does it hang?"),
+        _ => error.into(),
+    })?;
     anyhow::ensure!(!text.is_empty(), "it closed the connection without an answer");
     Ok(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_who_takes_the_question_and_says_nothing_it_is_said_that_it_does_not_answer() {
+        let (asking, _silent) = UnixStream::pair().unwrap();
+        let error = converse(asking, "{}", Duration::from_millis(1)).unwrap_err();
+        assert!(error.to_string().contains("does not answer in time"), "{error}");
+    }
 }

@@ -3,7 +3,7 @@
 //! Owns: a pod's network namespace, the CNI calls, and the record of what was attached.
 //! Does not: make links on a node with an agent; the plugin does.
 //! Invariant: the record is written before the plugin is called, so that a killed command leaves nothing that
-//! the next one does not know of.
+//! the next one does not know of; a pod whose network failed has nothing left of it, as with a kubelet.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -80,8 +80,15 @@ impl Lab {
             host_network,
             add_micros: None,
         };
-        self.wire(node, &mut attachment)?;
-        Ok(attachment)
+        match self.wire(node, &mut attachment) {
+            Ok(()) => Ok(attachment),
+            Err(error) => {
+                if let Err(other) = self.detach(&attachment) {
+                    tracing::warn!("pod {namespace}/{name}, which could not be attached: {other}");
+                }
+                Err(error)
+            }
+        }
     }
 
     /// Records what is to be attached, attaches it, and records what came of it.

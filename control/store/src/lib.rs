@@ -20,7 +20,7 @@ pub mod objects;
 pub mod rejection;
 pub mod resource;
 pub mod settings;
-mod spelling;
+pub mod spelling;
 mod state;
 pub mod stream;
 pub mod strict;

@@ -15,7 +15,8 @@ use super::{explain, known};
 use crate::cluster::{expected_slices, is_ready_by_annotation};
 use crate::error::{Error, Result, silent};
 use crate::lab::Lab;
-use crate::object::Object;
+use crate::object::{Key, Object};
+use crate::world::World;
 
 const MANAGED_BY: &str = "/metadata/labels/endpointslice.kubernetes.io~1managed-by";
 
@@ -57,13 +58,7 @@ impl Lab {
             return Ok(Some(format!("{} is not as it should be yet", pod.key())));
         }
         self.list_into(&mut world, known("discovery.k8s.io", "EndpointSlice")?)?;
-        let controlled = |slice: &&Object| slice.text(MANAGED_BY) == Some("endpointslice-controller.k8s.io");
-        let slices: Vec<Object> = world.of_kind("EndpointSlice").filter(controlled).cloned().collect();
-        let (expected, there) = (endpoints(&expected_slices(&world)), endpoints(&slices));
-        let of = |all: &Endpoints, service: &_| all.get(service).cloned().unwrap_or_default();
-        let mut services = expected.keys().chain(there.keys());
-        let late = services.find(|service| of(&expected, service) != of(&there, service));
-        Ok(late
+        Ok(late_service(&world)
             .map(|(namespace, name)| format!("the EndpointSlices of {namespace}/{name} are not there yet")))
     }
 
@@ -113,6 +108,23 @@ impl Lab {
 /// Of each Service, the addresses behind it with their conditions.
 type Endpoints = BTreeMap<(String, String), BTreeSet<String>>;
 
+/// A Service whose slices are not what its pods are. Those of one without a selector, and of a name outside, the
+/// controller leaves as they are, also where it made them before.
+fn late_service(world: &World) -> Option<(String, String)> {
+    let controlled = |slice: &&Object| slice.text(MANAGED_BY) == Some("endpointslice-controller.k8s.io");
+    let slices: Vec<Object> = world.of_kind("EndpointSlice").filter(controlled).cloned().collect();
+    let (expected, there) = (endpoints(&expected_slices(world)), endpoints(&slices));
+    let of = |all: &Endpoints, service: &_| all.get(service).cloned().unwrap_or_default();
+    let left_alone = |(namespace, name): &(String, String)| {
+        let service = world.get(&Key::core("Service", Some(namespace), name));
+        service.is_some_and(|service| {
+            service.text("/spec/type") == Some("ExternalName") || service.at("/spec/selector").is_none()
+        })
+    };
+    let mut services = expected.keys().chain(there.keys()).filter(|service| !left_alone(service));
+    services.find(|service| of(&expected, service) != of(&there, service)).cloned()
+}
+
 fn endpoints(slices: &[Object]) -> Endpoints {
     let mut found = Endpoints::new();
     for slice in slices {
@@ -128,4 +140,40 @@ fn endpoints(slices: &[Object]) -> Endpoints {
         }
     }
     found
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    /// A Service, and a slice that the controller made for it when it had a pod.
+    fn world(spec: Option<Value>) -> World {
+        let mut world = World::default();
+        if let Some(spec) = spec {
+            world.put(Object::make("v1", "Service", Some("default"), "chg", json!({"spec": spec})));
+        }
+        let endpoints = json!([{"addresses": ["10.244.1.2"], "conditions": {"ready": true}}]);
+        let body = json!({"addressType": "IPv4", "ports": [], "endpoints": endpoints});
+        let mut slice =
+            Object::make("discovery.k8s.io/v1", "EndpointSlice", Some("default"), "chg-abc", body);
+        slice.set(&["metadata", "labels", "kubernetes.io/service-name"], json!("chg"));
+        let managed_by = "endpointslice.kubernetes.io/managed-by";
+        slice.set(&["metadata", "labels", managed_by], json!("endpointslice-controller.k8s.io"));
+        world.put(slice);
+        world
+    }
+
+    #[test]
+    fn slices_that_the_controller_leaves_as_they_are_are_not_waited_for() {
+        for (spec, late) in [
+            (Some(json!({"selector": {"app": "a"}, "ipFamilies": ["IPv4"]})), true),
+            (None, true),
+            (Some(json!({"type": "ExternalName", "selector": {"app": "a"}})), false),
+            (Some(json!({"ipFamilies": ["IPv4"]})), false),
+        ] {
+            assert_eq!(late_service(&world(spec.clone())).is_some(), late, "{spec:?}");
+        }
+    }
 }

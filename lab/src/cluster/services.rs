@@ -31,9 +31,10 @@ pub fn allocate(world: &mut World, plan: &Plan) -> Result<()> {
         }
         fill_defaults(&mut service);
         fill_addresses(&mut service, plan, &mut addresses)?;
-        if let Some("NodePort" | "LoadBalancer") = service.text("/spec/type") {
+        if has_node_ports(&service) {
             fill_node_ports(&mut service, &mut ports);
         }
+        fill_health_check(&mut service, &mut ports);
         if service.text("/spec/type") == Some("LoadBalancer") {
             fill_ingress(&mut service, &mut addresses);
         }
@@ -62,7 +63,36 @@ fn taken_addresses(services: &[Object]) -> Result<BTreeSet<IpAddr>> {
 
 fn taken_ports(services: &[Object]) -> BTreeSet<u64> {
     let ports = services.iter().flat_map(|service| service.list("/spec/ports"));
-    ports.filter_map(|port| port.get("nodePort")?.as_u64()).collect()
+    let ports = ports.filter_map(|port| port.get("nodePort")?.as_u64());
+    let checks = services.iter().filter_map(|service| service.at("/spec/healthCheckNodePort")?.as_u64());
+    ports.chain(checks).collect()
+}
+
+/// Whether its ports without node ports get some.
+fn has_node_ports(service: &Object) -> bool {
+    match service.text("/spec/type") {
+        Some("NodePort") => true,
+        Some("LoadBalancer") => {
+            service.at("/spec/allocateLoadBalancerNodePorts") != Some(&Value::Bool(false))
+        }
+        _ => false,
+    }
+}
+
+/// Where a load balancer asks whether a node has endpoints; only one that is to choose among nodes does.
+fn fill_health_check(service: &mut Object, taken: &mut BTreeSet<u64>) {
+    let path = ["spec", "healthCheckNodePort"];
+    let there = service.at("/spec/healthCheckNodePort").and_then(Value::as_u64).is_some_and(|port| port > 0);
+    let wanted = service.text("/spec/type") == Some("LoadBalancer")
+        && service.text("/spec/externalTrafficPolicy") == Some("Local");
+    if wanted == there {
+        return;
+    }
+    let port = match wanted {
+        true => free_port(&format!("{}/health", service.key()), taken),
+        false => None,
+    };
+    service.set(&path, json!(port));
 }
 
 fn fill_defaults(service: &mut Object) {
@@ -160,19 +190,24 @@ fn at(cidr: &IpNet, offset: u64) -> IpAddr {
 
 fn fill_node_ports(service: &mut Object, taken: &mut BTreeSet<u64>) {
     let mut ports = service.list("/spec/ports").to_vec();
-    let span = u64::from(NODE_PORTS.end() - NODE_PORTS.start()) + 1;
     for (index, port) in ports.iter_mut().enumerate() {
-        let Some(port) = port.as_object_mut() else { continue };
-        let start = hash(format!("{}/{index}", service.key()).as_bytes());
-        let free = (0..span)
-            .map(|step| start.wrapping_add(step) % span + u64::from(*NODE_PORTS.start()))
-            .find(|number| !taken.contains(number));
-        if let (None, Some(number)) = (port.get("nodePort"), free) {
-            taken.insert(number);
+        let Some(port) = port.as_object_mut().filter(|port| !port.contains_key("nodePort")) else { continue };
+        if let Some(number) = free_port(&format!("{}/{index}", service.key()), taken) {
             port.insert("nodePort".into(), json!(number));
         }
     }
     service.set(&["spec", "ports"], Value::Array(ports));
+}
+
+/// Takes a port that is free: where the name hashes to, or the next one.
+fn free_port(name: &str, taken: &mut BTreeSet<u64>) -> Option<u64> {
+    let span = u64::from(NODE_PORTS.end() - NODE_PORTS.start()) + 1;
+    let start = hash(name.as_bytes());
+    let mut candidates =
+        (0..span).map(|step| start.wrapping_add(step) % span + u64::from(*NODE_PORTS.start()));
+    let free = candidates.find(|number| !taken.contains(number))?;
+    taken.insert(free);
+    Some(free)
 }
 
 /// What a load balancer's controller would write. `lab route` leads the packets to a node.
@@ -253,6 +288,29 @@ mod tests {
         let ports: BTreeSet<u64> =
             services.iter().filter_map(|s| s.at("/spec/ports/0/nodePort")?.as_u64()).collect();
         assert_eq!((addresses.len(), ports.len()), (4000, 2000));
+    }
+
+    #[test]
+    fn a_load_balancer_may_do_without_node_ports_and_asks_for_health_where_nodes_differ() {
+        let balancer = |more: Value| {
+            let mut spec = json!({"type": "LoadBalancer", "ports": [{"port": 80}]});
+            spec.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+            service("a", spec)
+        };
+        for (more, node_port, health) in [
+            (json!({}), true, false),
+            (json!({"allocateLoadBalancerNodePorts": false}), false, false),
+            (json!({"externalTrafficPolicy": "Local"}), true, true),
+            (json!({"externalTrafficPolicy": "Local", "allocateLoadBalancerNodePorts": false}), false, true),
+            (json!({"externalTrafficPolicy": "Local", "type": "NodePort"}), true, false),
+            (json!({"healthCheckNodePort": 30100}), true, false),
+        ] {
+            let service = allocated(&[balancer(more.clone())]).unwrap().remove(0);
+            let number = |pointer: &str| service.at(pointer).and_then(Value::as_u64);
+            let (node, check) = (number("/spec/ports/0/nodePort"), number("/spec/healthCheckNodePort"));
+            assert_eq!((node.is_some(), check.is_some()), (node_port, health), "{more}");
+            assert!(check.is_none() || check != node, "{more}");
+        }
     }
 
     #[test]

@@ -1,10 +1,13 @@
 //! Pods as a cluster would have them.
 
+use std::fs;
+use std::path::Path;
+use std::process::Command;
 use std::time::Duration;
 
 use serde_json::Value;
 use tortie_lab::{Key, Object, Protocol, Verdict, Where};
-use tortie_tests_e2e::{TestLab, tortie_lab};
+use tortie_tests_e2e::{TestLab, binary, said, tortie_lab};
 
 fn stored(test: &TestLab, kind: &str, namespace: &str) -> Vec<Object> {
     let objects = test.lab.objects().expect("the store");
@@ -173,4 +176,27 @@ fn bad_objects_are_refused_by_name_and_change_nothing() {
         assert!(error.contains(expected), "{error}");
         assert_eq!(test.lab.objects().expect("the store").len(), before);
     }
+}
+
+#[test]
+fn a_pod_whose_network_failed_leaves_nothing_and_gets_it_the_next_time() {
+    let test = TestLab::nodes(1);
+    let directory = tempfile::tempdir().expect("a directory");
+    let file = directory.path().join("pod.yaml");
+    let pod = "{apiVersion: v1, kind: Pod, metadata: {name: late}, spec: {nodeName: node1, containers: [{name: c, image: any}]}}";
+    fs::write(&file, pod).expect("writing");
+    let apply = |plugins: Option<&str>| {
+        let mut command = Command::new(binary());
+        command.args(["lab", "apply", "--name", &test.lab.name.to_string(), "-f"]).arg(&file);
+        plugins.map(|plugins| command.env("CNI_PATH", plugins));
+        command.output().expect("running tortie")
+    };
+    let failed = apply(Some("/nowhere"));
+    assert!(!failed.status.success() && said(&failed).contains("default/late"), "{}", said(&failed));
+    assert!(test.lab.attachment("default", "late").is_err());
+    let netns = Path::new("/run/netns").join(test.lab.name.pod("default", "late"));
+    assert!(!netns.exists(), "{}", netns.display());
+    let done = apply(None);
+    assert!(done.status.success(), "{}", said(&done));
+    assert!(!test.lab.attachment("default", "late").expect("attached").addresses.is_empty());
 }

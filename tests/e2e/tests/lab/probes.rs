@@ -125,13 +125,22 @@ fn a_matrix_keeps_order_and_fields_of_its_items_and_names_what_does_not_exist() 
     std::fs::write(file.path(), items).expect("writing");
     let path = file.path().to_str().expect("a path");
     let output = tortie_lab(&test.lab.name, &["matrix", "-f", path, "-o", "json"]);
-    assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "one could not be made: {told}");
+    assert!(told.contains("1 of 3 could not be made") && told.contains("no pod default/none"), "{told}");
     let list: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
     let field = |index: usize, name: &str| list["items"][index][name].as_str().unwrap_or_default().to_owned();
     assert_eq!((field(0, "note"), field(0, "result")), ("first".into(), "connected".into()));
     assert_eq!(field(1, "result"), "error");
     assert!(field(1, "detail").contains("no pod default/none"));
     assert_eq!(field(2, "result"), "refused");
+    let grid = tortie_lab(&test.lab.name, &["matrix", "-f", path]);
+    assert!(String::from_utf8_lossy(&grid.stdout).contains('!'), "{grid:?}");
+    std::fs::write(file.path(), items.replace("\"protocol\":\"udp\"", "\"prot\":\"udp\"")).expect("writing");
+    let output = tortie_lab(&test.lab.name, &["matrix", "-f", path]);
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{told}");
+    assert!(told.contains("items[2]: prot") && told.contains("did you mean port?"), "{told}");
 }
 
 #[test]
