@@ -3,7 +3,7 @@
 //! Owns: which slot holds which list, what is in force there, and since which version.
 //! Does not: load programs, or know endpoints.
 //! Invariant: a list is in force only after every class it can meet has its row in it; what cannot be
-//! compiled or loaded leaves the last good program in its slot.
+//! compiled or loaded leaves the last good program in its slot, and the sets it asks about with their members.
 
 mod adopt;
 mod clean;
@@ -19,6 +19,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use tortie_abi::counter::Counter;
 use tortie_abi::maps::POLICY_SLOTS;
+use tortie_abi::policy::NO_RULE;
 use tortie_intent::{List, ListId, SetChange, SetId};
 use tortie_policy::classes::{ClassChange, ClassId, Classes};
 use tortie_policy::compile::{Absorbed, CompiledList, Limits, compile};
@@ -62,6 +63,8 @@ pub struct Policies {
     tables: ClassTables,
     lists: BTreeMap<ListId, ListState>,
     by_set: HashMap<SetId, BTreeSet<ListId>>,
+    /// Sets that go with the last list that asks about them.
+    departing: BTreeSet<SetId>,
     rules: RuleIds,
     limits: Limits,
     taken: BTreeSet<u32>,
@@ -81,6 +84,7 @@ impl Policies {
             tables: ClassTables::default(),
             lists: BTreeMap::new(),
             by_set: HashMap::new(),
+            departing: BTreeSet::new(),
             rules: RuleIds::restore(&saved.rules, saved.last_rule),
             limits: Limits::default(),
             taken: BTreeSet::new(),
@@ -91,11 +95,20 @@ impl Policies {
         }
     }
 
-    /// A set changes.
+    /// A set changes. One that goes while a list in force asks about it goes when that list does.
     pub fn set(&mut self, id: SetId, change: &SetChange) {
         match change {
-            SetChange::Create => self.classes.create(id),
+            SetChange::Create => {
+                if self.departing.remove(&id) {
+                    self.classes.remove(id);
+                }
+                self.classes.create(id);
+            }
             SetChange::Update { add, remove } => self.classes.update(id, add, remove),
+            SetChange::Remove if self.by_set.contains_key(&id) => {
+                self.departing.insert(id);
+                return;
+            }
             SetChange::Remove => self.classes.remove(id),
         }
         for list in self.by_set.get(&id).into_iter().flatten() {
@@ -148,6 +161,18 @@ impl Policies {
     pub fn in_force(&self, id: ListId) -> Option<InForce> {
         let state = self.lists.get(&id)?;
         Some(InForce { slot: state.installed.as_ref()?.slot, version: state.version })
+    }
+
+    /// What is in force in a slot, whether or not its list is still wanted.
+    pub fn in_force_at(&self, slot: u32) -> Option<InForce> {
+        let there =
+            |state: &&ListState| state.installed.as_ref().is_some_and(|installed| installed.slot == slot);
+        self.lists.values().find(there).map(|state| InForce { slot, version: state.version })
+    }
+
+    /// The list could not be put in force.
+    pub fn is_refused(&self, id: ListId) -> bool {
+        self.lists.get(&id).is_some_and(|state| state.retry.is_some())
     }
 
     /// Whether what is in force is what is wanted, members included.
@@ -220,7 +245,8 @@ impl Policies {
         let mut written = Written::default();
         let due = |(id, state): (&ListId, &ListState)| {
             let waits = state.retry.as_ref().is_some_and(|retry| retry.at > now);
-            (!state.is_settled() && !waits).then(|| state.wanted.clone().map(|list| (*id, list))).flatten()
+            let list = || state.wanted.as_ref().or(state.installed.as_ref().map(|installed| &installed.list));
+            (!state.is_settled() && !waits).then(list).flatten().map(|list| (*id, list.clone()))
         };
         let due: Vec<(ListId, Arc<List>)> = self.lists.iter().filter_map(due).collect();
         for (id, list) in due {
@@ -266,7 +292,7 @@ impl Policies {
         slot: Option<u32>,
         kernel: &mut Kernel,
     ) -> Result<(), String> {
-        let rules = self.rules.acquire(list);
+        let rules = self.acquire_rules(list)?;
         let (slot, name, compiled) = match self.load(list, slot, &rules, kernel) {
             Ok(loaded) => loaded,
             Err(error) => {
@@ -285,6 +311,14 @@ impl Policies {
         }
         self.index(id);
         Ok(())
+    }
+
+    /// Ids for the rules of a list. One with more rules than may be numbered is refused before it takes anybody's.
+    fn acquire_rules(&mut self, list: &List) -> Result<Vec<u32>, String> {
+        if list.rules.len() > self.limits.atoms {
+            compile(list, &self.classes, &|_| NO_RULE, &self.limits).map_err(|e| e.to_string())?;
+        }
+        Ok(self.rules.acquire(list))
     }
 
     fn load(
@@ -370,7 +404,9 @@ impl ListState {
     fn is_settled(&self) -> bool {
         match (&self.wanted, &self.installed) {
             (Some(wanted), Some(installed)) => !installed.name.is_empty() && *wanted == installed.list,
-            (None, _) => true,
+            // It may have to stay for a while.
+            (None, Some(installed)) => !installed.name.is_empty(),
+            (None, None) => true,
             (Some(_), None) => false,
         }
     }
@@ -381,7 +417,7 @@ fn sets_of(list: &List) -> impl Iterator<Item = SetId> {
 }
 
 fn rule_at(rules: &[u32], index: usize) -> u32 {
-    rules.get(index).copied().unwrap_or(tortie_abi::policy::NO_RULE)
+    rules.get(index).copied().unwrap_or(NO_RULE)
 }
 
 fn class_in(entry: &ClassChange) -> Option<ClassId> {

@@ -250,6 +250,12 @@ impl Reconciler {
         written += self.endpoints.clean(kernel, || self.routes.named_endpoints(), now);
         let named = self.endpoints.named_programs();
         written += self.policies.clean(kernel, &named, now);
+        // Sets after the last list that asks about them; endpoints' own classes may be others then.
+        if self.policies.drop_sets() {
+            written += self.policies.write_classes(kernel, now);
+            written += self.endpoints.write(kernel, &self.policies, now);
+        }
+        self.policies.recycle(kernel, now);
         written
     }
 

@@ -72,6 +72,9 @@ impl RuleIds {
     }
 
     fn free_id(&self) -> Option<u32> {
+        if self.by_id.len() >= RULE_SLOTS as usize - 1 {
+            return None;
+        }
         let after = (self.last.saturating_add(1)..RULE_SLOTS).chain(1..=self.last.min(RULE_SLOTS - 1));
         after.into_iter().find(|id| !self.by_id.contains_key(id))
     }

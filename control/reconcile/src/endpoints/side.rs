@@ -6,7 +6,7 @@
 use crate::generations::Generations;
 use crate::policies::Policies;
 use tortie_abi::endpoint::NO_PROGRAM;
-use tortie_intent::Rules;
+use tortie_intent::{ListId, Rules};
 
 /// What decides one direction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,12 +34,25 @@ impl Side {
             Rules::AllowAll => Some(Basis::AllowAll),
             Rules::List(id) => match policies.in_force(id) {
                 Some(now) => Some(Basis::List { slot: now.slot, version: now.version }),
-                None => self.basis,
+                None => self.meanwhile(id, policies),
             },
         };
         if basis != self.basis {
             self.basis = basis;
             self.generation = if basis.is_some() { generations.take() } else { 0 };
+        }
+    }
+
+    /// What decides while a list is not in force: what did before. A program of an earlier agent whose sets nobody
+    /// knows any more does not outlast the attempt to replace it: the classes it asks about mean something else now.
+    fn meanwhile(&self, id: ListId, policies: &Policies) -> Option<Basis> {
+        match self.basis {
+            Some(Basis::List { slot, .. }) => policies
+                .in_force_at(slot)
+                .map(|now| Basis::List { slot, version: now.version })
+                .or(self.basis),
+            Some(Basis::Kept(_)) if policies.is_refused(id) => None,
+            basis => basis,
         }
     }
 

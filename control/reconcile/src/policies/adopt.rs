@@ -49,7 +49,7 @@ impl Policies {
 
     fn adopt_list(&mut self, id: ListId, by_name: &mut HashMap<String, u32>) {
         let Some(wanted) = self.lists.get(&id).and_then(|state| state.wanted.clone()) else { return };
-        let rules = self.rules.acquire(&wanted);
+        let Ok(rules) = self.acquire_rules(&wanted) else { return };
         let compiled = compile(&wanted, &self.classes, &|index| rule_at(&rules, index), &self.limits);
         let found = compiled.ok().and_then(|(memory, compiled)| {
             let name = program_name(&compiled);

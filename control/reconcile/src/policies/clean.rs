@@ -11,8 +11,8 @@ use std::collections::BTreeSet;
 use tortie_intent::ListId;
 
 impl Policies {
-    /// Takes away programs that no endpoint record names and no list wants, and gives the numbers of
-    /// retired classes back. `named` are the slots that records in the kernel name.
+    /// Takes away programs that no endpoint record names and no list wants. `named` are the slots that records in the
+    /// kernel name.
     pub fn clean(&mut self, kernel: &mut Kernel, named: &BTreeSet<u32>, now: Now) -> Written {
         let mut written = Written::default();
         let gone: Vec<ListId> =
@@ -32,8 +32,21 @@ impl Policies {
             written += self.clear_leftover(kernel, named, now);
         }
         self.rules.collect();
-        self.recycle(kernel, now);
         written
+    }
+
+    /// Lets go of sets that no list asks about any more, wanted or in force; whether there was one. Before the next
+    /// [`Policies::write_classes`].
+    pub fn drop_sets(&mut self) -> bool {
+        let (before, by_set, classes) = (self.departing.len(), &self.by_set, &mut self.classes);
+        self.departing.retain(|set| {
+            let is_asked = by_set.contains_key(set);
+            if !is_asked {
+                classes.remove(*set);
+            }
+            is_asked
+        });
+        self.departing.len() < before
     }
 
     fn clear_leftover(&mut self, kernel: &mut Kernel, named: &BTreeSet<u32>, now: Now) -> Written {
@@ -57,7 +70,8 @@ impl Policies {
         written
     }
 
-    fn recycle(&mut self, kernel: &mut Kernel, now: Now) {
+    /// Gives the numbers of retired classes back.
+    pub fn recycle(&mut self, kernel: &mut Kernel, now: Now) {
         if self.retired.is_empty() || self.tables.pending_count() > 0 {
             return;
         }

@@ -1,7 +1,6 @@
 //! Desired states, and the intents that lead from one to another in the order the contract promises.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
 use std::sync::Arc;
 use tortie_intent::{
     Backend, BackendState, Endpoint, Frontend, Intent, List, ListId, Route, Rules, Scope, ServicePort,
@@ -32,27 +31,43 @@ fn service(name: &str) -> ServicePortId {
     ServicePortId { service: ServiceId::new("shop", name), port: String::new(), transport: Transport::Tcp }
 }
 
+/// A rule of a policy that lets in whom all of `remote` say, on one TCP port.
+pub fn rule(policy: &str, number: u32, remote: Vec<Clause>, port: u16) -> Rule {
+    Rule {
+        action: Action::Allow,
+        family: None,
+        protocol: Protocol::Is(6),
+        remote,
+        destination_ports: vec![PortRange { first: port, last: port }],
+        not_destination_ports: Vec::new(),
+        source_ports: Vec::new(),
+        not_source_ports: Vec::new(),
+        icmp: None,
+        origin: Arc::new(Origin {
+            tier: "default".into(),
+            policy: format!("NetworkPolicy shop/{policy}"),
+            rule: number,
+            ..Origin::default()
+        }),
+    }
+}
+
 fn list(set: SetId, port: u16) -> List {
-    List {
-        direction: Direction::Ingress,
-        rules: vec![Rule {
-            action: Action::Allow,
-            family: None,
-            protocol: Protocol::Is(6),
-            remote: vec![Clause { sets: vec![set], negated: false }],
-            destination_ports: vec![PortRange { first: port, last: port }],
-            not_destination_ports: Vec::new(),
-            source_ports: Vec::new(),
-            not_source_ports: Vec::new(),
-            icmp: None,
-            origin: Arc::new(Origin {
-                tier: "default".into(),
-                policy: format!("NetworkPolicy shop/{port}"),
-                rule: 0,
-                ..Origin::default()
-            }),
-        }],
-        default: Action::Deny,
+    let remote = vec![Clause { sets: vec![set], negated: false }];
+    let rules = vec![rule(&port.to_string(), 0, remote, port)];
+    List { direction: Direction::Ingress, rules, default: Action::Deny }
+}
+
+/// A workload that no policy selects.
+pub fn endpoint(name: &str, address: &str) -> Endpoint {
+    Endpoint {
+        interface: format!("cali{name}"),
+        mac: [2, 0, 0, 0, 0, 1],
+        host_mac: [0xee; 6],
+        addresses: vec![address.parse().unwrap()],
+        container_id: "c1".to_owned(),
+        ingress: Rules::AllowAll,
+        egress: Rules::AllowAll,
     }
 }
 
@@ -100,18 +115,13 @@ impl Desired {
     }
 
     fn endpoints_since(&self, before: &Self, shift: u32, intents: &mut Vec<Intent>) {
-        for (name, endpoint) in &self.endpoints {
-            if before.endpoints.get(name) != Some(endpoint) {
-                let (address, incarnation, ingress) = endpoint;
-                let address: IpAddr = address.parse().unwrap();
+        for (name, wanted) in &self.endpoints {
+            if before.endpoints.get(name) != Some(wanted) {
+                let (address, incarnation, ingress) = wanted;
                 let value = Endpoint {
-                    interface: format!("cali{name}"),
-                    mac: [2, 0, 0, 0, 0, 1],
-                    host_mac: [0xee; 6],
-                    addresses: vec![address],
                     container_id: (*incarnation).to_owned(),
                     ingress: ingress.map_or(Rules::AllowAll, |id| Rules::List(ListId(id + shift))),
-                    egress: Rules::AllowAll,
+                    ..endpoint(name, address)
                 };
                 intents.push(Intent::Endpoint(workload(name), Some(value)));
             }

@@ -2,6 +2,7 @@
 //! foreign entries present, and drift made behind the agent's back.
 
 mod desired;
+mod refused;
 mod world;
 
 use desired::{Desired, workload};
