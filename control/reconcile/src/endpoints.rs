@@ -7,7 +7,7 @@
 mod record;
 mod side;
 
-use record::{others_ready, record, target};
+use record::{is_of, others_ready, record, target};
 use side::Side;
 
 use crate::delta::{DeltaTracker, Now, Part, Written};
@@ -172,6 +172,37 @@ impl Endpoints {
             .filter(|(_, (_, slot))| *slot == GUARD_SLOT)
             .map(|(name, (ifindex, _))| ((*name).to_owned(), *ifindex))
             .collect();
+    }
+
+    /// Looks for records in the kernel that no name is known for: the file may have been lost. Whose record it is beyond
+    /// doubt goes on with it; nobody else gets its slot while the record is there. Once, before any slot is given out.
+    pub fn recover(&mut self, kernel: &mut Kernel) -> Result<(), TableError> {
+        let records = kernel.endpoint.list()?;
+        let mut owners: BTreeMap<u32, (&WorkloadId, &Wanted)> = BTreeMap::new();
+        for (id, wanted) in &self.wanted {
+            if let Some(ifindex) = self.interfaces.get(&wanted.interface) {
+                owners.insert(*ifindex, (id, wanted));
+            }
+        }
+        let (mut generation, mut incarnation) = (0, 0);
+        for (slot, record) in &records {
+            generation = generation.max(record.egress_generation).max(record.ingress_generation);
+            incarnation = incarnation.max(record.id.incarnation());
+            let Ok(slot) = u16::try_from(*slot) else { continue };
+            let used = Use { slot, incarnation: record.id.incarnation() };
+            if !self.slots.adopt(used) {
+                continue;
+            }
+            let owner =
+                owners.get(&record.ifindex).filter(|(_, wanted)| is_of(record, wanted, record.ifindex));
+            if let Some((id, wanted)) = owner {
+                self.saved.entry(((*id).clone(), wanted.container_id.clone())).or_insert(used);
+            }
+        }
+        if self.generations.found(generation) {
+            self.slots.forgot(incarnation);
+        }
+        Ok(())
     }
 
     /// Gives new workloads their slots; one that was set up anew is a new one.

@@ -10,6 +10,8 @@ pub struct Generations {
 }
 
 const RESERVE: u32 = 4096;
+/// More than are handed out while a flow lives that nobody judges again.
+const LEAP: u32 = 1 << 16;
 
 impl Generations {
     /// Goes on above everything that may have been used.
@@ -20,6 +22,16 @@ impl Generations {
     /// A generation was found in the kernel.
     pub fn seen(&mut self, generation: u32) {
         self.last = self.last.max(generation);
+    }
+
+    /// The newest one in the kernel, before any is handed out. One above the ceiling says that the file was lost: others
+    /// begin far above those that flows of endpoints without a record may still name. Whether it was.
+    pub fn found(&mut self, newest: u32) -> bool {
+        let lost = newest > self.ceiling;
+        if lost {
+            self.last = newest.saturating_add(LEAP);
+        }
+        lost
     }
 
     /// Makes room for this many before the file is written.

@@ -35,6 +35,8 @@ pub struct Reconciler {
     routes: Routes,
     services: Services,
     in_sync: bool,
+    /// Numbers in the kernel that no file names have been looked for.
+    recovered: bool,
     adopted: bool,
     /// Without Services.
     saved: Saved,
@@ -58,6 +60,7 @@ impl Reconciler {
             routes: Routes::new(&saved),
             services,
             in_sync: false,
+            recovered: false,
             adopted: false,
             saved,
         }
@@ -137,13 +140,21 @@ impl Reconciler {
     }
 
     /// Gives names their numbers. What [`Reconciler::save`] finds then belongs into the file before
-    /// [`Reconciler::apply`].
-    pub fn allocate(&mut self) {
-        if self.in_sync {
-            self.endpoints.allocate();
-            self.routes.allocate();
-            self.services.allocate();
+    /// [`Reconciler::apply`]. The first time, numbers that the kernel knows and no file names are taken over, or kept
+    /// away from others.
+    pub fn allocate(&mut self, kernel: &mut Kernel) -> Result<(), TableError> {
+        if !self.in_sync {
+            return Ok(());
         }
+        if !self.recovered {
+            self.endpoints.recover(kernel)?;
+            self.routes.recover(kernel)?;
+            self.recovered = true;
+        }
+        self.endpoints.allocate();
+        self.routes.allocate();
+        self.services.allocate();
+        Ok(())
     }
 
     /// Brings [`Reconciler::saved`] up to date; whether it has changed.
@@ -175,7 +186,7 @@ impl Reconciler {
 
     /// Writes what differs and may be tried now.
     pub fn apply(&mut self, kernel: &mut Kernel, now: Now) -> Result<Written, TableError> {
-        if !self.in_sync {
+        if !self.in_sync || !self.recovered {
             return Ok(Written::default());
         }
         if !self.adopted {

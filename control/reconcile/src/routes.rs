@@ -185,6 +185,22 @@ impl Routes {
         Ok(())
     }
 
+    /// Takes next hops over that are in the kernel and that no name is known for, since the file may have been lost: each
+    /// says its node. Once, before any slot is given out.
+    pub fn recover(&mut self, kernel: &mut Kernel) -> Result<(), TableError> {
+        for (slot, record) in kernel.next_hop.list()? {
+            let Ok(slot) = u16::try_from(slot) else { continue };
+            let (used, node) = (Use { slot, incarnation: record.id.incarnation() }, node_of(&record));
+            if !self.hops.contains_key(&node) && self.slots.adopt(used) {
+                self.hops.insert(node, Hop { used, way: None });
+                self.changed.insert(node);
+                self.dirty.extend(self.wanted.to_node(&node));
+                self.unsaved = true;
+            }
+        }
+        Ok(())
+    }
+
     /// Gives new next hops their slots.
     pub fn allocate(&mut self) {
         self.changed.append(&mut self.no_slot);
@@ -358,6 +374,14 @@ impl Routes {
         };
         let free = self.slots.free_slots().map(|u| (u.slot, u.incarnation)).collect();
         put(&mut saved.next_hops, self.hops.iter().map(hop).collect()) | put(&mut saved.free_next_hops, free)
+    }
+}
+
+/// The node of a record, as [`record`] writes it; no node has an IPv6 address that ends in zeroes.
+fn node_of(hop: &NextHop) -> IpAddr {
+    match hop.node {
+        Ip6([first, Be32::ZERO, Be32::ZERO, Be32::ZERO]) => IpAddr::V4(Ip4(first).into()),
+        node => IpAddr::V6(node.into()),
     }
 }
 

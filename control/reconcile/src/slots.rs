@@ -24,13 +24,22 @@ pub struct Slots {
     /// Slots used before and free now, longest free first.
     freed: VecDeque<u16>,
     fresh: u16,
+    /// What counts as the last incarnation of a slot of which nothing is known.
+    before: u16,
 }
 
 impl Slots {
     /// Slots 1 to `size - 1`.
     pub fn new(size: u32) -> Self {
         let size = u16::try_from(size).unwrap_or(u16::MAX);
-        Self { size, last: BTreeMap::new(), taken: BTreeSet::new(), freed: VecDeque::new(), fresh: 1 }
+        Self {
+            size,
+            last: BTreeMap::new(),
+            taken: BTreeSet::new(),
+            freed: VecDeque::new(),
+            fresh: 1,
+            before: 0,
+        }
     }
 
     /// A slot that is in use already. `false`: it is taken or out of range.
@@ -51,6 +60,12 @@ impl Slots {
         }
     }
 
+    /// Earlier uses are not known, the greatest incarnation that is left of them is `seen`: others begin far from those
+    /// that flows may still name.
+    pub fn forgot(&mut self, seen: u16) {
+        self.before = (seen % Target::MAX_INCARNATION + LEAP) % Target::MAX_INCARNATION;
+    }
+
     /// A new use of a free slot; `None`: all are taken.
     pub fn take(&mut self) -> Option<Use> {
         while self.fresh < self.size && self.last.contains_key(&self.fresh) {
@@ -58,7 +73,7 @@ impl Slots {
         }
         let slot = if self.fresh < self.size { self.fresh } else { self.freed.pop_front()? };
         self.taken.insert(slot);
-        let incarnation = next(self.last.get(&slot).copied().unwrap_or(0));
+        let incarnation = next(self.last.get(&slot).copied().unwrap_or(self.before));
         self.last.insert(slot, incarnation);
         Some(Use { slot, incarnation })
     }
@@ -77,6 +92,9 @@ impl Slots {
         })
     }
 }
+
+/// More uses than a slot has while a flow of its first one lives.
+const LEAP: u16 = 1 << 12;
 
 const fn next(incarnation: u16) -> u16 {
     if incarnation >= Target::MAX_INCARNATION { 1 } else { incarnation + 1 }
@@ -103,6 +121,18 @@ mod tests {
         let mut slots = Slots::new(2);
         slots.remember(Use { slot: 1, incarnation: Target::MAX_INCARNATION });
         assert_eq!(slots.take(), Some(Use { slot: 1, incarnation: 1 }));
+    }
+
+    #[test]
+    fn what_is_forgotten_is_not_begun_again() {
+        let mut slots = Slots::new(3);
+        assert!(slots.adopt(Use { slot: 1, incarnation: 7 }));
+        slots.forgot(7);
+        assert_eq!(slots.take(), Some(Use { slot: 2, incarnation: 7 + LEAP + 1 }));
+        slots.free(1);
+        assert_eq!(slots.take(), Some(Use { slot: 1, incarnation: 8 }));
+        slots.forgot(Target::MAX_INCARNATION);
+        assert!((1..=Target::MAX_INCARNATION).contains(&next(slots.before)));
     }
 
     #[test]

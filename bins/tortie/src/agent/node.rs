@@ -294,10 +294,11 @@ impl Node {
         for (node, way) in self.ways.refresh(&self.reconciler, &self.netlink, &self.devices).await {
             self.reconciler.set_way(node, way);
         }
-        self.reconciler.allocate();
+        let allocated = self.reconciler.allocate(&mut self.parts.kernel);
         self.save();
         let start = Instant::now();
-        match self.reconciler.apply(&mut self.parts.kernel, clock::monotonic()) {
+        let apply = |()| self.reconciler.apply(&mut self.parts.kernel, clock::monotonic());
+        match allocated.and_then(apply) {
             Ok(written) => {
                 self.retry_at = None;
                 if let (Some(traces), Some(round)) = (&mut self.observer.traces, round) {

@@ -2,6 +2,7 @@
 //! foreign entries present, and drift made behind the agent's back.
 
 mod desired;
+mod lost;
 mod refused;
 mod world;
 
@@ -63,7 +64,7 @@ impl Agent {
     }
 
     fn apply(&mut self) -> Written {
-        self.reconciler.allocate();
+        self.reconciler.allocate(&mut self.kernel).expect("readable tables");
         self.save();
         let written = self.reconciler.apply(&mut self.kernel, self.now).expect("readable tables");
         self.save();

@@ -90,7 +90,7 @@ impl Target {
         self.calc.in_sync();
         let reconciler = &mut self.reconciler;
         self.calc.flush(&mut |intent| reconciler.receive(intent));
-        reconciler.allocate();
+        reconciler.allocate(&mut self.kernel).map_err(anyhow::Error::from)?;
         reconciler.save();
         reconciler.apply(&mut self.kernel, clock::monotonic()).map_err(anyhow::Error::from)?;
         Ok(())
