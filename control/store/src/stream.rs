@@ -62,6 +62,8 @@ pub struct Standing {
     pub from_cache: bool,
     /// Kinds that have not been read yet.
     pub waiting_for: Vec<String>,
+    /// Why what is remembered of the time before the agent began is not in force: file and damage.
+    pub memory: Option<String>,
 }
 
 /// The store has been closed or its driver has ended.

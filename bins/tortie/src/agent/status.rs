@@ -85,7 +85,7 @@ pub fn starting(options: &Options, begun: Instant, beginning: &Beginning) -> Val
 
 /// How the store can be reached, where it is somewhere else.
 fn store(handle: &Handle) -> Option<Value> {
-    let Standing { server, trouble, since, from_cache, waiting_for } = handle.standing()?;
+    let Standing { server, trouble, since, from_cache, waiting_for, memory } = handle.standing()?;
     Some(json!({
         "server": server,
         "connected": trouble.is_none(),
@@ -93,6 +93,7 @@ fn store(handle: &Handle) -> Option<Value> {
         "sinceSeconds": since.elapsed().map(|since| since.as_secs()).ok(),
         "fromCache": from_cache,
         "waitingFor": waiting_for,
+        "memory": memory,
     }))
 }
 

@@ -94,6 +94,9 @@ pub struct Store {
     /// Kinds that have not been read yet.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub waiting_for: Vec<String>,
+    /// Why what was known before the agent began is not in force: file and damage.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub memory: Option<String>,
 }
 
 /// A program on an interface.

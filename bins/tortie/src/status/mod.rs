@@ -140,6 +140,7 @@ fn judge(status: &mut Status) {
         n => Some(format!("{n} {more}")),
     };
     reasons.extend(status.store.as_ref().and_then(away));
+    reasons.extend(status.store.as_ref().and_then(forgotten));
     reasons.extend(many(status.dirty.len(), "thing is not in force yet", "things are not in force yet"));
     reasons.extend(many(rejected, "object is rejected", "objects are rejected"));
     reasons.extend(many(
@@ -171,6 +172,15 @@ fn away(store: &answer::Store) -> Option<String> {
         }
         None => None,
     }
+}
+
+/// Why a start without an API server does not put in force what was known.
+fn forgotten(store: &answer::Store) -> Option<String> {
+    let memory = store.memory.as_ref()?;
+    Some(format!(
+        "what the agent remembers is damaged: {memory}; what is in the kernel stays in force until the API server has said \
+         everything"
+    ))
 }
 
 fn full_maps(status: &Status) -> impl Iterator<Item = String> {
@@ -275,6 +285,21 @@ mod tests {
     #[test]
     fn an_agent_that_starts_is_not_healthy_yet() {
         assert_eq!(judged(Status { health: "starting".into(), ..healthy() }).health, "starting");
+    }
+
+    #[test]
+    fn a_damaged_memory_is_named_with_its_file() {
+        let store = answer::Store {
+            connected: true,
+            memory: Some("/run/kube.journal: line 7 is damaged".into()),
+            ..answer::Store::default()
+        };
+        let status = judged(Status { health: "starting".into(), store: Some(store), ..healthy() });
+        assert!(
+            status.reasons.iter().any(|it| it.contains("kube.journal: line 7 is damaged")),
+            "{:?}",
+            status.reasons
+        );
     }
 
     #[test]

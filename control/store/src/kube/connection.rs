@@ -329,6 +329,7 @@ impl Connection {
             since,
             from_cache: false,
             waiting_for: Vec::new(),
+            memory: None,
         });
     }
 }

@@ -1,10 +1,10 @@
 //! The thread that keeps the API server and the store's reader together.
 //!
 //! Owns: when the store is in sync, when to say it, rescans. Does not: list or watch; followers do.
-//! Invariant: before everything needed has been listed nothing is said, unless the server is away and there is a
+//! Invariant: before everything needed has been listed nothing is said, unless the server is away and there is a whole
 //! memory of what was in force.
 
-use super::cache::Cache;
+use super::cache::{Cache, Memory};
 use super::connection::Connection;
 use super::error::ClusterError;
 use super::follow::{Follower, Orders, Signal, Subject};
@@ -103,15 +103,18 @@ pub(super) struct Seen {
     disbelief: Option<String>,
     from_cache: bool,
     waiting_for: Vec<String>,
+    /// Why what is remembered is not relied on.
+    memory: Option<String>,
 }
 
 /// Answers how the store stands.
 pub(super) fn standing(connection: &Connection, seen: &Mutex<Seen>) -> Option<Standing> {
     let seen = seen.lock().unwrap_or_else(PoisonError::into_inner);
     let (from_cache, waiting_for) = (seen.from_cache, seen.waiting_for.clone());
+    let memory = seen.memory.clone();
     let standing = connection.standing()?;
     let trouble = standing.trouble.or_else(|| seen.disbelief.clone());
-    Some(Standing { from_cache, waiting_for, trouble, ..standing })
+    Some(Standing { from_cache, waiting_for, memory, trouble, ..standing })
 }
 
 /// What a driver begins with.
@@ -134,13 +137,16 @@ impl Driver {
             beginning;
         let subjects = subjects();
         let mut objects = Objects::new(subjects.iter().map(|subject| subject.kind));
-        let mut remembers = false;
         let mut servers = Vec::new();
-        cache.recall(|value| {
-            remembers = true;
+        let memory = cache.recall(|value| {
             servers.extend(server_of(&value));
-            objects.recall(value, &mut state);
+            objects.recall(value, &mut state)
         });
+        let remembers = memory == Memory::Whole;
+        if let Memory::Part(why) = memory {
+            tracing::error!(memory = why, "what is in force stays until the API server has said everything");
+            shared.lock().unwrap_or_else(PoisonError::into_inner).memory = Some(why);
+        }
         if !servers.is_empty() {
             connection.tell_servers(servers);
         }
@@ -302,9 +308,15 @@ impl Driver {
         let complete = missing.is_empty();
         let all_known = self.followed.iter().all(|followed| followed.done.is_some() || followed.troubled);
         self.open |= complete && all_known;
+        if self.open && complete {
+            self.cache.set_complete();
+        }
         let mut seen = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
         seen.from_cache = self.open && !complete;
         seen.waiting_for = missing;
+        if self.open && complete && seen.memory.take().is_some() {
+            tracing::info!("the API server has said everything; what is in force is remembered again");
+        }
     }
 
     /// Sends what is new; `false`: nobody listens.

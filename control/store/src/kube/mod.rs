@@ -15,6 +15,7 @@ mod error;
 mod execute;
 mod follow;
 mod identity;
+mod journal;
 mod lines;
 mod node;
 mod objects;

@@ -66,16 +66,16 @@ impl Objects {
         Self { shelves, reports_changed: true, fresh: Vec::new() }
     }
 
-    /// An object that was in force before this process began.
-    pub fn recall(&mut self, value: Value, state: &mut State) {
-        let Ok(resource) = Resource::new(value, "") else { return };
-        let Some(kind) = resource.kind else { return };
-        let Some(shelf) = self.shelves.iter_mut().find(|shelf| shelf.kind == kind) else { return };
-        if let Ok(reading) = wire::read(&resource) {
-            let key = Arc::new(resource.key);
-            state.set(&key, Some(&reading.noun));
-            shelf.entries.insert(key, Entry { list: 0, good: true });
-        }
+    /// An object that was in force before this process began; `false`: this version does not take it.
+    pub fn recall(&mut self, value: Value, state: &mut State) -> bool {
+        let Ok(resource) = Resource::new(value, "") else { return false };
+        let of_kind = |shelf: &&mut Shelf| Some(shelf.kind) == resource.kind;
+        let Some(shelf) = self.shelves.iter_mut().find(of_kind) else { return false };
+        let Ok(reading) = wire::read(&resource) else { return false };
+        let key = Arc::new(resource.key);
+        state.set(&key, Some(&reading.noun));
+        shelf.entries.insert(key, Entry { list: 0, good: true });
+        true
     }
 
     /// Takes in what the follower of a kind says.

@@ -421,6 +421,39 @@ fn an_agent_starts_with_what_was_in_force_when_the_server_is_away() {
     );
 }
 
+/// Whatever is missing from it may be a policy: nothing of it is in force before the server has said everything.
+#[test]
+fn a_damaged_memory_says_nothing_until_the_server_has_said_everything() {
+    let server = Server::of_a_cluster();
+    let directory = tempfile::tempdir().unwrap();
+    let mut options = options(&server, &directory);
+    options.cache = Some(directory.path().join("store"));
+    let journal = directory.path().join("store/kube.journal");
+    let mut listener = Listener::new(kube::open(options.clone()).unwrap());
+    listener.catch_up();
+    server.put(&namespace("a"));
+    listener.catch_up();
+    drop(listener);
+    let read = || std::fs::read_to_string(&journal).unwrap();
+    wait("it is on the disk", || read().starts_with(&format!("tortie kube 2 {:016x}\n", read().len())));
+    let good = read();
+    assert!(good.contains(r#""name":"a""#), "{good}");
+
+    server.with_faults(|faults| faults.down = true);
+    std::fs::write(&journal, good.replace(r#""name":"a""#, r#""name":"b""#)).unwrap();
+    let mut listener = Listener::new(kube::open(options).unwrap());
+    let memory = || listener.store.handle().standing().and_then(|it| it.memory);
+    wait("the damage is told", || memory().is_some_and(|why| why.contains("kube.journal: line")));
+    // Longer than a whole memory waits for the server.
+    std::thread::sleep(Duration::from_secs(1));
+    assert!(listener.store.try_next().is_none(), "nothing is in sync");
+
+    server.with_faults(|faults| faults.down = false);
+    let events = until(&mut listener, "in sync", |events| events.contains(&Event::InSync));
+    assert_eq!(sorted(names(&events)), [is("a"), is("kube-system")]);
+    assert_eq!(listener.store.handle().standing().unwrap().memory, None);
+}
+
 #[test]
 fn a_version_that_was_good_stays_in_force_over_a_restart() {
     let server = Server::of_a_cluster();

@@ -7,7 +7,7 @@ use tortie_lab::{Component, Probe};
 use tortie_tests_e2e::{TestLab, briefly, endpoint};
 use tortie_tests_kubernetes::{kubectl, while_asking};
 
-use super::world::{PATIENCE, asking, kill, revive, start_api_server};
+use super::world::{PATIENCE, asking, denied, kill, revive, start_api_server, status, until};
 
 /// An open connection and new ones go on, what is denied stays denied; changes made afterwards arrive.
 pub fn outage(test: &mut TestLab) {
@@ -100,6 +100,42 @@ pub fn agents(test: &mut TestLab) {
     assert!(!test.lab.probe(&denied).expect("probe").is_connected());
     revive(&test.lab);
     assert!(test.lab.probe(&asking(&test.lab, "still")).expect("probe").is_connected());
+}
+
+/// What is missing from a damaged memory may be a policy or a Service: what is in the kernel stays, and status says why.
+pub fn memory(test: &mut TestLab) {
+    let lab = &test.lab;
+    let still = asking(lab, "still");
+    let in_force = || {
+        assert!(lab.probe(&still).expect("probe").is_connected());
+        assert!(!lab.probe(&denied(&still)).expect("probe").is_connected());
+    };
+    let journal = lab.paths.run_dir("node2").join("store/kube.journal");
+    let on_disk = || {
+        let bytes = std::fs::read(&journal).expect("a journal");
+        bytes.starts_with(format!("tortie kube 2 {:016x}\n", bytes.len()).as_bytes())
+    };
+    until(on_disk, "the journal is on the disk");
+    kill(lab);
+    lab.kill_agent("node2").expect("kill-agent");
+    let good = std::fs::read_to_string(&journal).expect("a journal");
+    let policy = good.replace("\"kind\":\"NetworkPolicy\"", "\"kind\":\"NetworkPolizy\"");
+    assert_ne!(policy, good);
+    for damaged in [&policy, &good[..good.len() / 2]] {
+        std::fs::write(&journal, damaged).expect("written");
+        lab.start_agent("node2").expect("start-agent");
+        // Longer than an agent waits for an API server before it works from memory.
+        thread::sleep(Duration::from_secs(7));
+        let status = status(lab, "node2");
+        let why = status["store"]["memory"].as_str().unwrap_or_default();
+        assert!(why.contains("kube.journal") && status["inSync"] == false, "{status:#}");
+        in_force();
+        lab.kill_agent("node2").expect("kill-agent");
+    }
+    lab.start_agent("node2").expect("start-agent");
+    revive(lab);
+    in_force();
+    assert!(status(lab, "node2")["store"]["memory"].is_null());
 }
 
 /// Pods come and go while the API server is killed; in the end everything agrees.

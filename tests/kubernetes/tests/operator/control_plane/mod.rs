@@ -23,7 +23,7 @@ type Step = (&'static str, fn(&mut TestLab));
 fn traffic_does_not_notice_what_happens_to_the_control_plane() {
     let mut test = tortie_tests_kubernetes::cluster(2);
     test.apply(world::WORLD);
-    let tests: [Step; 16] = [
+    let tests: [Step; 17] = [
         ("a rolling restart of a Deployment fails no connection", rolling::restart),
         ("a Service follows its Deployment from none to many and back", rolling::scale),
         ("the Service of the API server keeps its last back end", silence::of_its_service),
@@ -44,6 +44,7 @@ fn traffic_does_not_notice_what_happens_to_the_control_plane() {
         ),
         ("pods whose sandbox dies meanwhile are attached anew", faults::sandboxes),
         ("an agent that starts meanwhile enforces what it knows", faults::agents),
+        ("an agent that starts meanwhile with a damaged memory leaves all in force", faults::memory),
         ("the cluster converges when the API server is killed again and again under churn", faults::churn),
         ("a kubelet that was killed goes on where it was", faults::kubelet),
     ];
