@@ -118,6 +118,7 @@ mod tests {
 
     fn pod(node: &str, address: Option<&str>, host_network: bool) -> Object {
         let workload = Workload {
+            uid: None,
             node: Some(NodeName::new(node)),
             addresses: address.map(|text| text.parse().unwrap()).into_iter().collect(),
             labels: Default::default(),
@@ -131,6 +132,7 @@ mod tests {
 
     fn attached() -> BTreeMap<WorkloadId, Attachment> {
         let attachment = Attachment {
+            uid: None,
             interface: "cali1".into(),
             mac: [2, 0, 0, 0, 0, 1],
             host_mac: [0xee; 6],
