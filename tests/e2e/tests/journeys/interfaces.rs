@@ -5,7 +5,6 @@ use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use ipnet::IpNet;
 use tortie_lab::{Family, Probe, Protocol};
 use tortie_tests_e2e::{TestLab, briefly, endpoint, eventually, on_node, said};
 
@@ -241,8 +240,8 @@ fn connections_to_other_nodes_outlive_the_renewal_of_the_nodes_addresses() {
     for (name, flag, family) in [("ipv4", "-4", Family::Ipv4), ("ipv6", "-6", Family::Ipv6)] {
         let before = our_routes(&test, flag);
         let addresses = &test.lab.state.plan.node("node1").expect("node1").addresses;
-        let of_family = |net: &&IpNet| net.addr().is_ipv4() == (flag == "-4");
-        let address = *addresses.iter().find(of_family).expect("an address");
+        let address =
+            *addresses.iter().find(|net| net.addr().is_ipv4() == (flag == "-4")).expect("an address");
         let asking = Probe {
             family: Some(family),
             port: Some(8080),
