@@ -36,9 +36,11 @@ use routes::Routes;
 use services::{Hosted, Services};
 use sets::{Facts, Sets};
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::sync::Arc;
 use tortie_intent::Intent;
 use tortie_model::settings::Settings;
+use tortie_model::workload::Workload;
 use tortie_model::{NodeName, Object, ObjectId, ServiceId, WorkloadId};
 
 /// The label of a Node that says where it is.
@@ -140,6 +142,12 @@ impl Calc {
         for id in self.pods.take_dirty() {
             self.refresh_pod(&id);
         }
+        for id in self.routes.take_doubtful() {
+            let member = self.member(&id);
+            if self.sets.facts_of(&id) != member.as_ref().map(|(_, facts)| facts) {
+                self.sets.update_pod(&id, member);
+            }
+        }
         self.policies.refresh(&mut self.sets);
         let dirty = self.policies.take_dirty();
         self.finish_endpoints(dirty, &mut outbox);
@@ -228,18 +236,28 @@ impl Calc {
 
     fn refresh_pod(&mut self, id: &WorkloadId) {
         let pod = self.pods.get(id);
-        let member = pod.and_then(|pod| {
-            let workload = pod.networked()?.clone();
-            let addresses = pod.addresses(&self.here).to_vec();
-            let ports = workload.ports.clone();
-            Some((workload, Facts { addresses, ports }))
-        });
+        self.routes.set_pod(id, pod);
+        let member = self.member(id);
         let attached: Option<Arc<_>> = pod.and_then(|pod| pod.attached_workload(&self.here)).cloned();
         self.sets.update_pod(id, member);
         self.policies.set_endpoint(id, attached);
-        self.routes.set_pod(id, pod);
         self.services.set_hosted(id, pod.and_then(|pod| Hosted::of(pod, &self.here)));
         self.pools.touch(id);
+    }
+
+    /// What a pod brings into sets: nothing for an address that is another's.
+    fn member(&self, id: &WorkloadId) -> Option<(Arc<Workload>, Facts)> {
+        let pod = self.pods.get(id)?;
+        let workload = pod.networked()?.clone();
+        let attached = pod.attached_workload(&self.here).is_some();
+        let held = |address: &&IpAddr| match (attached, &workload.node) {
+            (true, _) => self.routes.is_held(id, None, **address),
+            (false, Some(node)) => self.routes.is_held(id, Some(node), **address),
+            (false, None) => false,
+        };
+        let addresses = pod.addresses(&self.here).iter().filter(held).copied().collect();
+        let ports = workload.ports.clone();
+        Some((workload, Facts { addresses, ports }))
     }
 
     fn finish_endpoints(&mut self, dirty: BTreeSet<WorkloadId>, outbox: &mut Outbox) {

@@ -24,6 +24,9 @@ enum Rank {
     /// No route: pods of this node have routes of their own. Nobody else may have the prefix.
     OwnPodCidr,
     RemoteHost,
+    /// No route: a pod elsewhere whose address its node's prefix says. Who is outside of its node's prefixes does not get
+    /// it; pods of one node that follow each other may both have it for a moment.
+    PodOfPrefix,
     RemotePod,
     RemotePodCidr,
     /// As a pool says of its prefix something else than whose it is: shadowed by all others without a conflict.
@@ -35,6 +38,11 @@ enum Rank {
 impl Rank {
     const fn is_background(self) -> bool {
         matches!(self, Self::Services | Self::Pool)
+    }
+
+    /// It is about one address.
+    const fn is_address(self) -> bool {
+        matches!(self, Self::Host | Self::LocalPod | Self::RemoteHost | Self::PodOfPrefix | Self::RemotePod)
     }
 }
 
@@ -51,6 +59,10 @@ pub(crate) struct Routes {
     pods_on: BTreeMap<NodeName, BTreeMap<WorkloadId, Vec<IpAddr>>>,
     /// The other node that a pod is in `pods_on` of.
     node_of: BTreeMap<WorkloadId, NodeName>,
+    /// Pods that are said to be here and are not attached.
+    unattached: BTreeSet<WorkloadId>,
+    /// Pods of which it may have changed whether their addresses are theirs.
+    doubtful: BTreeSet<WorkloadId>,
     claims: Claims<IpNet, Claimant, Option<Route>>,
     claimed: BTreeMap<Claimant, Box<[IpNet]>>,
     dirty: BTreeSet<IpNet>,
@@ -68,6 +80,8 @@ impl Routes {
             own: Vec::new(),
             pods_on: BTreeMap::new(),
             node_of: BTreeMap::new(),
+            unattached: BTreeSet::new(),
+            doubtful: BTreeSet::new(),
             claims: Claims::default(),
             claimed: BTreeMap::new(),
             dirty: BTreeSet::new(),
@@ -133,6 +147,39 @@ impl Routes {
         let pods: Vec<WorkloadId> =
             self.pods_on.get(name).into_iter().flat_map(BTreeMap::keys).cloned().collect();
         pods.iter().for_each(|pod| self.claim_remote(pod));
+        self.doubtful.extend(pods);
+    }
+
+    /// Whether an address that a pod says is its own, and not another's. `node` is where it is said to be; `None`: it is
+    /// attached here.
+    pub(crate) fn is_held(&self, id: &WorkloadId, node: Option<&NodeName>, address: IpAddr) -> bool {
+        let exists = |node: &NodeName| *node == self.here || self.nodes.contains_key(node);
+        if !node.is_none_or(exists) {
+            return false;
+        }
+        let net = IpNet::from(address);
+        let mut claimants = self.claims.claimants(&net).filter(|(rank, _)| rank.is_address());
+        let Some((best, first)) = claimants.next() else { return true };
+        let is_its = |who: &ObjectId| match who {
+            ObjectId::Workload(who) | ObjectId::Attachment(who) => who == id,
+            _ => false,
+        };
+        is_its(first)
+            || (*best == Rank::PodOfPrefix && claimants.any(|(rank, who)| rank == best && is_its(who)))
+    }
+
+    /// Pods of which [`Routes::is_held`] may say something else since this was last asked.
+    pub(crate) fn take_doubtful(&mut self) -> BTreeSet<WorkloadId> {
+        let mut doubtful = std::mem::take(&mut self.doubtful);
+        if !self.dirty.is_empty() {
+            doubtful.extend(self.unattached.iter().cloned());
+        }
+        let claimants = self.dirty.iter().flat_map(|net| self.claims.claimants(net));
+        doubtful.extend(claimants.filter_map(|(_, id)| match id {
+            ObjectId::Workload(id) | ObjectId::Attachment(id) => Some(id.clone()),
+            _ => None,
+        }));
+        doubtful
     }
 
     /// A pod is as given from now on; `None`: gone.
@@ -151,6 +198,10 @@ impl Routes {
             }
         }
         let workload = pod.and_then(Pod::networked);
+        match attached.is_none() && workload.is_some_and(|w| w.node.as_ref() == Some(&self.here)) {
+            true => self.unattached.insert(id.clone()),
+            false => self.unattached.remove(id),
+        };
         let elsewhere = workload.and_then(|w| w.node.clone()).filter(|node| *node != self.here);
         if let (Some(workload), Some(node)) = (workload, elsewhere) {
             self.node_of.insert(id.clone(), node.clone());
@@ -188,6 +239,7 @@ impl Routes {
         let mut claims = self.claims.of(net);
         match claims.next()? {
             ((Rank::OwnPodCidr, _), _) => claims.find(|((rank, _), _)| rank.is_background())?.1.as_ref(),
+            ((Rank::PodOfPrefix, _), _) => claims.find(|((rank, _), _)| !rank.is_address())?.1.as_ref(),
             (_, route) => route.as_ref(),
         }
     }
@@ -200,18 +252,24 @@ impl Routes {
         }
     }
 
-    /// Routes of a pod elsewhere for those of its addresses that its node's prefixes do not say.
+    /// Routes of a pod elsewhere for those of its addresses that its node's prefixes do not say. A pod whose Node does not
+    /// exist has none.
     fn claim_remote(&mut self, id: &WorkloadId) {
-        let mut wanted = BTreeMap::new();
-        if let Some(name) = self.node_of.get(id) {
-            let node = self.nodes.get(name);
+        let (mut inside, mut outside) = (BTreeMap::new(), BTreeMap::new());
+        if let Some(name) = self.node_of.get(id)
+            && let Some(node) = self.nodes.get(name)
+        {
             let addresses = self.pods_on.get(name).and_then(|pods| pods.get(id)).into_iter().flatten();
-            let covered = |a: &IpAddr| node.is_some_and(|n| n.pod_cidrs.iter().any(|cidr| cidr.contains(a)));
-            for address in addresses.filter(|address| !covered(address)) {
-                wanted.insert(IpNet::from(*address), Some(remote_pod(name, node, *address)));
+            for address in addresses {
+                let net = IpNet::from(*address);
+                match node.pod_cidrs.iter().any(|cidr| cidr.contains(address)) {
+                    true => inside.insert(net, None),
+                    false => outside.insert(net, Some(remote_pod(name, Some(node), *address))),
+                };
             }
         }
-        self.claim((Rank::RemotePod, ObjectId::Workload(id.clone())), wanted);
+        self.claim((Rank::PodOfPrefix, ObjectId::Workload(id.clone())), inside);
+        self.claim((Rank::RemotePod, ObjectId::Workload(id.clone())), outside);
     }
 
     fn report_node(&self, name: NodeName, conflicts: &mut Conflicts) {
@@ -231,8 +289,11 @@ impl Routes {
     fn report(&self, net: IpNet, conflicts: &mut Conflicts) {
         let mut all = self.claims.claimants(&net);
         let first = all.next();
-        let rivals =
-            all.filter(|(rank, _)| !rank.is_background() || are_pools(*rank, first.map(|(rank, _)| *rank)));
+        let best = first.map(|(rank, _)| *rank);
+        let rivals = all.filter(|(rank, _)| match best {
+            Some(Rank::PodOfPrefix) => *rank == Rank::RemotePod,
+            _ => !rank.is_background() || are_pools(*rank, best),
+        });
         let losers: Vec<ObjectId> = rivals
             .map(|(_, id)| id)
             .filter(|id| first.is_some_and(|(_, winner)| winner != *id))

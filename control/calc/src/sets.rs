@@ -111,6 +111,11 @@ impl Sets {
         }
     }
 
+    /// What a pod brings; `None`: it is no pod with addresses.
+    pub(crate) fn facts_of(&self, pod: &WorkloadId) -> Option<&Facts> {
+        self.facts.get(pod)
+    }
+
     /// A namespace has these labels from now on.
     pub(crate) fn update_namespace(&mut self, name: &NamespaceName, labels: Option<Labels>) {
         for (pod, turn) in self.pods.update_namespace(name, labels) {

@@ -9,7 +9,7 @@ use tortie_policy::form::Direction::{Egress, Ingress};
 use tortie_policy::form::PortRange;
 
 fn cluster(more: impl IntoIterator<Item = Object>) -> Driver {
-    let mut objects = vec![namespace("shop", "")];
+    let mut objects = vec![namespace("shop", ""), node("n2", "192.0.2.2", "10.0.2.0/24")];
     objects.extend(pod("shop/db", "10.0.1.1").labels("app=db").port("sql", TCP, 5432).local());
     objects.extend(pod("shop/web", "10.0.1.2").labels("app=web").port("http", TCP, 8080).local());
     objects.push(pod("shop/old", "10.0.2.1").labels("app=db").port("sql", TCP, 3306).on("n2").object());

@@ -25,6 +25,8 @@ fn cluster() -> (Vec<Object>, Vec<(&'static str, PodSpec)>) {
         namespace("default", "kubernetes.io/metadata.name=default"),
         namespace("ops", "team=ops"),
         namespace("dev", "team=dev"),
+        node("n1", "192.0.2.1", "10.0.1.0/24 fd00::1:0/112"),
+        node("n2", "192.0.2.2", "10.0.2.0/24 fd00::2:0/112"),
     ];
     (objects, pods)
 }

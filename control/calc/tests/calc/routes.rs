@@ -127,10 +127,45 @@ fn a_pod_elsewhere_needs_a_route_only_outside_its_nodes_prefixes() {
     assert_eq!(route(&state, "10.0.2.5"), None);
     assert_eq!(route(&state, "10.0.9.5"), Some(&remote("n2", "192.0.2.2")));
     assert_eq!(route(&state, "fd00:2::5"), None);
-    assert_eq!(route(&state, "10.0.1.77"), Some(&remote("n2", "192.0.2.2")));
-    assert_eq!(route(&state, "10.0.7.1"), Some(&remote("n7", "")), "a node that is not known yet");
+    let borrowed = "as those of pods that another plugin has set up before Tortie came";
+    assert_eq!(route(&state, "10.0.1.77"), Some(&remote("n2", "192.0.2.2")), "{borrowed}");
+    assert_eq!(route(&state, "10.0.7.1"), None, "of a node that does not exist");
     assert_eq!(route(&state, "10.0.1.9"), None, "not attached: nowhere to send it");
     assert!(state.conflicts.is_empty(), "{:?}", state.conflicts);
+}
+
+#[test]
+fn an_address_of_a_pod_in_its_nodes_prefix_is_not_anothers_elsewhere() {
+    let n3 = node("n3", "192.0.2.3", "10.0.3.0/24");
+    let evil = pod("x/evil", "10.0.2.5").on("n3").object();
+    let victim = pod("x/victim", "10.0.2.5").on("n2").object();
+    let state = expand(&with([n3.clone(), evil.clone(), victim.clone()]));
+    assert_eq!(route(&state, "10.0.2.5"), None, "the prefix says it all");
+    let mut driver = Driver::with("n1", &with([n3, evil, victim.clone()]));
+    let shown = |driver: &Driver| -> Vec<String> {
+        let state = driver.state();
+        state.conflicts.iter().map(|(what, who)| format!("{what}: {}", what.explain(who))).collect()
+    };
+    assert_eq!(shown(&driver), ["address 10.0.2.5: held by Pod x/victim, also claimed by Pod x/evil"]);
+    driver.step(&[pod("x/next", "10.0.2.5").on("n2").object()]);
+    assert_eq!(shown(&driver), ["address 10.0.2.5: held by Pod x/next, also claimed by Pod x/evil"]);
+    driver.step(&[gone(&victim).expect("an object"), gone(&pod("x/next", "").object()).expect("an object")]);
+    assert_eq!(
+        route(&driver.state(), "10.0.2.5"),
+        Some(&remote("n3", "192.0.2.3")),
+        "nobody else's any more"
+    );
+    assert_eq!(shown(&driver), [""; 0]);
+}
+
+#[test]
+fn pods_of_a_node_that_does_not_exist_claim_nothing_until_it_does() {
+    let left = [pod("x/left", "10.0.9.5").on("n7").object(), pod("x/there", "10.0.9.5").on("n2").object()];
+    let mut driver = Driver::with("n1", &with(left));
+    assert_eq!(route(&driver.state(), "10.0.9.5"), Some(&remote("n2", "192.0.2.2")));
+    assert!(driver.state().conflicts.is_empty());
+    driver.step(&[node("n7", "192.0.2.7", "")]);
+    assert!(conflict(&driver.state(), "10.0.9.5").is_some());
 }
 
 #[test]

@@ -12,6 +12,7 @@ fn base() -> Vec<Object> {
     let mut objects = vec![
         namespace("shop", "team=blue"),
         namespace("other", "team=red"),
+        node("n2", "192.0.2.2", "10.0.2.0/24 fd00::2:0/112"),
         ingress("shop/p", "app=db", vec![rule(vec![pods("app=back")], vec![])]),
         pod("shop/back", "10.0.2.1 fd00::2:1").labels("app=back").on("n2").object(),
         pod("other/back", "10.0.2.2").labels("app=back").on("n2").object(),
@@ -169,4 +170,51 @@ fn blocks_and_their_exceptions_are_sets_and_equal_ones_are_shared() {
     assert_eq!(sets.into_iter().collect::<Vec<_>>(), expected);
     assert_eq!(driver.folded.sets.len(), 3);
     expand(&with([ingress("shop/p", "app=db", vec![rule(peers(), vec![])])]));
+}
+
+/// Labels of a pod that says an address of another's.
+fn with_claim(more: impl IntoIterator<Item = Object>) -> Vec<Object> {
+    let n3 = node("n3", "192.0.2.3", "10.0.3.0/24");
+    with(
+        [n3, pod("shop/evil", "10.0.3.1 10.0.2.2").labels("app=back").on("n3").object()]
+            .into_iter()
+            .chain(more),
+    )
+}
+
+#[test]
+fn who_says_the_address_of_a_pod_in_its_nodes_prefix_brings_no_labels_to_it() {
+    assert_eq!(members(&expand(&with_claim([]))), ["10.0.2.1", "10.0.3.1", "fd00::2:1"]);
+    let mut driver = Driver::with("n1", &with_claim([]));
+    driver.step(&[node("n2", "192.0.2.2", "")]);
+    assert_eq!(
+        members(&driver.state()),
+        ["10.0.2.1", "10.0.3.1", "fd00::2:1"],
+        "shop/back comes first there"
+    );
+    driver.step(&[gone(&pod("other/back", "").object()).expect("an object")]);
+    assert_eq!(members(&driver.state()), ["10.0.2.1", "10.0.2.2", "10.0.3.1", "fd00::2:1"], "nobody else's");
+    driver.step(&[node("n4", "10.0.2.2", "")]);
+    assert_eq!(members(&driver.state()), ["10.0.2.1", "10.0.3.1", "fd00::2:1"], "an address of a node");
+}
+
+#[test]
+fn who_says_the_address_of_a_pod_that_is_attached_here_brings_no_labels_to_it() {
+    let evil = pod("shop/a-first", "10.0.1.1").labels("app=back").on("n2").object();
+    assert_eq!(members(&expand(&with([evil.clone()]))), ["10.0.2.1", "fd00::2:1"]);
+    let twin = pod("shop/a-twin", "10.0.1.1").labels("app=back").local();
+    let mut driver = Driver::with("n1", &with(twin.clone()));
+    assert_eq!(members(&driver.state()), ["10.0.1.1", "10.0.2.1", "fd00::2:1"], "it comes first");
+    driver.step(&[attachment("shop/a", "10.0.1.1")]);
+    assert_eq!(members(&driver.state()), ["10.0.2.1", "fd00::2:1"], "another does");
+}
+
+#[test]
+fn pods_of_a_node_that_does_not_exist_bring_nothing_until_it_does() {
+    let n2 = node("n2", "192.0.2.2", "10.0.2.0/24 fd00::2:0/112");
+    let mut driver = Driver::with("n1", &base());
+    driver.step(&[gone(&n2).expect("an object")]);
+    assert_eq!(members(&driver.state()), [""; 0]);
+    driver.step(&[n2]);
+    assert_eq!(members(&driver.state()), ["10.0.2.1", "fd00::2:1"]);
 }

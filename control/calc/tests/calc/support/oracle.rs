@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 use tortie_model::namespace::Labels;
+use tortie_model::node::Node;
 use tortie_model::policy::{NetworkPolicy, Peer, Port, PortMatch, Rule};
 use tortie_model::workload::{Attachment, Workload};
 use tortie_model::{NamespaceName, NodeName, Object, PolicyId, WorkloadId};
@@ -19,6 +20,9 @@ pub struct Cluster {
     pods: BTreeMap<WorkloadId, Arc<Workload>>,
     attachments: BTreeMap<WorkloadId, Arc<Attachment>>,
     policies: BTreeMap<PolicyId, Arc<NetworkPolicy>>,
+    nodes: BTreeMap<NodeName, Arc<Node>>,
+    /// Of this node's interfaces.
+    own: Vec<IpAddr>,
 }
 
 impl Cluster {
@@ -30,6 +34,8 @@ impl Cluster {
             pods: BTreeMap::new(),
             attachments: BTreeMap::new(),
             policies: BTreeMap::new(),
+            nodes: BTreeMap::new(),
+            own: Vec::new(),
         };
         for object in objects {
             match object {
@@ -39,6 +45,8 @@ impl Cluster {
                 Object::Workload(c) => set(&mut cluster.pods, &c.key, c.value.clone()),
                 Object::Attachment(c) => set(&mut cluster.attachments, &c.key, c.value.clone()),
                 Object::NetworkPolicy(c) => set(&mut cluster.policies, &c.key, c.value.clone()),
+                Object::Node(c) => set(&mut cluster.nodes, &c.key, c.value.clone()),
+                Object::OwnAddresses(addresses) => cluster.own.clone_from(addresses),
                 _ => {}
             }
         }
@@ -56,10 +64,50 @@ impl Cluster {
         pod.node.as_ref().is_none_or(|node| *node == self.here).then_some(pod)
     }
 
+    /// The addresses by which it is known, without those that are another's.
     fn addresses(&self, id: &WorkloadId) -> Vec<IpAddr> {
-        match (self.attached(id), self.attachments.get(id)) {
+        let pod = &self.pods[id];
+        let mut addresses = match (self.attached(id), self.attachments.get(id)) {
             (Some(_), Some(attachment)) => attachment.addresses.clone(),
-            _ => self.pods[id].addresses.clone(),
+            _ => pod.addresses.clone(),
+        };
+        addresses.retain(|address| match (self.attached(id), &pod.node) {
+            (Some(_), _) => self.is_first(id, *address),
+            (None, None) => false,
+            (None, Some(node)) if *node != self.here && !self.nodes.contains_key(node) => false,
+            (None, Some(_)) => self.is_first(id, *address),
+        });
+        addresses
+    }
+
+    /// Nobody comes before the pod where addresses are asked for: this node, what is attached here, other nodes, pods
+    /// in the prefixes of their nodes, of which several may have it, other pods elsewhere; by name among equals.
+    fn is_first(&self, id: &WorkloadId, address: IpAddr) -> bool {
+        let has =
+            |name: &NodeName| self.nodes.get(name).is_some_and(|node| node.addresses.contains(&address));
+        if has(&self.here) || self.own.contains(&address) {
+            return false;
+        }
+        let attached =
+            |(_, attachment): &(&WorkloadId, &Arc<Attachment>)| attachment.addresses.contains(&address);
+        if let Some((first, _)) = self.attachments.iter().find(attached) {
+            return first == id;
+        }
+        if self.nodes.keys().any(has) {
+            return false;
+        }
+        let elsewhere = |pod: &&Workload| {
+            let is_there = |node: &NodeName| *node != self.here && self.nodes.contains_key(node);
+            !pod.host_network && pod.node.as_ref().is_some_and(is_there) && pod.addresses.contains(&address)
+        };
+        let of_prefix = |pod: &Workload| {
+            let node = pod.node.as_ref().and_then(|node| self.nodes.get(node));
+            node.is_some_and(|node| node.pod_cidrs.iter().any(|net| net.contains(&address)))
+        };
+        let claims: Vec<_> = self.pods.iter().filter(|(_, pod)| elsewhere(&&***pod)).collect();
+        match claims.iter().any(|(_, pod)| of_prefix(pod)) {
+            true => claims.iter().any(|(who, pod)| *who == id && of_prefix(pod)),
+            false => claims.first().is_none_or(|(first, _)| *first == id),
         }
     }
 
