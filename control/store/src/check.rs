@@ -24,12 +24,6 @@ pub fn label(text: &str) -> Result<(), Wrong> {
     is_label(text).then_some(()).ok_or_else(|| Wrong::NotLabel { value: text.into() })
 }
 
-/// RFC 1035 label: names of Services.
-pub fn service_name(text: &str) -> Result<(), Wrong> {
-    let good = is_label(text) && text.starts_with(|c: char| c.is_ascii_lowercase());
-    good.then_some(()).ok_or_else(|| Wrong::NotServiceName { value: text.into() })
-}
-
 fn is_subdomain(text: &str) -> bool {
     let part = |p: &str| {
         let bytes = p.as_bytes();
@@ -80,6 +74,23 @@ pub fn label_value(text: &str) -> Result<(), Wrong> {
     good.then_some(()).ok_or_else(|| Wrong::NotLabelValue { value: text.into() })
 }
 
+/// No number of it begins with a zero that it does not need: readers differ in what that means (octal in some).
+fn has_leading_zeros(net: &str) -> bool {
+    let numbers = |text: &str| text.split('.').any(|part| part.len() > 1 && part.starts_with('0'));
+    let (address, length) = net.split_once('/').unwrap_or((net, ""));
+    // An IPv6 address may have them, but for the IPv4 address at its end.
+    let dotted = address.rsplit(':').next().filter(|last| last.contains('.'));
+    dotted.is_some_and(numbers) || numbers(length)
+}
+
+fn net(text: &str) -> Result<IpNet, Wrong> {
+    match text.parse::<IpNet>() {
+        _ if has_leading_zeros(text) => Err(Wrong::LeadingZeros { value: text.into() }),
+        Ok(net) => Ok(net),
+        Err(_) => Err(Wrong::NotCidr { value: text.into() }),
+    }
+}
+
 /// An address; the IPv4-mapped form means the IPv4 address.
 pub fn address(text: &str) -> Result<IpAddr, Wrong> {
     text.parse::<IpAddr>()
@@ -107,12 +118,12 @@ pub fn reachable_address(text: &str) -> Result<IpAddr, Wrong> {
 
 /// A prefix; bits outside the mask are cleared, as Kubernetes takes it.
 pub fn cidr(text: &str) -> Result<IpNet, Wrong> {
-    text.parse::<IpNet>().map(|net| net.trunc()).map_err(|_| Wrong::NotCidr { value: text.into() })
+    net(text).map(|net| net.trunc())
 }
 
 /// A prefix without bits outside the mask.
 pub fn strict_cidr(text: &str) -> Result<IpNet, Wrong> {
-    let net = text.parse::<IpNet>().map_err(|_| Wrong::NotCidr { value: text.into() })?;
+    let net = net(text)?;
     if net.trunc() != net {
         return Err(Wrong::HostBits { value: text.into(), canonical: net.trunc().to_string() });
     }

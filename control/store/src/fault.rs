@@ -47,12 +47,6 @@ pub enum Wrong {
         /// As given.
         value: String,
     },
-    /// Not a DNS label that starts with a letter.
-    #[error("{value:?} is no Service name")]
-    NotServiceName {
-        /// As given.
-        value: String,
-    },
     /// Not a DNS subdomain.
     #[error("{value:?} is no DNS name")]
     NotSubdomain {
@@ -94,6 +88,12 @@ pub enum Wrong {
     /// Not a prefix.
     #[error("{value:?} is no CIDR")]
     NotCidr {
+        /// As given.
+        value: String,
+    },
+    /// A number in a prefix begins with a zero.
+    #[error("{value:?} has leading zeros")]
+    LeadingZeros {
         /// As given.
         value: String,
     },
@@ -210,9 +210,6 @@ impl Wrong {
         match self {
             Self::Missing { expected } => format!("give {expected}"),
             Self::NotLabel { .. } => format!("use at most 63 {LABEL}"),
-            Self::NotServiceName { .. } => {
-                format!("use at most 63 {LABEL}, the first a letter")
-            }
             Self::NotSubdomain { .. } => {
                 format!("use at most 253 characters: labels of {LABEL}, joined by '.'")
             }
@@ -229,8 +226,9 @@ impl Wrong {
                     .into()
             }
             Self::NotAddress { .. } => "write it as 10.0.0.1 or fd00::1".into(),
-            Self::UselessAddress { .. } => "give an address of the pod network".into(),
+            Self::UselessAddress { .. } => "give an address that other hosts can send to".into(),
             Self::NotCidr { .. } => "write it as 10.0.0.0/8 or fd00::/64".into(),
+            Self::LeadingZeros { .. } => "write its numbers without leading zeros, as 10.0.0.0/8".into(),
             Self::HostBits { canonical, .. } => format!("write {canonical}"),
             Self::NotInside { outer, .. } => format!("give a longer prefix that lies in {outer}"),
             Self::NotPort { .. } => "use 1 to 65535".into(),

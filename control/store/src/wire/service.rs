@@ -70,12 +70,12 @@ invalid! {
 /// Reads a Service. Headless ones, names of other hosts, and those of another proxy serve nothing here.
 pub fn read(resource: &Resource, service: wire::Service) -> Result<Reading, Fault> {
     let wire::Service { metadata, spec, status } = service;
-    let (maglev, notes) = is_by_hash(metadata.annotations.as_ref());
+    let (maglev, mut notes) = is_by_hash(metadata.annotations.as_ref());
     let untranslated = is_excluded(metadata.annotations.as_ref());
-    let labels = metadata_of(resource, metadata, check::service_name)?;
+    let labels = metadata_of(resource, metadata, check::label)?;
     let spec = spec.ok_or(InvalidService::Spec { wrong: Wrong::Missing { expected: "ports" } })?;
-    let ingress_ips = ingress_addresses(status)?;
-    let ours = read_spec(spec)?.filter(|_| !is_foreign(&labels));
+    let ingress_ips = ingress_addresses(status, &mut notes)?;
+    let ours = read_spec(spec, &mut notes)?.filter(|_| !is_foreign(&labels));
     let created = resource.created().unwrap_or(0);
     let complete = |service| Service { created, maglev, untranslated, ..with_ingress(service, ingress_ips) };
     let value = Some(Arc::new(ours.map(complete).unwrap_or_default()));
@@ -111,7 +111,7 @@ pub(super) fn is_foreign(labels: &Labels) -> bool {
         || labels.contains_key("service.kubernetes.io/headless")
 }
 
-fn read_spec(spec: wire::ServiceSpec) -> Result<Option<Service>, InvalidService> {
+fn read_spec(spec: wire::ServiceSpec, notes: &mut Vec<Fault>) -> Result<Option<Service>, InvalidService> {
     let wire::ServiceSpec {
         cluster_ip,
         cluster_ips,
@@ -144,9 +144,11 @@ fn read_spec(spec: wire::ServiceSpec) -> Result<Option<Service>, InvalidService>
         .map_err(|wrong| InvalidService::InternalTrafficPolicy { wrong })?;
     let external_traffic_policy = traffic(external_traffic_policy.as_deref())
         .map_err(|wrong| InvalidService::ExternalTrafficPolicy { wrong })?;
-    let external_ips = addresses(&external_ips.unwrap_or_default(), |index, wrong| {
-        InvalidService::ExternalIps { index, wrong }
-    })?;
+    let mut external = Vec::new();
+    for (index, text) in external_ips.unwrap_or_default().iter().enumerate() {
+        let invalid = |wrong| InvalidService::ExternalIps { index, wrong };
+        external.extend(outside(text, invalid, notes)?.filter(|address| !external.contains(address)));
+    }
     let health_check_port = match health_check_node_port.unwrap_or(0) {
         0 => None,
         port => {
@@ -168,7 +170,7 @@ fn read_spec(spec: wire::ServiceSpec) -> Result<Option<Service>, InvalidService>
         created: 0,
         service_type,
         cluster_ips,
-        external_ips,
+        external_ips: external,
         ingress_ips: Vec::new(),
         source_ranges,
         ports,
@@ -182,6 +184,23 @@ fn read_spec(spec: wire::ServiceSpec) -> Result<Option<Service>, InvalidService>
     }))
 }
 
+/// An address that clients outside use. The API server takes some that nobody can send to: such a one is left out, and the
+/// rest of the Service counts.
+fn outside(
+    text: &str,
+    invalid: impl Fn(Wrong) -> InvalidService,
+    notes: &mut Vec<Fault>,
+) -> Result<Option<IpAddr>, InvalidService> {
+    match check::reachable_address(text) {
+        Ok(address) => Ok(Some(address)),
+        Err(wrong @ Wrong::UselessAddress { .. }) => {
+            notes.push(invalid(wrong).into());
+            Ok(None)
+        }
+        Err(wrong) => Err(invalid(wrong)),
+    }
+}
+
 /// The API server lets blanks around them pass.
 fn source_ranges(texts: &[String]) -> Result<Vec<IpNet>, InvalidService> {
     let read = |(index, text): (usize, &String)| {
@@ -192,7 +211,10 @@ fn source_ranges(texts: &[String]) -> Result<Vec<IpNet>, InvalidService> {
 
 /// Addresses whose packets reach the nodes as the client sent them. Of one with `ipMode: Proxy` they do not: clients
 /// in the cluster go to the load balancer like all others.
-fn ingress_addresses(status: Option<wire::ServiceStatus>) -> Result<Vec<IpAddr>, InvalidService> {
+fn ingress_addresses(
+    status: Option<wire::ServiceStatus>,
+    notes: &mut Vec<Fault>,
+) -> Result<Vec<IpAddr>, InvalidService> {
     let wire::ServiceStatus { conditions: _, load_balancer } = status.unwrap_or_default();
     let entries = load_balancer.and_then(|it| it.ingress).unwrap_or_default();
     let mut read = Vec::new();
@@ -202,11 +224,8 @@ fn ingress_addresses(status: Option<wire::ServiceStatus>) -> Result<Vec<IpAddr>,
         let Some(text) = ip.filter(|text| !text.is_empty()) else { continue };
         let vip = check::word(ip_mode.as_deref().unwrap_or("VIP"), &["VIP", "Proxy"], &[true, false])
             .map_err(|wrong| InvalidService::IngressMode { index, wrong })?;
-        let address =
-            check::reachable_address(&text).map_err(|wrong| InvalidService::Ingress { index, wrong })?;
-        if vip && !read.contains(&address) {
-            read.push(address);
-        }
+        let address = outside(&text, |wrong| InvalidService::Ingress { index, wrong }, notes)?;
+        read.extend(address.filter(|address| vip && !read.contains(address)));
     }
     Ok(read)
 }

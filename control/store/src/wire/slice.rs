@@ -45,7 +45,10 @@ pub fn read(resource: &Resource, slice: wire::EndpointSlice) -> Result<Reading, 
     let v6 = match address_type.as_str() {
         "IPv4" => false,
         "IPv6" => true,
-        "FQDN" => return Ok(skipped(id, "addressType", "endpoints that are names are not served")),
+        "FQDN" => {
+            let fix = "give addresses in slices of addressType IPv4 or IPv6, or remove it";
+            return Ok(skipped(id, "addressType", "endpoints that are names are not served", fix));
+        }
         _ => {
             let allowed = &["IPv4", "IPv6", "FQDN"];
             return Err(InvalidSlice::AddressType {
@@ -55,24 +58,24 @@ pub fn read(resource: &Resource, slice: wire::EndpointSlice) -> Result<Reading, 
         }
     };
     let endpoints = read_endpoints(endpoints.unwrap_or_default(), v6)?;
-    let ports = read_ports(ports.unwrap_or_default())?;
+    let (ports, notes) = read_ports(ports.unwrap_or_default())?;
     let Some(service) = labels.get(SERVICE).filter(|name| !name.is_empty()) else {
         let field = "metadata.labels[kubernetes.io/service-name]";
-        return Ok(skipped(id, field, "the slice belongs to no Service"));
+        let fix = "label it with the Service's name, or remove it";
+        return Ok(skipped(id, field, "the slice belongs to no Service", fix));
     };
-    check::service_name(service).map_err(|wrong| InvalidSlice::Service { wrong })?;
+    check::label(service).map_err(|wrong| InvalidSlice::Service { wrong })?;
     // As with Services: what says so is no business of a service proxy, or of another one.
     if super::service::is_foreign(&labels) {
         return Ok(super::object(Object::Slice(Change { key: id, value: None })));
     }
     let service = ServiceId::new(resource.key.namespace.as_str(), service.as_str());
     let value = Some(Arc::new(EndpointSlice { service, ports, endpoints }));
-    Ok(super::object(Object::Slice(Change { key: id, value })))
+    Ok(Reading { notes, ..super::object(Object::Slice(Change { key: id, value })) })
 }
 
-fn skipped(key: SliceId, field: &str, problem: &str) -> Reading {
-    let fix = "label it with the Service's name, or remove it".to_owned();
-    let note = Fault { field: field.into(), problem: problem.into(), fix };
+fn skipped(key: SliceId, field: &str, problem: &str, fix: &str) -> Reading {
+    let note = Fault { field: field.into(), problem: problem.into(), fix: fix.into() };
     Reading { noun: Noun::Object(Object::Slice(Change { key, value: None })), notes: vec![note] }
 }
 
@@ -128,8 +131,9 @@ fn read_hints(wire::EndpointHints { for_nodes, for_zones }: wire::EndpointHints)
     }
 }
 
+/// One that no back end may have is left out where back ends are made, and the rest of the slice counts.
 fn of_family(text: &str, v6: bool) -> Result<std::net::IpAddr, Wrong> {
-    let address = check::reachable_address(text)?;
+    let address = check::address(text)?;
     if address.is_ipv6() != v6 {
         let why = "the address is not of the slice's addressType";
         return Err(Wrong::Conflict { why, fix: "put it in a slice of its own family" });
@@ -137,26 +141,29 @@ fn of_family(text: &str, v6: bool) -> Result<std::net::IpAddr, Wrong> {
     Ok(address)
 }
 
-fn read_ports(ports: Vec<wire::EndpointPort>) -> Result<Vec<SlicePort>, InvalidSlice> {
-    let mut read: Vec<SlicePort> = Vec::new();
+/// Ports that a Service can use. One without a number (which means every port), or with one that is none, is no
+/// reason to leave out the others.
+fn read_ports(ports: Vec<wire::EndpointPort>) -> Result<(Vec<SlicePort>, Vec<Fault>), InvalidSlice> {
+    let (mut read, mut notes): (Vec<SlicePort>, Vec<Fault>) = (Vec::new(), Vec::new());
+    let mut names: Vec<String> = Vec::new();
     for (port, it) in ports.into_iter().enumerate() {
         let wire::EndpointPort { name, protocol, port: number, app_protocol: _ } = it;
         let name = name.unwrap_or_default();
         if !name.is_empty() {
             check::label(&name).map_err(|wrong| InvalidSlice::PortName { port, wrong })?;
         }
-        if let Some(first) = read.iter().position(|other| other.name == name) {
+        if let Some(first) = names.iter().position(|other| *other == name) {
             let wrong = Wrong::Duplicate { first: format!("ports[{first}].name") };
             return Err(InvalidSlice::PortName { port, wrong });
         }
         let transport =
             transport(protocol.as_deref()).map_err(|wrong| InvalidSlice::Protocol { port, wrong })?;
-        // No number means every port: meaningless for a Service's back end.
+        names.push(name.clone());
         let number = number.ok_or(Wrong::Missing { expected: "a port number" });
-        let number = number
-            .and_then(|number| check::port(number.into()))
-            .map_err(|wrong| InvalidSlice::Port { port, wrong })?;
-        read.push(SlicePort { name, transport, port: number });
+        match number.and_then(|number| check::port(number.into())) {
+            Ok(port) => read.push(SlicePort { name, transport, port }),
+            Err(wrong) => notes.push(InvalidSlice::Port { port, wrong }.into()),
+        }
     }
-    Ok(read)
+    Ok((read, notes))
 }

@@ -439,3 +439,43 @@ fn null_is_as_if_it_were_not_there() {
     assert!(pod("spec: null\nstatus: null").is_some());
     assert_eq!(policy("ingress: null, egress: null, policyTypes: null").ingress, Some(vec![]));
 }
+
+#[test]
+fn a_service_may_be_called_like_a_number() {
+    let service = read_service(
+        "{apiVersion: v1, kind: Service, metadata: {name: 4front, namespace: n}, spec: {clusterIP: 10.96.0.1, ports: [{port: 80}]}}",
+    );
+    assert_eq!(service.unwrap().cluster_ips, [ip("10.96.0.1")]);
+    let slice = read_slice(
+        "{apiVersion: discovery.k8s.io/v1, kind: EndpointSlice, metadata: {name: s, namespace: n, labels: \
+         {kubernetes.io/service-name: 4front}}, addressType: IPv4}",
+    );
+    assert_eq!(&*slice.unwrap().service.name, "4front");
+}
+
+#[test]
+fn a_port_or_address_that_nobody_can_use_leaves_the_rest_of_a_slice() {
+    let slice = read_slice(
+        "{apiVersion: discovery.k8s.io/v1, kind: EndpointSlice, metadata: {name: s, namespace: n, labels: \
+         {kubernetes.io/service-name: web}}, addressType: IPv4, ports: [{name: all}, {name: none, port: 0}, \
+         {name: much, port: 70000}, {name: good, port: 80}], endpoints: [{addresses: [239.1.1.1]}, \
+         {addresses: [255.255.255.255]}, {addresses: [10.0.0.1]}]}",
+    )
+    .unwrap();
+    let ports: Vec<_> = slice.ports.iter().map(|port| (port.name.as_str(), port.port)).collect();
+    assert_eq!(ports, [("good", 80)]);
+    // The calculation leaves out the others one by one, and says so.
+    assert_eq!(slice.endpoints.len(), 3);
+}
+
+#[test]
+fn an_outside_address_that_nobody_can_use_leaves_the_rest_of_a_service() {
+    let service = read_service(
+        "{apiVersion: v1, kind: Service, metadata: {name: s, namespace: n}, spec: {type: LoadBalancer, clusterIP: 10.96.0.1, \
+         externalIPs: [239.1.1.1, 192.0.2.1], ports: [{port: 80}]}, status: {loadBalancer: {ingress: [{ip: 169.254.7.7}, \
+         {ip: 192.0.2.2}]}}}",
+    )
+    .unwrap();
+    assert_eq!(service.cluster_ips, [ip("10.96.0.1")]);
+    assert_eq!((service.external_ips, service.ingress_ips), (vec![ip("192.0.2.1")], vec![ip("192.0.2.2")]));
+}

@@ -174,6 +174,18 @@ fn network_policies() {
                 "spec.ingress[0].from[0].ipBlock: an address block cannot be combined with selectors; give the selectors in a peer of their own",
             ),
             (
+                "ingress: [{from: [{ipBlock: {cidr: '010.244.001.000/24'}}]}]",
+                "spec.ingress[0].from[0].ipBlock.cidr: \"010.244.001.000/24\" has leading zeros; write its numbers without leading zeros, as 10.0.0.0/8",
+            ),
+            (
+                "ingress: [{from: [{ipBlock: {cidr: '10.244.0.0/016'}}]}]",
+                "spec.ingress[0].from[0].ipBlock.cidr: \"10.244.0.0/016\" has leading zeros; write its numbers without leading zeros, as 10.0.0.0/8",
+            ),
+            (
+                "ingress: [{from: [{ipBlock: {cidr: '::ffff:10.0.00.1/128'}}]}]",
+                "spec.ingress[0].from[0].ipBlock.cidr: \"::ffff:10.0.00.1/128\" has leading zeros; write its numbers without leading zeros, as 10.0.0.0/8",
+            ),
+            (
                 "ingress: [{from: [{ipBlock: {cidr: 10.0.0/8}}]}]",
                 "spec.ingress[0].from[0].ipBlock.cidr: \"10.0.0/8\" is no CIDR; write it as 10.0.0.0/8 or fd00::/64",
             ),
@@ -302,7 +314,7 @@ fn services() {
             ),
             (
                 "clusterIP: 127.0.0.1",
-                "spec.clusterIP: 127.0.0.1 is a loopback address; give an address of the pod network",
+                "spec.clusterIP: 127.0.0.1 is a loopback address; give an address that other hosts can send to",
             ),
             (
                 "clusterIP: 10.0.0.1, clusterIPs: [10.0.0.2]",
@@ -331,7 +343,7 @@ fn services() {
             ),
             (
                 "externalIPs: [224.0.0.1]",
-                "spec.externalIPs[0]: 224.0.0.1 is a multicast address; give an address of the pod network",
+                "spec.externalIPs[0]: 224.0.0.1 is a multicast address; give an address that other hosts can send to",
             ),
             ("sessionAffinity: Client", "spec.sessionAffinity: \"Client\" is unknown; use None or ClientIP"),
             (
@@ -402,8 +414,8 @@ fn services() {
             "f.yaml:1: Service n/s: spec: is missing; give ports",
         ),
         (
-            "{apiVersion: v1, kind: Service, metadata: {name: 1s, namespace: n}, spec: {ports: [{port: 1}]}}",
-            "f.yaml:1: Service n/1s: metadata.name: \"1s\" is no Service name; use at most 63 lower-case letters, digits and '-', starting and ending with a letter or digit, the first a letter",
+            "{apiVersion: v1, kind: Service, metadata: {name: s., namespace: n}, spec: {ports: [{port: 1}]}}",
+            "f.yaml:1: Service n/s.: metadata.name: \"s.\" is no DNS label; use at most 63 lower-case letters, digits and '-', starting and ending with a letter or digit",
         ),
     ]);
 }
@@ -423,7 +435,7 @@ fn endpoint_slices() {
             ("addressType: v4", "addressType: \"v4\" is unknown; use IPv4, IPv6 or FQDN"),
             (
                 "addressType: FQDN",
-                "addressType: endpoints that are names are not served; label it with the Service's name, or remove it",
+                "addressType: endpoints that are names are not served; give addresses in slices of addressType IPv4 or IPv6, or remove it",
             ),
             (
                 "addressType: IPv4, endpoints: [{addresses: []}]",
@@ -434,19 +446,15 @@ fn endpoint_slices() {
                 "endpoints[0].addresses[0]: the address is not of the slice's addressType; put it in a slice of its own family",
             ),
             (
-                "addressType: IPv4, endpoints: [{addresses: [169.254.0.1]}]",
-                "endpoints[0].addresses[0]: 169.254.0.1 is a link-local address; give an address of the pod network",
-            ),
-            (
-                "addressType: IPv6, endpoints: [{addresses: ['::1']}]",
-                "endpoints[0].addresses[0]: ::1 is a loopback address; give an address of the pod network",
-            ),
-            (
                 "addressType: IPv4, endpoints: [{addresses: [10.0.0.1], nodeName: a_b}]",
                 "endpoints[0].nodeName: \"a_b\" is no DNS name; use at most 253 characters: labels of lower-case letters, digits and '-', starting and ending with a letter or digit, joined by '.'",
             ),
             ("addressType: IPv4, ports: [{name: a}]", "ports[0].port: is missing; give a port number"),
             ("addressType: IPv4, ports: [{port: -1}]", "ports[0].port: -1 is no port number; use 1 to 65535"),
+            (
+                "addressType: IPv4, ports: [{port: 70000}]",
+                "ports[0].port: 70000 is no port number; use 1 to 65535",
+            ),
             (
                 "addressType: IPv4, ports: [{port: 1}, {port: 2}]",
                 "ports[1].name: is the same as ports[0].name; give each a value of its own",
@@ -474,7 +482,7 @@ fn pods_and_nodes() {
             ("status: {podIP: x}", "status.podIP: \"x\" is no IP address; write it as 10.0.0.1 or fd00::1"),
             (
                 "status: {podIPs: [{ip: 10.0.0.1}, {ip: 0.0.0.0}]}",
-                "status.podIPs[1].ip: 0.0.0.0 is the unspecified address; give an address of the pod network",
+                "status.podIPs[1].ip: 0.0.0.0 is the unspecified address; give an address that other hosts can send to",
             ),
             (
                 "spec: {nodeName: A}",
