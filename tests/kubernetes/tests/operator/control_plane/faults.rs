@@ -121,7 +121,7 @@ pub fn memory(test: &mut TestLab) {
     let good = std::fs::read_to_string(&journal).expect("a journal");
     let policy = good.replace("\"kind\":\"NetworkPolicy\"", "\"kind\":\"NetworkPolizy\"");
     assert_ne!(policy, good);
-    for damaged in [&policy, &good[..good.len() / 2]] {
+    for damaged in [&policy[..], &good[..good.len() / 2]] {
         std::fs::write(&journal, damaged).expect("written");
         lab.start_agent("node2").expect("start-agent");
         // Longer than an agent waits for an API server before it works from memory.
