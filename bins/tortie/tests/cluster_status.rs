@@ -65,7 +65,7 @@ impl Cluster {
     fn status(&self, arguments: &[&str]) -> (i32, String, String) {
         let mut command = Command::new(env!("CARGO_BIN_EXE_tortie"));
         command.current_dir(self.dir.path()).env_remove("TORTIE_STORE");
-        command.args(["status", "--cluster", "--kubeconfig", self.kubeconfig.to_str().unwrap()]);
+        command.args(["status", "--cluster"]).env("KUBECONFIG", &self.kubeconfig);
         let Output { status, stdout, stderr } = command.args(arguments).output().unwrap();
         let text = |bytes| String::from_utf8(bytes).unwrap();
         (status.code().unwrap(), text(stdout), text(stderr))

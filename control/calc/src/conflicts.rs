@@ -89,12 +89,12 @@ impl Contested {
 
     /// What is wrong, and what to do.
     pub fn explain(&self, conflict: &Conflict) -> String {
-        let losers: Vec<String> = conflict.losers.iter().map(name).collect();
-        let losers = losers.join(", ");
+        let losers = names(&conflict.losers);
         match (self, &conflict.winner) {
             (Self::NoService(_), _) => {
                 format!(
-                    "does not exist, but {losers} would serve it; create the Service, or remove the slice"
+                    "is not known, but {losers} would serve it; create the Service, correct it if it is rejected, or remove \
+                     the slice"
                 )
             }
             (Self::NoPool(..), _) => {
@@ -112,9 +112,22 @@ impl Contested {
                     .into()
             }
             (_, Some(winner)) => format!("held by {}, also claimed by {losers}", name(winner)),
-            (_, None) => format!("refused: no pod can have this address; named by {losers}"),
+            (_, None) => format!(
+                "refused: no pod can have this address (endpoints[].addresses of {losers}); remove it there, the other \
+                 endpoints are in force"
+            ),
         }
     }
+}
+
+/// So many names are said.
+const NAMES: usize = 8;
+
+fn names(ids: &[ObjectId]) -> String {
+    let mut said: Vec<String> = ids.iter().take(NAMES).map(name).collect();
+    let more = ids.len().saturating_sub(NAMES);
+    said.extend((more > 0).then(|| format!("{more} more")));
+    said.join(", ")
 }
 
 /// Kind and name of an object.

@@ -22,7 +22,7 @@ mod services;
 mod sets;
 
 pub use conflicts::{Conflict, Conflicts, Contested};
-pub use services::{HealthCheck, KnownEndpoint};
+pub use services::{HealthCheck, KnownEndpoint, KnownService};
 
 use endpoints::{Endpoints, Sources};
 use foldhash::fast::RandomState;
@@ -171,6 +171,11 @@ impl Calc {
     /// Every endpoint of every Service port, used or not.
     pub fn known_endpoints(&self) -> Vec<KnownEndpoint> {
         self.services.known()
+    }
+
+    /// Every Service, with or without front ends.
+    pub fn known_services(&self) -> Vec<KnownService> {
+        self.services.known_services()
     }
 
     /// What load balancers may ask of this node, when that has changed since it was last asked.

@@ -11,7 +11,7 @@ mod known;
 
 pub use health::HealthCheck;
 pub(crate) use host_ports::Hosted;
-pub use known::KnownEndpoint;
+pub use known::{KnownEndpoint, KnownService};
 
 use crate::claims::Claims;
 use crate::conflicts::{Conflict, Conflicts, Contested};

@@ -2,7 +2,7 @@
 
 mod known;
 
-pub use known::{Known, join};
+pub use known::{Known, KnownService, join, tell_types};
 
 use crate::{AddressPort, Names, Snapshot, protocol_name};
 use serde::Serialize;
@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use tortie_abi::route::Kind;
 use tortie_abi::service::{Frontend, flags};
+use tortie_abi::time::Tick;
 
 /// Where clients reach it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -70,13 +71,16 @@ pub struct Row {
     pub port: String,
     /// `TCP` …
     pub protocol: String,
-    /// `ClusterIP`, `NodePort`, `HostPort`: what the front ends say. A load balancer's addresses look like `externalIPs`.
+    /// `ClusterIP`, `NodePort`, `HostPort`: what the front ends say; `LoadBalancer` where the agent was asked.
     #[serde(rename = "type")]
     pub service_type: &'static str,
     /// Where clients reach it.
     pub frontends: Vec<FrontendRow>,
     /// Who answers.
     pub endpoints: Vec<BackendRow>,
+    /// Time-out of `sessionAffinity: ClientIP`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub affinity_seconds: Option<u64>,
     /// `Cluster` or `Local`.
     pub internal_traffic_policy: &'static str,
     /// `Cluster` or `Local`.
@@ -103,6 +107,7 @@ pub fn rows(snapshot: &Snapshot, names: &Names) -> Vec<Row> {
             service_type: "ClusterIP",
             frontends: Vec::new(),
             endpoints: Vec::new(),
+            affinity_seconds: affinity_seconds(frontend),
             internal_traffic_policy: policy_name(frontend, flags::INTERNAL_LOCAL),
             external_traffic_policy: policy_name(frontend, flags::EXTERNAL_LOCAL),
             external_traffic_strategy: "random",
@@ -147,6 +152,12 @@ fn name_of(names: &Names, service: u32) -> (String, String, String) {
 fn number_of(row: &Row) -> String {
     let own = row.frontends.iter().find(|f| f.scope == "cluster").or_else(|| row.frontends.first());
     own.map_or_else(String::new, |frontend| frontend.port.to_string())
+}
+
+/// Ticks are no whole parts of a second.
+fn affinity_seconds(frontend: &Frontend) -> Option<u64> {
+    let millis = Tick::millis_of_ticks(frontend.affinity);
+    (frontend.affinity != 0).then_some(millis.saturating_add(500) / 1000)
 }
 
 const fn policy_name(frontend: &Frontend, local: u32) -> &'static str {

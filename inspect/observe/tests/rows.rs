@@ -222,6 +222,8 @@ fn endpoints_that_are_not_in_use_are_listed_with_the_reason_when_the_agent_knows
         terminating: states[2],
         local: false,
         refused: address == "127.0.0.1",
+        elsewhere: address == "10.9.9.3",
+        misnamed: address == "10.9.9.4",
     };
     let mut all = vec![
         known(&b.v4.to_string(), [true, true, false]),
@@ -229,6 +231,8 @@ fn endpoints_that_are_not_in_use_are_listed_with_the_reason_when_the_agent_knows
         known("10.9.9.2", [false, true, true]),
         known("fd00::9", [true, true, false]),
         known("127.0.0.1", [true, true, false]),
+        known("10.9.9.3", [true, true, false]),
+        known("10.9.9.4", [true, true, false]),
     ];
     all.push(services::Known { name: "other".into(), ..all[1].clone() });
     services::join(&mut rows, &all);
@@ -241,5 +245,32 @@ fn endpoints_that_are_not_in_use_are_listed_with_the_reason_when_the_agent_knows
     assert_eq!(told("10.9.9.2"), (false, Some(false), Some("terminating, and others are ready")));
     assert_eq!(told("fd00::9"), (false, Some(true), Some("the Service has no address of this family")));
     assert_eq!(told("127.0.0.1"), (false, Some(true), Some("no back end may have this address")));
-    assert_eq!(rows[0].endpoints.len(), 5);
+    let hinted = "the hints (trafficDistribution) prefer another node or zone";
+    assert_eq!(told("10.9.9.3"), (false, Some(true), Some(hinted)));
+    let misnamed = "its EndpointSlice has no port of this name and protocol";
+    assert_eq!(told("10.9.9.4"), (false, Some(true), Some(misnamed)));
+    assert_eq!(rows[0].endpoints.len(), 7);
+}
+
+#[test]
+fn what_the_kernel_does_not_know_of_a_service_the_agent_says() {
+    let mut world = World::new(1);
+    let b = world.add_pod("b", 0);
+    world.add_service("10.96.0.1".parse().unwrap(), 80, 6, &[(b.v4.into(), 8080)]);
+    let mut snapshot = snapshot(&world.nodes[0]);
+    for (_, frontend) in &mut snapshot.frontend4 {
+        frontend.affinity = tortie_abi::time::Tick::ticks_of_millis(10_800_000);
+    }
+    let mut rows = services::rows(&snapshot, &names());
+    assert_eq!(rows[0].affinity_seconds, Some(10_800));
+    let known = |service_type: Option<&str>, rejected| services::KnownService {
+        namespace: "shop".into(),
+        name: "web".into(),
+        service_type: service_type.map(str::to_owned),
+        rejected,
+    };
+    services::tell_types(&mut rows, &[known(Some("LoadBalancer"), false)]);
+    assert_eq!(rows[0].service_type, "LoadBalancer");
+    assert!(known(None, false).why_absent().contains("headless"));
+    assert!(known(None, true).why_absent().contains("rejected"));
 }

@@ -53,10 +53,17 @@ impl NodeNames {
             return;
         }
         let is_its = |name: &String| name == node.as_str();
-        for address in before {
-            if self.addresses.get(&address).is_some_and(is_its) {
-                self.addresses.remove(&address);
+        for address in &before {
+            if self.addresses.get(address).is_some_and(is_its) {
+                self.addresses.remove(address);
             }
+        }
+        // What another node has as well is its name again.
+        for (other, its) in &self.by_node {
+            let left = its.iter().filter(|address| before.contains(address));
+            left.for_each(|address| {
+                _ = self.addresses.entry(*address).or_insert_with(|| other.as_str().to_owned())
+            });
         }
         self.addresses.extend(addresses.iter().map(|address| (*address, node.as_str().to_owned())));
         self.changed = true;
@@ -96,7 +103,11 @@ mod tests {
         assert_eq!(read.addresses.get(&addresses[0]).map(String::as_str), Some("node2"));
         names.set(&two, &[]);
         names.save(dir.path()).unwrap();
-        assert_eq!(NodeNames::read(dir.path()).addresses.len(), 1);
+        let read = NodeNames::read(dir.path());
+        let of = |address| read.addresses.get(address).map(String::as_str);
+        assert_eq!(addresses.each_ref().map(of), [Some("node1"); 2], "the other one has it still");
+        names.set(&one, &[]);
+        assert!(names.addresses.is_empty());
     }
 
     #[test]

@@ -2,14 +2,16 @@
 //!
 //! Invariant: numbers come with names; what could not be asked is absent, not zero.
 
+use std::collections::BTreeSet;
 use std::time::Instant;
 
 use serde_json::{Map, Value, json};
 use tortie_calc::{Conflict, Contested, KnownEndpoint};
 use tortie_host::bpf::Program;
 use tortie_host::links::Mechanism;
+use tortie_model::service::ServiceType;
 use tortie_observe::metrics::Fill;
-use tortie_observe::services::Known;
+use tortie_observe::services::{Known, KnownService};
 use tortie_store::{Effect, Handle, Origin, Rejection, Standing};
 
 use super::Options;
@@ -137,9 +139,41 @@ pub fn services(node: &Node) -> Value {
         terminating: it.terminating,
         local: it.local,
         refused: it.refused,
+        elsewhere: it.elsewhere,
+        misnamed: it.misnamed,
     };
     let items: Vec<Known> = node.calc.known_endpoints().into_iter().map(row).collect();
-    json!({"ok": true, "items": items})
+    json!({"ok": true, "items": items, "services": known_services(node)})
+}
+
+/// Those that are known, and those of which no version was ever good.
+fn known_services(node: &Node) -> Vec<KnownService> {
+    let refused = node.rejections.iter().filter(|it| it.effect != Effect::NotEnforced);
+    let refused = refused.filter_map(|it| it.object.as_ref()).filter(|it| it.kind == "Service");
+    let mut refused: BTreeSet<(&str, &str)> = refused.map(|it| (&*it.namespace, &*it.name)).collect();
+    let known = node.calc.known_services();
+    let mut all = Vec::with_capacity(known.len());
+    for it in &known {
+        let rejected = refused.remove(&(it.id.namespace.as_str(), &*it.id.name));
+        let service_type = it.service_type.map(|service_type| match service_type {
+            ServiceType::ClusterIp => "ClusterIP",
+            ServiceType::NodePort => "NodePort",
+            ServiceType::LoadBalancer => "LoadBalancer",
+        });
+        all.push(KnownService {
+            namespace: it.id.namespace.to_string(),
+            name: it.id.name.to_string(),
+            service_type: service_type.map(str::to_owned),
+            rejected,
+        });
+    }
+    all.extend(refused.into_iter().map(|(namespace, name)| KnownService {
+        namespace: namespace.to_owned(),
+        name: name.to_owned(),
+        service_type: None,
+        rejected: true,
+    }));
+    all
 }
 
 fn conflicts(node: &Node) -> Value {

@@ -202,7 +202,9 @@ fn conntrack_table(rows: &[conntrack::Row], wide: bool) -> Table {
 pub fn services(query: Query<EndpointFilter>, global: &Global) -> Outcome {
     let (snapshot, names) = load(global, false)?;
     let mut rows = services::rows(&snapshot, &names);
-    services::join(&mut rows, &known_endpoints(global));
+    let told = told(global);
+    services::join(&mut rows, &told.items);
+    services::tell_types(&mut rows, &told.services);
     match query {
         Query::List(filter) => {
             rows.retain(|r| filter.namespace.as_ref().is_none_or(|n| *n == r.namespace));
@@ -215,16 +217,27 @@ pub fn services(query: Query<EndpointFilter>, global: &Global) -> Outcome {
                     || r.frontends.iter().any(|f| meant.is_at(f.address, f.port))
                     || r.endpoints.iter().any(|b| meant.is_at(b.address, b.port))
             });
+            let absent = told.services.iter().find(|it| format!("{}/{}", it.namespace, it.name) == name);
+            if let (true, Some(service)) = (rows.is_empty(), absent) {
+                return Err(Failure::no(anyhow::anyhow!("Service {name}: {}", service.why_absent())));
+            }
             finish_show(global, "services", &name, rows, services_table)
         }
     }
 }
 
-/// Endpoints that are not in use are in no map: the agent knows them. Without it there are those in use.
-fn known_endpoints(global: &Global) -> Vec<services::Known> {
+/// What is in no map: endpoints that are not in use, and Services without front ends.
+#[derive(Debug, Default, serde::Deserialize)]
+#[serde(default)]
+struct Told {
+    items: Vec<services::Known>,
+    services: Vec<services::KnownService>,
+}
+
+/// The agent knows it. Without it there is what is in use.
+fn told(global: &Global) -> Told {
     let answer = ask::agent(&global.run_dir, &serde_json::json!({"verb": "services"}));
-    let items = answer.ok().and_then(|mut answer| Some(answer.get_mut("items")?.take()));
-    items.and_then(|items| serde_json::from_value(items).ok()).unwrap_or_default()
+    answer.ok().and_then(|answer| serde_json::from_value(answer).ok()).unwrap_or_default()
 }
 
 fn services_table(rows: &[services::Row], wide: bool) -> Table {

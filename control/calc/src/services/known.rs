@@ -5,8 +5,8 @@
 use super::backends::unfit;
 use super::{Record, Services};
 use std::net::IpAddr;
-use tortie_intent::{Backend, ServicePortId};
-use tortie_model::service::{Endpoint, Service, ServicePort, SlicePort};
+use tortie_intent::{self as intent, Backend, ServicePortId};
+use tortie_model::service::{Endpoint, Service, ServicePort, ServiceType, SlicePort};
 use tortie_model::{NodeName, ServiceId};
 
 /// One endpoint of one Service port.
@@ -30,6 +30,20 @@ pub struct KnownEndpoint {
     pub local: bool,
     /// It has an address that no back end may have.
     pub refused: bool,
+    /// The hints of the endpoints lead this node's clients to others.
+    pub elsewhere: bool,
+    /// Its slice has no port of the Service port's name and protocol; `port` is one that no Service port has.
+    pub misnamed: bool,
+}
+
+/// What a Service is to this node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KnownService {
+    /// Which.
+    pub id: ServiceId,
+    /// Its type; `None`: it has no front end here (headless, a name of another host, another proxy's, or without an
+    /// address yet).
+    pub service_type: Option<ServiceType>,
 }
 
 impl Services {
@@ -54,6 +68,8 @@ impl Services {
             terminating: false,
             local: backend.local,
             refused: false,
+            elsewhere: false,
+            misnamed: false,
         };
         let ports = self.records.get(pod).into_iter().flat_map(|record| &record.ports);
         let ports = ports.filter_map(|port| Some((&port.id, port.wanted.as_ref()?)));
@@ -63,16 +79,42 @@ impl Services {
     fn known_of(&self, id: &ServiceId, record: &Record) -> Vec<KnownEndpoint> {
         let mut known = Vec::new();
         let Some(service) = &record.service else { return known };
+        let fits =
+            |it: &SlicePort, port: &ServicePort| it.name == port.name && it.transport == port.transport;
         for slice in record.slices.values() {
+            let nobodys = |it: &&SlicePort| !service.ports.iter().any(|port| fits(it, port));
             for port in &service.ports {
-                let fits = |it: &&SlicePort| it.name == port.name && it.transport == port.transport;
-                for number in slice.ports.iter().filter(fits) {
-                    let of = |endpoint| self.endpoint(id, service, port, number.port, endpoint);
+                let misnamed = !slice.ports.iter().any(|it| fits(it, port));
+                let numbers = slice.ports.iter();
+                let numbers: Vec<_> = match misnamed {
+                    true => numbers.filter(nobodys).collect(),
+                    false => numbers.filter(|it| fits(it, port)).collect(),
+                };
+                let wanted =
+                    record.ports.iter().find(|it| is_port(&it.id, port)).and_then(|it| it.wanted.as_deref());
+                for number in numbers {
+                    let of = |endpoint| {
+                        let known = self.endpoint(id, service, port, number.port, endpoint);
+                        let elsewhere = wanted.is_some_and(|wanted| leads_elsewhere(wanted, &known));
+                        KnownEndpoint { misnamed, elsewhere, ..known }
+                    };
                     known.extend(slice.endpoints.iter().map(of));
                 }
             }
         }
         known
+    }
+
+    /// All Services.
+    pub(crate) fn known_services(&self) -> Vec<KnownService> {
+        let known = |(id, record): (&ServiceId, &Record)| {
+            let service = record.service.as_ref()?;
+            let service_type = (!service.ports.is_empty()).then_some(service.service_type);
+            Some(KnownService { id: id.clone(), service_type })
+        };
+        let mut all: Vec<KnownService> = self.records.iter().filter_map(known).collect();
+        all.sort_unstable_by(|a, b| a.id.cmp(&b.id));
+        all
     }
 
     fn endpoint(
@@ -94,6 +136,16 @@ impl Services {
             terminating: endpoint.terminating,
             local: endpoint.node.as_ref() == Some(&self.here.node),
             refused: unfit(endpoint.address),
+            elsewhere: false,
+            misnamed: false,
         }
     }
+}
+
+fn is_port(id: &ServicePortId, port: &ServicePort) -> bool {
+    id.port == port.name && id.transport == port.transport
+}
+
+fn leads_elsewhere(wanted: &intent::ServicePort, known: &KnownEndpoint) -> bool {
+    wanted.backends.iter().any(|it| (it.address, it.port, it.near) == (known.address, known.port, false))
 }

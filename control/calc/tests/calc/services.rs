@@ -225,7 +225,7 @@ fn addresses_that_lead_to_the_node_or_to_nobody_are_refused_and_reported() {
     let (what, who) = state.conflicts.first_key_value().expect("reported");
     assert_eq!(
         format!("{what}: {}", what.explain(who)),
-        "back end 0.0.0.0 of Service shop/web: refused: no pod can have this address; named by EndpointSlice shop/w"
+        "back end 0.0.0.0 of Service shop/web: refused: no pod can have this address (endpoints[].addresses of EndpointSlice shop/w); remove it there, the other endpoints are in force"
     );
 }
 
@@ -346,8 +346,8 @@ fn slices_of_a_service_that_is_not_there_are_reported_until_it_comes() {
     let (what, who) = state.conflicts.first_key_value().expect("reported");
     assert_eq!(
         format!("{what}: {}", what.explain(who)),
-        "Service shop/web: does not exist, but EndpointSlice shop/w1, EndpointSlice shop/w2 would serve it; \
-         create the Service, or remove the slice"
+        "Service shop/web: is not known, but EndpointSlice shop/w1, EndpointSlice shop/w2 would serve it; \
+         create the Service, correct it if it is rejected, or remove the slice"
     );
     assert_eq!(state.conflicts.len(), 1);
 
@@ -457,4 +457,25 @@ fn the_service_of_the_api_server_keeps_its_last_back_end_until_there_is_another(
         driver.step(&[gone(&service).expect("an object")]);
         assert!(driver.state().services.is_empty(), "a Service that is gone keeps nothing");
     }
+}
+
+#[test]
+fn what_is_known_of_endpoints_that_nobody_is_led_to_says_why() {
+    let with = [
+        web(),
+        node_in("a"),
+        slice_of_web("shop/a", vec![hinted("10.0.1.1", "zone=a"), hinted("10.0.1.2", "zone=b")]),
+        slice("shop/b", "shop/web", &[("htp", Transport::Tcp, 8080)], vec![endpoint("10.0.1.3", "rs")]),
+        service("shop/none", "", &[]),
+    ];
+    let calc = Driver::with("n1", &with).calc;
+    let known = calc.known_endpoints();
+    let of_http = known.iter().filter(|it| it.id.port == "http");
+    let mut told: Vec<_> = of_http.map(|it| (it.address, it.elsewhere, it.misnamed)).collect();
+    told.sort_unstable();
+    let expected = [("10.0.1.1", false, false), ("10.0.1.2", true, false), ("10.0.1.3", false, true)];
+    assert_eq!(told, expected.map(|(address, elsewhere, misnamed)| (ip(address), elsewhere, misnamed)));
+    let services = calc.known_services();
+    let told: Vec<_> = services.iter().map(|it| (&*it.id.name, it.service_type)).collect();
+    assert_eq!(told, [("none", None), ("web", Some(ServiceType::ClusterIp))]);
 }

@@ -36,6 +36,51 @@ pub struct Known {
     pub local: bool,
     /// It has an address that no back end may have.
     pub refused: bool,
+    /// Topology hints lead this node's clients to other endpoints.
+    #[serde(default)]
+    pub elsewhere: bool,
+    /// Its slice has no port of the Service port's name and protocol.
+    #[serde(default)]
+    pub misnamed: bool,
+}
+
+/// A Service, as the agent knows it.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct KnownService {
+    /// Namespace.
+    pub namespace: String,
+    /// Name.
+    pub name: String,
+    /// Its type where it has front ends here.
+    #[serde(rename = "type", skip_serializing_if = "Option::is_none")]
+    pub service_type: Option<String>,
+    /// It is rejected: what of it is in force, if anything, is an older version.
+    #[serde(default)]
+    pub rejected: bool,
+}
+
+impl KnownService {
+    /// Why it has no front end in the kernel.
+    pub fn why_absent(&self) -> &'static str {
+        match self {
+            Self { rejected: true, .. } => "it is rejected; see `tortie status`",
+            Self { service_type: None, .. } => {
+                "it has no front end by design: it is headless, a name of another host, another proxy's, or has no address yet"
+            }
+            Self { .. } => "not in the kernel yet; see `tortie status`",
+        }
+    }
+}
+
+/// Gives rows the type that the kernel does not know.
+pub fn tell_types(rows: &mut [Row], known: &[KnownService]) {
+    for row in rows.iter_mut().filter(|row| row.service_type != "HostPort") {
+        let is_its = |it: &&KnownService| it.namespace == row.namespace && it.name == row.name;
+        if known.iter().find(is_its).is_some_and(|it| it.service_type.as_deref() == Some("LoadBalancer")) {
+            row.service_type = "LoadBalancer";
+        }
+    }
 }
 
 /// Gives endpoints in use their conditions, and adds those that are not in use.
@@ -82,7 +127,11 @@ fn add(row: &mut Row, it: &Known, of_family: bool) {
 const fn reason(it: &Known, of_family: bool) -> &'static str {
     match it {
         Known { refused: true, .. } => "no back end may have this address",
+        Known { misnamed: true, .. } => "its EndpointSlice has no port of this name and protocol",
         _ if !of_family => "the Service has no address of this family",
+        Known { ready: true, elsewhere: true, .. } => {
+            "the hints (trafficDistribution) prefer another node or zone"
+        }
         Known { ready: true, .. } => "not in the kernel yet",
         Known { serving: true, terminating: true, .. } => "terminating, and others are ready",
         Known { terminating: true, .. } => "terminating",
