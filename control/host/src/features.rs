@@ -226,9 +226,9 @@ const PROBES: &[Probe] = &[
     },
     Probe {
         name: "VXLAN devices",
-        needed_by: "overlay networks (not in this version)",
+        needed_by: "clients outside: endpoints on other nodes",
         required: false,
-        without: "nothing, as long as nodes reach each other's pods by routes",
+        without: "clients outside reach a Service's endpoints on the node that they ask alone",
         fix: "CONFIG_VXLAN; modprobe vxlan",
         look: |node| node.namespace().vxlan(),
     },
