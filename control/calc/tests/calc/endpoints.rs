@@ -46,7 +46,7 @@ fn a_pod_is_closed_while_its_namesake_of_before_is_all_that_is_known() {
     };
     let attached_as = |digit| {
         let Object::Attachment(mut change) = attachment("shop/a", "10.0.1.1") else { unreachable!() };
-        change.value.as_mut().map(|attached| Arc::make_mut(attached).uid = uid(digit));
+        Arc::make_mut(change.value.as_mut().expect("an attachment")).uid = uid(digit);
         Object::Attachment(change)
     };
     let mut driver = Driver::with("n1", &[known_as("1"), attached_as("1")]);

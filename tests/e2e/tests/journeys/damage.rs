@@ -114,7 +114,11 @@ fn reach(test: &TestLab, what: &str) {
             let result = test.probe(from, "pod:default/b", |probe| {
                 (probe.family, probe.timeout) = (Some(family), Duration::from_secs(1));
             });
-            if result.is_connected() { Ok(()) } else { Err((what, from, family, result)) }
+            if result.is_connected() {
+                Ok(())
+            } else {
+                Err(format!("{what}, {from}, {family:?}: {result:?}"))
+            }
         });
     }
 }
