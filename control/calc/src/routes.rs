@@ -46,7 +46,20 @@ impl Rank {
     }
 }
 
-type Claimant = (Rank, ObjectId);
+/// Who claims: of one rank the older comes first, and of one age the smaller name.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Claimant {
+    rank: Rank,
+    /// When a Node was made, in seconds; 0 of everything else.
+    created: i64,
+    id: ObjectId,
+}
+
+impl Claimant {
+    const fn of(rank: Rank, id: ObjectId) -> Self {
+        Self { rank, created: 0, id }
+    }
+}
 
 /// All routes.
 #[derive(Debug)]
@@ -99,13 +112,13 @@ impl Routes {
     pub(crate) fn set_pool(&mut self, name: Arc<str>, pool: Option<Pool>) {
         let wanted =
             pool.map(|pool| (pool.cidr.trunc(), Some(Route::Pool { nat_outgoing: pool.nat_outgoing })));
-        self.claim((Rank::Pool, ObjectId::Pool(name)), wanted.into_iter().collect());
+        self.claim(Claimant::of(Rank::Pool, ObjectId::Pool(name)), wanted.into_iter().collect());
     }
 
     /// Services have their addresses from these ranges from now on.
     pub(crate) fn set_ranges(&mut self, id: RangesId, nets: Vec<IpNet>) {
         let wanted = nets.into_iter().map(|net| (net, Some(Route::Services))).collect();
-        self.claim((Rank::Services, ObjectId::Ranges(id)), wanted);
+        self.claim(Claimant::of(Rank::Services, ObjectId::Ranges(id)), wanted);
     }
 
     /// This node's interfaces have these addresses from now on.
@@ -119,7 +132,7 @@ impl Routes {
     fn claim_own(&mut self, said: &[IpAddr]) {
         let hosts = said.iter().chain(&self.own).map(|address| (IpNet::from(*address), Some(Route::Host)));
         let wanted = hosts.collect();
-        self.claim((Rank::Host, ObjectId::Node(self.here.clone())), wanted);
+        self.claim(Claimant::of(Rank::Host, ObjectId::Node(self.here.clone())), wanted);
     }
 
     /// A node is as given from now on.
@@ -130,14 +143,20 @@ impl Routes {
         if *name == self.here {
             self.claim_own(&node_or_none.addresses);
             let cidrs = cidrs.map(|cidr| (cidr.trunc(), None));
-            self.claim((Rank::OwnPodCidr, object), cidrs.collect());
+            self.claim(Claimant::of(Rank::OwnPodCidr, object), cidrs.collect());
         } else {
+            let created = node_or_none.created;
+            if let Some(before) = self.nodes.get(name).map(|node| node.created).filter(|it| *it != created) {
+                for rank in [Rank::RemoteHost, Rank::RemotePodCidr] {
+                    self.claim(Claimant { rank, created: before, id: object.clone() }, BTreeMap::new());
+                }
+            }
             let host = Some(Route::RemoteHost { node: name.clone() });
             let hosts = node_or_none.addresses.iter().map(|a| (IpNet::from(*a), host.clone()));
-            self.claim((Rank::RemoteHost, object.clone()), hosts.collect());
+            self.claim(Claimant { rank: Rank::RemoteHost, created, id: object.clone() }, hosts.collect());
             let to = |cidr: &IpNet| Some(remote_pod(name, Some(&node_or_none), cidr.addr()));
             let cidrs = cidrs.map(|cidr| (cidr.trunc(), to(cidr)));
-            self.claim((Rank::RemotePodCidr, object), cidrs.collect());
+            self.claim(Claimant { rank: Rank::RemotePodCidr, created, id: object }, cidrs.collect());
         }
         match node {
             Some(node) => _ = self.nodes.insert(name.clone(), node),
@@ -158,14 +177,14 @@ impl Routes {
             return false;
         }
         let net = IpNet::from(address);
-        let mut claimants = self.claims.claimants(&net).filter(|(rank, _)| rank.is_address());
-        let Some((best, first)) = claimants.next() else { return true };
-        let is_its = |who: &ObjectId| match who {
+        let mut claimants = self.claims.claimants(&net).filter(|it| it.rank.is_address());
+        let Some(first) = claimants.next() else { return true };
+        let is_its = |claimant: &Claimant| match &claimant.id {
             ObjectId::Workload(who) | ObjectId::Attachment(who) => who == id,
             _ => false,
         };
         is_its(first)
-            || (*best == Rank::PodOfPrefix && claimants.any(|(rank, who)| rank == best && is_its(who)))
+            || (first.rank == Rank::PodOfPrefix && claimants.any(|it| it.rank == first.rank && is_its(it)))
     }
 
     /// Pods of which [`Routes::is_held`] may say something else since this was last asked.
@@ -175,7 +194,7 @@ impl Routes {
             doubtful.extend(self.unattached.iter().cloned());
         }
         let claimants = self.dirty.iter().flat_map(|net| self.claims.claimants(net));
-        doubtful.extend(claimants.filter_map(|(_, id)| match id {
+        doubtful.extend(claimants.filter_map(|claimant| match &claimant.id {
             ObjectId::Workload(id) | ObjectId::Attachment(id) => Some(id.clone()),
             _ => None,
         }));
@@ -187,7 +206,7 @@ impl Routes {
         let attached = pod.and_then(|pod| pod.attachment.as_ref());
         let local = attached.iter().flat_map(|attachment| &attachment.addresses);
         let local = local.map(|address| (IpNet::from(*address), Some(Route::LocalPod(id.clone()))));
-        self.claim((Rank::LocalPod, ObjectId::Attachment(id.clone())), local.collect());
+        self.claim(Claimant::of(Rank::LocalPod, ObjectId::Attachment(id.clone())), local.collect());
 
         if let Some(old) = self.node_of.remove(id)
             && let Some(pods) = self.pods_on.get_mut(&old)
@@ -237,10 +256,11 @@ impl Routes {
     /// What is in force: the first claim that says a route.
     fn route(&self, net: &IpNet) -> Option<&Route> {
         let mut claims = self.claims.of(net);
-        match claims.next()? {
-            ((Rank::OwnPodCidr, _), _) => claims.find(|((rank, _), _)| rank.is_background())?.1.as_ref(),
-            ((Rank::PodOfPrefix, _), _) => claims.find(|((rank, _), _)| !rank.is_address())?.1.as_ref(),
-            (_, route) => route.as_ref(),
+        let (first, route) = claims.next()?;
+        match first.rank {
+            Rank::OwnPodCidr => claims.find(|(claimant, _)| claimant.rank.is_background())?.1.as_ref(),
+            Rank::PodOfPrefix => claims.find(|(claimant, _)| !claimant.rank.is_address())?.1.as_ref(),
+            _ => route.as_ref(),
         }
     }
 
@@ -268,8 +288,8 @@ impl Routes {
                 };
             }
         }
-        self.claim((Rank::PodOfPrefix, ObjectId::Workload(id.clone())), inside);
-        self.claim((Rank::RemotePod, ObjectId::Workload(id.clone())), outside);
+        self.claim(Claimant::of(Rank::PodOfPrefix, ObjectId::Workload(id.clone())), inside);
+        self.claim(Claimant::of(Rank::RemotePod, ObjectId::Workload(id.clone())), outside);
     }
 
     fn report_node(&self, name: NodeName, conflicts: &mut Conflicts) {
@@ -289,20 +309,20 @@ impl Routes {
     fn report(&self, net: IpNet, conflicts: &mut Conflicts) {
         let mut all = self.claims.claimants(&net);
         let first = all.next();
-        let best = first.map(|(rank, _)| *rank);
-        let rivals = all.filter(|(rank, _)| match best {
-            Some(Rank::PodOfPrefix) => *rank == Rank::RemotePod,
-            _ => !rank.is_background() || are_pools(*rank, best),
+        let best = first.map(|first| first.rank);
+        let rivals = all.filter(|rival| match best {
+            Some(Rank::PodOfPrefix) => rival.rank == Rank::RemotePod,
+            _ => !rival.rank.is_background() || are_pools(rival.rank, best),
         });
         let losers: Vec<ObjectId> = rivals
-            .map(|(_, id)| id)
-            .filter(|id| first.is_some_and(|(_, winner)| winner != *id))
+            .map(|rival| &rival.id)
+            .filter(|id| first.is_some_and(|first| first.id != **id))
             .cloned()
             .collect();
         match losers.is_empty() {
             true => _ = conflicts.remove(&Contested::Prefix(net)),
             false => {
-                let winner = first.map(|(_, winner)| winner.clone());
+                let winner = first.map(|first| first.id.clone());
                 conflicts.insert(Contested::Prefix(net), Conflict { winner, losers });
             }
         }

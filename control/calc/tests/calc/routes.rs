@@ -95,6 +95,37 @@ fn a_node_that_claims_the_prefix_of_this_nodes_pods_does_not_get_it() {
 }
 
 #[test]
+fn of_two_nodes_with_one_prefix_or_address_the_older_has_it() {
+    let of = |name: &str, created| made(node(name, "192.0.2.3", "10.0.3.0/24"), created);
+    let winner = |driver: &Driver| {
+        let state = driver.state();
+        for prefix in ["192.0.2.3/32", "10.0.3.0/24"] {
+            let said = state.routes.get(&net(prefix)).expect("a route");
+            let (Route::RemotePod { node, .. } | Route::RemoteHost { node }) = said else {
+                panic!("{said:?}")
+            };
+            let (winner, losers) = conflict(&state, prefix).expect("reported");
+            assert!(
+                winner.contains(node.as_str()) && !losers[0].contains(node.as_str()),
+                "{winner} {losers:?}"
+            );
+        }
+        conflict(&state, "10.0.3.0/24").expect("reported").0
+    };
+    let mut driver = Driver::with("n1", &with([of("zz", 100)]));
+    driver.step(&[of("aa", 200)]);
+    assert!(winner(&driver).contains("zz"), "the name is no age");
+    driver.step(&[of("aa", 100)]);
+    assert!(winner(&driver).contains("aa"), "but decides between two of one age");
+    driver.step(&[of("aa", 300)]);
+    assert!(winner(&driver).contains("zz"), "one that was made anew is as old as the new one");
+    driver.step(&[gone(&of("zz", 100)).expect("an object")]);
+    let state = driver.state();
+    assert_eq!(route(&state, "10.0.3.0/24"), Some(&remote("aa", "192.0.2.3")));
+    assert!(state.conflicts.is_empty(), "{:?}", state.conflicts);
+}
+
+#[test]
 fn a_pool_of_exactly_this_nodes_pods_is_still_a_pool() {
     let state = expand(&with([pool("same", "10.0.1.0/24", true)]));
     assert_eq!(route(&state, "10.0.1.0/24"), Some(&Route::Pool { nat_outgoing: true }));

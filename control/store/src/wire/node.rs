@@ -47,7 +47,8 @@ pub fn read(resource: &Resource, node: wire::Node) -> Result<Reading, Fault> {
     let pod_cidrs = read_cidrs(pod_cidr, pod_cidrs)?;
     let addresses = read_addresses(status.unwrap_or_default().addresses.unwrap_or_default())?;
     let leaving = deleted || taints.unwrap_or_default().iter().any(|taint| taint.key == TO_BE_DELETED);
-    let value = Some(Arc::new(Node { labels, addresses, pod_cidrs, leaving }));
+    let created = resource.created().unwrap_or(0);
+    let value = Some(Arc::new(Node { labels, addresses, pod_cidrs, created, leaving }));
     Ok(object(Object::Node(Change { key: NodeName::new(resource.key.name.as_str()), value })))
 }
 

@@ -57,8 +57,16 @@ pub fn namespace(name: &str, text: &str) -> Object {
 
 pub fn node(name: &str, addresses: &str, cidrs: &str) -> Object {
     let pod_cidrs = cidrs.split_whitespace().map(net).collect();
-    let value = Node { labels: Labels::new(), addresses: ips(addresses), pod_cidrs, leaving: false };
+    let value =
+        Node { labels: Labels::new(), addresses: ips(addresses), pod_cidrs, created: 0, leaving: false };
     Object::Node(Change { key: name.into(), value: Some(Arc::new(value)) })
+}
+
+/// The Node, made so many seconds after the epoch.
+pub fn made(node: Object, created: i64) -> Object {
+    let Object::Node(Change { key, value: Some(value) }) = node else { panic!("no Node: {node:?}") };
+    let value = Node { created, ..Arc::unwrap_or_clone(value) };
+    Object::Node(Change { key, value: Some(Arc::new(value)) })
 }
 
 pub fn pool(name: &str, cidr: &str, nat_outgoing: bool) -> Object {

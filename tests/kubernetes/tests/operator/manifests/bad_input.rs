@@ -110,8 +110,8 @@ fn nodes(lab: &Lab) {
     for (name, cidr) in [
         ("twin", "10.244.77.0/24"),
         ("bare", "10.244.78.0/24"),
-        ("thief", "10.244.79.0/24"),
         ("owner", "10.244.79.0/24"),
+        ("thief", "10.244.79.0/24"),
         ("squatter", own),
     ] {
         kubectl(lab, &["create", "-f", "-"], &node(name, cidr)).unwrap();
