@@ -5,10 +5,16 @@
 //! the agent has heard of the pod.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use ipnet::IpNet;
 use tortie_host::netlink::{Netlink, Via};
+use tortie_reconcile::Reconciler;
+
+use super::attachments::Attachments;
+use super::devices::Devices;
+use super::ways::Ways;
 
 const RETRY: Duration = Duration::from_secs(1);
 
@@ -119,6 +125,27 @@ impl HostRoutes {
     pub fn retry_at(&self) -> Option<Instant> {
         self.retry_at
     }
+}
+
+/// To other nodes' pods by the neighbour on the way to the node, and to this node's pods as far as their interfaces are
+/// there and up.
+pub fn desired(
+    reconciler: &Reconciler,
+    ways: &Ways,
+    attachments: &Attachments,
+    devices: &Devices,
+) -> BTreeMap<IpNet, Via> {
+    let to_node = |(net, node): (IpNet, IpAddr)| Some((net, Via::Gateway(ways.get(&node)?.neighbour)));
+    let mut routes: BTreeMap<IpNet, Via> =
+        reconciler.remote_prefixes().into_iter().filter_map(to_node).collect();
+    for attachment in attachments.all().values() {
+        let Some(device) = devices.by_name(&attachment.interface).filter(|device| device.up) else {
+            continue;
+        };
+        let via = Via::Device(device.index);
+        routes.extend(attachment.addresses.iter().map(|address| (IpNet::from(*address), via)));
+    }
+    routes
 }
 
 /// One thing to be done.

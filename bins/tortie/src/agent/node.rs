@@ -14,17 +14,16 @@ use tortie_abi::settings::TUNNEL_PORT;
 use tortie_calc::Calc;
 use tortie_host::bpf::netns_cookie;
 use tortie_host::links::Direction;
-use tortie_host::netlink::{Device, Netlink, NetworkEvent, Via};
+use tortie_host::netlink::{Device, Netlink, NetworkEvent};
 use tortie_host::{clock, sysctl};
 use tortie_model::WorkloadId;
-use tortie_model::workload::Attachment;
 use tortie_reconcile::{Dirty, Reconciler, Written};
 use tortie_store::{Batch, Handle, NodeState, Rejection, Revision};
 
 use super::Options;
 use super::attachments::Attachments;
 use super::devices::{Devices, TUNNEL};
-use super::host_routes::HostRoutes;
+use super::host_routes::{self, HostRoutes};
 use super::intake::{Beginning, count, take_in};
 use super::link_check::{self, Expected};
 use super::node_names::NodeNames;
@@ -326,11 +325,7 @@ impl Node {
             let (reconciler, ways) = (&self.reconciler, &self.ways);
             let (attachments, devices) = (&self.attachments, &self.devices);
             let version = (reconciler.routes_version(), ways.version(), attachments.version());
-            let desired = || {
-                let mut routes = host_routes(reconciler, ways);
-                routes.extend(pod_routes(attachments, devices));
-                routes
-            };
+            let desired = || host_routes::desired(reconciler, ways, attachments, devices);
             self.routes.apply(version, desired, &self.netlink).await;
             self.tell_store();
         }
@@ -517,20 +512,4 @@ impl Node {
     pub fn deaf(&self) -> Vec<String> {
         self.observer.vitals.deaf()
     }
-}
-
-/// To other nodes' pods: by the neighbour on the way to the node.
-fn host_routes(reconciler: &Reconciler, ways: &Ways) -> BTreeMap<IpNet, Via> {
-    let of = |(net, node): (IpNet, IpAddr)| Some((net, Via::Gateway(ways.get(&node)?.neighbour)));
-    reconciler.remote_prefixes().into_iter().filter_map(of).collect()
-}
-
-/// To this node's pods, as far as their interfaces are there and up.
-fn pod_routes(attachments: &Attachments, devices: &Devices) -> Vec<(IpNet, Via)> {
-    let of = |attachment: &Attachment| {
-        let device = devices.by_name(&attachment.interface).filter(|device| device.up)?;
-        let via = Via::Device(device.index);
-        Some(attachment.addresses.iter().map(|address| (IpNet::from(*address), via)).collect::<Vec<_>>())
-    };
-    attachments.all().values().filter_map(of).flatten().collect()
 }

@@ -33,8 +33,7 @@ pub fn host_side_quiet(interface: &str) -> Result<(), CniError> {
 
 /// The host's side for the families that the pod has.
 pub fn host_side(interface: &str, v4: bool, v6: bool) -> Result<(), CniError> {
-    write_all(interface, if v4 { &HOST_V4 } else { &[] })?;
-    write_all(interface, if v6 { &HOST_V6 } else { &[] })
+    of_host_side(interface, v4, v6).iter().try_for_each(|(name, value)| write(name, value))
 }
 
 /// The pod's side.
@@ -46,15 +45,19 @@ pub fn pod_side(interface: &str, v6: bool) -> Result<(), CniError> {
 pub fn of_host_side(interface: &str, v4: bool, v6: bool) -> Vec<(String, &'static str)> {
     let v4 = if v4 { &HOST_V4[..] } else { &[] };
     let v6 = if v6 { &HOST_V6[..] } else { &[] };
-    let named =
-        |(key, value): &(&str, &'static str)| (format!("net/{}", key.replace("{}", interface)), *value);
-    v4.iter().chain(v6).map(named).collect()
+    v4.iter().chain(v6).map(|(key, value)| (name(key, interface), *value)).collect()
+}
+
+/// Below `/proc/sys`.
+fn name(key: &str, interface: &str) -> String {
+    format!("net/{}", key.replace("{}", interface))
 }
 
 fn write_all(interface: &str, settings: &[(&str, &str)]) -> Result<(), CniError> {
-    for (key, value) in settings {
-        let path = format!("/proc/sys/net/{}", key.replace("{}", interface));
-        fs::write(&path, value).map_err(CniError::io(format!("writing {value} to {path}")))?;
-    }
-    Ok(())
+    settings.iter().try_for_each(|(key, value)| write(&name(key, interface), value))
+}
+
+fn write(name: &str, value: &str) -> Result<(), CniError> {
+    let path = format!("/proc/sys/{name}");
+    fs::write(&path, value).map_err(CniError::io(format!("writing {value} to {path}")))
 }
