@@ -37,8 +37,8 @@ pub const fn reason(reason: DropReason) -> &'static str {
         }
         R::TargetGone => "The pod or node of this flow is gone.",
         R::SourcePortCollision => {
-            "Another flow has the same addresses behind the Service, and no other port was free. Widen \
-             bpfPSNATPorts."
+            "Another flow has the same addresses behind the Service. Of a connection that came in at another node the \
+             client's next attempt gets another port; where it fails for good, none was free: widen bpfPSNATPorts."
         }
         R::IcmpUnrelated => "An ICMP error about a connection that is not known, or that policy has cut.",
         R::NoBackend => "The Service has no ready endpoints. See `tortie services show`.",

@@ -14,7 +14,6 @@ use aya_ebpf::helpers::generated::{
 };
 use tortie_abi::counter::{Counter, CounterKey};
 use tortie_abi::event::{Event, Kind};
-use tortie_abi::settings::TUNNEL_NETWORK;
 use tortie_abi::{DropReason, Hook};
 use tortie_datapath::kernel::Packet;
 use tortie_datapath::state::IP_OFFSET;
@@ -84,7 +83,9 @@ fn conclude<F: Tables>(tc: &Tc, s: &mut State<F>, end: Next) -> i32 {
         Next::Neighbour => neighbour::<F>(s.output),
         // What was on its way out came from the stack, and is answered into it.
         Next::Answer if s.is_at(Hook::ToHostDevice) => into_stack(tc.ifindex()),
-        Next::Answer if s.is_at(Hook::FromTunnel) => tunnel::<F>(tc, s.reply_target.slot(), TUNNEL_NETWORK),
+        Next::Answer if s.is_at(Hook::FromTunnel) => {
+            tunnel::<F>(tc, s.reply_target.slot(), s.answer_network())
+        },
         // SAFETY: a helper without pointers.
         Next::Answer => unsafe { bpf_redirect(tc.ifindex(), 0) as i32 },
         // SAFETY: without a next hop the kernel asks its routes.

@@ -1,5 +1,6 @@
 //! One thing each. A stage's bounds say what it may touch.
 
+pub mod collision;
 pub mod direct;
 pub mod exit;
 pub mod flow;

@@ -133,6 +133,13 @@ impl<F: Family> State<F> {
         TUNNEL_NETWORK | noted | if shared { tunnel_flags::MAGLEV } else { 0 }
     }
 
+    /// Network identifier of an answer to a packet out of the tunnel.
+    #[inline(always)]
+    pub fn answer_network(&self) -> u32 {
+        let taken = self.reason == DropReason::SourcePortCollision as u16;
+        TUNNEL_NETWORK | if taken { tunnel_flags::TAKEN } else { 0 }
+    }
+
     /// The verdict that `next` is; `None`: the packet's way goes on.
     pub fn verdict(&self, next: Next) -> Option<Verdict> {
         Some(match next {

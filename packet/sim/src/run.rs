@@ -57,6 +57,8 @@ pub struct Outcome {
     pub packet: Packet,
     /// Id of the last rule that decided, 0 when none was asked.
     pub rule: u32,
+    /// The network of an answer that goes back into the tunnel.
+    pub answer_network: u32,
 }
 
 /// Bytes that scratch memory holds before each packet: the previous packet's rubbish.
@@ -77,13 +79,13 @@ pub fn run(node: &Node, hook: Hook, slot: u32, packet: Packet) -> Outcome {
 }
 
 fn untouched(packet: Packet) -> Outcome {
-    Outcome { verdict: Verdict::Pass, packet, rule: 0 }
+    Outcome { verdict: Verdict::Pass, packet, rule: 0, answer_network: 0 }
 }
 
 fn other(node: &Node, hook: Hook, packet: Packet, reason: DropReason) -> Outcome {
     let key = CounterKey { ifindex: packet.ifindex, hook: hook as u16, reason: reason as u16 };
     node.count(&key, packet.bytes.len().saturating_sub(14) as u32);
-    Outcome { verdict: Verdict::Drop(reason), packet, rule: 0 }
+    Outcome { verdict: Verdict::Drop(reason), packet, rule: 0, answer_network: 0 }
 }
 
 fn one_family<F: HasTables>(node: &Node, hook: Hook, slot: u32, packet: Packet) -> Outcome {
@@ -125,7 +127,8 @@ fn one_family<F: HasTables>(node: &Node, hook: Hook, slot: u32, packet: Packet) 
         let length = if s.ip.total_bytes == 0 { length } else { s.ip.total_bytes };
         node.count(&CounterKey { ifindex, hook: hook as u16, reason }, length);
     }
-    Outcome { verdict, packet: k.frame.into_inner(), rule: s.rule }
+    let answer_network = s.answer_network();
+    Outcome { verdict, packet: k.frame.into_inner(), rule: s.rule, answer_network }
 }
 
 /// Runs the policy program in `slot`; `false` when the slot is empty.

@@ -332,7 +332,7 @@ impl World {
         mut steps: Vec<(usize, Hook, Verdict)>,
     ) -> Journey {
         let ifindex = packet.ifindex;
-        let Outcome { verdict, packet, .. } = run(&self.nodes[node], hook, slot, packet);
+        let Outcome { verdict, packet, answer_network, .. } = run(&self.nodes[node], hook, slot, packet);
         steps.push((node, hook, verdict));
         let landed = match verdict {
             Verdict::Drop(reason) => Landed::Dropped(reason),
@@ -345,7 +345,7 @@ impl World {
                 let back = hops.iter().find(|(_, hop)| hop.node == sender).map(|(slot, _)| *slot);
                 drop(hops);
                 let back = back.expect("only nodes get answers");
-                return self.through_tunnel(node, (back, TUNNEL_NETWORK), packet, steps);
+                return self.through_tunnel(node, (back, answer_network), packet, steps);
             }
             Verdict::Answer => Landed::Outside(node),
             Verdict::Local => Landed::Host(node),

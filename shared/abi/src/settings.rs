@@ -48,8 +48,10 @@ pub mod tunnel_flags {
     pub const NOTE: u32 = 1 << 0;
     /// It is a request that any node may lead to its back end: answers go to the one that did it last.
     pub const MAGLEV: u32 = 1 << 1;
+    /// It answers a connection whose ends another one has, which came in at another node: that it begin from another port.
+    pub const TAKEN: u32 = 1 << 2;
     /// All of them.
-    pub const ALL: u32 = NOTE | MAGLEV;
+    pub const ALL: u32 = NOTE | MAGLEV | TAKEN;
 }
 
 const _: () = assert!(TUNNEL_NETWORK & tunnel_flags::ALL == 0);

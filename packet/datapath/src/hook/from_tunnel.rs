@@ -7,7 +7,7 @@ use super::{finish, known};
 use crate::family::Family;
 use crate::kernel::Kernel;
 use crate::stage::flow::Found;
-use crate::stage::{direct, flow, join, parse};
+use crate::stage::{collision, direct, flow, join, parse};
 use crate::state::State;
 use crate::verdict::{Next, Step};
 use tortie_abi::DropReason;
@@ -39,6 +39,9 @@ fn arriving<F: Family, K: Kernel<F>>(k: &K, s: &mut State<F>) -> Step<Next> {
     }
     parse::transport(k, s)?;
     parse::refuse_martians(s)?;
+    if network & tunnel_flags::TAKEN != 0 {
+        return collision::give_way(k, s);
+    }
     if parse::is_icmp_error(s) {
         return Ok(Next::Related);
     }
@@ -48,6 +51,8 @@ fn arriving<F: Family, K: Kernel<F>>(k: &K, s: &mut State<F>) -> Step<Next> {
             // Of TCP a segment that comes through another node is of another connection, unless any node may lead it.
             if shared || s.tuple.protocol != IpProtocol::TCP.0 {
                 join::lead_back(k, s)?;
+            } else if collision::is_met(k, s) {
+                return flow::reset(s, DropReason::SourcePortCollision);
             }
             known::recognise(k, s)?;
         }

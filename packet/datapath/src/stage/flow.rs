@@ -101,7 +101,13 @@ pub fn refuse<F: Family>(s: &mut State<F>) -> Step<Next> {
     if s.tuple.protocol != IpProtocol::TCP.0 {
         return Err(DropReason::NoFlow);
     }
-    s.reason = DropReason::NoFlow as u16;
+    reset(s, DropReason::NoFlow)
+}
+
+/// The sender of the packet gets a reset.
+#[inline(always)]
+pub fn reset<F: Family>(s: &mut State<F>, reason: DropReason) -> Step<Next> {
+    s.reason = reason as u16;
     s.answer = answer::RESET;
     s.answer_source = s.tuple.destination;
     Ok(Next::Reply)
@@ -293,6 +299,10 @@ fn move_port<F: Family, K: Topology<F> + Random>(k: &K, s: &mut State<F>) -> Ste
     let (first, last) =
         k.settings(|c| (c.port_range_first, c.port_range_last)).ok_or(DropReason::Internal)?;
     s.flow_flags |= flags::PORT_MOVED;
+    // Who answers the client itself would answer the wrong port: here it is set right.
+    if s.flow_flags & flags::TUNNEL != 0 {
+        s.flow_flags &= !flags::DIRECT;
+    }
     s.other_port = nat::moved_port(k.random(), first, last);
     Ok(())
 }

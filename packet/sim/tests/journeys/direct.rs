@@ -1,7 +1,9 @@
 //! Direct server return: a back end on another node answers the client outside without the node that was asked.
 
 use crate::sweep::fates_on;
-use crate::{ACK, FIN_ACK, Family, SYN, SYN_ACK, assert_lands, both, ends, shop, tcp, udp};
+use crate::{
+    ACK, DST_MAC, FIN_ACK, Family, SRC_MAC, SYN, SYN_ACK, assert_dropped, assert_lands, both, ends, shop, tcp, udp,
+};
 use std::net::IpAddr;
 use tortie_abi::policy::Verdict as Decision;
 use tortie_abi::service::{Frontend, flags as service};
@@ -271,5 +273,39 @@ fn what_is_told_without_a_note_or_by_a_stranger_changes_no_address() {
         assert_lands(&world.arrive_by_tunnel(1, f.node(0), forged), "c");
         let back = world.send(&c, udp(f.of(&c), 8080, f.outside(), 41000));
         assert_ne!(back.landed, Landed::Outside(1), "{:?}", back.steps);
+    });
+}
+
+#[test]
+fn one_port_asks_two_nodes_for_one_back_end_and_is_answered_by_both() {
+    both(|f| {
+        let mut world = World::new(3);
+        let c = world.add_pod("c", 1);
+        let service = world.new_service();
+        for node in 0..3 {
+            let frontend = Frontend { service, backends: 1, flags: service::EXTERNAL, ..Frontend::default() };
+            for port in [PORT, PORT + 1] {
+                world.set_frontend(node, (balancer(f), port, 6), frontend, &[(f.of(&c), 8080)]);
+            }
+        }
+        set_direct(&world, true);
+        connect(&world, f, &c);
+        assert_direct(&world, f, &c, tcp(f.of(&c), 8080, f.outside(), 40000, ACK));
+        let opening = |sequence| {
+            let ends = PacketBuilder::ip(f.outside(), balancer(f)).mac(SRC_MAC, DST_MAC).tcp(40000, PORT + 1);
+            ends.flags(SYN).seq(sequence).build()
+        };
+        assert_dropped(&world.arrive(2, opening(77)), DropReason::SourcePortCollision);
+        let again = world.arrive(2, opening(77));
+        assert_lands(&again, "c");
+        let port = ends(&again.packet).1;
+        assert_ne!(port, 40000);
+        for (answered, sent) in [(SYN_ACK, ACK), (ACK, ACK), (ACK, ACK)] {
+            let back = world.send(&c, tcp(f.of(&c), 8080, f.outside(), port, answered));
+            assert_eq!(back.landed, Landed::Outside(2), "by the node that moved the port: {:?}", back.steps);
+            assert_eq!(ends(&back.packet), (balancer(f), PORT + 1, f.outside(), 40000));
+            assert_lands(&world.arrive(2, tcp(f.outside(), 40000, balancer(f), PORT + 1, sent)), "c");
+        }
+        assert_direct(&world, f, &c, tcp(f.of(&c), 8080, f.outside(), 40000, ACK));
     });
 }

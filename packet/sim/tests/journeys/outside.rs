@@ -1,6 +1,6 @@
 //! Services for clients outside the cluster: node ports, external addresses, load balancers' addresses.
 
-use crate::{ACK, Family, SYN, SYN_ACK, assert_dropped, assert_lands, both, ends, shop, tcp, udp};
+use crate::{ACK, DST_MAC, Family, SRC_MAC, SYN, SYN_ACK, assert_dropped, assert_lands, both, ends, shop, tcp, udp};
 use std::net::IpAddr;
 use tortie_abi::policy::Verdict as Decision;
 use tortie_abi::service::{Frontend, flags};
@@ -318,8 +318,69 @@ fn a_connection_is_answered_through_the_node_where_it_began_whoever_uses_its_por
             assert_lands(&world.arrive(0, tcp(f.outside(), 40000, f.node(0), NODE_PORT, sent)), "c");
             answer(answered);
         }
-        let _ = world.arrive(2, tcp(f.outside(), 40000, f.node(2), NODE_PORT, SYN));
+        let other = world.arrive(2, opening(f, 2, 77));
+        assert_eq!(other.steps[1].2, Verdict::Answer);
+        assert_dropped(&other, DropReason::SourcePortCollision);
         answer(ACK);
+        assert_lands(&world.arrive(0, tcp(f.outside(), 40000, f.node(0), NODE_PORT, ACK)), "c");
+    });
+}
+
+/// A client outside opens a connection to a node's port.
+fn opening(f: Family, node: usize, sequence: u32) -> Vec<u8> {
+    let ends = PacketBuilder::ip(f.outside(), f.node(node)).mac(SRC_MAC, DST_MAC).tcp(40000, NODE_PORT);
+    ends.flags(SYN).seq(sequence).build()
+}
+
+#[test]
+fn one_port_asks_many_nodes_for_one_back_end_and_every_connection_is_its_own() {
+    both(|f| {
+        let mut world = World::new(4);
+        let c = world.add_pod("c", 1);
+        serve_everywhere(&mut world, f, 6, CLUSTER, &[(f.of(&c), 8080)]);
+        let opens = |node: usize| opening(f, node, node as u32);
+        assert_lands(&world.arrive(0, opens(0)), "c");
+        let mut ports = vec![40000];
+        for node in [2, 3] {
+            // Told to begin anew before the first one has been answered and after; the client sends its segment again. The
+            // third node may roll what the second one has rolled.
+            assert_dropped(&world.arrive(node, opens(node)), DropReason::SourcePortCollision);
+            let mut attempts = (0..3).map(|_| world.arrive(node, opens(node)));
+            let there = attempts.find(|journey| journey.landed == Landed::Pod("c".into())).expect("a free port");
+            ports.push(ends(&there.packet).1);
+            let back = world.send(&c, tcp(f.of(&c), 8080, f.outside(), 40000, SYN_ACK));
+            assert_eq!(back.landed, Landed::Outside(0), "{:?}", back.steps);
+        }
+        for (node, port) in [0, 2, 3].into_iter().zip(ports) {
+            for (sent, answered) in [(SYN_ACK, ACK), (ACK, ACK)] {
+                let back = world.send(&c, tcp(f.of(&c), 8080, f.outside(), port, sent));
+                assert_eq!(back.landed, Landed::Outside(node), "{:?}", back.steps);
+                assert_eq!(ends(&back.packet), (f.node(node), NODE_PORT, f.outside(), 40000));
+                verify_checksums(&back.packet).unwrap();
+                let there = world.arrive(node, tcp(f.outside(), 40000, f.node(node), NODE_PORT, answered));
+                assert_eq!(ends(&there.packet), (f.outside(), port, f.of(&c), 8080));
+            }
+        }
+    });
+}
+
+#[test]
+fn a_segment_that_opens_a_connection_once_more_may_come_by_another_node() {
+    both(|f| {
+        let mut world = World::new(3);
+        let c = world.add_pod("c", 1);
+        let balancer = f.pick("198.51.100.9", "2001:db8:f::9");
+        let service = world.new_service();
+        for node in 0..3 {
+            let frontend = Frontend { service, backends: 1, flags: flags::EXTERNAL, ..Frontend::default() };
+            world.set_frontend(node, (balancer, 80, 6), frontend, &[(f.of(&c), 8080)]);
+        }
+        for node in [0, 2] {
+            assert_lands(&world.arrive(node, tcp(f.outside(), 40000, balancer, 80, SYN)), "c");
+        }
+        let back = world.send(&c, tcp(f.of(&c), 8080, f.outside(), 40000, SYN_ACK));
+        assert_eq!(back.landed, Landed::Outside(0), "{:?}", back.steps);
+        assert_lands(&world.arrive(2, tcp(f.outside(), 40000, balancer, 80, ACK)), "c");
     });
 }
 

@@ -70,9 +70,9 @@ fn packets_of_another_network_and_of_nobodys_node_are_dropped_and_counted() {
             false => Err(format!("{server}: what a node sends arrives")),
         });
         let before = drops(&test);
-        // Bits of ours that say something are the lowest two.
+        // Bits of ours that say something are the lowest three.
         for (network, from) in [
-            (OURS + 4, node2()),
+            (OURS + 8, node2()),
             (OURS ^ 0x80_0000, node2()),
             (4096, node2()),
             (OURS, Where::Client("c1".into())),
@@ -125,5 +125,25 @@ fn clients_of_another_nodes_endpoints_do_not_notice_that_both_agents_are_new() {
         let report = test.lab.stream_stop(name).expect("stopping");
         assert_eq!((report.lost, report.ended.as_deref()), (0, Some("stopped")), "{name}: {report:?}");
         assert!(report.longest_pause_micros < 500_000, "{name}: {report:?}");
+    }
+}
+
+#[test]
+fn connections_from_one_port_to_two_nodes_meet_one_endpoint_on_a_third_and_both_go_on() {
+    let mut test = crate::cluster(3);
+    test.apply(BEHIND);
+    for (name, family) in [("ipv4", Family::Ipv4), ("ipv6", Family::Ipv6)] {
+        let asking = |node: &str| Probe {
+            family: Some(family),
+            port: Some(30080),
+            source_port: Some(45_000),
+            timeout: Duration::from_secs(10),
+            ..Probe::new(endpoint("client:c1"), endpoint(node))
+        };
+        test.lab.stream_start(name, &asking("node:node1"), Duration::from_millis(1)).expect("starting");
+        let result = test.lab.probe(&asking("node:node3")).expect("a probe");
+        assert!(result.is_connected(), "{name}: {result:?}");
+        let report = test.lab.stream_stop(name).expect("stopping");
+        assert_eq!((report.lost, report.ended.as_deref()), (0, Some("stopped")), "{name}: {report:?}");
     }
 }
