@@ -22,8 +22,8 @@ pub enum Fate {
     Keep,
     /// Both directions have been idle for too long: both go.
     Expired,
-    /// Its endpoint or next hop is gone (and, of TCP, nobody has asked for it for a while), or its UDP back end left the
-    /// Service: both directions go.
+    /// Its endpoint or next hop is gone (and, of TCP, nobody has asked for it for a while), its UDP back end left the
+    /// Service, or a Service has come to where it goes: both directions go.
     Stale,
     /// Its other direction is missing: it goes.
     Orphaned,
@@ -44,7 +44,8 @@ pub fn examine<F: Family, K: Flows<F> + Topology<F> + Services<F>>(
         return (Fate::Keep, *key);
     }
     let partner = F::flow_key(&tuple.reversed());
-    if protocol == IpProtocol::UDP.0 && has_left::<F, K>(k, key, entry) {
+    let misled = || has_left::<F, K>(k, key, entry) || is_served_now::<F, K>(k, key, entry.core());
+    if protocol == IpProtocol::UDP.0 && misled() {
         return (Fate::Stale, partner);
     }
     (judge(k, table, &partner, entry.core(), protocol, now), partner)
@@ -62,6 +63,16 @@ fn has_left<F: Family, K: Services<F>>(k: &K, key: &F::FlowKey, entry: &F::Flow)
     let frontend = service::frontend_of::<F, K>(k, &F::tuple(key));
     let Some(frontend) = frontend.filter(service::is_translated) else { return true };
     k.member(&F::member_key(frontend.service, entry.nat_address(), core.nat_port)).is_none()
+}
+
+/// A pod's UDP client goes on as it began, when no Service had the address: the flow ends, and its next packet finds the
+/// Service.
+#[inline(always)]
+fn is_served_now<F: Family, K: Services<F> + Topology<F>>(k: &K, key: &F::FlowKey, core: &FlowCore) -> bool {
+    let others = flags::REPLY | flags::NAT_DESTINATION | flags::TUNNEL_BACK | flags::SERVICE;
+    core.flags & others == 0
+        && service::frontend_at::<F, K>(k, &F::tuple(key))
+            .is_some_and(|frontend| service::is_translated(&frontend))
 }
 
 #[inline(always)]

@@ -48,7 +48,9 @@ pub fn choose<F: Family, K: Services<F> + Topology<F> + Random>(
     side: Side,
 ) -> Step<Choice> {
     s.translated = s.tuple;
-    let Some(frontend) = find(k, s).filter(is_translated) else { return Ok(Choice::Go) };
+    let Some(frontend) = frontend_at::<F, K>(k, &s.tuple).filter(is_translated) else {
+        return Ok(Choice::Go);
+    };
     s.flow_flags |= flags::SERVICE;
     if frontend.flags & service::flags::SOURCE_RANGES != 0
         && !k.is_admitted(&F::source_range_key(frontend.service, s.tuple.source))
@@ -84,16 +86,19 @@ pub const fn is_translated(frontend: &Frontend) -> bool {
 
 /// The front end at the packet's destination: its own address, or a port of every node.
 #[inline(always)]
-fn find<F: Family, K: Services<F> + Topology<F>>(k: &K, s: &State<F>) -> Option<Frontend> {
-    let own = k.frontend(&F::frontend_key(&s.tuple));
-    if own.is_some() || !IpProtocol(s.tuple.protocol).has_ports() {
+pub fn frontend_at<F: Family, K: Services<F> + Topology<F>>(
+    k: &K,
+    tuple: &Tuple<F::Addr>,
+) -> Option<Frontend> {
+    let own = k.frontend(&F::frontend_key(tuple));
+    if own.is_some() || !IpProtocol(tuple.protocol).has_ports() {
         return own;
     }
-    let kind = k.route(&s.tuple.destination).and_then(|r| Kind::from_byte(r.kind));
+    let kind = k.route(&tuple.destination).and_then(|r| Kind::from_byte(r.kind));
     if !matches!(kind, Some(Kind::Host | Kind::RemoteHost)) {
         return None;
     }
-    let frontend = k.frontend(&F::frontend_key(&node_port::<F>(&s.tuple)))?;
+    let frontend = k.frontend(&F::frontend_key(&node_port::<F>(tuple)))?;
     // Which of the back ends are on another node is that node's to know: it gets the packet as it is.
     let bound = frontend.flags & service::flags::EXTERNAL_LOCAL != 0 && kind == Some(Kind::RemoteHost);
     (!bound).then_some(frontend)

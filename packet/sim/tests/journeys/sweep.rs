@@ -1,9 +1,9 @@
 //! Expiry: which entries a sweep removes.
 
-use crate::{ACK, SYN, SYN_ACK, assert_lands, shop, tcp, udp};
-use tortie_datapath::V4;
+use crate::{ACK, SYN, SYN_ACK, assert_lands, both, shop, tcp, udp};
 use tortie_datapath::hook::sweep::Fate;
 use tortie_datapath::kernel::Table;
+use tortie_datapath::{V4, V6};
 use tortie_sim::node::{HasTables, Node};
 use tortie_sim::run::{fate, remove};
 use tortie_sim::world::World;
@@ -15,10 +15,12 @@ fn fates(world: &World) -> Vec<Fate> {
 
 /// What a sweep would do now with each entry of a node's main table.
 pub fn fates_on<F: HasTables>(node: &Node) -> Vec<Fate> {
-    let entries = F::tables(node).entries(Table::Main).into_iter();
-    entries
-        .map(|(k, e)| fate::<F>(node, Table::Main, &F::FlowKey::read_from_bytes(&k).unwrap(), &e))
-        .collect()
+    fates_in::<F>(node, Table::Main)
+}
+
+fn fates_in<F: HasTables>(node: &Node, table: Table) -> Vec<Fate> {
+    let entries = F::tables(node).entries(table).into_iter();
+    entries.map(|(k, e)| fate::<F>(node, table, &F::FlowKey::read_from_bytes(&k).unwrap(), &e)).collect()
 }
 
 fn established() -> (World, tortie_sim::world::Pod, tortie_sim::world::Pod) {
@@ -67,4 +69,28 @@ fn an_entry_without_its_other_direction_goes_when_it_is_idle() {
     assert_eq!(fates(&world), [Fate::Keep], "it may only be young");
     world.nodes[0].advance_millis(3_700_000);
     assert_eq!(fates(&world), [Fate::Orphaned]);
+}
+
+#[test]
+fn a_udp_flow_that_began_without_a_service_ends_when_there_is_one() {
+    both(|f| {
+        let (mut world, a, b, _) = shop();
+        let external = f.pick("198.51.100.9", "2001:db8:f::9");
+        let fates = |world: &World| {
+            let node = &world.nodes[0];
+            [fates_in::<V4>(node, Table::HalfOpen), fates_in::<V6>(node, Table::HalfOpen)].concat()
+        };
+        // To an address that is a Service's later, to a port of a node, and to that port of somebody outside.
+        for (port, to, to_port) in [(1, external, 53), (2, f.node(1), 30_053), (3, f.outside(), 30_053)] {
+            world.send(&a, udp(f.of(&a), port, to, to_port));
+        }
+        assert!(!fates(&world).contains(&Fate::Stale));
+        world.add_service(external, 53, 17, &[(f.of(&b), 5353)]);
+        assert_eq!(fates(&world).iter().filter(|fate| **fate == Fate::Stale).count(), 1);
+        world.add_service(f.pick("0.0.0.0", "::"), 30_053, 17, &[(f.of(&b), 5353)]);
+        assert_eq!(fates(&world).iter().filter(|fate| **fate == Fate::Stale).count(), 2);
+        // Flows through the Service go on.
+        assert_lands(&world.send(&a, udp(f.of(&a), 4, external, 53)), "b");
+        assert_eq!(fates(&world).iter().filter(|fate| **fate == Fate::Stale).count(), 2);
+    });
 }
