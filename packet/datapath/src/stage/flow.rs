@@ -15,7 +15,7 @@ use tortie_wire::proto::IpProtocol;
 use tortie_wire::tcp::TcpFlags;
 
 /// Attempts to find a free client port before a new flow is refused.
-const PORT_ATTEMPTS: u32 = 3;
+const PORT_ATTEMPTS: u32 = 8;
 
 /// What is known about a packet's flow. When it is known, `s.flow` holds its entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -47,6 +47,19 @@ fn pods_with_one_port_and_one_destination_do_not_meet() {
 }
 
 #[test]
+fn a_port_is_found_when_most_are_taken() {
+    both(|f| {
+        let (world, a, _) = world();
+        let mut settings = world.nodes[0].settings.get();
+        (settings.port_range_first, settings.port_range_last) = (20_000, 20_199);
+        world.nodes[0].settings.set(settings);
+        let out = |port| world.send(&a, udp(f.of(&a), port, f.outside(), 53)).landed == Landed::Outside(0);
+        let lost = (0..100).filter(|n| !out(1000 + n)).count();
+        assert_eq!(lost, 0, "of 200 there were at least 100 left");
+    });
+}
+
+#[test]
 fn an_echo_goes_out_and_comes_back() {
     both(|f| {
         let (world, a, _) = world();
