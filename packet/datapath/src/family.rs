@@ -182,8 +182,11 @@ pub trait Family: Sized + Copy + 'static {
     fn is_martian_source(address: &Self::Addr) -> bool;
     /// May this address be a destination on a wire?
     fn is_martian_destination(address: &Self::Addr) -> bool;
-    /// The node's own, on no wire.
-    fn is_loopback(address: &Self::Addr) -> bool;
+    /// Does a socket that asks for the address mean its own network namespace: loopback, or no address at all?
+    fn is_at_self(address: &Self::Addr) -> bool;
+    /// Does the address mean whoever is on the link, so that no router sends on what is for it? (Of IPv4's link-local
+    /// addresses clouds route some.)
+    fn is_for_neighbours(address: &Self::Addr) -> bool;
     /// Multicast or broadcast.
     fn is_group(address: &Self::Addr) -> bool;
     /// An address that means something on one link only: link-local, or a group of that scope.

@@ -270,13 +270,18 @@ impl Family for V4 {
     }
 
     #[inline(always)]
-    fn is_loopback(a: &Ip4) -> bool {
-        a.is_loopback()
+    fn is_at_self(a: &Ip4) -> bool {
+        a.is_loopback() || *a == Self::UNSPECIFIED
     }
 
     #[inline(always)]
     fn is_group(a: &Ip4) -> bool {
         a.is_multicast() || a.is_broadcast()
+    }
+
+    #[inline(always)]
+    fn is_for_neighbours(a: &Ip4) -> bool {
+        Self::is_group(a)
     }
 
     #[inline(always)]

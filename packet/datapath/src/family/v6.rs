@@ -15,7 +15,7 @@ use tortie_wire::checksum::{Delta, Sum};
 use tortie_wire::icmp6::{self, Icmp6Header};
 use tortie_wire::ip6::{ExtHeader, ExtKind, FragmentHeader, Ip6Header, NextHeader};
 use tortie_wire::proto::IpProtocol;
-use tortie_wire::{Be16, Ip6};
+use tortie_wire::{Be16, Be32, Ip6};
 
 /// Hop limit of packets that this node makes.
 const OWN_HOP_LIMIT: u8 = 64;
@@ -282,13 +282,20 @@ impl Family for V6 {
     }
 
     #[inline(always)]
-    fn is_loopback(a: &Ip6) -> bool {
-        a.is_loopback()
+    fn is_at_self(a: &Ip6) -> bool {
+        // Both at once: the verifier would follow every word of each.
+        let Ip6([a, b, c, last]) = *a;
+        a == Be32::ZERO && b == Be32::ZERO && c == Be32::ZERO && last.get() <= 1
     }
 
     #[inline(always)]
     fn is_group(a: &Ip6) -> bool {
         a.is_multicast()
+    }
+
+    #[inline(always)]
+    fn is_for_neighbours(a: &Ip6) -> bool {
+        a.is_multicast() || a.is_link_local()
     }
 
     #[inline(always)]

@@ -14,7 +14,13 @@ use tortie_abi::{DropReason, Hook, Target};
 #[inline(always)]
 pub fn find<F: Family, K: Topology<F>>(k: &K, s: &mut State<F>) -> Step<Option<Kind>> {
     s.target = Target::HOST;
-    let Some(route) = k.route(&s.translated.destination) else { return Ok(None) };
+    let Some(route) = k.route(&s.translated.destination) else {
+        // Nobody routes these: the host's stack would take them for itself.
+        if s.is_at(Hook::FromWorkload) && F::is_for_neighbours(&s.translated.destination) {
+            refuse_to_host(k)?;
+        }
+        return Ok(None);
+    };
     let kind = Kind::from_byte(route.kind);
     match kind {
         Some(Kind::LocalPod) => {

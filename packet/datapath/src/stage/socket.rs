@@ -60,7 +60,7 @@ pub fn connected<F: Family, K: Chooser<F>>(k: &K, to: Place<F::Addr>) -> Destina
     // Nothing is asked at a send on a connected UDP socket, so that a back end which vanishes could not be
     // replaced: its packets are translated one by one, unless they never become any that could be.
     let is_tcp = k.protocol() == IpProtocol::TCP.0;
-    if !is_tcp && (k.protocol() != IpProtocol::UDP.0 || !F::is_loopback(&to.0)) {
+    if !is_tcp && (k.protocol() != IpProtocol::UDP.0 || !F::is_at_self(&to.0)) {
         return Destination::Stays;
     }
     let Some(frontend) = frontend::<F, K>(k, to) else { return Destination::Stays };
@@ -91,7 +91,9 @@ pub fn sent<F: Family, K: Chooser<F>>(k: &K, to: Place<F::Addr>) -> Destination<
     let key = F::socket_key(k.cookie(), to.0, to.1, IpProtocol::UDP.0, side::SERVICE);
     let backend = match again::<F, K>(k, &key, &frontend) {
         Some(backend) => backend,
-        None if !is_on::<F, K>(k, flags::CONNECT_UDP) && !F::is_loopback(&to.0) => return Destination::Stays,
+        None if !is_on::<F, K>(k, flags::CONNECT_UDP) && !F::is_at_self(&to.0) => {
+            return Destination::Stays;
+        }
         None => match choose::<F, K>(k, &frontend) {
             Ok(backend) => backend,
             Err(refused) => return Destination::Refused(refused),
@@ -163,7 +165,7 @@ fn frontend<F: Family, K: SocketCall + Services<F> + Topology<F>>(
         protocol: k.protocol(),
     };
     let frontend =
-        if F::is_loopback(&to.0) { at_loopback::<F, K>(k, &at)? } else { k.frontend(&F::frontend_key(&at))? };
+        if F::is_at_self(&to.0) { at_loopback::<F, K>(k, &at)? } else { k.frontend(&F::frontend_key(&at))? };
     // Who may use it depends on the source address, which packets have and sockets do not.
     let open = frontend.flags & service::flags::SOURCE_RANGES == 0;
     (open && choice::is_translated(&frontend)).then_some(frontend)

@@ -318,6 +318,10 @@ fn a_process_of_the_node_reaches_ports_of_the_node_at_its_loopback_and_a_pod_doe
             }
             let pod = Socket::new(&world.nodes[0], ANY, protocol);
             assert_eq!(pod.connect(loopback), Ok(loopback), "a pod's loopback is its own");
+            let nowhere = at(f.pick("0.0.0.0", "::"), 30_080);
+            assert_eq!(pod.connect(nowhere), Ok(nowhere), "which is itself, too");
+            assert_eq!(Socket::new(&world.nodes[0], ANY, protocol).send(nowhere), Ok(nowhere));
+            assert_eq!(Socket::new(&world.nodes[0], HOST, protocol).connect(nowhere), Ok(backend));
             let other = at(loopback.ip(), 30_081);
             assert_eq!(Socket::new(&world.nodes[0], HOST, protocol).connect(other), Ok(other));
             mode(&world, 0);

@@ -105,6 +105,28 @@ fn a_service_without_endpoints_refuses_every_kind_of_client_at_once() {
 }
 
 #[test]
+fn a_pod_that_asks_no_address_asks_itself_and_no_port_of_its_node() {
+    let mut test = world();
+    test.apply(
+        "
+apiVersion: v1
+kind: Service
+metadata: {name: everywhere}
+spec: {type: NodePort, ipFamilyPolicy: PreferDualStack, selector: {app: server}, ports: [{port: 80, targetPort: 8080, nodePort: 30080}]}
+",
+    );
+    for connect_time in ["TCP", "Enabled"] {
+        mode(&mut test, connect_time);
+        for nowhere in ["0.0.0.0", "::"] {
+            let from = |from| test.probe(from, nowhere, |probe| probe.port = Some(30080));
+            let (pod, node) = (from("pod:default/client"), from("node:node1"));
+            assert_eq!(pod.result, Verdict::Refused, "{connect_time}: {pod:?}");
+            assert!(node.is_connected(), "as at its loopback: {node:?}");
+        }
+    }
+}
+
+#[test]
 fn an_egress_policy_is_not_bypassed_by_connecting_a_socket() {
     let mut test = world();
     test.apply(
