@@ -110,6 +110,10 @@ pub struct Settings {
     pub mark_mask: u32,
     /// `defaultEndpointToHostAction`.
     pub endpoint_to_host: EndpointToHost,
+    /// `allowVXLANPacketsFromWorkloads`.
+    pub allow_vxlan: bool,
+    /// `allowIPIPPacketsFromWorkloads`.
+    pub allow_ipip: bool,
     /// `bpfRedirectToPeer`.
     pub redirect_to_peer: bool,
     /// `bpfAttachType: TC` instead of TCX.
@@ -168,6 +172,8 @@ impl Default for Settings {
             source_port_range: (20_000, 29_999),
             mark_mask: 0xffff_0000,
             endpoint_to_host: EndpointToHost::Drop,
+            allow_vxlan: false,
+            allow_ipip: false,
             redirect_to_peer: true,
             force_clsact: false,
             connect_time: ConnectTime::Tcp,

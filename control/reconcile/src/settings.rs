@@ -133,6 +133,8 @@ fn translate(model: &Model, kernel: &KernelTimeouts, node: &Own) -> abi::Setting
         mark_seen: if model.mark_mask & PREFERRED_MARK != 0 { PREFERRED_MARK } else { lowest },
         mark_mask: model.mark_mask,
         flags: if model.endpoint_to_host == EndpointToHost::Drop { flags::DROP_TO_HOST } else { 0 }
+            | if model.allow_vxlan { flags::ALLOW_VXLAN } else { 0 }
+            | if model.allow_ipip { flags::ALLOW_IPIP } else { 0 }
             | if model.redirect_to_peer { 0 } else { flags::NO_REDIRECT_PEER }
             | if model.direct_return { flags::DIRECT_RETURN } else { 0 }
             | match model.loop_prevention {

@@ -28,6 +28,10 @@ pub const fn reason(reason: DropReason) -> &'static str {
         R::TunnelSource => {
             "A packet of the tunnel for Services from somebody who is no node of the cluster. See `tortie routes list`."
         }
+        R::Encapsulated => {
+            "A pod sent VXLAN or IP in IP, which is for nodes to send. FelixConfiguration allows it \
+             (allowVXLANPacketsFromWorkloads, allowIPIPPacketsFromWorkloads)."
+        }
         R::NoFlow => {
             "Not the start of a connection, and no connection is known: it expired, or began before the data \
              plane did. TCP clients get a reset. See `tortie conntrack list`."
@@ -37,8 +41,8 @@ pub const fn reason(reason: DropReason) -> &'static str {
         }
         R::TargetGone => "The pod or node of this flow is gone.",
         R::SourcePortCollision => {
-            "Another flow has the same addresses behind the Service. Of a connection that came in at another node the \
-             client's next attempt gets another port; where it fails for good, none was free: widen bpfPSNATPorts."
+            "Another flow has the same ends (behind the Service, or outside under the node's address). The next attempt \
+             gets another port; where it fails for good, few are free: widen bpfPSNATPorts."
         }
         R::IcmpUnrelated => "An ICMP error about a connection that is not known, or that policy has cut.",
         R::NoBackend => "The Service has no ready endpoints. See `tortie services show`.",

@@ -85,7 +85,7 @@ fn conclude<F: Tables>(tc: &Tc, s: &mut State<F>, end: Next) -> i32 {
         Next::Answer if s.is_at(Hook::ToHostDevice) => into_stack(tc.ifindex()),
         Next::Answer if s.is_at(Hook::FromTunnel) => {
             tunnel::<F>(tc, s.reply_target.slot(), s.answer_network())
-        },
+        }
         // SAFETY: a helper without pointers.
         Next::Answer => unsafe { bpf_redirect(tc.ifindex(), 0) as i32 },
         // SAFETY: without a next hop the kernel asks its routes.

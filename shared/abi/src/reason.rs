@@ -113,6 +113,8 @@ drop_reasons! {
     RouterImpersonation = 21, "router-impersonation";
     /// Source: from the tunnel, but not from a node of the cluster, or not of our network.
     TunnelSource = 22, "tunnel-source";
+    /// Source: a pod's packet with another one in it (VXLAN, IPIP), as nodes send them.
+    Encapsulated = 23, "encapsulated";
     /// Flow: not the start of a connection, and no connection is known.
     NoFlow = 30, "no-flow";
     /// Flow: the main table is full; established flows stay, new ones are refused.

@@ -76,6 +76,10 @@ pub mod flags {
     pub const DROP_TO_SERVICES: u32 = 1 << 5;
     /// `serviceLoopPrevention: Reject`: its sender is told.
     pub const REJECT_TO_SERVICES: u32 = 1 << 6;
+    /// `allowVXLANPacketsFromWorkloads`: pods may send to the port of tunnels.
+    pub const ALLOW_VXLAN: u32 = 1 << 7;
+    /// `allowIPIPPacketsFromWorkloads`: pods may send IP in IP.
+    pub const ALLOW_IPIP: u32 = 1 << 8;
 }
 
 const _: () = assert!(size_of::<Settings>() == 100);

@@ -30,7 +30,7 @@ pub struct Generator {
     last: Option<Shot>,
 }
 
-const PORTS: [u16; 9] = [80, 8080, 5353, 53, 443, 132, 8085, 1, 6443];
+const PORTS: [u16; 10] = [80, 8080, 5353, 53, 443, 132, 8085, 1, 6443, 4789];
 const NODE_PORTS: [u16; 8] = [30_080, 30_080, 30_053, 30_081, 30_132, 30_082, 30_083, 80];
 const CLIENT_PORTS: [u16; 4] = [1000, 1001, 1003, 2000];
 const REMOTE: [[u8; 4]; 13] = [

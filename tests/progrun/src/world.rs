@@ -150,7 +150,10 @@ impl World {
         Self {
             number,
             settings: Settings {
-                flags: settings.flags | if bit(6) { flags::DIRECT_RETURN } else { 0 } | to_services(number),
+                flags: settings.flags
+                    | if bit(6) { flags::DIRECT_RETURN } else { 0 }
+                    | if bit(3) { flags::ALLOW_VXLAN } else { flags::ALLOW_IPIP }
+                    | to_services(number),
                 ..settings
             },
             endpoints,

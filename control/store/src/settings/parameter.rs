@@ -33,6 +33,10 @@ pub enum Setting {
     MarkMask(u32),
     /// `defaultEndpointToHostAction`.
     EndpointToHost(EndpointToHost),
+    /// `allowVXLANPacketsFromWorkloads`.
+    AllowVxlan(bool),
+    /// `allowIPIPPacketsFromWorkloads`.
+    AllowIpip(bool),
     /// `bpfRedirectToPeer`.
     RedirectToPeer(bool),
     /// `bpfAttachType`: by clsact.
@@ -187,6 +191,8 @@ pub fn read(name: &str, given: &Value) -> Result<Option<Setting>, InvalidSetting
         "bpfPSNATPorts" => value::port_range(given).map(|(a, b)| Setting::SourcePortRange(a, b))?,
         "iptablesMarkMask" => Setting::MarkMask(mark(given)?),
         "defaultEndpointToHostAction" => Setting::EndpointToHost(to_host(given)?),
+        "allowVXLANPacketsFromWorkloads" => Setting::AllowVxlan(value::switch(given)?),
+        "allowIPIPPacketsFromWorkloads" => Setting::AllowIpip(value::switch(given)?),
         "bpfRedirectToPeer" => {
             let words = &["Enabled", "L2Only", "Disabled"];
             Setting::RedirectToPeer(value::word(given, words, &[true, true, false])?)
@@ -352,6 +358,8 @@ impl Setting {
             Self::SourcePortRange(first, last) => settings.source_port_range = (*first, *last),
             Self::MarkMask(mask) => settings.mark_mask = *mask,
             Self::EndpointToHost(action) => settings.endpoint_to_host = *action,
+            Self::AllowVxlan(on) => settings.allow_vxlan = *on,
+            Self::AllowIpip(on) => settings.allow_ipip = *on,
             Self::RedirectToPeer(on) => settings.redirect_to_peer = *on,
             Self::ForceClsact(on) => settings.force_clsact = *on,
             Self::ConnectTimeEnabled(on) => {

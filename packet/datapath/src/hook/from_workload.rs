@@ -33,6 +33,7 @@ fn leaving<F: Family, K: Kernel<F>>(k: &K, s: &mut State<F>) -> Step<Next> {
     }
     parse::refuse_martians(s)?;
     source::check_not_spoofed(k, s)?;
+    source::check_not_encapsulated(k, s)?;
     if parse::is_icmp_error(s) {
         return Ok(Next::Related);
     }

@@ -5,7 +5,9 @@ use crate::family::Family;
 use crate::kernel::Topology;
 use crate::state::State;
 use crate::verdict::Step;
+use tortie_abi::settings::{TUNNEL_PORT, flags};
 use tortie_abi::{DropReason, Target, route};
+use tortie_wire::proto::IpProtocol;
 
 /// The source must be an address of the endpoint the packet comes from.
 #[inline(always)]
@@ -22,6 +24,19 @@ pub fn check_not_spoofed<F: Family, K: Topology<F>>(k: &K, s: &State<F>) -> Step
         Some(r) if r.kind == route::Kind::LocalPod as u8 && r.target == id => Ok(()),
         _ => Err(DropReason::SourceSpoofed),
     }
+}
+
+/// Tunnels are the nodes': where a pod's packet leaves with the address of its node nobody could tell it from one of that
+/// node's own.
+#[inline(always)]
+pub fn check_not_encapsulated<F: Family, K: Topology<F>>(k: &K, s: &State<F>) -> Step<()> {
+    let allowed = match IpProtocol(s.tuple.protocol) {
+        IpProtocol::UDP if s.tuple.destination_port.get() == TUNNEL_PORT => flags::ALLOW_VXLAN,
+        IpProtocol::IPIP => flags::ALLOW_IPIP,
+        _ => return Ok(()),
+    };
+    let allows = k.settings(|c| c.flags & allowed != 0).ok_or(DropReason::Internal)?;
+    if allows { Ok(()) } else { Err(DropReason::Encapsulated) }
 }
 
 /// Is the source an address of this node?

@@ -2,7 +2,8 @@
 
 use crate::sweep::fates_on;
 use crate::{
-    ACK, DST_MAC, FIN_ACK, Family, SRC_MAC, SYN, SYN_ACK, assert_dropped, assert_lands, both, ends, shop, tcp, udp,
+    ACK, DST_MAC, FIN_ACK, Family, SRC_MAC, SYN, SYN_ACK, assert_dropped, assert_lands, both, ends, shop,
+    tcp, udp,
 };
 use std::net::IpAddr;
 use tortie_abi::policy::Verdict as Decision;

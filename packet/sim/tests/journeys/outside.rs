@@ -1,6 +1,8 @@
 //! Services for clients outside the cluster: node ports, external addresses, load balancers' addresses.
 
-use crate::{ACK, DST_MAC, Family, SRC_MAC, SYN, SYN_ACK, assert_dropped, assert_lands, both, ends, shop, tcp, udp};
+use crate::{
+    ACK, DST_MAC, Family, SRC_MAC, SYN, SYN_ACK, assert_dropped, assert_lands, both, ends, shop, tcp, udp,
+};
 use std::net::IpAddr;
 use tortie_abi::policy::Verdict as Decision;
 use tortie_abi::service::{Frontend, flags};
@@ -346,7 +348,8 @@ fn one_port_asks_many_nodes_for_one_back_end_and_every_connection_is_its_own() {
             // third node may roll what the second one has rolled.
             assert_dropped(&world.arrive(node, opens(node)), DropReason::SourcePortCollision);
             let mut attempts = (0..3).map(|_| world.arrive(node, opens(node)));
-            let there = attempts.find(|journey| journey.landed == Landed::Pod("c".into())).expect("a free port");
+            let there =
+                attempts.find(|journey| journey.landed == Landed::Pod("c".into())).expect("a free port");
             ports.push(ends(&there.packet).1);
             let back = world.send(&c, tcp(f.of(&c), 8080, f.outside(), 40000, SYN_ACK));
             assert_eq!(back.landed, Landed::Outside(0), "{:?}", back.steps);

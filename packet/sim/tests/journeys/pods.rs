@@ -1,9 +1,10 @@
 //! Pods among themselves, with their node and with the world outside.
 
 use crate::{Family, SYN, SYN_ACK, assert_dropped, assert_lands, both, shop, tcp, udp};
+use tortie_abi::settings::{TUNNEL_PORT, flags};
 use tortie_abi::{DropReason, Hook};
 use tortie_datapath::Verdict;
-use tortie_sim::world::{Landed, UPLINK};
+use tortie_sim::world::{Landed, UPLINK, World};
 use tortie_testkit::packet::{PacketBuilder, arp_request};
 use tortie_wire::Mac;
 
@@ -125,4 +126,45 @@ fn arp_passes_and_packets_for_the_host_pass_untouched() {
         assert_eq!((journey.landed, journey.packet), (Landed::Host(0), frame));
     });
     assert_eq!(UPLINK, 2);
+}
+
+/// Changes the settings' flags of the first node.
+fn set_flags(world: &World, change: impl FnOnce(u32) -> u32) {
+    let mut settings = world.nodes[0].settings.get();
+    settings.flags = change(settings.flags);
+    world.nodes[0].settings.set(settings);
+}
+
+#[test]
+fn a_pod_sends_no_packets_in_packets_unless_it_may() {
+    both(|f| {
+        let (world, a, _, _) = shop();
+        world.set_nat_outgoing(&a);
+        let vxlan = || udp(f.of(&a), 40000, f.node(1), TUNNEL_PORT);
+        let ipip = || PacketBuilder::ip(f.of(&a), f.outside()).protocol(4).payload(&[0; 40]).build();
+        for (frame, allow) in [(vxlan(), flags::ALLOW_VXLAN), (ipip(), flags::ALLOW_IPIP)] {
+            assert_dropped(&world.send(&a, frame.clone()), DropReason::Encapsulated);
+            set_flags(&world, |before| before | allow);
+            let there = world.send(&a, frame);
+            assert!(matches!(there.landed, Landed::Outside(0) | Landed::Host(1)), "{:?}", there.steps);
+        }
+    });
+}
+
+#[test]
+fn a_pod_that_may_not_speak_to_its_node_does_not_by_addresses_of_the_link() {
+    both(|f| {
+        let (world, a, _, _) = shop();
+        let addresses: &[&str] = match f {
+            Family::V4 => &["224.0.0.251", "239.1.1.1", "255.255.255.255"],
+            Family::V6 => &["ff02::fb", "ff05::2", "fe80::ecee:eeff:feee:eeee"],
+        };
+        for to in addresses.iter().map(|text| text.parse().unwrap()) {
+            set_flags(&world, |before| before | flags::DROP_TO_HOST);
+            assert_dropped(&world.send(&a, udp(f.of(&a), 40000, to, 8088)), DropReason::EndpointToHost);
+            set_flags(&world, |before| before & !flags::DROP_TO_HOST);
+            let there = world.send(&a, udp(f.of(&a), 40000, to, 8088));
+            assert_eq!(there.steps[0].2, Verdict::Pass, "{to}");
+        }
+    });
 }

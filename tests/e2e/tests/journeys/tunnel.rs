@@ -47,13 +47,13 @@ fn is_known(test: &TestLab, port: u16) -> bool {
     flows.iter().any(|flow| flow["client"]["port"] == port)
 }
 
-/// Packets of others in the tunnel that `node1` has dropped.
-fn drops(test: &TestLab) -> u64 {
-    let output = on_node(&test.lab, "node1", &["drops", "-o", "json"]);
+/// Packets that a node has dropped for this reason.
+fn drops(test: &TestLab, node: &str, reason: &str) -> u64 {
+    let output = on_node(&test.lab, node, &["drops", "-o", "json"]);
     let drops: Value = serde_json::from_slice(&output.stdout).expect("JSON");
     let counters = drops["counters"].as_array().expect("counters").iter();
-    let tunnel = counters.filter(|counter| counter["reason"] == "tunnel-source");
-    tunnel.map(|counter| counter["packets"].as_u64().expect("packets")).sum()
+    let of_reason = counters.filter(|counter| counter["reason"] == reason);
+    of_reason.map(|counter| counter["packets"].as_u64().expect("packets")).sum()
 }
 
 #[test]
@@ -69,7 +69,7 @@ fn packets_of_another_network_and_of_nobodys_node_are_dropped_and_counted() {
             true => Ok(()),
             false => Err(format!("{server}: what a node sends arrives")),
         });
-        let before = drops(&test);
+        let before = drops(&test, "node1", "tunnel-source");
         // Bits of ours that say something are the lowest three.
         for (network, from) in [
             (OURS + 8, node2()),
@@ -79,11 +79,45 @@ fn packets_of_another_network_and_of_nobodys_node_are_dropped_and_counted() {
         ] {
             send(&test, from, network, *server, port + 1);
         }
-        eventually(|| match drops(&test) - before {
+        eventually(|| match drops(&test, "node1", "tunnel-source") - before {
             4.. => Ok(()),
             counted => Err(format!("{server}: {counted} of 4 are counted")),
         });
         assert!(!is_known(&test, port + 1), "{server}: it was another network's");
+    }
+}
+
+const POOLS: &str = "
+apiVersion: v1
+kind: Pod
+metadata: {name: liar}
+spec: {nodeName: node2, containers: [{name: c, image: any}]}
+---
+apiVersion: projectcalico.org/v3
+kind: IPPool
+metadata: {name: v4}
+spec: {cidr: 10.244.0.0/16, natOutgoing: true}
+---
+apiVersion: projectcalico.org/v3
+kind: IPPool
+metadata: {name: v6}
+spec: {cidr: 'fd00:244::/32', natOutgoing: true}
+";
+
+#[test]
+fn a_pod_whose_packets_leave_under_its_nodes_address_puts_none_into_the_tunnel() {
+    let mut test = crate::cluster(2);
+    test.apply(&format!("{WORLD}---{POOLS}"));
+    for (server, port) in
+        test.lab.attachment("default", "server").expect("attached").addresses.iter().zip([40000, 41000])
+    {
+        let before = drops(&test, "node2", "encapsulated");
+        send(&test, Where::Pod("default".into(), "liar".into()), OURS, *server, port);
+        eventually(|| match drops(&test, "node2", "encapsulated") - before {
+            1 => Ok(()),
+            counted => Err(format!("{server}: {counted} are counted")),
+        });
+        assert!(!is_known(&test, port), "{server}: nobody but nodes sends there");
     }
 }
 
