@@ -30,19 +30,29 @@ pub enum LockError {
     },
 }
 
-/// Held while the agent runs.
+/// Held while the agent runs, and while what it left is removed.
 #[derive(Debug)]
 pub struct NodeLock {
-    _locks: [Flock<File>; 2],
+    _run_dir: Option<Flock<File>>,
+    _pins: Flock<File>,
 }
 
 impl NodeLock {
     /// Takes both locks or none.
     pub fn take(run_dir: &Path, bpffs: &Path) -> Result<Self, LockError> {
-        let first = lock(&run_dir.join("agent.lock"))?;
-        let second = lock(&shared_dir().join(format!("tortie-{:016x}.lock", hash(bpffs))))?;
-        Ok(Self { _locks: [first, second] })
+        let run_dir = lock(&run_dir.join("agent.lock"))?;
+        Ok(Self { _run_dir: Some(run_dir), _pins: lock(&of_pins(bpffs))? })
     }
+
+    /// The same for who removes: no agent holds a run directory that is not there, but one may hold the pins.
+    pub fn take_to_remove(run_dir: &Path, bpffs: &Path) -> Result<Self, LockError> {
+        let run_dir = run_dir.is_dir().then(|| lock(&run_dir.join("agent.lock"))).transpose()?;
+        Ok(Self { _run_dir: run_dir, _pins: lock(&of_pins(bpffs))? })
+    }
+}
+
+fn of_pins(bpffs: &Path) -> PathBuf {
+    shared_dir().join(format!("tortie-{:016x}.lock", hash(bpffs)))
 }
 
 /// A BPF file system holds no plain files, so the lock for its directory is elsewhere.
@@ -102,5 +112,19 @@ mod tests {
         NodeLock::take(other_run_dir.path(), &bpffs).expect_err("the pins are taken");
         drop(first);
         NodeLock::take(dir.path(), &bpffs).expect("free again");
+    }
+
+    #[test]
+    fn who_removes_needs_no_run_directory_and_is_refused_by_whoever_holds_the_pins() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let (bpffs, gone) = (dir.path().join("bpf"), dir.path().join("gone"));
+        let agent = NodeLock::take(dir.path(), &bpffs).expect("free");
+        let error = NodeLock::take_to_remove(&gone, &bpffs).expect_err("the pins are taken");
+        assert!(matches!(error, LockError::Taken { .. }), "{error}");
+        drop(agent);
+        let remover = NodeLock::take_to_remove(&gone, &bpffs).expect("free");
+        NodeLock::take(dir.path(), &bpffs).expect_err("an agent waits for who removes");
+        drop(remover);
+        assert!(!gone.exists());
     }
 }

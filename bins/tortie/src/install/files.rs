@@ -68,6 +68,15 @@ pub fn remove(path: &Path) -> io::Result<bool> {
     }
 }
 
+/// Removes a directory with all that is in it. Was it there?
+pub fn remove_tree(path: &Path) -> io::Result<bool> {
+    match fs::remove_dir_all(path) {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
 /// The configuration that a runtime takes: the first by name of those that it would read.
 pub fn first_configuration(dir: &Path) -> io::Result<Option<String>> {
     let mut names = Vec::new();
@@ -116,6 +125,15 @@ mod tests {
         assert!(put(&path, b"a", 0o644).is_err());
         assert!(path.is_dir());
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_directory_that_is_not_there_is_not_said_to_be_removed() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("x");
+        fs::create_dir_all(path.join("y")).unwrap();
+        assert!(remove_tree(&path).unwrap());
+        assert!(!remove_tree(&path).unwrap());
     }
 
     #[test]

@@ -9,11 +9,13 @@ mod files;
 mod node;
 
 use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, anyhow};
 use clap::{Args, Subcommand};
 use serde_json::Value;
+use tortie_host::lock::{LockError, NodeLock};
 use tortie_host::netlink::Via;
 
 use crate::agent::devices::TUNNEL;
@@ -51,10 +53,13 @@ pub struct Cni {
 pub struct Uninstall {
     #[command(flatten)]
     places: Places,
-    /// Take the data plane off as well: what is pinned below --bpffs, and --run-dir. Pods of this node lose their
-    /// policy and their Services.
+    /// Take the data plane off as well: what is pinned below --bpffs, --run-dir and --cache. Pods of this node lose
+    /// their policy and their Services.
     #[arg(long)]
     data_plane: bool,
+    /// Where the agent kept what it knew of the store, when not below --run-dir.
+    #[arg(long, value_name = "DIR")]
+    cache: Option<PathBuf>,
 }
 
 /// Where the runtime looks.
@@ -141,39 +146,45 @@ fn plugins_of(conflist: &str) -> anyhow::Result<Vec<String>> {
 /// Runs `uninstall`.
 pub fn uninstall(flags: &Uninstall, global: &Global) -> Outcome {
     let places = &flags.places;
+    // Before anything is removed: a node with an agent and without the plugin could wire no pod.
+    let _lock = if flags.data_plane { Some(keep_agents_away(global)?) } else { None };
     // The runtime must not find a conflist whose program is gone.
     for path in [places.conf_dir.join(&places.conf_name), places.bin_dir.join(PROGRAM)] {
-        let removed = files::remove(&path)?;
-        output::write(&format!("{} {}", path.display(), if removed { "removed" } else { "is not there" }))?;
+        say_removed(&path, files::remove(&path))?;
     }
     if flags.data_plane {
-        take_off(global)?;
+        // Links that lose their pins detach; nothing else refers to programs and maps.
+        for dir in [Some(&global.bpffs), Some(&global.run_dir), flags.cache.as_ref()].into_iter().flatten() {
+            say_removed(dir, files::remove_tree(dir))?;
+        }
+        take_off_network()?;
     }
     Ok(Answer::Yes)
 }
 
-/// Links that lose their pins detach; nothing else refers to programs and maps.
-fn take_off(global: &Global) -> Result<(), Failure> {
-    let lock = tortie_host::lock::NodeLock::take(&global.run_dir, &global.bpffs);
-    if let Err(error @ tortie_host::lock::LockError::Taken { .. }) = &lock {
-        return Err(Failure::no(anyhow!("the data plane stays: {error}")));
-    }
-    for dir in [&global.bpffs, &global.run_dir] {
-        match fs::remove_dir_all(dir) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                return Err(anyhow::Error::from(error).context(format!("removing {}", dir.display())).into());
-            }
-            _ => output::write(&format!("{} removed", dir.display()))?,
+fn keep_agents_away(global: &Global) -> Result<NodeLock, Failure> {
+    NodeLock::take_to_remove(&global.run_dir, &global.bpffs).map_err(|error| {
+        let why = anyhow!("nothing is removed: {error}");
+        match error {
+            LockError::Taken { .. } => Failure::no(why),
+            LockError::File { .. } => Failure::not_allowed(why),
         }
-    }
+    })
+}
+
+fn say_removed(path: &Path, removed: io::Result<bool>) -> anyhow::Result<()> {
+    let removed = removed.with_context(|| format!("removing {}", path.display()))?;
+    Ok(output::write(&format!("{} {}", path.display(), if removed { "removed" } else { "is not there" }))?)
+}
+
+fn take_off_network() -> anyhow::Result<()> {
     let (routes, tunnel) = clear_network()?;
     output::write(&match routes {
         0 => "there are no routes to other nodes' pods".to_owned(),
         1 => "the route to another node's pods removed".to_owned(),
         n => format!("{n} routes to other nodes' pods removed"),
     })?;
-    output::write(&format!("{TUNNEL} {}", if tunnel { "removed" } else { "is not there" }))?;
-    Ok(())
+    Ok(output::write(&format!("{TUNNEL} {}", if tunnel { "removed" } else { "is not there" }))?)
 }
 
 /// Removes the host's routes to other nodes' pods, and the tunnel's interface; how many there were, and whether there
@@ -263,27 +274,50 @@ mod tests {
         assert_eq!(fs::read_to_string(dir.path().join("net.d/10-tortie.conflist")).unwrap(), CONFLIST);
     }
 
-    #[test]
-    fn what_was_installed_can_be_taken_away_twice() {
-        let dir = tempfile::tempdir().unwrap();
-        install_in(dir.path(), b"one", None).unwrap();
-        let global = Global {
+    fn flags(dir: &Path, data_plane: bool) -> Uninstall {
+        Uninstall { places: places(dir), data_plane, cache: Some(dir.join("cache")) }
+    }
+
+    fn global(dir: &Path) -> Global {
+        Global {
             output: output::Format::Table,
             store: None,
-            run_dir: dir.path().join("run"),
-            bpffs: dir.path().join("bpf"),
+            run_dir: dir.join("run"),
+            bpffs: dir.join("bpf"),
             cgroup: None,
             kubeconfig: None,
             context: None,
             verbose: 0,
             log_format: crate::logging::LogFormat::Text,
-        };
+        }
+    }
+
+    #[test]
+    fn what_was_installed_can_be_taken_away_twice() {
+        let dir = tempfile::tempdir().unwrap();
+        install_in(dir.path(), b"one", None).unwrap();
+        let global = global(dir.path());
         for _ in 0..2 {
-            uninstall(&Uninstall { places: places(dir.path()), data_plane: false }, &global)
-                .map(drop)
-                .unwrap();
+            uninstall(&flags(dir.path(), false), &global).map(drop).unwrap();
         }
         assert_eq!(fs::read_dir(dir.path().join("bin")).unwrap().count(), 0);
         assert_eq!(fs::read_dir(dir.path().join("net.d")).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn nothing_is_removed_while_an_agent_holds_the_pins_whatever_run_directory_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        install_in(dir.path(), b"one", None).unwrap();
+        for sub in ["bpf/links", "cache", "agents-run"] {
+            fs::create_dir_all(dir.path().join(sub)).unwrap();
+        }
+        let global = global(dir.path());
+        let _agent = NodeLock::take(&dir.path().join("agents-run"), &global.bpffs).unwrap();
+        let failure = uninstall(&flags(dir.path(), true), &global).map(drop).unwrap_err();
+        assert!(matches!(failure, Failure::No(_)), "{failure}");
+        assert!(failure.to_string().contains("nothing is removed: another agent"), "{failure}");
+        for kept in ["bin/tortie-cni", "net.d/10-tortie.conflist", "bpf/links", "cache"] {
+            assert!(dir.path().join(kept).exists(), "{kept}");
+        }
     }
 }
