@@ -12,6 +12,28 @@ use tortie_tests_kubernetes::kubectl;
 
 use super::root;
 
+/// With a CRD goes every object of its kind, which the next network may need.
+#[test]
+fn what_install_says_of_taking_it_off_leaves_the_crds_to_a_step_of_their_own() {
+    let text = fs::read_to_string(root().join("docs/install.md")).unwrap();
+    let (_, section) = text.split_once("## Taking it off").unwrap();
+    let places = section.lines().filter_map(|line| line.strip_prefix("$ kubectl delete -k "));
+    let kinds = |place: &str| {
+        let kubectl = std::process::Command::new(super::component("kubectl"))
+            .arg("kustomize")
+            .arg(root().join(place.split(' ').next().unwrap()))
+            .output()
+            .unwrap();
+        let rendered = String::from_utf8(kubectl.stdout).unwrap();
+        rendered.lines().filter_map(|line| line.strip_prefix("kind: ")).map(str::to_owned).collect::<Vec<_>>()
+    };
+    let kinds: Vec<Vec<String>> = places.map(kinds).collect();
+    assert_eq!(kinds.len(), 2, "{kinds:?}");
+    let is_crd = |kind: &String| kind == "CustomResourceDefinition";
+    assert!(!kinds[0].iter().any(is_crd) && kinds[0].contains(&"DaemonSet".to_owned()), "{kinds:?}");
+    assert!(kinds[1].len() == 19 && kinds[1].iter().all(is_crd), "{kinds:?}");
+}
+
 /// In the order in which an operator meets them.
 const DOCUMENTS: [(&str, usize); 5] =
     [("install", 3), ("configure", 2), ("upgrade", 1), ("migrate", 6), ("resources", 1)];

@@ -41,6 +41,12 @@ fn the_crds_are_what_their_script_writes() {
     assert!(status.success(), "run scripts/crds.py");
 }
 
+fn component(name: &str) -> String {
+    let found = Command::new(root().join("scripts/kubernetes.sh")).arg(name).output().unwrap();
+    assert!(found.status.success(), "{}", String::from_utf8_lossy(&found.stderr));
+    String::from_utf8(found.stdout).unwrap().trim().to_owned()
+}
+
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).unwrap().to_owned()
 }
@@ -75,9 +81,6 @@ fn overlays_are_taken(lab: &Lab) {
 
 /// Two ways to install must not drift apart: name by name, what they would make is the same but for labels.
 fn the_chart_renders_the_same_objects(lab: &Lab) {
-    let found = Command::new(root().join("scripts/kubernetes.sh")).arg("helm").output().unwrap();
-    assert!(found.status.success(), "{}", String::from_utf8_lossy(&found.stderr));
-    let helm = String::from_utf8(found.stdout).unwrap();
     let arguments = [
         "template",
         "tortie",
@@ -87,7 +90,7 @@ fn the_chart_renders_the_same_objects(lab: &Lab) {
         "--kube-version",
         "1.36.3",
     ];
-    let rendered = Command::new(helm.trim())
+    let rendered = Command::new(component("helm"))
         .args(arguments)
         .args(["--set", "apiServer.host=192.0.2.10"])
         .output()
