@@ -10,6 +10,8 @@ mod namespace;
 mod neighbours;
 mod node;
 
+pub use node::{OLDEST_KERNEL, version as kernel_version};
+
 use std::cell::OnceCell;
 use std::io;
 use std::path::Path;

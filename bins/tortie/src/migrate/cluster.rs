@@ -4,6 +4,7 @@
 //! Invariant: reads only.
 
 use serde_json::Value;
+use tortie_host::features::{OLDEST_KERNEL, kernel_version};
 use tortie_store::kind::{Kind, Role};
 use tortie_store::resource::Resource;
 
@@ -31,9 +32,6 @@ pub static KINDS: &[Kind] = &[
         role: Role::Kept,
     },
 ];
-
-/// The oldest kernel on which every program loads.
-const OLDEST_KERNEL: (u32, u32) = (5, 15);
 
 /// What runs there now, a line each.
 pub fn found(used: &Used) -> Vec<String> {
@@ -95,6 +93,9 @@ pub fn findings(used: &Used) -> Vec<Finding> {
     for pod in of(used, "", "Pod") {
         findings.extend(pod_findings(pod));
     }
+    for namespace in of(used, "", "Namespace") {
+        findings.extend(wishes(namespace, POOLS.iter()));
+    }
     findings
 }
 
@@ -145,7 +146,7 @@ fn node_findings(node: &Resource) -> Vec<Finding> {
     }
     if let Some(release) = text(node, "/status/nodeInfo/kernelVersion") {
         let (major, minor) = OLDEST_KERNEL;
-        if version(release).is_some_and(|found| found < OLDEST_KERNEL) {
+        if kernel_version(release).is_some_and(|found| found < OLDEST_KERNEL) {
             let what = format!("its kernel {release} is older than {major}.{minor}");
             findings.push(Finding::blocks(
                 &object,
@@ -154,7 +155,7 @@ fn node_findings(node: &Resource) -> Vec<Finding> {
             ));
         }
     }
-    let has_cidr = node.value.pointer("/spec/podCIDRs").is_some() || text(node, "/spec/podCIDR").is_some();
+    let has_cidr = text(node, "/spec/podCIDRs/0").or(text(node, "/spec/podCIDR")).is_some();
     if !has_cidr {
         let what = "it has no spec.podCIDRs, from which pods get their addresses";
         let fix =
@@ -164,33 +165,59 @@ fn node_findings(node: &Resource) -> Vec<Finding> {
     findings
 }
 
-fn version(release: &str) -> Option<(u32, u32)> {
-    let mut parts = release.split(|c: char| !c.is_ascii_digit());
-    Some((parts.next()?.parse().ok()?, parts.next()?.parse().ok()?))
+/// An annotation by which Calico's own plugins treat pods differently, and what it asks for.
+type Wish = (&'static str, &'static str);
+
+/// Of a Pod, or of a Namespace for all its Pods.
+const POOLS: [Wish; 2] = [
+    ("cni.projectcalico.org/ipv4pools", "an address of certain pools"),
+    ("cni.projectcalico.org/ipv6pools", "an address of certain pools"),
+];
+const OF_A_POD: [Wish; 5] = [
+    ("cni.projectcalico.org/ipAddrs", "a fixed address"),
+    ("cni.projectcalico.org/ipAddrsNoIpam", "a fixed address outside address management"),
+    ("cni.projectcalico.org/hwAddr", "a fixed MAC address"),
+    ("cni.projectcalico.org/floatingIPs", "floating addresses"),
+    ("cni.projectcalico.org/allowedSourcePrefixes", "to send from other addresses"),
+];
+/// Limits of bandwidth, packets and connections, and a mark for them.
+const QUALITY_OF_SERVICE: &str = "qos.projectcalico.org/";
+/// What the plugin `bandwidth` of the CNI project reads, after whichever plugin.
+const BANDWIDTH: [&str; 2] = ["kubernetes.io/ingress-bandwidth", "kubernetes.io/egress-bandwidth"];
+
+fn pod_findings(pod: &Resource) -> Vec<Finding> {
+    let mut findings = wishes(pod, POOLS.iter().chain(&OF_A_POD));
+    for name in annotations(pod) {
+        if name.starts_with(QUALITY_OF_SERVICE) {
+            findings.push(unmet(pod, name, "a limit or a mark of its traffic"));
+        }
+        if BANDWIDTH.contains(&name.as_str()) {
+            findings.push(Finding::differs(
+                &pod.key.object_name().to_string(),
+                &format!("asks by annotation {name} for a limit, which only the CNI plugin bandwidth brings"),
+                "put bandwidth after tortie-cni in the conflist (install cni --config), or do without it",
+            ));
+        }
+    }
+    findings
 }
 
-/// Annotations by which Calico's own plugins treat one pod differently.
-fn pod_findings(pod: &Resource) -> Vec<Finding> {
-    const WISHES: [(&str, &str); 6] = [
-        ("cni.projectcalico.org/ipAddrs", "a fixed address"),
-        ("cni.projectcalico.org/ipAddrsNoIpam", "a fixed address outside address management"),
-        ("cni.projectcalico.org/ipv4pools", "an address of certain pools"),
-        ("cni.projectcalico.org/ipv6pools", "an address of certain pools"),
-        ("cni.projectcalico.org/floatingIPs", "floating addresses"),
-        ("cni.projectcalico.org/allowedSourcePrefixes", "to send from other addresses"),
-    ];
-    let annotations = pod.value.pointer("/metadata/annotations").and_then(Value::as_object);
-    let asked = |(name, what): &(&str, &str)| {
-        annotations?.contains_key(*name).then(|| {
-            let what = format!("asks by annotation {name} for {what}, which Tortie does not give");
-            Finding::blocks(
-                &pod.key.object_name().to_string(),
-                &what,
-                "do without it, or keep its node on Calico",
-            )
-        })
-    };
-    WISHES.iter().filter_map(asked).collect()
+fn wishes<'w>(resource: &Resource, known: impl Iterator<Item = &'w Wish>) -> Vec<Finding> {
+    let asked = |(name, _): &&Wish| annotations(resource).any(|it| it == name);
+    known.filter(asked).map(|(name, what)| unmet(resource, name, what)).collect()
+}
+
+fn unmet(resource: &Resource, annotation: &str, what: &str) -> Finding {
+    Finding::blocks(
+        &resource.key.object_name().to_string(),
+        &format!("asks by annotation {annotation} for {what}, which Tortie does not give"),
+        "do without it, or keep its node on Calico",
+    )
+}
+
+fn annotations(resource: &Resource) -> impl Iterator<Item = &String> {
+    let annotations = resource.value.pointer("/metadata/annotations").and_then(Value::as_object);
+    annotations.into_iter().flat_map(|annotations| annotations.keys())
 }
 
 /// An API server has an empty text for what nobody has said, such as a Node's system before its kubelet reports.

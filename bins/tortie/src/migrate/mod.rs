@@ -73,8 +73,9 @@ fn examine(view: &View<'_>) -> Report {
     }
     report.found = cluster::found(&used);
     report.items.extend(cluster::findings(&used));
+    let told = report.items.iter().map(|it| it.object.clone()).collect();
     for kind in &KINDS {
-        report.items.extend(objects::findings(kind, of(&used, kind.group, kind.kind)));
+        report.items.extend(objects::findings(kind, of(&used, kind.group, kind.kind), &told));
     }
     report.items.sort_by(|a, b| (a.verdict, &a.object).cmp(&(b.verdict, &b.object)));
     report

@@ -3,7 +3,8 @@
 //! Owns: which of our own store's words about an object block a move. Does not: know what is supported: the store
 //! reads every object as it would for an agent. Invariant: an object that nobody enforces here is never "supported".
 
-use serde_json::Value;
+use std::collections::BTreeSet;
+
 use tortie_store::fault::Fault;
 use tortie_store::kind::{Kind, Role};
 use tortie_store::resource::Resource;
@@ -30,8 +31,8 @@ const HARMLESS: [&str; 11] = [
 const NEEDED: [&str; 6] =
     ["wireguardEnabled", "wireguardEnabledV6", "ipipMode", "vxlanMode", "ipipEnabled", "vxlanEnabled"];
 
-/// Of all objects of a kind.
-pub fn findings(kind: &Kind, objects: &[Resource]) -> Vec<Finding> {
+/// Of all objects of a kind. Those `told` of already are not enforced as they are written.
+pub fn findings(kind: &Kind, objects: &[Resource], told: &BTreeSet<String>) -> Vec<Finding> {
     let mut findings = Vec::new();
     let mut supported = 0_usize;
     for resource in objects.iter().filter(|it| !is_automatic(it)) {
@@ -40,10 +41,8 @@ pub fn findings(kind: &Kind, objects: &[Resource]) -> Vec<Finding> {
             (Err(faults), _) => findings.extend(faults.iter().map(|fault| refused(&name, fault))),
             (Ok(_), Role::Kept | Role::BgpConfiguration) => findings.extend(kept(kind, &name, resource)),
             (Ok(read), _) => {
-                let limits = limits(&name, resource);
-                supported += usize::from(read.notes.is_empty() && limits.is_empty());
+                supported += usize::from(read.notes.is_empty() && !told.contains(&name));
                 findings.extend(read.notes.iter().map(|note| noted(&name, resource, note)));
-                findings.extend(limits);
             }
         }
     }
@@ -119,25 +118,6 @@ fn kept(kind: &Kind, name: &str, resource: &Resource) -> Option<Finding> {
             Some(Finding::blocks(name, what, fix))
         }
     }
-}
-
-/// What the store takes and the data plane does not do yet. A feature that comes takes its line out of here.
-fn limits(name: &str, resource: &Resource) -> Vec<Finding> {
-    let spec = |field: &str| resource.value.pointer(&format!("/spec/{field}"));
-    let mut limits = Vec::new();
-    match resource.role() {
-        Role::Service
-            if spec("healthCheckNodePort").and_then(Value::as_u64).is_some_and(|port| port != 0) =>
-        {
-            limits.push(Finding::differs(
-                name,
-                "nothing answers a load balancer's health checks at its healthCheckNodePort",
-                "have the load balancer ask the Service itself, or keep kube-proxy for it",
-            ));
-        }
-        _ => {}
-    }
-    limits
 }
 
 fn noted(name: &str, resource: &Resource, note: &Fault) -> Finding {

@@ -58,13 +58,14 @@ fn what_would_open_close_or_part_something_blocks_and_says_what_to_do() {
             "BGP",
         ),
         ("apiVersion: v1\nkind: Node\nmetadata: {name: n2}\nspec: {}", "podCIDRs"),
+        ("apiVersion: v1\nkind: Node\nmetadata: {name: n2}\nspec: {podCIDRs: []}", "podCIDRs"),
         (
             "apiVersion: v1\nkind: Node\nmetadata: {name: n3}\nspec: {podCIDR: 10.244.3.0/24}\nstatus: {nodeInfo: {operatingSystem: windows}}",
             "windows",
         ),
         (
-            "apiVersion: v1\nkind: Node\nmetadata: {name: n4}\nspec: {podCIDR: 10.244.4.0/24}\nstatus: {nodeInfo: {kernelVersion: 5.4.0-1}}",
-            "5.4.0-1",
+            "apiVersion: v1\nkind: Node\nmetadata: {name: n4}\nspec: {podCIDR: 10.244.4.0/24}\nstatus: {nodeInfo: {kernelVersion: 5.15.0-1}}",
+            "5.15.0-1 is older than 6.1",
         ),
         (
             "apiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\nmetadata: {name: p, namespace: a}\nspec: {podSelector: {}, ingress: [{from: [{ipBlock: {cidr: 10.0.0.1/99}}]}]}",
@@ -83,6 +84,47 @@ fn what_would_open_close_or_part_something_blocks_and_says_what_to_do() {
         let told = format!("{}: {}", blocks[0].object, blocks[0].what);
         assert!(told.contains(word) && !blocks[0].fix.is_empty(), "{word}: {told}");
     }
+}
+
+#[test]
+fn every_wish_that_is_lost_is_told_and_who_has_one_is_not_called_supported() {
+    let pod = |annotation: &str| {
+        format!(
+            "kind: Pod\nmetadata: {{name: p, namespace: a, annotations: {{{annotation}: '1'}}}}\nspec: {{containers: []}}"
+        )
+    };
+    let namespace = |annotation: &str| {
+        format!("kind: Namespace\nmetadata: {{name: a, annotations: {{{annotation}: '1'}}}}")
+    };
+    for (object, verdict) in [
+        (pod("cni.projectcalico.org/hwAddr"), Verdict::Blocks),
+        (pod("cni.projectcalico.org/ipv4pools"), Verdict::Blocks),
+        (pod("qos.projectcalico.org/ingressBandwidth"), Verdict::Blocks),
+        (pod("qos.projectcalico.org/dscp"), Verdict::Blocks),
+        (pod("kubernetes.io/ingress-bandwidth"), Verdict::Differs),
+        (pod("kubernetes.io/egress-bandwidth"), Verdict::Differs),
+        (namespace("cni.projectcalico.org/ipv4pools"), Verdict::Blocks),
+        (namespace("cni.projectcalico.org/ipv6pools"), Verdict::Blocks),
+    ] {
+        let report = examined(&format!("{CALM}---\napiVersion: v1\n{object}\n"));
+        let asks = |it: &Finding| it.verdict == verdict && it.what.contains("asks by annotation");
+        assert_eq!(report.items.iter().filter(|it| asks(it)).count(), 1, "{object}: {report:?}");
+        let supported = of(&report, Verdict::Supported);
+        assert!(
+            !supported.iter().any(|it| it.contains("pods") || it.contains("namespaces")),
+            "{supported:?}"
+        );
+    }
+}
+
+#[test]
+fn a_health_check_node_port_is_answered_as_before() {
+    let service = "apiVersion: v1\nkind: Service\nmetadata: {name: w, namespace: a}\nspec: {type: LoadBalancer, \
+                   externalTrafficPolicy: Local, healthCheckNodePort: 32000, clusterIP: 10.96.0.9, \
+                   ports: [{port: 80, nodePort: 30080}]}";
+    let report = examined(&format!("{CALM}---\n{service}\n"));
+    let supported = of(&report, Verdict::Supported);
+    assert!(supported.iter().any(|it| it.starts_with("1 of services")), "{report:?}");
 }
 
 #[test]

@@ -8,7 +8,7 @@ use std::io;
 use std::path::Path;
 
 /// The oldest kernel that is meant to be supported.
-const OLDEST: (u32, u32) = (6, 1);
+pub const OLDEST_KERNEL: (u32, u32) = (6, 1);
 /// From here on memory of maps is accounted to cgroups and the limit of locked memory does not matter.
 const ACCOUNTED: (u32, u32) = (5, 11);
 
@@ -16,8 +16,8 @@ fn release() -> io::Result<String> {
     sysctl::get("kernel/osrelease")
 }
 
-/// `6.18.44-foo` → (6, 18).
-fn version(release: &str) -> Option<(u32, u32)> {
+/// Major and minor number of a release: `6.18.44-foo` → (6, 18).
+pub fn version(release: &str) -> Option<(u32, u32)> {
     let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(str::parse);
     Some((numbers.next()?.ok()?, numbers.next()?.ok()?))
 }
@@ -25,8 +25,8 @@ fn version(release: &str) -> Option<(u32, u32)> {
 pub(super) fn kernel_version() -> Found {
     match release() {
         Ok(release) => match version(&release) {
-            Some(version) if version >= OLDEST => Found::Yes(release),
-            Some(_) => Found::No(format!("{release}, older than {}.{}", OLDEST.0, OLDEST.1)),
+            Some(version) if version >= OLDEST_KERNEL => Found::Yes(release),
+            Some(_) => Found::No(format!("{release}, older than {}.{}", OLDEST_KERNEL.0, OLDEST_KERNEL.1)),
             None => Found::Unknown(format!("{release} is no version")),
         },
         Err(error) => Found::Unknown(error.to_string()),
