@@ -5,6 +5,7 @@
 //! Invariant: a runtime finds the old files or the new ones, whole, at every moment; the conflist comes after the
 //! program it names and goes before it.
 
+mod conflist;
 mod files;
 mod node;
 
@@ -14,7 +15,6 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, anyhow};
 use clap::{Args, Subcommand};
-use serde_json::Value;
 use tortie_host::lock::{LockError, NodeLock};
 use tortie_host::netlink::Via;
 
@@ -71,9 +71,30 @@ struct Places {
     /// The runtime's directory of network configurations.
     #[arg(long, env = "TORTIE_CNI_CONF_DIR", default_value = "/etc/cni/net.d", value_name = "DIR")]
     conf_dir: PathBuf,
-    /// The conflist's name; runtimes take the first in alphabetical order.
-    #[arg(long, env = "TORTIE_CNI_CONF_NAME", default_value = "10-tortie.conflist", value_name = "NAME")]
+    /// The conflist's name, which ends in .conflist; runtimes take the first in alphabetical order.
+    #[arg(
+        long,
+        env = "TORTIE_CNI_CONF_NAME",
+        default_value = "10-tortie.conflist",
+        value_name = "NAME",
+        value_parser = conflist_name
+    )]
     conf_name: String,
+}
+
+/// Runtimes read a list of plugins from nothing else: another ending is skipped, or taken for a single plugin.
+fn conflist_name(text: &str) -> Result<String, String> {
+    let path = Path::new(text);
+    if path.file_name() != Some(path.as_os_str()) {
+        return Err("use the name of a file in the directory of network configurations".to_owned());
+    }
+    if text.starts_with('.') || path.extension().is_none_or(|extension| extension != "conflist") {
+        return Err(
+            "use a name that ends in .conflist and does not begin with a dot, else no runtime reads it"
+                .to_owned(),
+        );
+    }
+    Ok(text.to_owned())
 }
 
 /// Runs `install`.
@@ -92,7 +113,7 @@ fn own_program() -> anyhow::Result<Vec<u8>> {
 fn install_cni(cni: &Cni, program: &[u8]) -> Outcome {
     let places = &cni.places;
     let conflist = cni.config.as_deref().unwrap_or(CONFLIST);
-    let plugins = plugins_of(conflist).map_err(Failure::bad_input)?;
+    let plugins = conflist::plugins_of(conflist).map_err(Failure::bad_input)?;
     let said = |path: &Path, what: files::Put| match what {
         files::Put::AsItWas => format!("{} is as it should be", path.display()),
         files::Put::Written => format!("{} written", path.display()),
@@ -118,29 +139,6 @@ fn install_cni(cni: &Cni, program: &[u8]) -> Outcome {
         );
     }
     Ok(Answer::Yes)
-}
-
-/// The programs that a conflist names. One that Tortie's plugin could not serve is refused before it is installed.
-fn plugins_of(conflist: &str) -> anyhow::Result<Vec<String>> {
-    let parsed: Value = serde_json::from_str(conflist).context("the conflist (--config) is no JSON")?;
-    let plugins = parsed.get("plugins").and_then(Value::as_array);
-    let plugins = plugins.ok_or_else(|| anyhow!("the conflist has no list called plugins"))?;
-    for field in ["cniVersion", "name"] {
-        if parsed.get(field).and_then(Value::as_str).is_none_or(str::is_empty) {
-            return Err(anyhow!("the conflist has no {field}"));
-        }
-    }
-    let name_in = |value: &Value| value.get("type").and_then(Value::as_str).map(str::to_owned);
-    let types: Option<Vec<String>> = plugins.iter().map(name_in).collect();
-    let mut types = types.ok_or_else(|| anyhow!("the conflist has a plugin without a type"))?;
-    if types.first().map(String::as_str) != Some(PROGRAM) {
-        return Err(anyhow!(
-            "the first plugin of the conflist is not {PROGRAM}, which makes the pod's interface"
-        ));
-    }
-    let ipam = plugins.first().and_then(|plugin| name_in(plugin.get("ipam")?));
-    types.push(ipam.ok_or_else(|| anyhow!("the conflist's {PROGRAM} has no ipam.type, such as host-local"))?);
-    Ok(types)
 }
 
 /// Runs `uninstall`.
@@ -240,11 +238,37 @@ mod tests {
 
     #[test]
     fn the_conflist_is_the_same_for_every_node_and_names_what_is_installed() {
-        assert_eq!(plugins_of(CONFLIST).unwrap(), ["tortie-cni", "host-local"]);
-        let parsed: Value = serde_json::from_str(CONFLIST).unwrap();
+        assert_eq!(conflist::plugins_of(CONFLIST).unwrap(), ["tortie-cni", "host-local"]);
+        let parsed: serde_json::Value = serde_json::from_str(CONFLIST).unwrap();
         assert_eq!(parsed["plugins"][0]["ipam"]["subnet"], "usePodCidr");
         // A runtime that finds no plugin with it may refuse pods with a hostPort.
         assert_eq!(parsed["plugins"][0]["capabilities"]["portMappings"], true);
+    }
+
+    /// A conflist of our plugin with these fields.
+    fn tortie(fields: &str) -> String {
+        format!(r#"{{"cniVersion":"1.0.0","name":"n","plugins":[{{"type":"tortie-cni",{fields}}}]}}"#)
+    }
+
+    #[test]
+    fn a_conflist_is_a_file_of_its_directory_that_runtimes_read_as_one() {
+        assert!(
+            ["10-tortie.conflist", "00-a.b.conflist"].into_iter().all(|name| conflist_name(name).is_ok())
+        );
+        for wrong in [
+            "10-tortie.txt",
+            "10-tortie.conf",
+            "",
+            "..",
+            "../../zz.conflist",
+            "a/b.conflist",
+            "/a.conflist",
+            ".conflist",
+            ".a.conflist",
+            "a.conflist/",
+        ] {
+            assert!(conflist_name(wrong).is_err(), "{wrong}");
+        }
     }
 
     #[test]
@@ -263,6 +287,19 @@ mod tests {
                 r#"{"cniVersion":"1.0.0","name":"n","plugins":[{"type":"tortie-cni","ipam":{"type":"x"}},{}]}"#,
                 "type",
             ),
+            (&tortie("\"mtu\": -5, \"ipam\": {\"type\": \"host-local\"}"), "-5"),
+            (&tortie("\"mtu\": \"abc\", \"ipam\": {\"type\": \"host-local\"}"), "abc"),
+            (&tortie("\"mtu\": 67, \"ipam\": {\"type\": \"host-local\"}"), "mtu"),
+            (&tortie("\"ipam\": {\"type\": \"host-local\", \"subnet\": \"banana\"}"), "banana"),
+            (
+                &tortie(
+                    "\"ipam\": {\"type\": \"host-local\", \"ranges\": [[{\"subnet\": \"10.0.0.0/99\"}]]}",
+                ),
+                "10.0.0.0/99",
+            ),
+            (&CONFLIST.replace("\"cniVersion\": \"1.0.0\"", "\"cniVersion\": \"9.9\""), "9.9"),
+            (&CONFLIST.replace("\"1.1.0\"]", "\"1.1.0\", \"2.0.0\"]"), "2.0.0"),
+            (&CONFLIST.replace("\"name\": \"tortie\"", "\"name\": \"a/b\""), "a/b"),
         ] {
             let error = install_in(dir.path(), b"two", Some(wrong)).unwrap_err();
             assert!(
