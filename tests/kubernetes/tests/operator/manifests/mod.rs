@@ -41,6 +41,41 @@ fn the_crds_are_what_their_script_writes() {
     assert!(status.success(), "run scripts/crds.py");
 }
 
+/// Nothing that the agent or the CNI plugin could not use gets as far as a node.
+#[test]
+fn the_chart_refuses_values_that_a_node_could_not_use() {
+    for wrong in [
+        "cni.mtu=-5",
+        "cni.mtu=abc",
+        "cni.mtu=1500.5",
+        "cni.mtu=67",
+        "cni.mtu=65536",
+        "cni.mut=1500",
+        "cni.binDir=opt",
+        "apiServer.port=0",
+    ] {
+        let refused = chart(&["--set", wrong]).unwrap_err();
+        let (field, _) = wrong.split_once('.').unwrap();
+        assert!(refused.contains(&format!("at '/{field}")), "{wrong}: {refused}");
+    }
+    assert!(chart(&["--set", "cni.mtu=1400"]).unwrap().contains(r#""mtu": 1400"#));
+    let moved = chart(&["--set-string", r"nodeSelector.tortie\.dev/moved=yes"]).unwrap();
+    assert!(moved.contains("kubernetes.io/os: linux") && moved.contains(r#"tortie.dev/moved: "yes""#));
+}
+
+/// What helm makes of the chart, or what it says against the values.
+fn chart(values: &[&str]) -> Result<String, String> {
+    let render = ["template", "tortie", &path("deploy/chart"), "--namespace", "kube-system"];
+    let output = Command::new(component("helm"))
+        .args(render)
+        .args(["--kube-version", "1.36.3"])
+        .args(values)
+        .output()
+        .unwrap();
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    if output.status.success() { Ok(text(output.stdout)) } else { Err(text(output.stderr)) }
+}
+
 fn component(name: &str) -> String {
     let found = Command::new(root().join("scripts/kubernetes.sh")).arg(name).output().unwrap();
     assert!(found.status.success(), "{}", String::from_utf8_lossy(&found.stderr));
@@ -81,22 +116,7 @@ fn overlays_are_taken(lab: &Lab) {
 
 /// Two ways to install must not drift apart: name by name, what they would make is the same but for labels.
 fn the_chart_renders_the_same_objects(lab: &Lab) {
-    let arguments = [
-        "template",
-        "tortie",
-        &path("deploy/chart"),
-        "--namespace",
-        "kube-system",
-        "--kube-version",
-        "1.36.3",
-    ];
-    let rendered = Command::new(component("helm"))
-        .args(arguments)
-        .args(["--set", "apiServer.host=192.0.2.10"])
-        .output()
-        .unwrap();
-    assert!(rendered.status.success(), "{}", String::from_utf8_lossy(&rendered.stderr));
-    let rendered = String::from_utf8(rendered.stdout).unwrap();
+    let rendered = chart(&["--set", "apiServer.host=192.0.2.10"]).unwrap();
     kubectl(lab, &["apply", "--server-side", "--force-conflicts", "--dry-run=server", "-f", "-"], &rendered)
         .unwrap();
     let dry = |more: &[&str], input: &str| {
