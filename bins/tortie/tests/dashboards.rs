@@ -1,9 +1,10 @@
 //! Dashboards and alerts ask for what the agent exports: every name in every query, and every label.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
-use promql_parser::parser::{self, Expr, VectorSelector};
+use promql_parser::parser::token::T_LOR;
+use promql_parser::parser::{self, AggregateExpr, BinaryExpr, Expr, LabelModifier, VectorSelector};
 use serde_json::Value;
 use tortie_observe::metrics::{self, Metric};
 
@@ -76,7 +77,62 @@ fn metric(series: &str) -> Option<&'static Metric> {
     metrics::ALL.iter().copied().find(|metric| metric.series().iter().any(|name| name == series))
 }
 
-/// What a query asks for that the agent does not export.
+type Labels = BTreeSet<String>;
+
+/// The labels of what an expression gives; `None`: a number. Operations on two sides that never match are told.
+fn labels(expr: &Expr, faults: &mut Vec<String>) -> Option<Labels> {
+    match expr {
+        Expr::Aggregate(AggregateExpr { expr, modifier, .. }) => {
+            let of = labels(expr, faults)?;
+            Some(match modifier {
+                Some(LabelModifier::Include(kept)) => kept.labels.iter().cloned().collect(),
+                Some(LabelModifier::Exclude(gone)) => {
+                    of.into_iter().filter(|label| !gone.labels.contains(label)).collect()
+                }
+                None => Labels::new(),
+            })
+        }
+        Expr::Binary(binary) => both(binary, faults),
+        Expr::Unary(unary) => labels(&unary.expr, faults),
+        Expr::Paren(paren) => labels(&paren.expr, faults),
+        Expr::Subquery(subquery) => labels(&subquery.expr, faults),
+        Expr::VectorSelector(selector) => Some(of_series(selector)),
+        Expr::MatrixSelector(matrix) => Some(of_series(&matrix.vs)),
+        Expr::Call(call) if call.func.name == "vector" => Some(Labels::new()),
+        Expr::Call(call) => {
+            let of = call.args.args.iter().filter_map(|argument| labels(argument, faults)).next();
+            of.map(|of| if call.func.name == "histogram_quantile" { without_bucket(of) } else { of })
+        }
+        Expr::NumberLiteral(_) | Expr::StringLiteral(_) | Expr::Extension(_) => None,
+    }
+}
+
+fn of_series(selector: &VectorSelector) -> Labels {
+    let name = selector.name.as_deref().unwrap_or_default();
+    let own = metric(name).into_iter().flat_map(|metric| metric.labels);
+    let bucket = name.ends_with("_bucket").then_some("le");
+    own.copied().chain(["instance", "job"]).chain(bucket).map(str::to_owned).collect()
+}
+
+fn without_bucket(mut labels: Labels) -> Labels {
+    labels.remove("le");
+    labels
+}
+
+/// Without `on` or `ignoring`, Prometheus matches series whose labels are all the same; `or` needs no match.
+fn both(binary: &BinaryExpr, faults: &mut Vec<String>) -> Option<Labels> {
+    let (left, right) = match (labels(&binary.lhs, faults), labels(&binary.rhs, faults)) {
+        (Some(left), Some(right)) => (left, right),
+        (left, right) => return left.or(right),
+    };
+    let says_which = binary.modifier.as_ref().is_some_and(|modifier| modifier.matching.is_some());
+    if !says_which && binary.op.id() != T_LOR && left != right {
+        faults.push(format!("{left:?} never matches {right:?}"));
+    }
+    Some(left)
+}
+
+/// What a query asks for that the agent does not export, and what it adds up that never meets.
 fn faults(query: &str) -> Vec<String> {
     let expr = match parser::parse(query) {
         Ok(expr) => expr,
@@ -85,6 +141,7 @@ fn faults(query: &str) -> Vec<String> {
     let mut found = Vec::new();
     selectors(&expr, &mut found);
     let mut faults = Vec::new();
+    labels(&expr, &mut faults);
     if found.is_empty() {
         faults.push("it asks for no metric".to_owned());
     }
@@ -125,6 +182,22 @@ fn a_query_for_something_that_is_not_exported_is_found() {
     assert_eq!(faults("rate(felix_int_dataplane_apply_time_seconds[5m])").len(), 1, "a histogram has series");
     assert_eq!(faults("vector(1)"), ["it asks for no metric"]);
     assert!(!faults("sum(").is_empty());
+}
+
+#[test]
+fn two_sides_whose_labels_never_match_are_found() {
+    let (map, program) = ("tortie_map_memory_bytes", "tortie_packet_program_memory_bytes");
+    assert!(faults(&format!("sum by (instance) ({map}) + sum by (instance) ({program})")).is_empty());
+    for wrong in [
+        format!("sum by (instance) ({map}) + {program}"),
+        format!("{map} / {program}"),
+        format!("sum({map}) > {program}"),
+    ] {
+        assert_eq!(faults(&wrong).len(), 1, "{wrong}");
+    }
+    assert!(faults(&format!("{map} and on (instance) {program}")).is_empty());
+    assert!(faults(&format!("sum by (instance) ({map}) or vector(0)")).is_empty());
+    assert!(faults(&format!("{map} * 2 > 1e6")).is_empty());
 }
 
 #[test]
