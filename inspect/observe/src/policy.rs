@@ -1,10 +1,11 @@
 //! `policy list`: the rules in force for each endpoint and direction, in order, with their hits.
 
-use crate::names::{Matches, RuleName};
+use crate::names::{Matches, ProgramName, RuleName};
 use crate::{Names, Snapshot};
 use serde::Serialize;
-use tortie_abi::counter::Counter;
+use tortie_abi::counter::{Counter, CounterKey};
 use tortie_abi::endpoint::{Endpoint, NO_PROGRAM};
+use tortie_abi::{DropReason, Hook};
 
 /// One rule of one endpoint and direction.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -26,10 +27,13 @@ pub struct Row {
     /// What it asks for; absent where there is no rule of a policy.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub matches: Option<Matches>,
-    /// New flows that it decided, over all endpoints that share the rule.
-    pub packets: u64,
+    /// New flows that it decided, over all endpoints that share the rule; at the end of a list the endpoint's own packets.
+    /// Absent where nothing counts them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub packets: Option<u64>,
     /// Their first packets' bytes.
-    pub bytes: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bytes: Option<u64>,
     /// Generation in force.
     pub generation: u32,
 }
@@ -61,7 +65,7 @@ fn direction(
     } else {
         (record.egress_program, record.egress_generation)
     };
-    let row = |tier: &str, policy: &str, rule, action: &str, counter: Counter| Row {
+    let row = |tier: &str, policy: &str, rule, action: &str, counter: Option<Counter>| Row {
         endpoint: endpoint.to_owned(),
         direction,
         tier: tier.to_owned(),
@@ -69,20 +73,20 @@ fn direction(
         rule,
         action: action.to_owned(),
         matches: None,
-        packets: counter.packets,
-        bytes: counter.bytes,
+        packets: counter.map(|it| it.packets),
+        bytes: counter.map(|it| it.bytes),
         generation,
     };
     if generation == 0 {
-        return vec![row("", "not in force yet", None, "deny", Counter::default())];
+        return vec![row("", "not in force yet", None, "deny", None)];
     }
     if program == NO_PROGRAM {
-        return vec![row("", "no policy selects it", None, "allow", Counter::default())];
+        return vec![row("", "no policy selects it", None, "allow", None)];
     }
     let Some(list) = names.programs.get(&program) else {
-        return vec![row("", "unknown program", None, "deny", Counter::default())];
+        return vec![row("", "unknown program", None, "deny", None)];
     };
-    let counter = |id: &u32| snapshot.rule_counters.get(id).copied().unwrap_or_default();
+    let counter = |id: &u32| Some(snapshot.rule_counters.get(id).copied().unwrap_or_default());
     let mut rows: Vec<Row> = Vec::new();
     let mut last = 0;
     // Several compiled rules may stand for one that the user wrote.
@@ -95,6 +99,24 @@ fn direction(
             None => rows.push(row("", "unknown rule", None, "", counter(id))),
         }
     }
-    rows.push(row("default", "end of the list", None, &list.default, Counter::default()));
+    let denied = if direction == "egress" { denied_at_the_end(list, record, snapshot, names) } else { None };
+    rows.push(row("default", "end of the list", None, &list.default, denied));
     rows
+}
+
+/// What an endpoint's egress list denied, where none of its rules can have: drops are counted by interface, and by its own
+/// interface only a pod's egress. What ingress denies is counted where the packet came from.
+fn denied_at_the_end(
+    list: &ProgramName,
+    record: &Endpoint,
+    snapshot: &Snapshot,
+    names: &Names,
+) -> Option<Counter> {
+    let allows = |id: &u32| names.rules.get(id).is_some_and(|rule| rule.action == "allow");
+    if list.default != "deny" || !list.rules.iter().all(allows) {
+        return None;
+    }
+    let (hook, reason) = (Hook::FromWorkload as u16, DropReason::PolicyEgress as u16);
+    let key = CounterKey { ifindex: record.ifindex, hook, reason };
+    Some(snapshot.counters.iter().find(|(it, _)| *it == key).map(|(_, counter)| *counter).unwrap_or_default())
 }

@@ -155,8 +155,10 @@ fn policy_lists_rules_in_order_with_hits_and_says_what_ends_the_list() {
     let rows = policy::rows(&snapshot(&world.nodes[0]), &names());
     let of_b: Vec<_> = rows.iter().filter(|r| r.endpoint == "shop/b" && r.direction == "ingress").collect();
     assert_eq!(of_b.len(), 2);
-    assert_eq!((of_b[0].policy.as_str(), of_b[0].packets), ("NetworkPolicy shop/web", 1));
+    assert_eq!((of_b[0].policy.as_str(), of_b[0].packets), ("NetworkPolicy shop/web", Some(1)));
     assert_eq!((of_b[1].policy.as_str(), of_b[1].action.as_str()), ("end of the list", "deny"));
+    // Nobody counts by endpoint what ingress denies, which is not nothing.
+    assert_eq!((of_b[1].packets, serde_json::to_value(of_b[1]).unwrap().get("packets")), (None, None));
     let json = serde_json::to_value(of_b[0]).unwrap();
     assert_eq!(json["matches"], serde_json::json!({"peers": ["pods app=front"], "ports": ["TCP/80"]}));
     assert_eq!(of_b[1].matches, None, "no rule of a policy");
@@ -164,6 +166,25 @@ fn policy_lists_rules_in_order_with_hits_and_says_what_ends_the_list() {
     let listed = endpoints::rows(&snapshot(&world.nodes[0]), &names());
     assert_eq!(listed[1].programs.to_workload.id, Some(0));
     assert!(listed.iter().all(|e| e.ready));
+}
+
+#[test]
+fn the_end_of_an_egress_list_has_what_it_denied_where_no_rule_can_have() {
+    let mut world = World::new(1);
+    let (a, b) = (world.add_pod("a", 0), world.add_pod("b", 0));
+    world.set_policy(&a, false, |_| tortie_abi::policy::Verdict::Deny);
+    let end = |snapshot: &Snapshot, names: &Names| {
+        let rows = policy::rows(snapshot, names);
+        let end = rows.iter().find(|r| r.endpoint == "shop/a" && r.policy == "end of the list").unwrap();
+        end.packets
+    };
+    assert_eq!(end(&snapshot(&world.nodes[0]), &names()), Some(0));
+    let _ = world.send(&a, PacketBuilder::ipv4(a.v4, b.v4).udp(1, 2).build());
+    let _ = world.send(&b, PacketBuilder::ipv4(b.v4, a.v4).udp(1, 2).build());
+    assert_eq!(end(&snapshot(&world.nodes[0]), &names()), Some(1));
+    let mut denying = names();
+    denying.rules.get_mut(&1).unwrap().action = "deny".into();
+    assert_eq!(end(&snapshot(&world.nodes[0]), &denying), None);
 }
 
 #[test]

@@ -359,12 +359,17 @@ fn policy_table(rows: &[policy::Row], _wide: bool) -> Table {
             r.rule.map(|n| n.to_string()).unwrap_or_default(),
             r.action.clone(),
             r.matches.as_ref().map(|it| asked(it, r.direction)).unwrap_or_default(),
-            r.packets.to_string(),
-            r.bytes.to_string(),
+            counted(r.packets),
+            counted(r.bytes),
             r.generation.to_string(),
         ]);
     }
     table
+}
+
+/// What nobody counts is not nothing.
+fn counted(number: Option<u64>) -> String {
+    number.map_or_else(|| "-".to_owned(), |number| number.to_string())
 }
 
 /// What a rule asks for, in one cell.
