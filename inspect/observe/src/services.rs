@@ -38,7 +38,7 @@ pub struct BackendRow {
     pub node: Option<String>,
     /// On this node.
     pub local: bool,
-    /// In the kernel: connections go there.
+    /// In the kernel, and some client's connections go there.
     pub used: bool,
     /// What its EndpointSlice says; absent when the agent was not asked.
     #[serde(flatten)]
@@ -174,8 +174,7 @@ const fn scope(frontend: &Frontend) -> &'static str {
 }
 
 fn backends(snapshot: &Snapshot, names: &Names, frontend: &Frontend, v6: bool) -> Vec<BackendRow> {
-    let count = frontend.first.saturating_add(frontend.backends).max(frontend.local_backends);
-    let used = |service: u32, ordinal: u32| service == frontend.service && ordinal < count;
+    let used = |service: u32, ordinal: u32| service == frontend.service && is_used(frontend, ordinal);
     let ends: Vec<AddressPort> = if v6 {
         let of = snapshot.backend6.iter().filter(|(k, _)| used(k.service, k.ordinal));
         of.map(|(_, b)| AddressPort { address: IpAddr::V6(b.address.into()), port: b.port.get() }).collect()
@@ -189,6 +188,18 @@ fn backends(snapshot: &Snapshot, names: &Names, frontend: &Frontend, v6: bool) -
             BackendRow { address, port, node, local, used: true, conditions: None, reason: None }
         })
         .collect()
+}
+
+/// Whether some client is led to it, as `service::usable` of the datapath reads the traffic policies.
+fn is_used(frontend: &Frontend, ordinal: u32) -> bool {
+    let by_all = (frontend.first..frontend.first.saturating_add(frontend.backends)).contains(&ordinal);
+    let by_local = frontend.backends != 0 && ordinal < frontend.local_backends;
+    match frontend.flags & (flags::EXTERNAL | flags::EXTERNAL_LOCAL | flags::INTERNAL_LOCAL) {
+        // Clients inside meet no policy there.
+        bits if bits & flags::EXTERNAL != 0 => by_all || (bits & flags::EXTERNAL_LOCAL != 0 && by_local),
+        bits if bits & flags::INTERNAL_LOCAL != 0 => by_local,
+        _ => by_all,
+    }
 }
 
 /// The node of an address, by the longest matching route.

@@ -223,6 +223,32 @@ fn services_show_front_ends_and_back_ends_by_name() {
 }
 
 #[test]
+fn a_back_end_that_only_node_local_traffic_may_use_is_used_where_there_is_such_traffic() {
+    use tortie_abi::service::{Frontend, flags};
+    let address = |last: u8| (IpAddr::from([10, 9, 9, last]), 8080);
+    // On this node one that terminates and one that is ready; one elsewhere.
+    let ends = [address(1), address(2), address(3)];
+    let used = |flags: u32| {
+        let mut world = World::new(1);
+        let service = world.new_service();
+        let frontend =
+            Frontend { service, first: 1, backends: 2, local_backends: 2, flags, ..Frontend::default() };
+        world.set_frontend(0, (IpAddr::from([10, 96, 0, 1]), 80, 6), frontend, &ends);
+        let rows = services::rows(&snapshot(&world.nodes[0]), &names());
+        rows[0].endpoints.iter().map(|e| (e.address, e.port)).collect::<Vec<_>>()
+    };
+    assert_eq!(used(0), ends[1..]);
+    assert_eq!(used(flags::INTERNAL_LOCAL), ends[..2]);
+    assert_eq!(used(flags::EXTERNAL), ends[1..]);
+    assert_eq!(
+        used(flags::EXTERNAL | flags::INTERNAL_LOCAL),
+        ends[1..],
+        "that policy is of other front ends"
+    );
+    assert_eq!(used(flags::EXTERNAL | flags::EXTERNAL_LOCAL), ends, "clients inside meet no policy there");
+}
+
+#[test]
 fn endpoints_that_are_not_in_use_are_listed_with_the_reason_when_the_agent_knows_them() {
     let mut world = World::new(1);
     let b = world.add_pod("b", 0);
@@ -230,11 +256,12 @@ fn endpoints_that_are_not_in_use_are_listed_with_the_reason_when_the_agent_knows
     let mut rows = services::rows(&snapshot(&world.nodes[0]), &names());
     let json = serde_json::to_value(&rows[0]).unwrap();
     assert_eq!((&json["endpoints"][0]["used"], json["endpoints"][0].get("ready")), (&true.into(), None));
+    let protocol = rows[0].protocol.clone();
     let known = |address: &str, states: [bool; 3]| services::Known {
         namespace: "shop".into(),
         name: "web".into(),
         service_port: "http".into(),
-        protocol: rows[0].protocol.clone(),
+        protocol: protocol.clone(),
         address: address.parse().unwrap(),
         port: 8080,
         node: Some("node2".into()),
@@ -271,6 +298,11 @@ fn endpoints_that_are_not_in_use_are_listed_with_the_reason_when_the_agent_knows
     let misnamed = "its EndpointSlice has no port of this name and protocol";
     assert_eq!(told("10.9.9.4"), (false, Some(true), Some(misnamed)));
     assert_eq!(rows[0].endpoints.len(), 7);
+    let remote = [known("10.9.9.5", [true, true, false])];
+    rows[0].internal_traffic_policy = "Local";
+    services::join(&mut rows, &remote);
+    let reason = rows[0].endpoints.iter().find(|e| e.address.to_string() == "10.9.9.5").unwrap().reason;
+    assert_eq!(reason, Some("internalTrafficPolicy keeps clients on their own node"));
 }
 
 #[test]

@@ -254,14 +254,22 @@ fn services_table(rows: &[services::Row], wide: bool) -> Table {
             .iter()
             .map(|b| {
                 let node = b.node.as_ref().filter(|_| wide).map(|node| format!(" ({node})"));
-                let unused = b.reason.map(|reason| format!(" not used: {reason}"));
-                end(b.address, b.port) + &node.unwrap_or_default() + &unused.unwrap_or_default()
+                let remark = match b.reason {
+                    Some(reason) => format!(" not used: {reason}"),
+                    None if b.conditions.is_some_and(|it| it.terminating) => " terminating".to_owned(),
+                    None => String::new(),
+                };
+                end(b.address, b.port) + &node.unwrap_or_default() + &remark
             })
             .collect();
         let strategy =
             if r.external_traffic_strategy == services::MAGLEV { "\nby hash (maglev)" } else { "" };
-        let refused = (!r.endpoints.iter().any(|b| b.used)).then(|| "none: clients are refused".to_owned());
-        let endpoints: Vec<String> = refused.into_iter().chain(endpoints).collect();
+        let none = match r.internal_traffic_policy {
+            "Local" => "none on this node",
+            _ => "none: clients are refused",
+        };
+        let none = (!r.endpoints.iter().any(|b| b.used)).then(|| none.to_owned());
+        let endpoints: Vec<String> = none.into_iter().chain(endpoints).collect();
         table.add_row([
             r.namespace.clone(),
             r.name.clone(),

@@ -103,7 +103,7 @@ fn is_of(row: &Row, known: &Known) -> bool {
 
 fn add(row: &mut Row, it: &Known, of_family: bool) {
     let conditions = Conditions { ready: it.ready, serving: it.serving, terminating: it.terminating };
-    let reason = reason(it, of_family);
+    let reason = reason(it, of_family, row.internal_traffic_policy == "Local");
     match row.endpoints.iter_mut().find(|e| e.address == it.address && e.port == it.port) {
         // Of two slices that name one endpoint, the better word counts.
         Some(endpoint) if endpoint.conditions.is_none_or(|known| !known.ready && it.ready) => {
@@ -124,13 +124,16 @@ fn add(row: &mut Row, it: &Known, of_family: bool) {
     }
 }
 
-const fn reason(it: &Known, of_family: bool) -> &'static str {
+const fn reason(it: &Known, of_family: bool, internal_local: bool) -> &'static str {
     match it {
         Known { refused: true, .. } => "no back end may have this address",
         Known { misnamed: true, .. } => "its EndpointSlice has no port of this name and protocol",
         _ if !of_family => "the Service has no address of this family",
         Known { ready: true, elsewhere: true, .. } => {
             "the hints (trafficDistribution) prefer another node or zone"
+        }
+        Known { ready: true, local: false, .. } if internal_local => {
+            "internalTrafficPolicy keeps clients on their own node"
         }
         Known { ready: true, .. } => "not in the kernel yet",
         Known { serving: true, terminating: true, .. } => "terminating, and others are ready",
