@@ -3,7 +3,7 @@
 use crate::{AddressPort, Names, Snapshot, protocol_name};
 use serde::Serialize;
 use std::collections::HashMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use tortie_abi::Tick;
 use tortie_abi::flow::{Counters, FlowCore, State, flags};
 use tortie_abi::settings::Settings;
@@ -144,7 +144,8 @@ fn row<F: Family>(
     Row {
         protocol: protocol_name(tuple.protocol),
         client: AddressPort { address: show(&tuple.source), port: tuple.source_port.get() },
-        service: sources.services.get(&(server.address, server.port, tuple.protocol)).cloned(),
+        // What is not translated is no Service's, whoever has the address now.
+        service: backend.as_ref().and_then(|_| service_at(&sources.services, &server, tuple.protocol)),
         server,
         backend,
         state: state_name(core.state),
@@ -156,6 +157,16 @@ fn row<F: Family>(
         policy_generation: core.generation,
         flags: flag_names(&core, direct, half_open),
     }
+}
+
+/// The Service of a front end: the address's own, or the one at that port of every node, as `service::frontend_of` of the
+/// datapath finds it.
+fn service_at(services: &Services, server: &AddressPort, protocol: u8) -> Option<String> {
+    let every_node: IpAddr = match server.address {
+        IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+        IpAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+    };
+    [server.address, every_node].iter().find_map(|it| services.get(&(*it, server.port, protocol))).cloned()
 }
 
 fn services(snapshot: &Snapshot, names: &Names) -> Services {

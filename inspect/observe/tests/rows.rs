@@ -249,6 +249,29 @@ fn a_back_end_that_only_node_local_traffic_may_use_is_used_where_there_is_such_t
 }
 
 #[test]
+fn a_flow_by_a_port_of_the_node_is_its_services_and_one_that_is_not_translated_is_nobodys() {
+    use tortie_abi::service::{Frontend, flags};
+    let client = std::net::Ipv4Addr::new(192, 0, 2, 7);
+    let mut world = World::new(1);
+    let (a, b) = (world.add_pod("a", 0), world.add_pod("b", 0));
+    let (node, _) = World::node_addresses(0);
+    let service = world.new_service();
+    let flags = flags::NODE_PORT | flags::EXTERNAL;
+    let frontend = Frontend { service, backends: 1, local_backends: 1, flags, ..Frontend::default() };
+    let key = (IpAddr::from([0, 0, 0, 0]), 30080, 6);
+    world.set_frontend(0, key, frontend, &[(b.v4.into(), 8080)]);
+    let syn = |from, to, port| PacketBuilder::ipv4(from, to).tcp(40000, port).flags(TcpFlags::SYN).build();
+    let _ = world.arrive(0, syn(client, node, 30080));
+    let _ = world.send(&a, syn(a.v4, b.v4, 30080));
+    let rows = conntrack::rows(&snapshot(&world.nodes[0]), &names());
+    let service_at = |server: IpAddr| {
+        let row = rows.iter().find(|row| row.server.address == server && row.server.port == 30080).unwrap();
+        row.service.as_deref()
+    };
+    assert_eq!((service_at(node.into()), service_at(b.v4.into())), (Some("shop/web"), None));
+}
+
+#[test]
 fn endpoints_that_are_not_in_use_are_listed_with_the_reason_when_the_agent_knows_them() {
     let mut world = World::new(1);
     let b = world.add_pod("b", 0);
