@@ -43,6 +43,8 @@ pub struct Drops {
 struct Dropped {
     time: f64,
     interface: String,
+    /// Its number, which outlives it.
+    ifindex: u32,
     hook: String,
     reason: String,
     detail: String,
@@ -57,19 +59,30 @@ struct Dropped {
 struct Packet {
     protocol: String,
     source: IpAddr,
-    #[serde(default)]
-    source_port: u16,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    source_port: Option<u16>,
     /// The pod of this node that has the source address.
     #[serde(skip_serializing_if = "Option::is_none")]
     source_pod: Option<String>,
     destination: IpAddr,
-    #[serde(default)]
-    destination_port: u16,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    destination_port: Option<u16>,
     /// The pod of this node that has the destination address.
     #[serde(skip_serializing_if = "Option::is_none")]
     destination_pod: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    icmp: Option<Icmp>,
     #[serde(default)]
     length: u32,
+}
+
+/// What ICMP has in place of ports.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+struct Icmp {
+    #[serde(rename = "type")]
+    kind: u8,
+    code: u8,
+    id: u16,
 }
 
 #[derive(Debug, Serialize)]
@@ -236,18 +249,23 @@ fn rule(row: &Dropped) -> Option<String> {
 
 fn ends(row: &Dropped) -> (String, String, String) {
     let Some(packet) = &row.packet else { return Default::default() };
-    let end = |address: IpAddr, port: u16, pod: &Option<String>| {
+    let end = |address: IpAddr, port: Option<u16>, pod: &Option<String>| {
         let socket = match port {
-            0 => address.to_string(),
-            port => SocketAddr::new(address, port).to_string(),
+            None | Some(0) => address.to_string(),
+            Some(port) => SocketAddr::new(address, port).to_string(),
         };
         match pod {
             Some(pod) => format!("{pod} ({socket})"),
             None => socket,
         }
     };
+    let protocol = match packet.icmp {
+        Some(Icmp { kind, code, id: 0 }) => format!("{} type {kind} code {code}", packet.protocol),
+        Some(Icmp { kind, code, id }) => format!("{} type {kind} code {code} id {id}", packet.protocol),
+        None => packet.protocol.clone(),
+    };
     (
-        packet.protocol.clone(),
+        protocol,
         end(packet.source, packet.source_port, &packet.source_pod),
         end(packet.destination, packet.destination_port, &packet.destination_pod),
     )
@@ -304,7 +322,7 @@ mod tests {
 
     fn item() -> Value {
         json!({
-            "time": 86_399.5, "interface": "cali1", "hook": "to-workload", "reason": "policy-ingress",
+            "time": 86_399.5, "interface": "cali1", "ifindex": 7, "hook": "to-workload", "reason": "policy-ingress",
             "detail": "denied", "rule": "NetworkPolicy shop/deny ingress rule 0",
             "packet": {"protocol": "TCP", "source": "10.0.0.1", "sourcePort": 40000,
                        "destination": "fd00::2", "destinationPort": 80, "length": 60}
@@ -327,6 +345,20 @@ mod tests {
     }
 
     #[test]
+    fn icmp_has_type_code_and_id_and_no_ports() {
+        let mut item = item();
+        item["packet"] = json!({"protocol": "ICMP", "source": "10.0.0.1", "destination": "10.0.0.2", "length": 84,
+                                "icmp": {"type": 8, "code": 0, "id": 4660}});
+        let row = dropped(&item, &Pods::new()).unwrap();
+        let (protocol, from, to) = ends(&row);
+        assert_eq!(
+            (protocol.as_str(), from.as_str(), to.as_str()),
+            ("ICMP type 8 code 0 id 4660", "10.0.0.1", "10.0.0.2")
+        );
+        assert_eq!(serde_json::to_value(row).unwrap()["packet"], item["packet"]);
+    }
+
+    #[test]
     fn a_denial_by_the_end_of_a_list_says_so_and_other_drops_have_no_rule() {
         let without = |reason: &str| Dropped { reason: reason.into(), ..Dropped::default() };
         assert_eq!(rule(&without("policy-egress")).as_deref(), Some("no rule allows it"));
@@ -336,7 +368,8 @@ mod tests {
 
     #[test]
     fn a_drop_without_a_packet_that_can_be_read_is_shown_all_the_same() {
-        let row = dropped(&json!({"reason": "frame-too-short", "interface": "eth0"}), &Pods::new()).unwrap();
+        let row =
+            dropped(&json!({"reason": "frame-too-short", "interface": "eth0"}), &Pods::new()).unwrap();
         assert!(latest_table(&[row]).contains("frame-too-short"));
     }
 

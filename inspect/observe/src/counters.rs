@@ -10,6 +10,8 @@ use tortie_abi::{DropReason, Hook};
 pub struct Row {
     /// Interface.
     pub interface: String,
+    /// Its number, which outlives it.
+    pub ifindex: u32,
     /// Hook.
     pub hook: String,
     /// Reason.
@@ -26,6 +28,7 @@ pub struct Row {
 pub fn rows(snapshot: &Snapshot, names: &Names) -> Vec<Row> {
     let row = |(key, counter): &(tortie_abi::counter::CounterKey, tortie_abi::counter::Counter)| Row {
         interface: names.interface(key.ifindex),
+        ifindex: key.ifindex,
         hook: hook_name(key.hook),
         reason: reason_name(key.reason),
         packets: counter.packets,

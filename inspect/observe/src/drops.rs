@@ -5,7 +5,8 @@ use crate::{Names, protocol_name};
 use serde::Serialize;
 use std::net::IpAddr;
 use tortie_abi::event::{Event, Kind};
-use tortie_wire::{Ip4, Ip6};
+use tortie_wire::proto::IpProtocol;
+use tortie_wire::{Be16, Ip4, Ip6};
 use zerocopy::FromBytes;
 
 /// A dropped packet.
@@ -16,6 +17,8 @@ pub struct Row {
     pub time: f64,
     /// Interface.
     pub interface: String,
+    /// Its number, which outlives it.
+    pub ifindex: u32,
     /// Hook.
     pub hook: String,
     /// Reason.
@@ -38,14 +41,31 @@ pub struct Packet {
     pub protocol: String,
     /// Source.
     pub source: IpAddr,
-    /// Source port.
-    pub source_port: u16,
+    /// Source port, of protocols that have ports.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub source_port: Option<u16>,
     /// Destination.
     pub destination: IpAddr,
     /// Destination port.
-    pub destination_port: u16,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub destination_port: Option<u16>,
+    /// Of ICMP and ICMPv6.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub icmp: Option<Icmp>,
     /// Bytes from the IP header on.
     pub length: u32,
+}
+
+/// What ICMP has in place of ports.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Icmp {
+    /// Type.
+    #[serde(rename = "type")]
+    pub kind: u8,
+    /// Code.
+    pub code: u8,
+    /// Of an echo request or reply; else 0.
+    pub id: u16,
 }
 
 /// Decodes one record of the ring; `None` for records this version does not know. `boot_seconds`: the
@@ -62,6 +82,7 @@ fn drop_row(event: &Event, names: &Names, boot_seconds: f64) -> Row {
     Row {
         time: boot_seconds + event.time_nanos as f64 / 1e9,
         interface: names.interface(event.ifindex),
+        ifindex: event.ifindex,
         hook: hook_name(event.hook),
         reason: reason_name(event.reason),
         detail: reason.map_or("unknown to this version", crate::explain::reason).to_owned(),
@@ -76,12 +97,17 @@ fn packet(event: &Event) -> Option<Packet> {
         6 => Some(IpAddr::V6(wide.into())),
         _ => None,
     };
+    let protocol = IpProtocol(event.protocol);
+    let is_icmp = matches!(protocol, IpProtocol::ICMP | IpProtocol::ICMPV6);
+    let [kind, code] = event.source_port.to_bytes();
+    let port = |port: Be16| protocol.has_ports().then_some(port.get());
     Some(Packet {
         protocol: protocol_name(event.protocol),
         source: address(event.source)?,
-        source_port: event.source_port.get(),
+        source_port: port(event.source_port),
         destination: address(event.destination)?,
-        destination_port: event.destination_port.get(),
+        destination_port: port(event.destination_port),
+        icmp: is_icmp.then_some(Icmp { kind, code, id: event.destination_port.get() }),
         length: event.length,
     })
 }

@@ -85,9 +85,13 @@ pub struct Names {
 }
 
 impl Names {
-    /// An interface's name, or its number when it is gone.
+    /// An interface's name, or its number when it is gone; what happens at a socket is at none.
     pub fn interface(&self, ifindex: u32) -> String {
-        self.interfaces.get(&ifindex).cloned().unwrap_or_else(|| format!("if{ifindex}"))
+        match self.interfaces.get(&ifindex) {
+            Some(name) => name.clone(),
+            None if ifindex == 0 => "-".to_owned(),
+            None => format!("ifindex {ifindex}"),
+        }
     }
 
     /// A rule as people write it: `NetworkPolicy shop/deny-all rule 0`.

@@ -11,7 +11,7 @@ use tortie_sim::Node;
 use tortie_sim::world::World;
 use tortie_testkit::packet::PacketBuilder;
 use tortie_wire::tcp::TcpFlags;
-use zerocopy::FromBytes;
+use zerocopy::{FromBytes, FromZeros};
 
 fn flows<K: FromBytes, V>(entries: BTreeMap<Vec<u8>, V>) -> Vec<(K, V)> {
     entries.into_iter().map(|(k, v)| (K::read_from_bytes(&k).unwrap(), v)).collect()
@@ -203,6 +203,9 @@ fn drops_are_counted_with_names_and_every_reason_is_explained() {
     let rows = counters::rows(&snapshot, &names());
     assert_eq!((rows[0].interface.as_str(), rows[0].hook.as_str()), ("cali-a", "from-workload"));
     assert_eq!((rows[0].reason.as_str(), rows[0].packets), ("source-spoofed", 3));
+    let gone = counters::rows(&snapshot, &Names::default());
+    assert_eq!((gone[0].interface.as_str(), gone[0].ifindex), ("ifindex 100", 100));
+    assert_eq!(Names::default().interface(0), "-", "a socket's");
     for reason in DropReason::ALL {
         assert!(explain::reason(*reason).ends_with('.'), "{reason:?}");
     }
@@ -269,6 +272,27 @@ fn a_flow_by_a_port_of_the_node_is_its_services_and_one_that_is_not_translated_i
         row.service.as_deref()
     };
     assert_eq!((service_at(node.into()), service_at(b.v4.into())), (Some("shop/web"), None));
+}
+
+#[test]
+fn icmp_is_told_by_type_code_and_id() {
+    use tortie_abi::event::{Event, Kind};
+    use zerocopy::IntoBytes;
+    let mut event = Event::new_zeroed();
+    event.kind = Kind::Drop as u16;
+    (event.family, event.protocol) = (4, 1);
+    event.source_port = tortie_wire::Be16::from_bytes([8, 0]);
+    event.destination_port = tortie_wire::Be16::new(4660);
+    let told = |event: &Event| {
+        let row = tortie_observe::drops::row(event.as_bytes(), &names(), 0.0).unwrap();
+        serde_json::to_value(row).unwrap()["packet"].clone()
+    };
+    let echo = told(&event);
+    assert_eq!(echo["icmp"], serde_json::json!({"type": 8, "code": 0, "id": 4660}));
+    assert_eq!((echo.get("sourcePort"), echo.get("destinationPort")), (None, None));
+    event.protocol = 17;
+    let udp = told(&event);
+    assert_eq!((&udp["sourcePort"], udp.get("icmp")), (&2048.into(), None));
 }
 
 #[test]

@@ -34,7 +34,8 @@ pub(crate) fn nodes(run_dir: &Path) -> NodeNames {
 }
 
 fn interface_name(ifindex: u32) -> Option<String> {
-    nix::net::if_::if_indextoname(ifindex).ok()?.into_string().ok()
+    // nix takes the null pointer of a failure for a success, and gives an empty name.
+    nix::net::if_::if_indextoname(ifindex).ok()?.into_string().ok().filter(|name| !name.is_empty())
 }
 
 pub(crate) fn from_saved(saved: Saved, nodes: &NodeNames, interfaces: BTreeMap<u32, String>) -> Names {
@@ -58,5 +59,16 @@ pub(crate) fn from_saved(saved: Saved, nodes: &NodeNames, interfaces: BTreeMap<u
         rules: saved.rules.into_iter().map(rule).collect(),
         programs: saved.programs.into_iter().map(program).collect(),
         interfaces,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_interface_that_is_gone_has_no_name() {
+        assert_eq!(interface_name(1).as_deref(), Some("lo"));
+        assert_eq!((interface_name(0), interface_name(u32::MAX)), (None, None));
     }
 }
