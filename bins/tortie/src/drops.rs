@@ -45,6 +45,9 @@ struct Dropped {
     interface: String,
     /// Its number, which outlives it.
     ifindex: u32,
+    /// The pod of this node that the interface is of: it sent or was to get the packet, whatever the addresses say.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    interface_pod: Option<String>,
     hook: String,
     reason: String,
     detail: String,
@@ -94,8 +97,12 @@ struct Answered {
     lost_events: u64,
 }
 
-/// Pods of this node by address.
-type Pods = BTreeMap<IpAddr, String>;
+/// Pods of this node.
+#[derive(Debug, Default)]
+struct Pods {
+    by_address: BTreeMap<IpAddr, String>,
+    by_interface: BTreeMap<String, String>,
+}
 
 /// Runs the verb.
 pub fn run(drops: Drops, global: &Global) -> Outcome {
@@ -149,9 +156,10 @@ impl Drops {
 fn dropped(item: &Value, pods: &Pods) -> Option<Dropped> {
     let mut row: Dropped = serde_json::from_value(item.clone()).ok()?;
     if let Some(packet) = &mut row.packet {
-        packet.source_pod = pods.get(&packet.source).cloned();
-        packet.destination_pod = pods.get(&packet.destination).cloned();
+        packet.source_pod = pods.by_address.get(&packet.source).cloned();
+        packet.destination_pod = pods.by_address.get(&packet.destination).cloned();
     }
+    row.interface_pod = pods.by_interface.get(&row.interface).cloned();
     Some(row)
 }
 
@@ -160,7 +168,13 @@ fn pods(rows: &[endpoints::Row]) -> Pods {
         Some(namespace) => format!("{namespace}/{}", row.name),
         None => row.name.clone(),
     };
-    rows.iter().flat_map(|row| row.addresses.iter().map(|address| (*address, name(row)))).collect()
+    Pods {
+        by_address: rows
+            .iter()
+            .flat_map(|row| row.addresses.iter().map(|address| (*address, name(row))))
+            .collect(),
+        by_interface: rows.iter().map(|row| (row.interface.clone(), name(row))).collect(),
+    }
 }
 
 /// Prints drops as they come. A reader that has gone ends it quietly; an agent that has gone does not.
@@ -224,7 +238,7 @@ fn latest_table(rows: &[Dropped]) -> String {
     let row = |row: &Dropped| {
         let (protocol, from, to) = ends(row);
         let rule = rule(row).unwrap_or_default();
-        vec![clock(row.time), row.interface.clone(), row.reason.clone(), protocol, from, to, rule]
+        vec![clock(row.time), interface(row), row.reason.clone(), protocol, from, to, rule]
     };
     let rows: Vec<Vec<String>> = rows.iter().map(row).collect();
     columns(&["TIME (UTC)", "INTERFACE", "REASON", "PROTOCOL", "FROM", "TO", "RULE"], &rows)
@@ -234,7 +248,18 @@ fn one_line(row: &Dropped) -> String {
     let (protocol, from, to) = ends(row);
     let rule = rule(row).map(|rule| format!("  [{rule}]")).unwrap_or_default();
     let reason = paint(Colour::Red, &row.reason);
-    format!("{}  {}  {reason}  {protocol} {from} → {to}{rule}", clock(row.time), row.interface)
+    format!("{}  {}  {reason}  {protocol} {from} → {to}{rule}", clock(row.time), interface(row))
+}
+
+/// With its pod where the packet's addresses name others: the source of a spoofed packet is somebody else's.
+fn interface(row: &Dropped) -> String {
+    let ends = row.packet.as_ref().map(|packet| [&packet.source_pod, &packet.destination_pod]);
+    match &row.interface_pod {
+        Some(pod) if !ends.is_some_and(|ends| ends.contains(&&row.interface_pod)) => {
+            format!("{} ({pod})", row.interface)
+        }
+        _ => row.interface.clone(),
+    }
 }
 
 /// What decided. A list that allows something and does not name a packet denies it without any rule.
@@ -335,7 +360,10 @@ mod tests {
 
     #[test]
     fn a_drop_is_one_line_with_pods_ports_and_rule() {
-        let pods = Pods::from([("10.0.0.1".parse().unwrap(), "shop/front".to_owned())]);
+        let pods = Pods {
+            by_address: [("10.0.0.1".parse().unwrap(), "shop/front".to_owned())].into(),
+            ..Pods::default()
+        };
         let line = one_line(&dropped(&item(), &pods).unwrap());
         assert_eq!(
             line,
@@ -345,11 +373,30 @@ mod tests {
     }
 
     #[test]
+    fn a_spoofed_packet_names_who_sent_it_and_not_only_whose_address_it_has() {
+        let pods = Pods {
+            by_address: [("10.0.0.1".parse().unwrap(), "shop/victim".to_owned())].into(),
+            by_interface: [("cali1".to_owned(), "shop/culprit".to_owned())].into(),
+        };
+        let row = dropped(&item(), &pods).unwrap();
+        assert!(one_line(&row).contains("cali1 (shop/culprit)  "), "{}", one_line(&row));
+        assert!(latest_table(std::slice::from_ref(&row)).contains("cali1 (shop/culprit)"));
+        let of_an_end =
+            Dropped { interface_pod: row.packet.as_ref().unwrap().source_pod.clone(), ..row.clone() };
+        assert!(one_line(&of_an_end).contains("  cali1  "), "once is enough");
+        let json = serde_json::to_value(row).unwrap();
+        assert_eq!(
+            (&json["interfacePod"], &json["packet"]["sourcePod"]),
+            (&json!("shop/culprit"), &json!("shop/victim"))
+        );
+    }
+
+    #[test]
     fn icmp_has_type_code_and_id_and_no_ports() {
         let mut item = item();
         item["packet"] = json!({"protocol": "ICMP", "source": "10.0.0.1", "destination": "10.0.0.2", "length": 84,
                                 "icmp": {"type": 8, "code": 0, "id": 4660}});
-        let row = dropped(&item, &Pods::new()).unwrap();
+        let row = dropped(&item, &Pods::default()).unwrap();
         let (protocol, from, to) = ends(&row);
         assert_eq!(
             (protocol.as_str(), from.as_str(), to.as_str()),
@@ -369,7 +416,7 @@ mod tests {
     #[test]
     fn a_drop_without_a_packet_that_can_be_read_is_shown_all_the_same() {
         let row =
-            dropped(&json!({"reason": "frame-too-short", "interface": "eth0"}), &Pods::new()).unwrap();
+            dropped(&json!({"reason": "frame-too-short", "interface": "eth0"}), &Pods::default()).unwrap();
         assert!(latest_table(&[row]).contains("frame-too-short"));
     }
 
@@ -378,15 +425,15 @@ mod tests {
         let answer = json!({"last": 9, "items": [
             {"reason": "a", "time": 1}, {"reason": "b", "time": 2}, {"reason": "a", "time": 3}, {"reason": "a", "time": 4},
         ]});
-        let (rows, last) = drops().latest(&answer, &Pods::new());
+        let (rows, last) = drops().latest(&answer, &Pods::default());
         assert_eq!((rows.iter().map(|r| r.time).collect::<Vec<_>>(), last), (vec![3.0, 4.0], 9));
         let only_b = Drops { reason: Some("b".into()), ..drops() };
-        assert_eq!(only_b.latest(&answer, &Pods::new()).0.len(), 1);
+        assert_eq!(only_b.latest(&answer, &Pods::default()).0.len(), 1);
     }
 
     #[test]
     fn the_json_of_a_drop_has_the_agreed_fields() {
-        let row = dropped(&item(), &Pods::new()).unwrap();
+        let row = dropped(&item(), &Pods::default()).unwrap();
         assert_eq!(serde_json::to_value(row).unwrap(), item());
     }
 
