@@ -1,10 +1,11 @@
 //! What filters and `show` take: a name that cannot exist is bad input, not an empty answer.
 
 use std::collections::BTreeSet;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use clap::builder::PossibleValuesParser;
-use tortie_observe::{conntrack, counters, endpoints, protocol_name, routes};
+use ipnet::IpNet;
+use tortie_observe::{conntrack, counters, endpoints, protocol_name, routes, services};
 
 /// States of flows.
 pub fn state() -> PossibleValuesParser {
@@ -74,9 +75,73 @@ impl Meant {
     }
 }
 
+/// An address of a node, with or without a port. Its node ports are in the kernel under no address of their own.
+#[derive(Debug)]
+pub struct AtNode {
+    address: IpAddr,
+    port: Option<u16>,
+}
+
+impl AtNode {
+    /// A node's address is one that a route says to be its own.
+    pub fn by(name: &str, routes: &[routes::Row]) -> Option<Self> {
+        let (address, port) = match name.parse::<SocketAddr>() {
+            Ok(socket) => (socket.ip(), Some(socket.port())),
+            Err(_) => (name.parse().ok()?, None),
+        };
+        let host = IpNet::from(address).to_string();
+        let is_its = |row: &routes::Row| matches!(row.kind, "host" | "remote-host") && row.prefix == host;
+        routes.iter().any(is_its).then_some(Self { address, port })
+    }
+
+    /// Whether a front end is a port of every node, and the one asked for.
+    pub fn is_served_by(&self, frontend: &services::FrontendRow) -> bool {
+        frontend.address.is_unspecified()
+            && frontend.address.is_ipv4() == self.address.is_ipv4()
+            && self.port.is_none_or(|port| port == frontend.port)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_nodes_address_means_the_node_ports_of_its_family() {
+        let route = |prefix: &str, kind| routes::Row {
+            prefix: prefix.into(),
+            kind,
+            node: None,
+            next_hop: None,
+            interface: None,
+            endpoint: None,
+            flags: Vec::new(),
+        };
+        let routes = [
+            route("10.240.0.1/32", "host"),
+            route("10.244.2.0/24", "remote-pod"),
+            route("fd00::1/128", "remote-host"),
+        ];
+        let frontend = |address: &str, port| services::FrontendRow {
+            address: address.parse().unwrap(),
+            port,
+            scope: "node-port",
+            untranslated: false,
+        };
+        let served = |name: &str| {
+            let at = AtNode::by(name, &routes)?;
+            let all = [
+                frontend("0.0.0.0", 30080),
+                frontend("0.0.0.0", 30081),
+                frontend("::", 30080),
+                frontend("10.96.0.1", 80),
+            ];
+            Some(all.iter().filter(|it| at.is_served_by(it)).count())
+        };
+        assert_eq!((served("10.240.0.1"), served("10.240.0.1:30081")), (Some(2), Some(1)));
+        assert_eq!((served("fd00::1"), served("[fd00::1]:30081")), (Some(1), Some(0)));
+        assert_eq!((served("10.244.2.0"), served("10.244.2.0/24"), served("shop/web")), (None, None, None));
+    }
 
     #[test]
     fn protocols_are_known_by_name_and_number() {

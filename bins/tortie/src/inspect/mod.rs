@@ -14,7 +14,7 @@ use crate::exit::{Answer, Failure, Outcome};
 use crate::output::{self, Items};
 use clap::{Args, Subcommand};
 use comfy_table::{Table, presets};
-use filters::Meant;
+use filters::{AtNode, Meant};
 use serde::Serialize;
 use tortie_observe::names::Matches;
 use tortie_observe::{Names, Snapshot, conntrack, counters, endpoints, policy, routes, services};
@@ -26,7 +26,8 @@ pub enum Query<F: Args> {
     List(F),
     /// What concerns one object, with every column.
     Show {
-        /// NAMESPACE/NAME of a pod or Service, an address, a prefix or an interface.
+        /// NAMESPACE/NAME of a pod, Service or policy, an address, ADDRESS:PORT or a pod's interface; a prefix of routes, a
+        /// reason of counters.
         name: String,
     },
 }
@@ -212,9 +213,11 @@ pub fn services(query: Query<EndpointFilter>, global: &Global) -> Outcome {
         }
         Query::Show { name } => {
             let meant = Meant::by(&name, &endpoints::rows(&snapshot, &names));
+            let at_node = AtNode::by(&name, &routes::rows(&snapshot, &names));
             rows.retain(|r| {
                 format!("{}/{}", r.namespace, r.name) == name
                     || r.frontends.iter().any(|f| meant.is_at(f.address, f.port))
+                    || at_node.as_ref().is_some_and(|at| r.frontends.iter().any(|f| at.is_served_by(f)))
                     || r.endpoints.iter().any(|b| meant.is_at(b.address, b.port))
             });
             let absent = told.services.iter().find(|it| format!("{}/{}", it.namespace, it.name) == name);
