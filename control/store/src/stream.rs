@@ -64,6 +64,8 @@ pub struct Standing {
     pub waiting_for: Vec<String>,
     /// Why what is remembered of the time before the agent began is not in force: file and damage.
     pub memory: Option<String>,
+    /// Why what is in force is not remembered for a start without the server: file and cause.
+    pub unwritten: Option<String>,
 }
 
 /// The store has been closed or its driver has ended.

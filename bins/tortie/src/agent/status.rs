@@ -87,7 +87,8 @@ pub fn starting(options: &Options, begun: Instant, beginning: &Beginning) -> Val
 
 /// How the store can be reached, where it is somewhere else.
 fn store(handle: &Handle) -> Option<Value> {
-    let Standing { server, trouble, since, from_cache, waiting_for, memory } = handle.standing()?;
+    let Standing { server, trouble, since, from_cache, waiting_for, memory, unwritten } =
+        handle.standing()?;
     Some(json!({
         "server": server,
         "connected": trouble.is_none(),
@@ -96,6 +97,7 @@ fn store(handle: &Handle) -> Option<Value> {
         "fromCache": from_cache,
         "waitingFor": waiting_for,
         "memory": memory,
+        "unwritten": unwritten,
     }))
 }
 

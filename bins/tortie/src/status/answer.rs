@@ -97,6 +97,9 @@ pub struct Store {
     /// Why what was known before the agent began is not in force: file and damage.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub memory: Option<String>,
+    /// Why what is in force is not remembered for a start without the server: file and cause.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unwritten: Option<String>,
 }
 
 /// A program on an interface.

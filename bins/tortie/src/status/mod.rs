@@ -141,6 +141,7 @@ fn judge(status: &mut Status) {
     };
     reasons.extend(status.store.as_ref().and_then(away));
     reasons.extend(status.store.as_ref().and_then(forgotten));
+    reasons.extend(status.store.as_ref().and_then(unwritten));
     reasons.extend(many(status.dirty.len(), "thing is not in force yet", "things are not in force yet"));
     reasons.extend(many(rejected, "object is rejected", "objects are rejected"));
     reasons.extend(many(
@@ -180,6 +181,15 @@ fn forgotten(store: &answer::Store) -> Option<String> {
     Some(format!(
         "what the agent remembers is damaged: {memory}; what is in the kernel stays in force until the API server has said \
          everything"
+    ))
+}
+
+/// Why a start without an API server would not know what is in force.
+fn unwritten(store: &answer::Store) -> Option<String> {
+    let why = store.unwritten.as_ref()?;
+    Some(format!(
+        "what is in force is not remembered for a start without the API server: {why}; make room, or give another \
+         directory with --cache"
     ))
 }
 
@@ -300,6 +310,19 @@ mod tests {
             "{:?}",
             status.reasons
         );
+    }
+
+    #[test]
+    fn what_cannot_be_remembered_makes_a_node_degraded_and_says_what_to_do() {
+        let store = answer::Store {
+            connected: true,
+            unwritten: Some("/run/kube.journal: no space".into()),
+            ..answer::Store::default()
+        };
+        let status = judged(Status { store: Some(store), ..healthy() });
+        assert_eq!(status.health, "degraded");
+        let told = status.reasons.iter().find(|it| it.contains("kube.journal: no space"));
+        assert!(told.is_some_and(|it| it.contains("make room") && it.contains("--cache")), "{told:?}");
     }
 
     #[test]

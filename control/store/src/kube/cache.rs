@@ -4,19 +4,21 @@
 //! Invariant: what is recalled is [`Memory::Whole`] only when it is everything that was in force at some moment.
 
 use super::journal::{self, Entry, Scan};
+use super::writer::Journal;
 use crate::resource::Key;
 use serde_json::Value;
+use std::collections::HashSet;
 use std::fs::{self, File};
-use std::io::{self, BufWriter, Seek as _, SeekFrom, Write as _};
+use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::mpsc;
-use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Lines that may be superseded before the journal is written anew.
 const SLACK: usize = 10_000;
-/// Between two syncs of the disk.
-const PACE: Duration = Duration::from_secs(1);
+/// Lines that are written together.
+const GROUP: usize = 128;
+/// When what could not be written is tried again.
+const RETRY: Duration = Duration::from_secs(2);
 /// The journal's name in its directory.
 pub(super) const FILE: &str = "kube.journal";
 
@@ -32,42 +34,41 @@ pub(super) enum Memory {
 }
 
 /// The journal; without a directory nothing is remembered.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(super) struct Cache {
     path: Option<PathBuf>,
-    journal: Option<Journal>,
+    stage: Stage,
+    /// Lines that are not in the journal yet, with the names of what they are about.
+    pending: Vec<(String, String)>,
+    trouble: Option<Trouble>,
     cluster: Option<String>,
     complete: bool,
     lines: usize,
     live: usize,
-    failed: bool,
 }
 
-/// A journal that is written on.
-#[derive(Debug)]
-struct Journal {
-    file: BufWriter<File>,
-    /// With what is not in the file yet.
-    length: u64,
-    /// Of that, what may be vouched for once it is synced.
-    told: u64,
-    synced: mpsc::Sender<u64>,
+/// What there is to write on.
+#[derive(Default)]
+enum Stage {
+    /// Nothing, until the next start.
+    #[default]
+    Closed,
+    /// What was found at the start.
+    Found(Scan),
+    Open(Journal),
+}
+
+/// What is in force cannot be remembered.
+struct Trouble {
+    why: String,
+    /// When that is tried again; `None`: not before the next start.
+    again: Option<Instant>,
 }
 
 impl Cache {
     /// In a directory, made if need be.
     pub fn new(directory: Option<&Path>) -> Self {
-        let made = |directory: &Path| match fs::create_dir_all(directory) {
-            Ok(()) => Some(directory.join(FILE)),
-            Err(error) => {
-                tracing::warn!(
-                    path = %directory.display(), %error,
-                    "what is in force will be forgotten at the next start without an API server"
-                );
-                None
-            }
-        };
-        Self { path: directory.and_then(made), ..Self::default() }
+        Self { path: directory.map(|directory| directory.join(FILE)), ..Self::default() }
     }
 
     /// The cluster it is of.
@@ -75,113 +76,168 @@ impl Cache {
         self.cluster.as_deref()
     }
 
+    /// Why what is in force is not remembered for a start without an API server: file and cause.
+    pub fn trouble(&self) -> Option<&str> {
+        self.trouble.as_ref().map(|trouble| trouble.why.as_str())
+    }
+
+    /// When to flush again, though nothing may have changed.
+    pub fn again(&self) -> Option<Instant> {
+        self.trouble.as_ref()?.again
+    }
+
     /// Reads what is remembered, and goes on writing behind it. `take` says whether it understood an object.
     pub fn recall(&mut self, take: impl FnMut(Value) -> bool) -> Memory {
         let Some(path) = self.path.clone() else { return Memory::None };
-        let (scan, fault) = match read(&path, take) {
-            Ok(read) => read,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => (Scan::default(), None),
-            Err(error) => (Scan::default(), Some(error.to_string())),
+        let scan = match read(&path, take) {
+            Ok(scan) => scan,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Scan::default(),
+            Err(error) => Scan::of_fault(error.to_string()),
         };
-        self.go_on(&path, &scan, fault.is_some());
-        let fault = match (fault, self.live) {
-            (None, 0) => return Memory::None,
-            (None, _) if scan.complete => return Memory::Whole,
-            (None, _) => "it ends before the API server had said everything".to_owned(),
-            (Some(fault), _) => fault,
-        };
-        Memory::Part(format!("{}: {fault}", path.display()))
-    }
-
-    fn go_on(&mut self, path: &Path, scan: &Scan, damaged: bool) {
         self.cluster.clone_from(&scan.cluster);
         (self.complete, self.lines, self.live) = (scan.complete, scan.lines, scan.live());
-        let fresh = damaged || scan.is_old || scan.length == 0;
-        let opened = match fresh {
-            true => journal::write_anew(path, scan).and_then(|()| Journal::open(path, None)),
-            false => Journal::open(path, Some(scan.length)),
+        let incomplete = || "it ends before the API server had said everything".to_owned();
+        let memory = match &scan.fault {
+            Some(fault) => Memory::Part(format!("{}: {fault}", path.display())),
+            None if self.live == 0 => Memory::None,
+            None if scan.complete => Memory::Whole,
+            None => Memory::Part(format!("{}: {}", path.display(), incomplete())),
         };
-        match opened {
-            Ok(journal) => self.journal = Some(journal),
-            Err(error) => self.give_up(&error),
-        }
+        self.stage = Stage::Found(scan);
+        self.flush();
+        memory
     }
 
     /// The cluster, once known.
     pub fn set_cluster(&mut self, uid: &str) {
         if self.cluster.as_deref() != Some(uid) {
             self.cluster = Some(uid.to_owned());
-            self.write(&Entry::Cluster(uid));
+            self.write(String::new(), &Entry::Cluster(uid));
         }
     }
 
     /// Everything that is in force has been said.
     pub fn set_complete(&mut self) {
         if !std::mem::replace(&mut self.complete, true) {
-            self.write(&Entry::Complete);
+            self.write("=".to_owned(), &Entry::Complete);
         }
     }
 
     /// An object is in force as it is now.
     pub fn put(&mut self, key: &Key, is_new: bool, object: &Value) {
         self.live += usize::from(is_new);
-        self.write(&Entry::Is(&name(key), &object.to_string()));
+        let name = name(key);
+        let line = object.to_string();
+        self.write(name.clone(), &Entry::Is(&name, &line));
     }
 
     /// An object is gone.
     pub fn remove(&mut self, key: &Key) {
         self.live = self.live.saturating_sub(1);
-        self.write(&Entry::Gone(&name(key)));
+        let name = name(key);
+        self.write(name.clone(), &Entry::Gone(&name));
     }
 
     /// Everything said so far is to be there for the next agent.
     pub fn flush(&mut self) {
-        let Some(journal) = &mut self.journal else { return };
-        match journal.flush() {
-            Err(error) => self.give_up(&error),
-            Ok(()) if self.lines > 2 * self.live + SLACK => self.rewrite(),
-            Ok(()) => {}
+        let now = Instant::now();
+        if self.trouble.as_ref().is_some_and(|trouble| trouble.again.is_none_or(|again| again > now)) {
+            return;
+        }
+        match self.write_out() {
+            Err(error) => self.lose(&error),
+            Ok(()) => {
+                if self.trouble.take().is_some() {
+                    tracing::info!("what is in force is remembered for a start without an API server");
+                }
+                if self.lines > 2 * self.live + SLACK {
+                    self.rewrite();
+                }
+            }
         }
     }
 
-    fn write(&mut self, entry: &Entry<'_>) {
-        let Some(journal) = &mut self.journal else { return };
+    fn write(&mut self, name: String, entry: &Entry<'_>) {
+        if matches!(self.stage, Stage::Closed) {
+            return;
+        }
         self.lines += 1;
-        if let Err(error) = journal.write(&entry.line()) {
-            self.lose(&error);
+        self.pending.push((name, entry.line()));
+        if self.pending.len() >= GROUP {
+            self.flush();
         }
     }
 
-    fn give_up(&mut self, error: &io::Error) {
-        if !std::mem::replace(&mut self.failed, true) {
-            tracing::warn!(%error, "what is in force cannot be remembered for a start without an API server");
+    fn write_out(&mut self) -> io::Result<()> {
+        if let (Stage::Found(scan), Some(path)) = (&self.stage, &self.path) {
+            self.stage = Stage::Open(Journal::begin(path, scan)?);
         }
+        if let Stage::Open(journal) = &mut self.stage
+            && !self.pending.is_empty()
+        {
+            journal.append(self.pending.iter().map(|(_, line)| line.as_str()))?;
+            self.pending.clear();
+        }
+        Ok(())
     }
 
-    /// A change is not in the journal: without it the rest is not to be relied on.
+    /// A change is not in the journal: without it the rest is not to be relied on. It is kept here until there is room.
     fn lose(&mut self, error: &io::Error) {
-        self.give_up(error);
-        if let Some(journal) = self.journal.take() {
-            // Its thread ends when the other end is gone, and then nobody vouches.
-            let _ = journal.synced.send(journal::NEVER);
+        let is_kept = match &self.stage {
+            Stage::Open(journal) => journal.disown().is_ok(),
+            // What is there may be all that is known of some objects, and nobody takes it for whole.
+            Stage::Found(scan) => scan.fault.is_some() || scan.length == 0,
+            Stage::Closed => false,
+        };
+        if !is_kept {
+            return self.abandon(error);
         }
+        squeeze(&mut self.pending);
+        self.say(error, Some(Instant::now() + RETRY));
+    }
+
+    /// Nothing more is written before the next start, which is to take nothing of the journal for whole.
+    fn abandon(&mut self, error: &io::Error) {
+        let stage = std::mem::take(&mut self.stage);
+        self.pending = Vec::new();
+        let disowned = match (&stage, &self.path) {
+            (Stage::Open(journal), _) if journal.disown().is_ok() => Ok(()),
+            (_, Some(path)) => fs::remove_file(path).or_else(|_| File::create(path).map(drop)),
+            (_, None) => Ok(()),
+        };
+        if let Err(error) = disowned {
+            tracing::error!(
+                path = ?self.path, %error,
+                "a start without an API server would bring back what was in force before: remove the file"
+            );
+        }
+        self.say(error, None);
+    }
+
+    fn say(&mut self, error: &io::Error, again: Option<Instant>) {
+        let path = self.path.as_deref().unwrap_or(Path::new(FILE)).display();
+        let why = format!("{path}: {error}");
+        if self.trouble.is_none() {
+            tracing::warn!(why, "what is in force cannot be remembered for a start without an API server");
+        }
+        self.trouble = Some(Trouble { why, again });
     }
 
     /// Only what counts, in a new file.
     fn rewrite(&mut self) {
         let Some(path) = self.path.clone() else { return };
         let scan = match journal::scan(&path) {
-            Ok(Scan { fault: Some(fault), .. }) => return self.lose(&io::Error::other(fault)),
-            Err(error) => return self.lose(&error),
+            Ok(Scan { fault: Some(fault), .. }) => return self.abandon(&io::Error::other(fault)),
+            Err(error) => return self.abandon(&error),
             Ok(scan) => scan,
         };
-        match journal::write_anew(&path, &scan).and_then(|()| Journal::open(&path, None)) {
+        match Journal::anew(&path, &scan) {
             Ok(journal) => {
-                self.journal = Some(journal);
+                self.stage = Stage::Open(journal);
                 (self.live, self.lines) = (scan.live(), scan.live());
             }
             Err(error) => {
-                self.give_up(&error);
+                tracing::warn!(%error, path = %path.display(), "the journal cannot be written anew, and grows");
                 // Not at once again.
                 self.lines = self.live;
             }
@@ -189,59 +245,22 @@ impl Cache {
     }
 }
 
-impl Journal {
-    /// Behind so much of it; `None`: behind all of it.
-    fn open(path: &Path, length: Option<u64>) -> io::Result<Self> {
-        let mut file = fs::OpenOptions::new().write(true).open(path)?;
-        if let Some(length) = length {
-            // What an agent that died had begun to write.
-            file.set_len(length)?;
-        }
-        let length = file.seek(SeekFrom::End(0))?;
-        let (synced, lengths) = mpsc::channel();
-        let same = file.try_clone()?;
-        thread::Builder::new().name("cache".into()).spawn(move || keep_vouched(&same, &lengths))?;
-        Ok(Self { file: BufWriter::with_capacity(1 << 16, file), length, told: length, synced })
-    }
-
-    fn write(&mut self, line: &str) -> io::Result<()> {
-        self.length += line.len() as u64;
-        self.file.write_all(line.as_bytes())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.file.flush()?;
-        if std::mem::replace(&mut self.told, self.length) != self.length {
-            // Without the thread the lines are written, only nobody vouches for them.
-            let _ = self.synced.send(self.length);
-        }
-        Ok(())
-    }
-}
-
-/// Syncs what has been written, and only then says how long the journal surely is: never in the way of a change.
-fn keep_vouched(file: &File, lengths: &mpsc::Receiver<u64>) {
-    while let Ok(length) = lengths.recv() {
-        let length = lengths.try_iter().last().unwrap_or(length);
-        let synced = if length == journal::NEVER { Ok(()) } else { file.sync_data() };
-        if let Err(error) = synced.and_then(|()| journal::vouch(file, length)) {
-            tracing::warn!(%error, "a power failure may lose what is remembered of what is in force");
-        }
-        thread::sleep(PACE);
-    }
+/// Of each name the last line alone.
+fn squeeze(lines: &mut Vec<(String, String)>) {
+    let mut later = HashSet::new();
+    let mut counts: Vec<bool> = lines.iter().rev().map(|(name, _)| later.insert(name.as_str())).collect();
+    lines.retain(|_| counts.pop().unwrap_or(true));
 }
 
 /// What counts, and why that is not everything.
-fn read(path: &Path, take: impl FnMut(Value) -> bool) -> io::Result<(Scan, Option<String>)> {
+fn read(path: &Path, take: impl FnMut(Value) -> bool) -> io::Result<Scan> {
     let mut scan = journal::scan(path)?;
     let refused = journal::objects(path, &mut scan, take)?;
-    let not_understood = || match refused.as_slice() {
-        [] => None,
-        [first, ..] => Some(format!("{first} and {} others cannot be read", refused.len() - 1)),
-    };
-    let fault = scan.fault.clone().or_else(not_understood);
-    scan.complete &= fault.is_none();
-    Ok((scan, fault))
+    if let [first, others @ ..] = refused.as_slice() {
+        scan.fault.get_or_insert_with(|| format!("{first} and {} others cannot be read", others.len()));
+    }
+    scan.complete &= scan.fault.is_none();
+    Ok(scan)
 }
 
 /// None of these can have a bar or a tab.
@@ -253,7 +272,9 @@ fn name(key: &Key) -> String {
 mod tests {
     use super::*;
     use serde_json::json;
-    use std::time::Instant;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::thread;
     use tempfile::TempDir;
 
     fn key(name: &str) -> Key {
@@ -392,20 +413,93 @@ mod tests {
         assert!(why.contains("|Pod|n|b"), "{why}");
     }
 
-    #[test]
-    fn a_change_that_could_not_be_written_makes_the_rest_no_whole() {
-        let (directory, _) = written();
+    /// A journal with room for so many bytes more, and its room.
+    fn limited(directory: &TempDir, room: usize) -> (Cache, Arc<AtomicUsize>) {
         let mut cache = Cache::new(Some(directory.path()));
         cache.recall(|_| true);
-        cache.lose(&io::Error::other("no space"));
-        cache.put(&key("c"), true, &json!({"v": 1}));
+        let room = Arc::new(AtomicUsize::new(room));
+        let Stage::Open(journal) = &mut cache.stage else { panic!("it is open") };
+        journal.limit(Arc::clone(&room));
+        (cache, room)
+    }
+
+    /// As if its time had come.
+    fn try_again(cache: &mut Cache) {
+        cache.trouble.as_mut().expect("something is missing").again = Some(Instant::now());
         cache.flush();
-        let until = Instant::now() + Duration::from_secs(20);
-        while !fs::read(path(&directory)).expect("a journal").starts_with(b"tortie kube 2 ffffffffffffffff") {
-            assert!(Instant::now() < until);
-            thread::sleep(Duration::from_millis(5));
+    }
+
+    #[test]
+    fn a_change_that_a_flush_could_not_write_makes_the_rest_no_whole() {
+        for room in 0..50 {
+            let (directory, _) = written();
+            let (mut cache, _) = limited(&directory, room);
+            cache.put(&key("c"), true, &json!({"v": "long enough for the room"}));
+            assert_eq!(cache.trouble(), None, "it is not written yet");
+            cache.flush();
+            assert!(cache.trouble().is_some_and(|why| why.contains("kube.journal: no storage")), "{room}");
+            let (all, why) = part(&directory);
+            assert_eq!(all.len(), 2, "{room}: what was good is known");
+            assert!(
+                why.ends_with("not everything could be written to it") || why.ends_with("is damaged"),
+                "{why}"
+            );
         }
-        assert!(part(&directory).1.ends_with("not everything could be written to it"));
+    }
+
+    #[test]
+    fn what_could_not_be_written_is_written_when_there_is_room() {
+        let (directory, _) = written();
+        let (mut cache, room) = limited(&directory, 20);
+        for version in 0..1000 {
+            cache.put(&key("c"), version == 0, &json!({"v": version}));
+        }
+        cache.remove(&key("b"));
+        cache.flush();
+        try_again(&mut cache);
+        assert!(cache.trouble().is_some(), "there is no room yet");
+        assert!(cache.pending.len() < 2 * GROUP, "only the newest is kept: {}", cache.pending.len());
+        let read = || fs::read(path(&directory)).expect("a journal");
+        assert!(read().starts_with(b"tortie kube 2 ffffffffffffffff\n"), "nobody vouches for it");
+
+        room.store(1 << 20, Ordering::SeqCst);
+        try_again(&mut cache);
+        assert_eq!(cache.trouble(), None);
+        vouched(&directory);
+        let expected = vec![json!({"v": 3}), json!({"v": 999})];
+        assert_eq!(recalled(&directory), (expected, Some("c".into()), Memory::Whole));
+    }
+
+    #[test]
+    fn a_journal_that_cannot_be_made_yet_is_made_later() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let inside = directory.path().join("inside");
+        fs::write(&inside, "in the way").expect("written");
+        let mut cache = Cache::new(Some(&inside));
+        assert!(matches!(cache.recall(|_| true), Memory::Part(_)));
+        cache.put(&key("a"), true, &json!({"v": 1}));
+        cache.set_complete();
+        cache.flush();
+        assert!(cache.trouble().is_some_and(|why| why.contains("inside/kube.journal")));
+        fs::remove_file(&inside).expect("removed");
+        try_again(&mut cache);
+        assert_eq!(cache.trouble(), None);
+        let mut again = Cache::new(Some(&inside));
+        assert_eq!(again.recall(|_| true), Memory::Whole);
+    }
+
+    /// What is in it would be taken for what was in force at the end.
+    #[test]
+    fn a_journal_that_can_neither_be_written_on_nor_anew_is_no_more() {
+        let directory = tempfile::tempdir().expect("a directory");
+        fs::write(path(&directory), "tortie kube 1\n+|Pod|n|a\t{\"v\":1}\n").expect("written");
+        fs::create_dir(path(&directory).with_extension("tmp")).expect("in the way");
+        let mut cache = Cache::new(Some(directory.path()));
+        assert_eq!(cache.recall(|_| true), Memory::Whole);
+        assert!(cache.trouble().is_some() && cache.again().is_none());
+        cache.put(&key("a"), false, &json!({"v": 2}));
+        cache.flush();
+        assert!(!path(&directory).exists());
     }
 
     #[test]

@@ -330,6 +330,7 @@ impl Connection {
             from_cache: false,
             waiting_for: Vec::new(),
             memory: None,
+            unwritten: None,
         });
     }
 }

@@ -105,16 +105,18 @@ pub(super) struct Seen {
     waiting_for: Vec<String>,
     /// Why what is remembered is not relied on.
     memory: Option<String>,
+    /// Why what is in force is not remembered.
+    unwritten: Option<String>,
 }
 
 /// Answers how the store stands.
 pub(super) fn standing(connection: &Connection, seen: &Mutex<Seen>) -> Option<Standing> {
     let seen = seen.lock().unwrap_or_else(PoisonError::into_inner);
     let (from_cache, waiting_for) = (seen.from_cache, seen.waiting_for.clone());
-    let memory = seen.memory.clone();
+    let (memory, unwritten) = (seen.memory.clone(), seen.unwritten.clone());
     let standing = connection.standing()?;
     let trouble = standing.trouble.or_else(|| seen.disbelief.clone());
-    Some(Standing { from_cache, waiting_for, memory, trouble, ..standing })
+    Some(Standing { from_cache, waiting_for, memory, unwritten, trouble, ..standing })
 }
 
 /// What a driver begins with.
@@ -196,6 +198,7 @@ impl Driver {
         let wait = self.connection.timing().patience;
         let mut patience = Instant::now() + wait;
         loop {
+            let retry = self.cache.again().map(Instant::from_std);
             tokio::select! {
                 () = self.ends.batches.closed() => return,
                 request = self.ends.requests.recv() => match request {
@@ -218,12 +221,14 @@ impl Driver {
                     tracing::warn!("the API server has not said everything; what was in force before is in force");
                     self.open = true;
                 }
+                () = tokio::time::sleep_until(retry.unwrap_or(patience)), if retry.is_some() => {}
             }
             for _ in 0..BURST {
                 let Ok((number, signal)) = self.signals.try_recv() else { break };
                 self.take(number, signal);
             }
             self.note();
+            self.remember();
             if self.open && !self.say() {
                 return;
             }
@@ -314,17 +319,27 @@ impl Driver {
         let mut seen = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
         seen.from_cache = self.open && !complete;
         seen.waiting_for = missing;
-        if self.open && complete && seen.memory.take().is_some() {
+        if self.open && complete && seen.memory.take().is_some() && self.cache.trouble().is_none() {
             tracing::info!("the API server has said everything; what is in force is remembered again");
         }
     }
 
-    /// Sends what is new; `false`: nobody listens.
-    fn say(&mut self) -> bool {
-        if let Some(uid) = self.identity.known() {
+    /// What is in force is written for the next start, and what could not be is tried again.
+    fn remember(&mut self) {
+        if self.open
+            && let Some(uid) = self.identity.known()
+        {
             self.cache.set_cluster(&uid);
         }
-        self.cache.flush();
+        if self.open || self.cache.again().is_some() {
+            self.cache.flush();
+        }
+        let mut seen = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
+        seen.unwritten = self.cache.trouble().map(str::to_owned);
+    }
+
+    /// Sends what is new; `false`: nobody listens.
+    fn say(&mut self) -> bool {
         let batch = match self.objects.changed_reports() {
             Some(mut reports) => {
                 reports.extend(self.local.iter().cloned());

@@ -77,6 +77,11 @@ pub(super) struct Scan {
 }
 
 impl Scan {
+    /// Nothing could be read.
+    pub fn of_fault(fault: String) -> Self {
+        Self { fault: Some(fault), ..Self::default() }
+    }
+
     /// Objects that count.
     pub fn live(&self) -> usize {
         self.newest.len()
@@ -106,7 +111,7 @@ impl Scan {
 
 /// Reads a journal as a whole.
 pub(super) fn scan(path: &Path) -> io::Result<Scan> {
-    let mut scan = Scan { fault: Some("it is empty".into()), ..Scan::default() };
+    let mut scan = Scan::of_fault("it is empty".into());
     let mut vouched = 0;
     walk(path, |number, start, line| {
         let end = start + line.len() as u64;
@@ -155,16 +160,38 @@ pub(super) fn objects(
     Ok(refused)
 }
 
-/// Only what counts, in a new file in the place of whatever is there.
-pub(super) fn write_anew(path: &Path, scan: &Scan) -> io::Result<()> {
+/// Only what counts, in a new file in the place of whatever is there. Gives that file, to be written on.
+pub(super) fn write_anew(path: &Path, scan: &Scan) -> io::Result<File> {
     let temporary = path.with_extension("tmp");
-    let mut out = BufWriter::new(File::create(&temporary)?);
+    let written = fill(&temporary, path, scan).and_then(|file| fs::rename(&temporary, path).map(|()| file));
+    let file = written.inspect_err(|_| {
+        // What is left of a full disk would only take more of it.
+        let _ = fs::remove_file(&temporary);
+    })?;
+    // The new file is in force for whoever reads it, whatever comes of this.
+    if let Some(directory) = path.parent()
+        && let Err(error) = File::open(directory).and_then(|directory| directory.sync_all())
+    {
+        tracing::warn!(%error, "a power failure may bring back an older journal of what is in force");
+    }
+    Ok(file)
+}
+
+fn fill(temporary: &Path, path: &Path, scan: &Scan) -> io::Result<File> {
+    let mut out = BufWriter::new(File::create(temporary)?);
     out.write_all(&heading(NEVER))?;
     if let Some(cluster) = &scan.cluster {
         out.write_all(Entry::Cluster(cluster).line().as_bytes())?;
     }
-    if !scan.newest.is_empty() {
-        counting(path, scan, |key, object| out.write_all(Entry::Is(key, object).line().as_bytes()))?;
+    let mut missing = scan.live();
+    if missing > 0 {
+        counting(path, scan, |key, object| {
+            missing = missing.saturating_sub(1);
+            out.write_all(Entry::Is(key, object).line().as_bytes())
+        })?;
+    }
+    if missing > 0 {
+        return Err(io::Error::other("it is not what it was when it was read"));
     }
     if scan.complete {
         out.write_all(Entry::Complete.line().as_bytes())?;
@@ -172,11 +199,7 @@ pub(super) fn write_anew(path: &Path, scan: &Scan) -> io::Result<()> {
     let file = out.into_inner().map_err(io::IntoInnerError::into_error)?;
     vouch(&file, file.metadata()?.len())?;
     file.sync_all()?;
-    fs::rename(&temporary, path)?;
-    match path.parent() {
-        Some(directory) => File::open(directory)?.sync_all(),
-        None => Ok(()),
-    }
+    Ok(file)
 }
 
 /// Says how long the journal surely is on its disk.

@@ -23,6 +23,7 @@ mod report;
 mod served;
 mod trim;
 mod watching;
+mod writer;
 
 pub use crate::stream::Standing;
 pub use access::{Access, SERVERS_VARIABLE, Timing};

@@ -455,6 +455,30 @@ fn a_damaged_memory_says_nothing_until_the_server_has_said_everything() {
 }
 
 #[test]
+fn what_cannot_be_remembered_is_told_and_remembered_when_it_can_be() {
+    let server = Server::of_a_cluster();
+    let directory = tempfile::tempdir().unwrap();
+    let mut options = options(&server, &directory);
+    let cache = directory.path().join("store");
+    std::fs::write(&cache, "in the way").unwrap();
+    options.cache = Some(cache.clone());
+    let mut listener = Listener::new(kube::open(options.clone()).unwrap());
+    let unwritten = || listener.store.handle().standing().and_then(|it| it.unwritten);
+    wait("it is told", || unwritten().is_some_and(|why| why.contains("store/kube.journal: ")));
+    server.put(&namespace("a"));
+    listener.catch_up();
+    std::fs::remove_file(&cache).unwrap();
+    let unwritten = || listener.store.handle().standing().and_then(|it| it.unwritten);
+    wait("it is written, though nothing changes", || unwritten().is_none());
+    drop(listener);
+
+    server.with_faults(|faults| faults.down = true);
+    let mut listener = Listener::new(kube::open(options).unwrap());
+    let events = until(&mut listener, "in sync", |events| events.contains(&Event::InSync));
+    assert_eq!(sorted(names(&events)), [is("a"), is("kube-system")]);
+}
+
+#[test]
 fn a_version_that_was_good_stays_in_force_over_a_restart() {
     let server = Server::of_a_cluster();
     let policy = |end: u16| {
