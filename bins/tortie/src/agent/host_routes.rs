@@ -1,8 +1,8 @@
 //! Routes of the host's own stack: to other nodes' pods, and to this node's.
 //!
 //! Invariant: only routes with our protocol number are touched; nothing is removed before the datastore is
-//! in sync. A pod's route is put back but never removed: it goes with the pod's interface, and the plugin makes it before
-//! the agent has heard of the pod.
+//! in sync. A route to an interface is removed only where that is the interface of a pod that is known, and leads to another
+//! address than the pod's: the plugin makes routes before the agent has heard of their pod.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -20,6 +20,14 @@ const RETRY: Duration = Duration::from_secs(1);
 
 /// Of the prefixes, of the ways to their nodes, and of the pods attached here.
 pub type Version = (u64, u64, u64);
+
+/// What there should be.
+#[derive(Debug, Default)]
+pub struct Desired {
+    routes: BTreeMap<IpNet, Via>,
+    /// The interfaces of which every route is among them.
+    pods: BTreeSet<u32>,
+}
 
 /// Desired and actual routes.
 pub struct HostRoutes {
@@ -71,7 +79,7 @@ impl HostRoutes {
     pub async fn apply(
         &mut self,
         version: Version,
-        desired: impl FnOnce() -> BTreeMap<IpNet, Via>,
+        desired: impl FnOnce() -> Desired,
         netlink: &Netlink,
     ) -> usize {
         if self.actual.is_some() && self.version == Some(version) {
@@ -134,18 +142,21 @@ pub fn desired(
     ways: &Ways,
     attachments: &Attachments,
     devices: &Devices,
-) -> BTreeMap<IpNet, Via> {
+) -> Desired {
     let to_node = |(net, node): (IpNet, IpAddr)| Some((net, Via::Gateway(ways.get(&node)?.neighbour)));
-    let mut routes: BTreeMap<IpNet, Via> =
-        reconciler.remote_prefixes().into_iter().filter_map(to_node).collect();
+    let mut desired = Desired {
+        routes: reconciler.remote_prefixes().into_iter().filter_map(to_node).collect(),
+        pods: BTreeSet::new(),
+    };
     for attachment in attachments.all().values() {
         let Some(device) = devices.by_name(&attachment.interface).filter(|device| device.up) else {
             continue;
         };
         let via = Via::Device(device.index);
-        routes.extend(attachment.addresses.iter().map(|address| (IpNet::from(*address), via)));
+        desired.routes.extend(attachment.addresses.iter().map(|address| (IpNet::from(*address), via)));
+        desired.pods.insert(device.index);
     }
-    routes
+    desired
 }
 
 /// One thing to be done.
@@ -157,11 +168,15 @@ struct Step {
     wanted: Option<Via>,
 }
 
-fn steps(actual: &BTreeMap<IpNet, Via>, desired: &BTreeMap<IpNet, Via>) -> Vec<Step> {
-    let nets: BTreeSet<IpNet> = actual.keys().chain(desired.keys()).copied().collect();
+fn steps(actual: &BTreeMap<IpNet, Via>, desired: &Desired) -> Vec<Step> {
+    let nets: BTreeSet<IpNet> = actual.keys().chain(desired.routes.keys()).copied().collect();
+    let may_be_of_a_new_pod = |via: Option<Via>| match via {
+        Some(Via::Device(index)) => !desired.pods.contains(&index),
+        Some(Via::Gateway(_)) | None => false,
+    };
     let step = |net: IpNet| {
-        let (found, wanted) = (actual.get(&net).copied(), desired.get(&net).copied());
-        let stays = found == wanted || (wanted.is_none() && matches!(found, Some(Via::Device(_))));
+        let (found, wanted) = (actual.get(&net).copied(), desired.routes.get(&net).copied());
+        let stays = found == wanted || (wanted.is_none() && may_be_of_a_new_pod(found));
         (!stays).then_some(Step { net, found, wanted })
     };
     nets.into_iter().filter_map(step).collect()
@@ -193,7 +208,8 @@ mod tests {
         match routes.version {
             Some(_) => Vec::new(),
             None => {
-                steps(actual, known().actual.as_ref().unwrap()).into_iter().map(|step| step.net).collect()
+                let desired = Desired { routes: known().actual.unwrap(), pods: [7].into() };
+                steps(actual, &desired).into_iter().map(|step| step.net).collect()
             }
         }
     }
@@ -228,9 +244,19 @@ mod tests {
         assert_eq!(todo(&routes), []);
         routes.invalidate();
         routes.actual = Some([(net("10.65.0.6/32"), Via::Device(8))].into());
-        let desired = BTreeMap::new();
+        let desired = Desired::default();
         assert_eq!(steps(routes.actual.as_ref().unwrap(), &desired), []);
         let stranger = [(net("10.65.9.0/24"), gateway("192.0.2.9"))].into();
         assert_eq!(steps(&stranger, &desired).len(), 1, "but not one to a node that is gone");
+    }
+    /// Of its sandbox before this one, whose interface had the same name: another pod may get that address.
+    #[test]
+    fn a_route_of_a_known_pods_interface_to_an_address_that_is_not_the_pods_goes() {
+        let actual: BTreeMap<_, _> = [("10.65.0.5/32", 7), ("10.65.0.4/32", 7), ("10.65.0.6/32", 8)]
+            .map(|(name, index)| (net(name), Via::Device(index)))
+            .into();
+        let desired = Desired { routes: [(net("10.65.0.5/32"), Via::Device(7))].into(), pods: [7].into() };
+        let gone = Step { net: net("10.65.0.4/32"), found: Some(Via::Device(7)), wanted: None };
+        assert_eq!(steps(&actual, &desired), [gone]);
     }
 }

@@ -24,10 +24,15 @@ pub fn add(env: &Env, config: &Config) -> Result<Value, CniError> {
     let netns = netns_of(env)?;
     let ipam = Ipam::find(config, env)?;
     let _lock = Lock::take(&config.run_dir, &pod)?;
-    let known = records::read(&config.run_dir, &pod).filter(|record| is_about(record, env));
-    let record = match known {
-        Some(record) => wire_again(config, &netns, record)?,
-        None => connect(env, config, &pod, &netns, &ipam)?,
+    let record = match records::read(&config.run_dir, &pod) {
+        Some(record) if is_about(&record, env) => wire_again(config, &netns, record)?,
+        before => {
+            if let Some(before) = before {
+                // The new veth takes the place of this one, whose addresses nobody would give back any more.
+                take_away(config, &before, || ipam.del(&env_of(env, &before)))?;
+            }
+            connect(env, config, &pod, &netns, &ipam)?
+        }
     };
     Ok(result::of_add(config.version, &record))
 }
@@ -151,8 +156,7 @@ pub fn del(env: &Env, config: &Config) -> Result<(), CniError> {
     }
 }
 
-/// Removes an attachment, then gives its addresses back with `release`: while a veth is there, nobody else may
-/// get them. The record goes last, so that GC finds what could not be released.
+/// Removes an attachment, if it is there, and gives its addresses back with `release`.
 fn disconnect(
     env: &Env,
     config: &Config,
@@ -162,12 +166,7 @@ fn disconnect(
 ) -> Result<(), CniError> {
     let _lock = Lock::take(&config.run_dir, pod)?;
     match records::read(&config.run_dir, pod) {
-        Some(record) if attachment_of(&record) == *attachment => {
-            agent::tell_gone(&config.run_dir, &record);
-            wiring::remove(&record.interface)?;
-            release()?;
-            records::remove(&config.run_dir, pod)
-        }
+        Some(record) if attachment_of(&record) == *attachment => take_away(config, &record, release),
         // The pod has a new sandbox by now: the veth is that one's.
         Some(_) => release(),
         None => {
@@ -178,6 +177,19 @@ fn disconnect(
             release()
         }
     }
+}
+
+/// Removes an attachment, then gives its addresses back with `release`: while a veth is there, nobody else may
+/// get them. The record goes last, so that GC finds what could not be released.
+fn take_away(
+    config: &Config,
+    record: &EndpointRecord,
+    release: impl FnOnce() -> Result<(), CniError>,
+) -> Result<(), CniError> {
+    agent::tell_gone(&config.run_dir, record);
+    wiring::remove(&record.interface)?;
+    release()?;
+    records::remove(&config.run_dir, &records::pod_of(record))
 }
 
 /// Is everything as ADD left it?

@@ -90,6 +90,36 @@ fn a_late_del_of_the_old_sandbox_leaves_the_new_one_alone() {
     }
 }
 
+/// Its own DEL may never come, and GC knows of it no more.
+#[test]
+fn a_new_sandbox_gives_back_what_the_one_before_had() {
+    let mut world = World::new();
+    let agent = world.willing_agent();
+    let old = Pod::new("front");
+    world.add(&old).unwrap();
+    let new = old.next_sandbox();
+    let added = world.add(&new).unwrap().unwrap();
+    assert!(
+        matches!(&agent.asked()[1], Request::EndpointGone { container_id, .. } if *container_id == old.container)
+    );
+    assert_eq!((world.addresses_in_use(), world.routes().len(), world.interfaces().len()), (2, 2, 1));
+    world.del(&old).unwrap();
+    assert_eq!((world.check(&new, &added), world.addresses_in_use()), (Ok(None), 2));
+    world.del(&new).unwrap();
+    world.assert_nothing_left();
+
+    let flag = world.dir.path().join("broken");
+    world.plugin("moody", &answers(&format!("[ -e {} ] && exit 1; true", flag.display()), &["1.0.0"]));
+    world.changes.insert("ipam".into(), json!({"type": "moody"}));
+    world.add(&old).unwrap();
+    fs::write(&flag, "").unwrap();
+    assert_eq!(world.add(&new).unwrap_err()["code"], 5);
+    assert_eq!(world.records()[0].container_id, old.container, "GC must be able to find it");
+    fs::remove_file(&flag).unwrap();
+    world.add(&new).unwrap();
+    assert_eq!(world.records()[0].container_id, new.container);
+}
+
 #[test]
 fn addresses_that_cannot_be_given_back_are_tried_again_at_the_next_del() {
     let mut world = World::new();
