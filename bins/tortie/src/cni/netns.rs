@@ -8,6 +8,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::thread;
 
+use nix::errno::Errno;
 use nix::sched::{CloneFlags, setns};
 
 use super::error::CniError;
@@ -20,7 +21,7 @@ pub struct Netns {
 }
 
 impl Netns {
-    /// Opens it; one that does not exist is an unknown container, our own is a mistake of the caller.
+    /// Opens it; one that does not exist is an unknown container, our own and what is none are mistakes of the caller.
     pub fn open(path: &Path) -> Result<Self, CniError> {
         let file = File::open(path).map_err(|source| match source.kind() {
             io::ErrorKind::NotFound => CniError::UnknownContainer { path: path.to_owned() },
@@ -28,6 +29,7 @@ impl Netns {
         })?;
         let netns = Self { path: path.to_owned(), file };
         netns.refuse_own()?;
+        netns.run(|| Ok(()))?;
         Ok(netns)
     }
 
@@ -50,15 +52,22 @@ impl Netns {
     /// Runs `work` on a thread of its own inside the namespace.
     pub fn run<T: Send>(&self, work: impl FnOnce() -> Result<T, CniError> + Send) -> Result<T, CniError> {
         let entered = || {
-            setns(&self.file, CloneFlags::CLONE_NEWNET).map_err(|errno| CniError::Io {
-                doing: format!("entering network namespace {}", self.path.display()),
-                source: errno.into(),
-            })?;
+            setns(&self.file, CloneFlags::CLONE_NEWNET).map_err(|errno| self.not_entered(errno))?;
             work()
         };
         thread::scope(|scope| match scope.spawn(entered).join() {
             Ok(result) => result,
             Err(panic) => std::panic::resume_unwind(panic),
         })
+    }
+
+    fn not_entered(&self, errno: Errno) -> CniError {
+        let path = self.path.display();
+        match errno {
+            Errno::EINVAL => {
+                CniError::Env { variable: "CNI_NETNS", problem: format!("{path} is no network namespace") }
+            }
+            _ => CniError::Io { doing: format!("entering network namespace {path}"), source: errno.into() },
+        }
     }
 }

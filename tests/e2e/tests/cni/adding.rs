@@ -320,6 +320,27 @@ fn a_namespace_that_is_gone_is_an_unknown_container_and_the_nodes_own_is_refused
 }
 
 #[test]
+fn what_is_no_network_namespace_is_refused_before_the_sandbox_before_is_touched() {
+    let world = World::new();
+    let agent = world.willing_agent();
+    let pod = Pod::new("front");
+    let added = world.add(&pod).unwrap().unwrap();
+    let file = world.run_dir().join("file");
+    fs::write(&file, "").unwrap();
+    for other in [file.to_str().unwrap(), "/proc/thread-self/ns/uts"] {
+        let mut vars = world.vars("ADD", Some(&pod.next_sandbox()));
+        vars.insert("CNI_NETNS".into(), other.into());
+        let config = world.config("1.1.0").to_string();
+        let answer = world.host.run(|| tortie::cni::run(|name| vars.get(name).cloned(), config.as_bytes()));
+        let error = answer.unwrap_err();
+        assert_eq!(error["code"], 4, "{error}");
+        let message = error["msg"].as_str().unwrap();
+        assert!(message.contains("CNI_NETNS") && message.contains("is no network namespace"), "{message}");
+    }
+    assert_eq!((world.check(&pod, &added), agent.asked().len()), (Ok(None), 1));
+}
+
+#[test]
 fn an_interface_of_somebody_else_in_the_pod_is_not_touched() {
     let world = World::new();
     let _agent = world.willing_agent();
