@@ -6,10 +6,9 @@
 use crate::event::{Batch, Event, Revision};
 use crate::rejection::Rejection;
 use crate::resource::Key;
-use crate::settings::{Layer, Layers, local};
+use crate::settings::{Layer, Layers};
 use crate::wire::Noun;
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
 use std::sync::Arc;
 use std::time::SystemTime;
 use tortie_model::settings::Settings;
@@ -30,12 +29,12 @@ pub(crate) struct State {
 }
 
 impl State {
-    /// Nothing said; the local layers never change.
-    fn new(node: &str, file: Layer, environment: Layer) -> Self {
+    /// Nothing said, on a node with these variables.
+    pub fn new(node: &str, environment: Layer) -> Self {
         Self {
             node_settings: format!("node.{node}"),
             objects: BTreeMap::new(),
-            layers: Layers { file, environment, ..Layers::default() },
+            layers: Layers { environment, ..Layers::default() },
             settings: None,
             rejections: BTreeSet::new(),
             pending: Vec::new(),
@@ -43,24 +42,6 @@ impl State {
             revision: Revision::default(),
             in_sync: false,
         }
-    }
-
-    /// Nothing said, with the local layers of a node: a file and variables, and what is wrong with them.
-    pub fn start(
-        node: &str,
-        config_file: Option<&Path>,
-        environment: &[(String, String)],
-    ) -> (Self, Vec<Rejection>) {
-        let (environment, mut rejections) = local::environment(environment);
-        let mut file = Layer::default();
-        if let Some(path) = config_file
-            && let Ok(text) = std::fs::read_to_string(path)
-        {
-            let (layer, more) = local::file(path, &text);
-            file = layer;
-            rejections.extend(more);
-        }
-        (Self::new(node, file, environment), rejections)
     }
 
     /// Revision of the last batch.
@@ -109,7 +90,7 @@ impl State {
         is_new
     }
 
-    /// The file's layer, read again.
+    /// What the node's file says.
     pub fn set_file(&mut self, layer: Layer) {
         self.layers.file = layer;
     }

@@ -28,7 +28,7 @@ mod traces;
 mod waiters;
 mod ways;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Args;
@@ -44,7 +44,7 @@ pub struct Agent {
     /// This node's name, as its Node object has it.
     #[arg(long, env = "TORTIE_NODE", value_name = "NAME")]
     node: String,
-    /// Further settings, in the form of Calico's felix.cfg; they win over the datastore.
+    /// Further settings, in the form of Calico's felix.cfg; they win over the datastore. Looked at again once a second.
     #[arg(long, env = "TORTIE_CONFIG", value_name = "FILE")]
     config: Option<PathBuf>,
     /// Where what is in force is remembered, for a start with a broken file or without an API server; on a disk that
@@ -76,6 +76,7 @@ pub struct Options {
 
 /// Runs until it is asked to stop.
 pub fn run(agent: Agent, global: &Global) -> Outcome {
+    let file = config_text(agent.config.as_deref())?;
     let store = open_store(&agent, global)?;
     let options = Options {
         node: NodeName::new(agent.node.as_str()),
@@ -101,7 +102,7 @@ pub fn run(agent: Agent, global: &Global) -> Outcome {
         .enable_all()
         .build()
         .map_err(|e| Failure::not_allowed(anyhow::anyhow!("starting the runtime: {e}")))?;
-    let settings = local_settings(&agent);
+    let settings = local_settings(file);
     crate::logging::set_level(&settings.log_level);
     let socket = tortie::agent_api::socket_path(&options.run_dir);
     let vitals = observe::Vitals::new(options.node.as_str(), socket, options.sweep);
@@ -118,12 +119,23 @@ pub fn run(agent: Agent, global: &Global) -> Outcome {
     Ok(Answer::Yes)
 }
 
+/// The file of settings. Who names one relies on it; should it go later, the last good settings stay.
+fn config_text(path: Option<&Path>) -> Result<Option<(&Path, String)>, Failure> {
+    let Some(path) = path else { return Ok(None) };
+    match std::fs::read_to_string(path) {
+        Ok(text) => Ok(Some((path, text))),
+        Err(error) => Err(Failure::bad_input(anyhow::anyhow!(
+            "--config {}: {error}; correct the path, or leave out --config and TORTIE_CONFIG",
+            path.display()
+        ))),
+    }
+}
+
 /// What file and environment say, before the store has said anything: health must answer while it is waited for.
 /// What is wrong with them the store reports.
-fn local_settings(agent: &Agent) -> tortie_model::settings::Settings {
+fn local_settings(file: Option<(&Path, String)>) -> tortie_model::settings::Settings {
     use tortie_store::settings::{Layers, local};
     let environment: Vec<_> = std::env::vars().collect();
-    let file = agent.config.as_ref().and_then(|path| Some((path, std::fs::read_to_string(path).ok()?)));
     let layers = Layers {
         environment: local::environment(&environment).0,
         file: file.map(|(path, text)| local::file(path, &text).0).unwrap_or_default(),

@@ -7,12 +7,11 @@ use super::tree::{Reading, Stamp, Tree};
 use super::watch::{Found, Seen, Watcher};
 use crate::event::Batch;
 use crate::rejection::{Effect, Origin, Rejection};
-use crate::settings::local;
+use crate::settings::{LOOK, NodeSettings};
 use crate::state::State;
 use crate::stream::{self, Rescan};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::eventfd::EventFd;
-use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 use std::os::fd::AsFd as _;
@@ -38,9 +37,10 @@ pub(super) struct Driver {
     /// What has happened and has not been looked at.
     pub pending: Seen,
     pub root: PathBuf,
-    pub config_file: Option<PathBuf>,
-    /// Of the environment and the file.
-    pub local: Vec<Rejection>,
+    /// What variables and the node's file say.
+    pub local: NodeSettings,
+    /// When to look at that file again.
+    pub next_look: Option<Instant>,
     /// What of the directory itself is wrong.
     pub faults: Vec<Rejection>,
 }
@@ -86,7 +86,7 @@ impl Driver {
 
     fn wait(&mut self) -> io::Result<()> {
         let retry = (!self.faults.is_empty()).then(|| Instant::now() + RETRY);
-        let until = [retry, self.watcher.next_settled()].into_iter().flatten().min();
+        let until = [retry, self.next_look, self.watcher.next_settled()].into_iter().flatten().min();
         let until = if self.pending == Seen::default() { until } else { Some(Instant::now()) };
         let timeout = match until.map(|until| until.saturating_duration_since(Instant::now())) {
             Some(Duration::ZERO) => PollTimeout::ZERO,
@@ -126,8 +126,9 @@ impl Driver {
         if rescan || std::mem::take(&mut self.pending.everything) || !self.faults.is_empty() {
             self.walk();
         }
-        if rescan {
-            self.read_config_file();
+        if rescan || self.next_look.is_some_and(|at| at <= Instant::now()) {
+            self.local.look(rescan, &mut self.state);
+            self.next_look = self.next_look.map(|_| Instant::now() + LOOK);
         }
     }
 
@@ -203,24 +204,11 @@ impl Driver {
         }
     }
 
-    fn read_config_file(&mut self) {
-        let Some(path) = &self.config_file else { return };
-        let Ok(text) = fs::read_to_string(path) else { return };
-        let (layer, rejections) = local::file(path, &text);
-        self.local.retain(|old| !matches!(&old.origin, Origin::File { path: of, .. } if of == path));
-        // A value that is wrong keeps the last good settings.
-        if rejections.iter().all(|rejection| rejection.effect == Effect::NotEnforced) {
-            self.state.set_file(layer);
-        }
-        self.local.extend(rejections);
-    }
-
     /// Sends what is new; `false`: nobody listens.
     fn say(&mut self) -> bool {
         self.tree.settle(&mut self.state);
         let mut rejections = self.tree.rejections();
-        rejections
-            .extend(self.local.iter().chain(&self.faults).cloned().map(Arc::new).collect::<BTreeSet<_>>());
+        rejections.extend(self.faults.iter().cloned().map(Arc::new).chain(self.local.rejections().cloned()));
         match self.state.commit(rejections) {
             Some(batch) => self.send(batch),
             None => true,

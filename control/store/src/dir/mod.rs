@@ -16,11 +16,12 @@ pub use edit::{Edit, Outcome};
 pub use files::{Directory, DirectoryError, Place, Snapshot, Stored};
 pub use watch::counts;
 
-use crate::state::State;
+use crate::settings::NodeSettings;
 use crate::stream::{self, Store};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Instant;
 use std::{fs, io, thread};
 use thiserror::Error;
 
@@ -68,7 +69,8 @@ pub fn open(root: &Path, options: Options) -> Result<Store, OpenError> {
     let watcher = watch::Watcher::new(&root).map_err(watch_error)?;
     let wake = EventFd::from_flags(EfdFlags::EFD_NONBLOCK | EfdFlags::EFD_CLOEXEC);
     let wake = Arc::new(wake.map_err(|errno| watch_error(errno.into()))?);
-    let (state, local) = State::start(&options.node, options.config_file.as_deref(), &options.environment);
+    let (state, local) =
+        NodeSettings::start(&options.node, options.config_file.as_deref(), &options.environment);
     let waker = Arc::clone(&wake);
     // Fails only when it is full: then the driver is awake anyway.
     let (store, ends) = stream::pair(move || _ = waker.write(1));
@@ -80,7 +82,7 @@ pub fn open(root: &Path, options: Options) -> Result<Store, OpenError> {
         tree: tree::Tree::new(last_good::LastGood::new(options.last_good.as_deref())),
         pending: watch::Seen::default(),
         root: root.clone(),
-        config_file: options.config_file,
+        next_look: local.have_file().then(Instant::now),
         local,
         faults: Vec::new(),
     };

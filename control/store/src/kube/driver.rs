@@ -14,7 +14,7 @@ use super::report::Reporter;
 use super::served::Served;
 use crate::event::{Batch, Event};
 use crate::kind::{KINDS, Kind, Role};
-use crate::rejection::Rejection;
+use crate::settings::{LOOK, NodeSettings};
 use crate::state::State;
 use crate::stream::{self, Finding, Rescan, Standing};
 use serde_json::Value;
@@ -84,7 +84,8 @@ pub(super) struct Driver {
     objects: Objects,
     state: State,
     cache: Cache,
-    local: Vec<Arc<Rejection>>,
+    /// What variables and the node's file say.
+    local: NodeSettings,
     reporter: Option<Reporter>,
     findings: mpsc::UnboundedReceiver<Finding>,
     /// Rescans: for each follower the order that has to be carried out.
@@ -124,7 +125,7 @@ pub(super) struct Beginning {
     pub ends: stream::Driver,
     pub connection: Connection,
     pub state: State,
-    pub local: Vec<Rejection>,
+    pub local: NodeSettings,
     pub cache: Cache,
     pub shared: Arc<Mutex<Seen>>,
     pub served: Served,
@@ -171,7 +172,6 @@ impl Driver {
             };
             tokio::spawn(follower.run());
         }
-        let local = local.into_iter().map(Arc::new).collect();
         Self {
             ends,
             connection,
@@ -197,6 +197,7 @@ impl Driver {
     pub async fn run(mut self) {
         let wait = self.connection.timing().patience;
         let mut patience = Instant::now() + wait;
+        let mut looks = tokio::time::interval(LOOK);
         loop {
             let retry = self.cache.again().map(Instant::from_std);
             tokio::select! {
@@ -221,6 +222,7 @@ impl Driver {
                     tracing::warn!("the API server has not said everything; what was in force before is in force");
                     self.open = true;
                 }
+                _ = looks.tick(), if self.local.have_file() => self.look(false),
                 () = tokio::time::sleep_until(retry.unwrap_or(patience)), if retry.is_some() => {}
             }
             for _ in 0..BURST {
@@ -237,9 +239,17 @@ impl Driver {
     }
 
     fn rescan(&mut self, request: Rescan) {
+        self.look(true);
         self.served.forget();
         let orders = self.followed.iter().map(|it| it.orders.list_again()).collect();
         self.waiting.push((orders, request));
+    }
+
+    /// At the node's file.
+    fn look(&mut self, at_once: bool) {
+        if self.local.look(at_once, &mut self.state) {
+            self.objects.report_again();
+        }
     }
 
     fn take(&mut self, number: usize, signal: Signal) {
@@ -342,7 +352,7 @@ impl Driver {
     fn say(&mut self) -> bool {
         let batch = match self.objects.changed_reports() {
             Some(mut reports) => {
-                reports.extend(self.local.iter().cloned());
+                reports.extend(self.local.rejections().cloned());
                 self.state.commit(reports)
             }
             None => self.state.commit_changes(),

@@ -35,7 +35,7 @@ pub use http::Method;
 pub use served::Api;
 pub use watching::{Change, Watch};
 
-use crate::state::State;
+use crate::settings::NodeSettings;
 use crate::stream::{self, Store};
 use connection::Connection;
 use served::Served;
@@ -71,7 +71,8 @@ pub fn open(options: Options) -> Result<Store, ClusterError> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(wrong)?;
     let connection = Connection::new(options.access.clone());
     runtime.block_on(connection.check_configuration())?;
-    let (state, local) = State::start(&options.node, options.config_file.as_deref(), &options.environment);
+    let (state, local) =
+        NodeSettings::start(&options.node, options.config_file.as_deref(), &options.environment);
     let (store, ends) = stream::pair(|| {});
     let shared = Arc::new(Mutex::new(driver::Seen::default()));
     let (asked, seen) = (connection.clone(), Arc::clone(&shared));

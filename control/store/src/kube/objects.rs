@@ -205,6 +205,11 @@ impl Objects {
         changed.then(|| self.shelves.iter().flat_map(of).collect())
     }
 
+    /// Something else has changed that is reported with them.
+    pub fn report_again(&mut self) {
+        self.reports_changed = true;
+    }
+
     /// What is new to report since it was asked last.
     pub fn fresh_reports(&mut self) -> Vec<Report> {
         std::mem::take(&mut self.fresh)

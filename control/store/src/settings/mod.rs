@@ -6,9 +6,11 @@
 pub mod felix;
 pub mod local;
 pub mod names;
+mod node;
 pub mod parameter;
 pub mod value;
 
+pub(crate) use node::{LOOK, NodeSettings};
 use parameter::Setting;
 use tortie_model::settings::Settings;
 

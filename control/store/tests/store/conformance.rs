@@ -1,6 +1,7 @@
 //! The directory passes the suite that every store passes.
 
 use std::fs;
+use std::path::Path;
 use tempfile::TempDir;
 use tortie_store::{Store, dir};
 
@@ -19,8 +20,9 @@ impl crate::suite::Backend for Directory {
         fs::remove_file(self.0.path().join(format!("{name}.yaml"))).unwrap();
     }
 
-    fn open(&self) -> Store {
-        let options = dir::Options { node: "node1".into(), ..dir::Options::default() };
+    fn open_with(&self, config_file: Option<&Path>) -> Store {
+        let config_file = config_file.map(Path::to_owned);
+        let options = dir::Options { node: "node1".into(), config_file, ..dir::Options::default() };
         dir::open(self.0.path(), options).unwrap()
     }
 }

@@ -3,6 +3,7 @@
 use crate::server::Server;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::time::Duration;
 use tempfile::TempDir;
 use tortie_store::kube::{self, Access, Timing};
@@ -57,8 +58,9 @@ impl crate::suite::Backend for Cluster {
         self.server.delete(&self.written.remove(name).unwrap());
     }
 
-    fn open(&self) -> Store {
-        kube::open(options(&self.server, &self.directory)).unwrap()
+    fn open_with(&self, config_file: Option<&Path>) -> Store {
+        let options = options(&self.server, &self.directory);
+        kube::open(kube::Options { config_file: config_file.map(Path::to_owned), ..options }).unwrap()
     }
 }
 
@@ -78,8 +80,8 @@ impl crate::suite::Backend for StorageForm {
         self.0.delete(name);
     }
 
-    fn open(&self) -> Store {
-        self.0.open()
+    fn open_with(&self, config_file: Option<&Path>) -> Store {
+        self.0.open_with(config_file)
     }
 }
 

@@ -1,5 +1,6 @@
 //! What every store does, as a suite over [`Backend`].
 
+use std::path::Path;
 use std::time::{Duration, Instant, SystemTime};
 use tortie_model::{Object, ObjectId, SliceId};
 use tortie_store::{Batch, Effect, Event, Rejection, Revision, Store};
@@ -12,8 +13,12 @@ pub trait Backend {
     fn put(&mut self, name: &str, yaml: &str);
     /// Removes the object written under that name.
     fn delete(&mut self, name: &str);
+    /// Opens it as node `node1`, with a file of settings.
+    fn open_with(&self, config_file: Option<&Path>) -> Store;
     /// Opens it as node `node1`.
-    fn open(&self) -> Store;
+    fn open(&self) -> Store {
+        self.open_with(None)
+    }
 }
 
 /// Waits for a condition on what a store says, a few seconds at most.
@@ -247,6 +252,41 @@ pub fn settings_are_merged<B: Backend>() {
     assert_eq!(settings(&listener.catch_up()).unwrap(), tortie_model::settings::Settings::default());
 }
 
+/// The node's own file is looked at from time to time and at each rescan. While it is gone or wrong what it said last is in
+/// force, and that is told.
+pub fn a_change_of_the_nodes_file_is_in_force<B: Backend>() {
+    let mut backend = B::new();
+    backend.put("a", &felix("default", "interfacePrefix: tap, bpfMapSizeConntrack: 1000"));
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("felix.cfg");
+    let write = |text: &str| std::fs::write(&file, text).unwrap();
+    write("InterfacePrefix = eni\n");
+    let mut listener = Listener::new(backend.open_with(Some(&file)));
+    let prefix = |events: &[Event]| settings(events).map(|settings| settings.interface_prefix.clone());
+    assert_eq!(prefix(&listener.catch_up()).as_deref(), Some("eni"));
+
+    write("InterfacePrefix = azv\n");
+    assert_eq!(prefix(&listener.next_unasked()).as_deref(), Some("azv"), "nobody asked");
+    write("InterfacePrefix = gke\n");
+    assert_eq!(prefix(&listener.catch_up()).as_deref(), Some("gke"));
+
+    for (is_bad, text) in
+        [(true, Some("BPFMapSizeConntrack = many\n")), (true, None), (false, Some("InterfacePrefix = gke\n"))]
+    {
+        match text {
+            Some(text) => write(text),
+            None => std::fs::remove_file(&file).unwrap(),
+        }
+        let events = listener.catch_up();
+        assert_eq!(settings(&events), None, "{text:?}");
+        let told = rejected(&events).into_iter().any(|it| it.to_string().contains("felix.cfg"));
+        assert_eq!(told, is_bad, "{events:?}");
+        assert_eq!(resolved(&events).is_empty(), text == Some("BPFMapSizeConntrack = many\n"), "{events:?}");
+    }
+    write("");
+    assert_eq!(prefix(&listener.catch_up()).as_deref(), Some("tap"));
+}
+
 /// A kind that is not enforced is said to be so, in no other way in force.
 pub fn a_kind_that_is_not_enforced_is_reported<B: Backend>() {
     let mut backend = B::new();
@@ -284,6 +324,7 @@ macro_rules! conformance {
             a_bad_version_keeps_the_last_good_one
             an_object_that_was_never_good_is_not_there
             settings_are_merged
+            a_change_of_the_nodes_file_is_in_force
             a_kind_that_is_not_enforced_is_reported
             a_dropped_store_is_gone
         }

@@ -1,0 +1,32 @@
+//! What `tortie agent` refuses before it touches anything: exit code 2, with the flag and the way out.
+
+use std::process::{Command, Output};
+
+fn agent(arguments: &[&str], variables: &[(&str, &str)]) -> Output {
+    let directory = tempfile::tempdir().unwrap();
+    let store = format!("dir:{}", directory.path().display());
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tortie"));
+    command.args(["agent", "--store", &store]).env_remove("TORTIE_NODE").env_remove("TORTIE_CONFIG");
+    command.arg("--run-dir").arg(directory.path().join("run"));
+    command.args(arguments).envs(variables.iter().copied());
+    let output = command.output().unwrap();
+    assert!(!directory.path().join("run").exists(), "nothing was begun");
+    output
+}
+
+fn assert_refused(output: &Output, words: &[&str]) {
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{said}");
+    assert!(words.iter().all(|word| said.contains(word)), "{words:?}: {said}");
+}
+
+#[test]
+fn a_file_of_settings_that_was_asked_for_must_be_there() {
+    let directory = tempfile::tempdir().unwrap();
+    let missing = directory.path().join("felix.cfg").display().to_string();
+    for path in [&missing, &directory.path().display().to_string()] {
+        assert_refused(&agent(&["--node", "n", "--config", path], &[]), &["--config", path]);
+        assert_refused(&agent(&["--node", "n"], &[("TORTIE_CONFIG", path)]), &["--config", path]);
+    }
+    assert_refused(&agent(&["--node", "n", "--config", ""], &[]), &["--config"]);
+}
