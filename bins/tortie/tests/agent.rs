@@ -21,6 +21,14 @@ fn assert_refused(output: &Output, words: &[&str]) {
 }
 
 #[test]
+fn a_name_that_no_node_has_is_refused() {
+    for name in ["", "Bad_Name!", "-a", &"a".repeat(254)] {
+        assert_refused(&agent(&[&format!("--node={name}")], &[]), &["--node", "TORTIE_NODE"]);
+        assert_refused(&agent(&[], &[("TORTIE_NODE", name)]), &["--node", "TORTIE_NODE"]);
+    }
+}
+
+#[test]
 fn a_file_of_settings_that_was_asked_for_must_be_there() {
     let directory = tempfile::tempdir().unwrap();
     let missing = directory.path().join("felix.cfg").display().to_string();

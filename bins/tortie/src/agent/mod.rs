@@ -76,10 +76,11 @@ pub struct Options {
 
 /// Runs until it is asked to stop.
 pub fn run(agent: Agent, global: &Global) -> Outcome {
+    let node = node_name(&agent.node)?;
     let file = config_text(agent.config.as_deref())?;
     let store = open_store(&agent, global)?;
     let options = Options {
-        node: NodeName::new(agent.node.as_str()),
+        node,
         run_dir: global.run_dir.clone(),
         bpffs: global.bpffs.clone(),
         cgroup: global.cgroup.clone(),
@@ -117,6 +118,16 @@ pub fn run(agent: Agent, global: &Global) -> Outcome {
     let local = tokio::task::LocalSet::new();
     local.block_on(&runtime, events::run(options, store, observer))?;
     Ok(Answer::Yes)
+}
+
+/// A name that a Node can have: under another one the agent would take over the node's maps for a node without pods.
+fn node_name(text: &str) -> Result<NodeName, Failure> {
+    match tortie_store::check::subdomain(text) {
+        Ok(()) => Ok(NodeName::new(text)),
+        Err(wrong) => Err(Failure::bad_input(anyhow::anyhow!(
+            "--node (TORTIE_NODE): {wrong}; give the name of this node's Node object"
+        ))),
+    }
 }
 
 /// The file of settings. Who names one relies on it; should it go later, the last good settings stay.
