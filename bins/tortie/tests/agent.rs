@@ -29,6 +29,15 @@ fn a_name_that_no_node_has_is_refused() {
 }
 
 #[test]
+fn a_time_out_of_range_is_refused() {
+    for flag in ["--resync-seconds", "--sweep-seconds"] {
+        for seconds in ["0", "86401", "18446744073709551615", "-1", ""] {
+            assert_refused(&agent(&["--node", "n", &format!("{flag}={seconds}")], &[]), &[flag]);
+        }
+    }
+}
+
+#[test]
 fn a_file_of_settings_that_was_asked_for_must_be_there() {
     let directory = tempfile::tempdir().unwrap();
     let missing = directory.path().join("felix.cfg").display().to_string();

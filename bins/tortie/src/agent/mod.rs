@@ -38,6 +38,9 @@ use tortie_model::NodeName;
 use crate::args::{Global, StoreAddress};
 use crate::exit::{Answer, Failure, Outcome};
 
+/// An agent that looks less often than once a day might as well not look.
+const MOST_SECONDS: u64 = 86_400;
+
 /// Flags of `tortie agent`.
 #[derive(Debug, Clone, Args)]
 pub struct Agent {
@@ -52,10 +55,10 @@ pub struct Agent {
     #[arg(long, env = "TORTIE_CACHE", value_name = "DIR")]
     cache: Option<PathBuf>,
     /// Compare kernel and desired state this often.
-    #[arg(long, default_value_t = 30, value_name = "SECONDS")]
+    #[arg(long, default_value_t = 30, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=MOST_SECONDS))]
     resync_seconds: u64,
     /// Look for flows that are over this often.
-    #[arg(long, default_value_t = 5, value_name = "SECONDS")]
+    #[arg(long, default_value_t = 5, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=MOST_SECONDS))]
     sweep_seconds: u64,
     /// Send a trace of each change, from the datastore's event to the kernel's maps, to this OpenTelemetry collector
     /// (OTLP over HTTP), such as http://127.0.0.1:4318/v1/traces. Without it there are none.
@@ -84,8 +87,8 @@ pub fn run(agent: Agent, global: &Global) -> Outcome {
         run_dir: global.run_dir.clone(),
         bpffs: global.bpffs.clone(),
         cgroup: global.cgroup.clone(),
-        resync: Duration::from_secs(agent.resync_seconds.max(1)),
-        sweep: Duration::from_secs(agent.sweep_seconds.max(1)),
+        resync: Duration::from_secs(agent.resync_seconds),
+        sweep: Duration::from_secs(agent.sweep_seconds),
     };
     std::fs::create_dir_all(&options.run_dir).map_err(|e| {
         Failure::not_allowed(anyhow::anyhow!(

@@ -183,7 +183,7 @@ struct Delete {
     #[command(flatten)]
     files: Files,
     /// Overrides the pods' own grace period.
-    #[arg(long, value_name = "SECONDS")]
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(..=86_400))]
     grace_period: Option<u64>,
     /// Objects that are not there are fine.
     #[arg(long)]

@@ -47,7 +47,7 @@ pub struct Kube {
     #[arg(long, default_value_t = 200, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=600))]
     pods: u32,
     /// How long the API server is away.
-    #[arg(long, default_value = "30", value_name = "SECONDS")]
+    #[arg(long, default_value_t = 30, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=3600))]
     outage: u64,
     /// How many Services, of five endpoints each, the agent starts with.
     #[arg(long, default_value_t = 5000, value_name = "N")]
