@@ -7,7 +7,7 @@
 use std::fmt::Display;
 use std::process::ExitCode;
 
-use crate::output;
+use crate::{logging, output};
 
 /// What a verb that ran to its end found out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -144,7 +144,11 @@ pub fn report(outcome: Outcome) -> ExitCode {
 
 /// Prints a failure that does not keep the rest from being done.
 pub fn say(failure: &Failure) {
-    output::tell(format_args!("tortie: {:#}", failure.parts().1));
+    let words = format!("{:#}", failure.parts().1);
+    match logging::json_line(&words) {
+        Some(line) => output::tell(line),
+        None => output::tell(format_args!("tortie: {words}")),
+    }
 }
 
 /// Help and version are answers (0); everything else the parser refuses is usage (2).

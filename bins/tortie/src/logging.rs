@@ -7,6 +7,9 @@ use std::io::IsTerminal as _;
 use std::sync::OnceLock;
 
 use clap::ValueEnum;
+use serde_json::json;
+use tracing_subscriber::fmt::format::Writer;
+use tracing_subscriber::fmt::time::{FormatTime as _, SystemTime};
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{EnvFilter, Layer, Registry, fmt, reload};
@@ -23,11 +26,15 @@ pub enum LogFormat {
     Json,
 }
 
+/// As it was asked for.
+static FORMAT: OnceLock<LogFormat> = OnceLock::new();
+
 /// Set when neither RUST_LOG nor `-v` has said what to log.
 static LEVEL: OnceLock<reload::Handle<EnvFilter, Registry>> = OnceLock::new();
 
 /// Begins. Once in a process.
 pub fn start(global: &Global) {
+    let _ = FORMAT.set(global.log_format);
     let told = EnvFilter::try_from_default_env().ok();
     let fixed = told.is_some() || global.verbose > 0;
     let filter = told.unwrap_or_else(|| EnvFilter::new(filter(default_level(global.verbose))));
@@ -60,6 +67,18 @@ pub fn set_level(level: &str) {
     if let Err(error) = handle.reload(EnvFilter::new(filter(level))) {
         tracing::warn!(%error, level, "the log level could not be changed");
     }
+}
+
+/// What ended the process, as a line among the others where these are JSON; it is said whatever the level is.
+pub fn json_line(message: &str) -> Option<String> {
+    if FORMAT.get() != Some(&LogFormat::Json) {
+        return None;
+    }
+    let mut timestamp = String::new();
+    // Without a clock the line is still worth something.
+    let _ = SystemTime.format_time(&mut Writer::new(&mut timestamp));
+    let line = json!({"timestamp": timestamp, "level": "ERROR", "message": message, "target": "tortie"});
+    Some(line.to_string())
 }
 
 fn default_level(verbose: u8) -> &'static str {

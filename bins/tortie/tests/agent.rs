@@ -2,6 +2,8 @@
 
 use std::process::{Command, Output};
 
+use serde_json::Value;
+
 fn agent(arguments: &[&str], variables: &[(&str, &str)]) -> Output {
     let directory = tempfile::tempdir().unwrap();
     let store = format!("dir:{}", directory.path().display());
@@ -46,4 +48,15 @@ fn a_file_of_settings_that_was_asked_for_must_be_there() {
         assert_refused(&agent(&["--node", "n"], &[("TORTIE_CONFIG", path)]), &["--config", path]);
     }
     assert_refused(&agent(&["--node", "n", "--config", ""], &[]), &["--config"]);
+}
+
+#[test]
+fn what_ends_the_agent_is_json_where_its_log_is() {
+    let output = agent(&["--node", "n", "--config", "/no/such.cfg", "--log-format", "json", "-v"], &[]);
+    let said = String::from_utf8_lossy(&output.stderr);
+    let lines: Vec<Value> = said.lines().map(|line| serde_json::from_str(line).expect(line)).collect();
+    let last = lines.last().expect("it says why");
+    assert_eq!((&last["level"], output.status.code()), (&"ERROR".into(), Some(2)));
+    assert!(last["message"].as_str().is_some_and(|it| it.contains("/no/such.cfg")), "{last}");
+    assert!(last["timestamp"].as_str().is_some_and(|it| it.ends_with('Z')), "{last}");
 }
