@@ -21,7 +21,7 @@ pub enum LockError {
         pid: Option<u32>,
     },
     /// The file cannot be made.
-    #[error("{}: {source}; the run directory must exist and be writable", path.display())]
+    #[error("{} cannot be taken; its directory must exist, be writable and have room", path.display())]
     File {
         /// The lock.
         path: PathBuf,
@@ -126,5 +126,13 @@ mod tests {
         NodeLock::take(dir.path(), &bpffs).expect_err("an agent waits for who removes");
         drop(remover);
         assert!(!gone.exists());
+    }
+
+    #[test]
+    fn a_lock_that_cannot_be_made_says_its_cause_once() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let error = NodeLock::take(&dir.path().join("missing"), dir.path()).expect_err("no such directory");
+        let cause = std::error::Error::source(&error).expect("a cause").to_string();
+        assert!(error.to_string().contains("agent.lock") && !error.to_string().contains(&cause), "{error}");
     }
 }
