@@ -13,7 +13,7 @@ use anyhow::Context as _;
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 use serde_json::{Value, json};
 use tokio::io::unix::AsyncFd;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, oneshot, watch};
 use tortie_host::clsact::FilterEvents;
 use tortie_host::links::{Mechanism, best_mechanism};
@@ -61,10 +61,33 @@ struct Loop {
     filters: Option<AsyncFd<FilterEvents>>,
 }
 
-/// Runs the agent until SIGTERM or SIGINT.
+/// What asks the agent to stop.
+struct Stop([Signal; 3]);
+
+impl Stop {
+    fn new() -> anyhow::Result<Self> {
+        let of = |kind, name: &'static str| signal(kind).context(name);
+        Ok(Self([
+            of(SignalKind::terminate(), "SIGTERM")?,
+            of(SignalKind::interrupt(), "SIGINT")?,
+            of(SignalKind::hangup(), "SIGHUP")?,
+        ]))
+    }
+
+    /// Safe to cancel.
+    async fn asked(&mut self) {
+        let [terminate, interrupt, hangup] = &mut self.0;
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+            _ = hangup.recv() => {}
+        }
+    }
+}
+
+/// Runs the agent until SIGTERM, SIGINT or SIGHUP.
 pub async fn run(options: Options, mut store: Store, observer: Observer) -> anyhow::Result<()> {
-    let mut terminate = signal(SignalKind::terminate()).context("SIGTERM")?;
-    let mut interrupt = signal(SignalKind::interrupt()).context("SIGINT")?;
+    let mut stop = Stop::new()?;
     let (questions_in, mut questions) = mpsc::channel(64);
     let (drop_count, drops_seen) = watch::channel(0);
     let server = Server {
@@ -80,8 +103,7 @@ pub async fn run(options: Options, mut store: Store, observer: Observer) -> anyh
     let mut beginning = Beginning::new(&options, store.handle());
     tokio::select! {
         begun = begin(&mut store, &mut questions, &options, &mut beginning, &observer, &mut door) => begun?,
-        _ = terminate.recv() => return Ok(()),
-        _ = interrupt.recv() => return Ok(()),
+        () = stop.asked() => return Ok(()),
     }
     let mut node = open(options, beginning, netlink, observer)?;
     node.reread_devices().await?;
@@ -107,12 +129,11 @@ pub async fn run(options: Options, mut store: Store, observer: Observer) -> anyh
     loop {
         node.observe();
         main.waiters.answer(|goal| node.standing(goal));
-        let stop = tokio::select! {
-            stop = main.step(&mut node) => stop?,
-            _ = terminate.recv() => true,
-            _ = interrupt.recv() => true,
+        let stops = tokio::select! {
+            stops = main.step(&mut node) => stops?,
+            () = stop.asked() => true,
         };
-        if stop {
+        if stops {
             tracing::info!("stopping; the data plane goes on");
             // The socket goes, so that callers see at once that nobody answers.
             let _ = std::fs::remove_file(tortie::agent_api::socket_path(&node.options.run_dir));

@@ -145,10 +145,25 @@ fn the_way_to_a_pod_comes_back_when_its_interface_was_switched_off_or_its_route_
     run(&test, &format!("ip link set {interface} down && ip link set {interface} up && echo 0 >{settings}"));
     test.lab.start_agent("node1").expect("start-agent");
     reach(&test, "while there was no agent");
+    resync(&test);
+    assert_eq!(run(&test, &format!("cat {settings}")), "1");
+}
+
+fn resync(test: &TestLab) {
     let asked =
         test.lab.ask_agent("node1", &json!({"verb": "resync"}), Instant::now() + Duration::from_secs(10));
     assert_eq!(asked.expect("an answer")["ok"], true);
-    assert_eq!(run(&test, &format!("cat {settings}")), "1");
+}
+
+#[test]
+fn an_agent_whose_terminal_is_gone_ends_in_order() {
+    let test = world();
+    let pid = test.lab.agent_pid("node1").expect("an agent");
+    run(&test, &format!("kill -HUP {pid}"));
+    eventually(|| if test.lab.agent_is_alive("node1") { Err("it runs") } else { Ok(()) });
+    assert!(!test.lab.paths.run_dir("node1").join("agent.sock").exists(), "callers see that nobody answers");
+    test.lab.start_agent("node1").expect("start-agent");
+    reach(&test, "after the next start");
 }
 
 #[test]
