@@ -43,6 +43,8 @@ const RETRY: Duration = Duration::from_secs(1);
 const OBSERVE: Duration = Duration::from_millis(200);
 /// How a warning about maps without pins begins.
 const UNPINNED: &str = "a map has lost its pin";
+/// How a warning about settings of the whole node begins.
+const NOT_FORWARDING: &str = "this node does not forward packets";
 /// A pod that is gone by then never costs the node the grace periods of its links, neither when it comes nor when it goes.
 const SHORT_LIVED: Duration = Duration::from_secs(5);
 
@@ -142,13 +144,28 @@ impl Node {
                 node.warnings.push(text);
             }
         }
+        node.keep_forwarding();
+        node
+    }
+
+    /// Lets the node forward packets; gives the settings that were others.
+    fn keep_forwarding(&mut self) -> Vec<&'static str> {
+        let known: Vec<String> =
+            self.warnings.extract_if(.., |warning| warning.starts_with(NOT_FORWARDING)).collect();
+        let mut changed = Vec::new();
         for (name, value) in sysctl::FORWARDING {
-            if let Err(error) = sysctl::set(name, value) {
-                tracing::error!(%error, "this node does not forward packets");
-                node.warnings.push(error.to_string());
+            match sysctl::set(name, value) {
+                Ok(is_new) => changed.extend(is_new.then_some(name)),
+                Err(error) => {
+                    let text = format!("{NOT_FORWARDING}: {error}");
+                    if !known.contains(&text) {
+                        tracing::error!("{text}");
+                    }
+                    self.warnings.push(text);
+                }
             }
         }
-        node
+        changed
     }
 
     /// The store has said something.
@@ -470,6 +487,9 @@ impl Node {
             Ok(0) => {}
             Ok(written) => tracing::warn!(written, "somebody changed the program array; repaired"),
             Err(error) => tracing::error!(%error, "the program array cannot be repaired"),
+        }
+        for name in self.keep_forwarding() {
+            tracing::warn!(name, "somebody changed a setting of the node; put back");
         }
         if let Err(error) = self.reread_devices().await {
             tracing::error!(%error, "interfaces cannot be listed");

@@ -156,6 +156,28 @@ fn resync(test: &TestLab) {
 }
 
 #[test]
+fn a_node_forwards_again_and_a_pods_interface_leads_to_that_pod_alone() {
+    let test = world();
+    let interface = interface(&test, "b");
+    let forwarding = "/proc/sys/net/ipv4/ip_forward /proc/sys/net/ipv6/conf/all/forwarding";
+    run(&test, &format!("for it in {forwarding}; do echo 0 >$it; done"));
+    // As of an earlier sandbox, of which nobody knows any more.
+    let others = ["10.99.0.1", "fd00:99::1"];
+    for other in others {
+        run(&test, &format!("ip route add {other} dev {interface} proto 80"));
+    }
+    resync(&test);
+    assert_eq!(run(&test, &format!("cat {forwarding}")), "1\n1");
+    for family in ["-4", "-6"] {
+        eventually(|| match run(&test, &format!("ip {family} route show dev {interface} proto 80")) {
+            routes if others.iter().any(|other| routes.contains(other)) => Err(routes),
+            _ => Ok(()),
+        });
+    }
+    reach(&test, "its own routes stay");
+}
+
+#[test]
 fn an_agent_whose_terminal_is_gone_ends_in_order() {
     let test = world();
     let pid = test.lab.agent_pid("node1").expect("an agent");
