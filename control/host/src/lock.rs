@@ -52,7 +52,9 @@ impl NodeLock {
 }
 
 fn of_pins(bpffs: &Path) -> PathBuf {
-    shared_dir().join(format!("tortie-{:016x}.lock", hash(bpffs)))
+    // However the path is spelled: `//`, `/.` and a slash at its end say nothing.
+    let plain: PathBuf = bpffs.components().collect();
+    shared_dir().join(format!("tortie-{:016x}.lock", hash(&plain)))
 }
 
 /// A BPF file system holds no plain files, so the lock for its directory is elsewhere.
@@ -126,6 +128,14 @@ mod tests {
         NodeLock::take(dir.path(), &bpffs).expect_err("an agent waits for who removes");
         drop(remover);
         assert!(!gone.exists());
+    }
+
+    #[test]
+    fn one_directory_has_one_lock_however_it_is_spelled() {
+        let plain = of_pins(Path::new("/sys/fs/bpf/tortie"));
+        for spelled in ["/sys/fs/bpf/tortie/", "/sys//fs/bpf/./tortie"] {
+            assert_eq!(of_pins(Path::new(spelled)), plain);
+        }
     }
 
     #[test]
