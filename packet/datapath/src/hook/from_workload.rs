@@ -33,7 +33,6 @@ fn leaving<F: Family, K: Kernel<F>>(k: &K, s: &mut State<F>) -> Step<Next> {
     }
     parse::refuse_martians(s)?;
     source::check_not_spoofed(k, s)?;
-    source::check_not_encapsulated(k, s)?;
     if parse::is_icmp_error(s) {
         return Ok(Next::Related);
     }
@@ -64,6 +63,7 @@ fn opening<F: Family, K: Kernel<F>>(k: &K, s: &mut State<F>) -> Step<Option<Next
     if service::choose(k, s, Side::Inside)? == Choice::Refuse {
         return Ok(Some(Next::Reply));
     }
+    source::check_not_encapsulated(k, s)?;
     let kind = route::find(k, s)?;
     if kind == Some(Kind::Services) {
         return Ok(Some(Next::Reply));

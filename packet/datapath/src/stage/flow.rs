@@ -263,11 +263,12 @@ pub fn create<F: Family, K: Kernel<F>>(k: &K, s: &mut State<F>) -> Step<()> {
 /// the forward entry, which goes with it (`true`) where they share an element.
 #[inline(always)]
 fn insert_reply<F: Family, K: Kernel<F>>(k: &K, s: &mut State<F>) -> Step<bool> {
-    let translated = s.flow_flags & (flags::NAT_DESTINATION | flags::NAT_SOURCE | flags::HAIRPIN) != 0;
-    let of_another = |entry: &F::Flow| translated || nat::rewrites::<F>(entry);
     let mut attempt: u32 = 0;
     while attempt < PORT_ATTEMPTS {
         s.flow = forward_entry(k, s)?;
+        // Behind a port that was moved even a plain flow is another's.
+        let translated = nat::rewrites::<F>(&s.flow);
+        let of_another = |entry: &F::Flow| translated || nat::rewrites::<F>(entry);
         nat::find_partner(k, s)?;
         let shared = table::is_shared::<F>(&s.own, &s.partner, &s.flow);
         let taken = table::entry(k, Table::Main, &s.partner, |entry| of_another(entry)).unwrap_or(false);

@@ -26,12 +26,12 @@ pub fn check_not_spoofed<F: Family, K: Topology<F>>(k: &K, s: &State<F>) -> Step
     }
 }
 
-/// Tunnels are the nodes': where a pod's packet leaves with the address of its node nobody could tell it from one of that
-/// node's own.
+/// Of a new flow, with its destination translated: tunnels are the nodes'. Where a pod's packet leaves with the address of its
+/// node nobody could tell it from one of that node's own.
 #[inline(always)]
 pub fn check_not_encapsulated<F: Family, K: Topology<F>>(k: &K, s: &State<F>) -> Step<()> {
-    let allowed = match IpProtocol(s.tuple.protocol) {
-        IpProtocol::UDP if s.tuple.destination_port.get() == TUNNEL_PORT => flags::ALLOW_VXLAN,
+    let allowed = match IpProtocol(s.translated.protocol) {
+        IpProtocol::UDP if s.translated.destination_port.get() == TUNNEL_PORT => flags::ALLOW_VXLAN,
         IpProtocol::IPIP => flags::ALLOW_IPIP,
         _ => return Ok(()),
     };

@@ -368,6 +368,28 @@ fn one_port_asks_many_nodes_for_one_back_end_and_every_connection_is_its_own() {
 }
 
 #[test]
+fn a_port_that_is_moved_at_the_back_ends_node_is_not_one_of_another_connection() {
+    both(|f| {
+        let mut world = World::new(3);
+        let c = world.add_pod("c", 1);
+        serve_everywhere(&mut world, f, 6, CLUSTER, &[(f.of(&c), 8080)]);
+        let mut settings = world.nodes[1].settings.get();
+        (settings.port_range_first, settings.port_range_last) = (20_000, 20_001);
+        world.nodes[1].settings.set(settings);
+        let asks =
+            |node: usize, port| world.arrive(node, tcp(f.outside(), port, f.node(node), NODE_PORT, SYN));
+        // One of the two ports is a client's own, whose connection came in at another node.
+        assert_lands(&asks(0, 20_000), "c");
+        let back = world.send(&c, tcp(f.of(&c), 8080, f.outside(), 20_000, SYN_ACK));
+        assert_eq!(back.landed, Landed::Outside(0), "{:?}", back.steps);
+        // A client meets itself: once directly, once by the tunnel.
+        assert_lands(&asks(1, 40_000), "c");
+        let there = (0..10).map(|_| asks(0, 40_000)).find(|it| it.landed == Landed::Pod("c".into()));
+        assert_eq!(ends(&there.expect("the port that is left").packet).1, 20_001);
+    });
+}
+
+#[test]
 fn a_segment_that_opens_a_connection_once_more_may_come_by_another_node() {
     both(|f| {
         let mut world = World::new(3);

@@ -152,6 +152,22 @@ fn a_pod_sends_no_packets_in_packets_unless_it_may() {
 }
 
 #[test]
+fn what_is_no_tunnel_has_its_port_all_the_same() {
+    both(|f| {
+        let (mut world, a, b, c) = shop();
+        let external = f.pick("198.51.100.9", "2001:db8:f::9");
+        world.add_service(external, TUNNEL_PORT, 17, &[(f.of(&b), 5353)]);
+        assert_lands(&world.send(&a, udp(f.of(&a), 40000, external, TUNNEL_PORT)), "b");
+        assert_lands(&world.arrive(0, udp(f.outside(), TUNNEL_PORT, f.of(&b), 53)), "b");
+        let back = world.send(&b, udp(f.of(&b), 53, f.outside(), TUNNEL_PORT));
+        assert!(!matches!(back.landed, Landed::Dropped(_)), "a client's own port: {:?}", back.steps);
+        world.add_service(f.vip(), 7000, 17, &[(f.node(1), TUNNEL_PORT)]);
+        assert_dropped(&world.send(&a, udp(f.of(&a), 1, f.vip(), 7000)), DropReason::Encapsulated);
+        assert_dropped(&world.send(&a, udp(f.of(&a), 2, f.of(&c), TUNNEL_PORT)), DropReason::Encapsulated);
+    });
+}
+
+#[test]
 fn a_pod_that_may_not_speak_to_its_node_does_not_by_addresses_of_the_link() {
     both(|f| {
         let (world, a, _, _) = shop();
