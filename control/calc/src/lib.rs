@@ -27,6 +27,7 @@ pub use services::{HealthCheck, KnownEndpoint, KnownService};
 use endpoints::{Endpoints, Sources};
 use foldhash::fast::RandomState;
 use indexmap::IndexMap;
+use ipnet::IpNet;
 use lists::Lists;
 use outbox::{Outbox, Phase};
 use pods::Pods;
@@ -227,8 +228,8 @@ impl Calc {
             }
             Object::Ranges(change) => self.routes.set_ranges(change.key, change.value.unwrap_or_default()),
             Object::OwnAddresses(addresses) => {
-                self.routes.set_own(addresses.clone());
-                self.services.set_own(addresses);
+                self.services.set_own(addresses.iter().map(IpNet::addr).collect());
+                self.routes.set_own(addresses);
             }
             Object::Settings(settings) => {
                 if self.settings.as_ref() != Some(&settings) {

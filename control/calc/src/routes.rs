@@ -67,7 +67,7 @@ pub(crate) struct Routes {
     here: NodeName,
     nodes: BTreeMap<NodeName, Node>,
     /// Addresses of this node that its interfaces have, whatever its Node says.
-    own: Vec<IpAddr>,
+    own: Vec<IpNet>,
     /// Pods on each other node and their addresses.
     pods_on: BTreeMap<NodeName, BTreeMap<WorkloadId, Vec<IpAddr>>>,
     /// The other node that a pod is in `pods_on` of.
@@ -122,7 +122,7 @@ impl Routes {
     }
 
     /// This node's interfaces have these addresses from now on.
-    pub(crate) fn set_own(&mut self, addresses: Vec<IpAddr>) {
+    pub(crate) fn set_own(&mut self, addresses: Vec<IpNet>) {
         self.own = addresses;
         let said = self.nodes.get(&self.here).map(|node| node.addresses.clone());
         self.claim_own(&said.unwrap_or_default());
@@ -130,8 +130,8 @@ impl Routes {
 
     /// What is on its interfaces is this node's as well as what its Node says.
     fn claim_own(&mut self, said: &[IpAddr]) {
-        let hosts = said.iter().chain(&self.own).map(|address| (IpNet::from(*address), Some(Route::Host)));
-        let wanted = hosts.collect();
+        let all = said.iter().copied().chain(self.own.iter().flat_map(taken_in));
+        let wanted = all.map(|address| (IpNet::from(address), Some(Route::Host))).collect();
         self.claim(Claimant::of(Rank::Host, ObjectId::Node(self.here.clone())), wanted);
     }
 
@@ -338,4 +338,14 @@ fn remote_pod(name: &NodeName, node: Option<&Node>, like: IpAddr) -> Route {
     let mut addresses = node.into_iter().flat_map(|node| &node.addresses);
     let next_hop = addresses.find(|address| address.is_ipv6() == like.is_ipv6()).copied();
     Route::RemotePod { node: name.clone(), next_hop }
+}
+
+/// What the kernel takes in for an address of an interface: itself, and what means everybody on its network, or in IPv6 the
+/// routers there.
+fn taken_in(own: &IpNet) -> impl Iterator<Item = IpAddr> + use<> {
+    let everybody = match own {
+        IpNet::V4(net) => (net.prefix_len() < 31).then(|| net.broadcast().into()),
+        IpNet::V6(net) => (net.prefix_len() < 127).then(|| net.network().into()),
+    };
+    std::iter::once(own.addr()).chain(everybody)
 }

@@ -88,8 +88,8 @@ pub enum NetworkEvent {
     Address {
         /// Index of the interface.
         ifindex: u32,
-        /// The address.
-        address: IpAddr,
+        /// The address, with the length of its network's prefix.
+        address: IpNet,
         /// It is there.
         there: bool,
     },
@@ -165,8 +165,8 @@ impl Netlink {
         Ok(links.iter().filter_map(device).collect())
     }
 
-    /// All addresses with their interfaces.
-    pub async fn addresses(&self) -> Result<Vec<(u32, IpAddr)>, NetlinkError> {
+    /// All addresses with the lengths of their networks' prefixes, and their interfaces.
+    pub async fn addresses(&self) -> Result<Vec<(u32, IpNet)>, NetlinkError> {
         let found: Vec<AddressMessage> = self
             .handle
             .address()
@@ -315,7 +315,7 @@ fn device(link: &LinkMessage) -> Option<Device> {
 }
 
 /// The interface's own address: where both ends of a link are named, that is the local one.
-fn address(message: &AddressMessage) -> Option<(u32, IpAddr)> {
+fn address(message: &AddressMessage) -> Option<(u32, IpNet)> {
     let local = |attribute: &AddressAttribute| match attribute {
         AddressAttribute::Local(address) => Some(*address),
         _ => None,
@@ -326,7 +326,7 @@ fn address(message: &AddressMessage) -> Option<(u32, IpAddr)> {
     };
     let all = &message.attributes;
     let address = all.iter().find_map(local).or_else(|| all.iter().find_map(only))?;
-    Some((message.header.index, address))
+    Some((message.header.index, IpNet::new(address, message.header.prefix_len).ok()?))
 }
 
 fn address_event(message: &AddressMessage, there: bool) -> Option<NetworkEvent> {

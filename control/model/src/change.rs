@@ -4,7 +4,6 @@ use crate::id::{NamespaceName, NodeName, PolicyId, ServiceId, SliceId, WorkloadI
 use crate::ranges::RangesId;
 use crate::{namespace, node, policy, pool, service, settings, workload};
 use ipnet::IpNet;
-use std::net::IpAddr;
 use std::sync::Arc;
 
 /// `value` is in force from now on; `None`: the object is gone.
@@ -65,8 +64,9 @@ pub enum Object {
     Pool(Change<Arc<str>, pool::Pool>),
     /// Ranges that Services have their addresses from.
     Ranges(Change<RangesId, Vec<IpNet>>),
-    /// The addresses of this node's interfaces, sorted; they come from the kernel, not from the datastore.
-    OwnAddresses(Vec<IpAddr>),
+    /// The addresses of this node's interfaces with the lengths of their networks' prefixes, sorted; they come from the
+    /// kernel, not from the datastore.
+    OwnAddresses(Vec<IpNet>),
     /// The settings.
     Settings(Box<settings::Settings>),
 }

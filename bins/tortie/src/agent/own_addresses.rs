@@ -11,18 +11,18 @@ use tortie_model::Object;
 /// What is known of them.
 #[derive(Debug, Default)]
 pub struct OwnAddresses {
-    known: BTreeSet<(u32, IpAddr)>,
+    known: BTreeSet<(u32, IpNet)>,
 }
 
 impl OwnAddresses {
     /// All there are, by the index of their interface.
-    pub fn all(&mut self, found: Vec<(u32, IpAddr)>) {
-        self.known = found.into_iter().filter(|(_, address)| is_global(*address)).collect();
+    pub fn all(&mut self, found: Vec<(u32, IpNet)>) {
+        self.known = found.into_iter().filter(|(_, address)| is_global(address.addr())).collect();
     }
 
     /// One comes or goes; whether that changes anything.
-    pub fn one(&mut self, ifindex: u32, address: IpAddr, there: bool) -> bool {
-        if !is_global(address) {
+    pub fn one(&mut self, ifindex: u32, address: IpNet, there: bool) -> bool {
+        if !is_global(address.addr()) {
             return false;
         }
         let entry = (ifindex, address);
@@ -31,7 +31,7 @@ impl OwnAddresses {
 
     /// For the calculation.
     pub fn object(&self) -> Object {
-        let addresses: BTreeSet<IpAddr> = self.known.iter().map(|(_, address)| *address).collect();
+        let addresses: BTreeSet<IpNet> = self.known.iter().map(|(_, address)| *address).collect();
         Object::OwnAddresses(addresses.into_iter().collect())
     }
 }
@@ -78,13 +78,13 @@ mod tests {
     fn addresses_come_and_go_and_one_on_two_interfaces_stays_until_both_have_lost_it() {
         let mut own = OwnAddresses::default();
         let ip = |text: &str| text.parse().unwrap();
-        own.all(vec![(1, ip("127.0.0.1")), (2, ip("192.0.2.1")), (2, ip("fe80::1")), (3, ip("2001:db8::1"))]);
-        assert_eq!(addresses(&own), ["192.0.2.1", "2001:db8::1"]);
-        assert!(own.one(3, ip("192.0.2.1"), true) && !own.one(3, ip("192.0.2.1"), true));
-        assert!(own.one(2, ip("192.0.2.1"), false));
-        assert_eq!(addresses(&own), ["192.0.2.1", "2001:db8::1"]);
-        assert!(own.one(3, ip("192.0.2.1"), false));
-        assert_eq!(addresses(&own), ["2001:db8::1"]);
-        assert!(!own.one(2, ip("169.254.1.1"), true));
+        own.all(vec![(1, ip("127.0.0.1/8")), (2, ip("192.0.2.1/24")), (2, ip("fe80::1/64")), (3, ip("2001:db8::1/64"))]);
+        assert_eq!(addresses(&own), ["192.0.2.1/24", "2001:db8::1/64"]);
+        assert!(own.one(3, ip("192.0.2.1/24"), true) && !own.one(3, ip("192.0.2.1/24"), true));
+        assert!(own.one(2, ip("192.0.2.1/24"), false));
+        assert_eq!(addresses(&own), ["192.0.2.1/24", "2001:db8::1/64"]);
+        assert!(own.one(3, ip("192.0.2.1/24"), false));
+        assert_eq!(addresses(&own), ["2001:db8::1/64"]);
+        assert!(!own.one(2, ip("169.254.1.1/16"), true));
     }
 }

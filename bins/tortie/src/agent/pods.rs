@@ -5,6 +5,8 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+
+use ipnet::IpNet;
 use std::time::{Duration, Instant};
 
 use tortie::cni::{GATEWAY_V6, of_host_side};
@@ -78,7 +80,7 @@ impl Node {
     }
 
     /// Puts back what the plugin sets on the host's side and somebody has changed; `found` are all addresses there are.
-    pub async fn mend_host_sides(&self, found: &[(u32, IpAddr)]) {
+    pub async fn mend_host_sides(&self, found: &[(u32, IpNet)]) {
         for (id, attachment) in self.attachments.all() {
             let interface = &attachment.interface;
             let Some(device) = self.devices.by_name(interface).filter(|device| device.up) else { continue };
@@ -94,7 +96,8 @@ impl Node {
                 }
             }
             let gateway = IpAddr::V6(GATEWAY_V6);
-            if v6 && !found.contains(&(device.index, gateway)) {
+            let is_there = || found.iter().any(|(index, it)| (*index, it.addr()) == (device.index, gateway));
+            if v6 && !is_there() {
                 match self.netlink.add_address(device.index, gateway, 64).await {
                     Ok(()) => {
                         tracing::warn!(pod = %id, interface, "somebody removed the gateway's address; put back")

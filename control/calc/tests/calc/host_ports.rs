@@ -92,7 +92,7 @@ fn an_address_of_an_interface_or_of_loopback_is_the_nodes_whatever_its_node_obje
         .host_port("198.51.100.1:80", TCP, 80)
         .host_port("127.0.0.1:81", TCP, 80)
         .host_port("[::1]:82", TCP, 80);
-    let own = Object::OwnAddresses(ips("192.0.2.1 198.51.100.1"));
+    let own = Object::OwnAddresses(nets("192.0.2.1/24 198.51.100.1/32"));
     let state = expand(&all(&[&[here(), own], &web.local()]));
     assert_eq!(doors(&state, "shop/web", "198.51.100.1:80"), ["198.51.100.1:80"]);
     assert_eq!(doors(&state, "shop/web", "127.0.0.1:81"), ["127.0.0.1:81"]);

@@ -51,13 +51,15 @@ fn nodes_give_routes_to_their_addresses_and_the_others_pods() {
 
 #[test]
 fn what_this_nodes_interfaces_have_is_its_own_whoever_else_says_so() {
-    let own = |addresses: &str| Object::OwnAddresses(ips(addresses));
-    let state = expand(&with([own("192.0.2.1 198.51.100.1 2001:db8::1")]));
-    for address in ["192.0.2.1", "fd01::1", "198.51.100.1", "2001:db8::1"] {
-        assert_eq!(route(&state, address), Some(&Route::Host), "{address}");
+    let own = |addresses: &str| Object::OwnAddresses(nets(addresses));
+    let state = expand(&with([own("192.0.2.1/32 198.51.100.1/24 2001:db8::1/64")]));
+    for address in ["192.0.2.1", "fd01::1", "198.51.100.1", "198.51.100.255", "2001:db8::1", "2001:db8::"] {
+        assert_eq!(route(&state, address), Some(&Route::Host), "{address}: the kernel takes it in");
     }
+    let alone = expand(&with([own("198.51.100.0/31 2001:db8::1/127")]));
+    assert_eq!((route(&alone, "198.51.100.1"), route(&alone, "2001:db8::")), (None, None), "of the other end");
     assert!(state.conflicts.is_empty(), "{:?}", state.conflicts);
-    let state = expand(&with([own("198.51.100.1"), own("192.0.2.22")]));
+    let state = expand(&with([own("198.51.100.1/32"), own("192.0.2.22/32")]));
     assert_eq!(route(&state, "198.51.100.1"), None, "it was taken away");
     assert_eq!(
         route(&state, "192.0.2.22"),

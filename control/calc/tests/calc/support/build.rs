@@ -50,6 +50,11 @@ pub fn ips(text: &str) -> Vec<IpAddr> {
     text.split_whitespace().map(ip).collect()
 }
 
+/// Addresses with the lengths of their prefixes.
+pub fn nets(text: &str) -> Vec<IpNet> {
+    text.split_whitespace().map(|net| net.parse().expect("a prefix")).collect()
+}
+
 pub fn namespace(name: &str, text: &str) -> Object {
     let value = Some(Namespace { labels: labels(text) });
     Object::Namespace(Change { key: NamespaceName::from(name), value })

@@ -46,7 +46,7 @@ impl Cluster {
                 Object::Attachment(c) => set(&mut cluster.attachments, &c.key, c.value.clone()),
                 Object::NetworkPolicy(c) => set(&mut cluster.policies, &c.key, c.value.clone()),
                 Object::Node(c) => set(&mut cluster.nodes, &c.key, c.value.clone()),
-                Object::OwnAddresses(addresses) => cluster.own.clone_from(addresses),
+                Object::OwnAddresses(addresses) => cluster.own = addresses.iter().map(IpNet::addr).collect(),
                 _ => {}
             }
         }
