@@ -78,7 +78,12 @@ mod tests {
     fn addresses_come_and_go_and_one_on_two_interfaces_stays_until_both_have_lost_it() {
         let mut own = OwnAddresses::default();
         let ip = |text: &str| text.parse().unwrap();
-        own.all(vec![(1, ip("127.0.0.1/8")), (2, ip("192.0.2.1/24")), (2, ip("fe80::1/64")), (3, ip("2001:db8::1/64"))]);
+        own.all(vec![
+            (1, ip("127.0.0.1/8")),
+            (2, ip("192.0.2.1/24")),
+            (2, ip("fe80::1/64")),
+            (3, ip("2001:db8::1/64")),
+        ]);
         assert_eq!(addresses(&own), ["192.0.2.1/24", "2001:db8::1/64"]);
         assert!(own.one(3, ip("192.0.2.1/24"), true) && !own.one(3, ip("192.0.2.1/24"), true));
         assert!(own.one(2, ip("192.0.2.1/24"), false));

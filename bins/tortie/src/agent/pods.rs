@@ -5,10 +5,9 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
-
-use ipnet::IpNet;
 use std::time::{Duration, Instant};
 
+use ipnet::IpNet;
 use tortie::cni::{GATEWAY_V6, of_host_side};
 use tortie_host::sysctl;
 use tortie_model::workload::Attachment;

@@ -57,7 +57,11 @@ fn what_this_nodes_interfaces_have_is_its_own_whoever_else_says_so() {
         assert_eq!(route(&state, address), Some(&Route::Host), "{address}: the kernel takes it in");
     }
     let alone = expand(&with([own("198.51.100.0/31 2001:db8::1/127")]));
-    assert_eq!((route(&alone, "198.51.100.1"), route(&alone, "2001:db8::")), (None, None), "of the other end");
+    assert_eq!(
+        (route(&alone, "198.51.100.1"), route(&alone, "2001:db8::")),
+        (None, None),
+        "of the other end"
+    );
     assert!(state.conflicts.is_empty(), "{:?}", state.conflicts);
     let state = expand(&with([own("198.51.100.1/32"), own("192.0.2.22/32")]));
     assert_eq!(route(&state, "198.51.100.1"), None, "it was taken away");

@@ -1,13 +1,14 @@
 //! A node with two interfaces: who comes in by one of them is answered by it.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use tortie_lab::{Family, Probe, Protocol};
+use tortie_lab::{Family, Probe, Protocol, Where};
 use tortie_tests_e2e::{TestLab, briefly, endpoint, eventually, on_node, said};
 
+use crate::tunnel::drops;
 use crate::wire;
 
 const WORLD: &str = "
@@ -260,5 +261,35 @@ fn connections_to_other_nodes_outlive_the_renewal_of_the_nodes_addresses() {
         assert!(result.is_connected(), "{name}: {result:?}");
         let report = test.lab.stream_stop(name).expect("stopping");
         assert_eq!((report.lost, report.ended.as_deref()), (0, Some("stopped")), "{name}: {report:?}");
+    }
+}
+
+#[test]
+fn a_pod_that_may_not_speak_to_its_node_does_not_by_addresses_of_the_nodes_networks() {
+    let mut test = crate::cluster(1);
+    test.apply(
+        "
+apiVersion: v1
+kind: Pod
+metadata: {name: client}
+spec: {nodeName: node1, containers: [{name: c, image: any}]}
+",
+    );
+    test.configure("defaultEndpointToHostAction: Drop");
+    let pod = test.lab.place(&Where::Pod("default".into(), "client".into())).expect("a place");
+    for to in ["10.240.0.1", "10.240.0.255", "224.0.0.251", "fd00:240::1", "fd00:240::", "ff05::fb"] {
+        let to: IpAddr = to.parse().expect("an address");
+        let before = drops(&test, "node1", "endpoint-to-host");
+        let sent = pod.run(move || {
+            let any: IpAddr = if to.is_ipv4() { "0.0.0.0".parse()? } else { "::".parse()? };
+            let socket = UdpSocket::bind(SocketAddr::new(any, 0))?;
+            socket.set_broadcast(true)?;
+            Ok(socket.send_to(b"hello", SocketAddr::new(to, 9999))?)
+        });
+        sent.expect("sending");
+        eventually(|| match drops(&test, "node1", "endpoint-to-host") - before {
+            1 => Ok(()),
+            counted => Err(format!("{to}: {counted} are counted")),
+        });
     }
 }

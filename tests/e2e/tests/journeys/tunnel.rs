@@ -48,7 +48,7 @@ fn is_known(test: &TestLab, port: u16) -> bool {
 }
 
 /// Packets that a node has dropped for this reason.
-fn drops(test: &TestLab, node: &str, reason: &str) -> u64 {
+pub fn drops(test: &TestLab, node: &str, reason: &str) -> u64 {
     let output = on_node(&test.lab, node, &["drops", "-o", "json"]);
     let drops: Value = serde_json::from_slice(&output.stdout).expect("JSON");
     let counters = drops["counters"].as_array().expect("counters").iter();

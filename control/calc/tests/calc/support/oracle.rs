@@ -2,6 +2,7 @@
 //!
 //! Shares nothing with the calculation but the model: no index, no sets, no lists.
 
+use ipnet::IpNet;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
