@@ -11,6 +11,7 @@ use std::net::IpAddr;
 use tortie_abi::route::Kind;
 use tortie_abi::service::{Frontend, flags};
 use tortie_abi::time::Tick;
+use tortie_datapath::stage::service::{self, Side};
 
 /// Where clients reach it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -190,16 +191,10 @@ fn backends(snapshot: &Snapshot, names: &Names, frontend: &Frontend, v6: bool) -
         .collect()
 }
 
-/// Whether some client is led to it, as `service::usable` of the datapath reads the traffic policies.
+/// Whether some client is led to it, wherever clients are.
 fn is_used(frontend: &Frontend, ordinal: u32) -> bool {
-    let by_all = (frontend.first..frontend.first.saturating_add(frontend.backends)).contains(&ordinal);
-    let by_local = frontend.backends != 0 && ordinal < frontend.local_backends;
-    match frontend.flags & (flags::EXTERNAL | flags::EXTERNAL_LOCAL | flags::INTERNAL_LOCAL) {
-        // Clients inside meet no policy there.
-        bits if bits & flags::EXTERNAL != 0 => by_all || (bits & flags::EXTERNAL_LOCAL != 0 && by_local),
-        bits if bits & flags::INTERNAL_LOCAL != 0 => by_local,
-        _ => by_all,
-    }
+    let leads = |side| service::usable(frontend, side).contains(ordinal);
+    frontend.backends != 0 && (leads(Side::Inside) || leads(Side::Outside))
 }
 
 /// The node of an address, by the longest matching route.

@@ -249,6 +249,7 @@ mod tests {
         let stranger = [(net("10.65.9.0/24"), gateway("192.0.2.9"))].into();
         assert_eq!(steps(&stranger, &desired).len(), 1, "but not one to a node that is gone");
     }
+
     /// Of its sandbox before this one, whose interface had the same name: another pod may get that address.
     #[test]
     fn a_route_of_a_known_pods_interface_to_an_address_that_is_not_the_pods_goes() {

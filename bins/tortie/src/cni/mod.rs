@@ -26,6 +26,7 @@ use serde_json::{Value, json};
 pub use config::{Attachment, Config};
 pub use env::{Command, Env, Pod};
 pub use error::CniError;
+pub use pod_cidr::unusable_subnet;
 pub use result::{GATEWAY_V4, GATEWAY_V6, HOST_MAC};
 pub use sysctl::of_host_side;
 pub use version::{ALL as VERSIONS, Version};

@@ -5,6 +5,7 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
+use ipnet::IpNet;
 use serde_json::{Map, Value, json};
 
 use super::config::Config;
@@ -61,6 +62,12 @@ fn known(config: &Config, command: Command) -> Option<PodCidrs> {
     }
 }
 
+/// The first subnet of the address plugin's configuration that is neither a prefix nor a word.
+pub fn unusable_subnet(ipam: &Value) -> Option<&Value> {
+    let is_prefix = |subnet: &Value| subnet.as_str().is_some_and(|text| text.parse::<IpNet>().is_ok());
+    subnets(ipam).find(|subnet| word(Some(subnet)).is_none() && !is_prefix(subnet))
+}
+
 fn word(value: Option<&Value>) -> Option<Word> {
     let text = value?.as_str()?;
     if text.eq_ignore_ascii_case("usePodCidr") {
@@ -76,8 +83,12 @@ fn ranges(ipam: &Value) -> impl Iterator<Item = &Value> {
     ipam.get("ranges").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_array).flatten()
 }
 
+fn subnets(ipam: &Value) -> impl Iterator<Item = &Value> {
+    ranges(ipam).chain([ipam]).filter_map(|range| range.get("subnet"))
+}
+
 fn is_asked_for(ipam: &Value) -> bool {
-    word(ipam.get("subnet")).is_some() || ranges(ipam).any(|range| word(range.get("subnet")).is_some())
+    subnets(ipam).any(|subnet| word(Some(subnet)).is_some())
 }
 
 /// `subnet` beside `type` stands for one address of each family that the Node has; inside `ranges`, where the

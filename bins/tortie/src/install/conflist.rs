@@ -4,16 +4,13 @@
 //! Invariant: one that is taken here is one that the plugin reads without a fault, in every version it is offered in.
 
 use anyhow::{Context as _, anyhow};
-use ipnet::IpNet;
 use serde_json::{Map, Value};
-use tortie::cni::{Command, Config, Env};
+use tortie::cni::{Command, Config, Env, unusable_subnet};
 
 use super::PROGRAM;
 
 /// The address plugin whose fields are known here as well.
 const HOST_LOCAL: &str = "host-local";
-/// What the plugin puts this node's prefixes in the place of.
-const WORDS: [&str; 2] = ["usePodCidr", "usePodCidrIPv6"];
 
 /// The programs that a conflist names.
 pub fn plugins_of(conflist: &str) -> anyhow::Result<Vec<String>> {
@@ -67,18 +64,10 @@ fn check_subnets(plugin: &Value) -> anyhow::Result<()> {
     else {
         return Ok(());
     };
-    let sets = ipam.get("ranges").and_then(Value::as_array).into_iter().flatten();
-    let ranges = sets.filter_map(Value::as_array).flatten();
-    for subnet in ranges.chain([ipam]).filter_map(|range| range.get("subnet")) {
-        let is_usable = |text: &str| {
-            WORDS.iter().any(|word| text.eq_ignore_ascii_case(word)) || text.parse::<IpNet>().is_ok()
-        };
-        if !subnet.as_str().is_some_and(is_usable) {
-            return Err(anyhow!(
-                "the conflist's {HOST_LOCAL} has the subnet {subnet}; use a prefix or {}",
-                WORDS.join(", ")
-            ));
-        }
+    match unusable_subnet(ipam) {
+        Some(subnet) => Err(anyhow!(
+            "the conflist's {HOST_LOCAL} has the subnet {subnet}; use a prefix or usePodCidr, usePodCidrIPv6"
+        )),
+        None => Ok(()),
     }
-    Ok(())
 }

@@ -61,16 +61,16 @@ fn replace(path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
 
 /// Removes a file. Was it there?
 pub fn remove(path: &Path) -> io::Result<bool> {
-    match fs::remove_file(path) {
-        Ok(()) => Ok(true),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
-        Err(error) => Err(error),
-    }
+    was_there(fs::remove_file(path))
 }
 
 /// Removes a directory with all that is in it. Was it there?
 pub fn remove_tree(path: &Path) -> io::Result<bool> {
-    match fs::remove_dir_all(path) {
+    was_there(fs::remove_dir_all(path))
+}
+
+fn was_there(removed: io::Result<()>) -> io::Result<bool> {
+    match removed {
         Ok(()) => Ok(true),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
         Err(error) => Err(error),

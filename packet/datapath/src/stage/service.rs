@@ -40,6 +40,14 @@ pub struct Range {
     count: u32,
 }
 
+impl Range {
+    /// May this one be chosen?
+    #[inline(always)]
+    pub const fn contains(self, ordinal: u32) -> bool {
+        ordinal.wrapping_sub(self.first) < self.count
+    }
+}
+
 /// Translates the destination when it is a Service's front end.
 #[inline(always)]
 pub fn choose<F: Family, K: Services<F> + Topology<F> + Random>(
@@ -194,7 +202,7 @@ fn recall<F: Family, K: Services<F>>(
         return None;
     }
     let member = k.member(&F::member_key(frontend.service, address, port))?;
-    (member.ordinal.wrapping_sub(range.first) < range.count).then_some((address, port))
+    range.contains(member.ordinal).then_some((address, port))
 }
 
 /// One of them, at random. A lone one needs no dice, which take as long as finding it.
