@@ -7,6 +7,7 @@
 use std::fmt;
 
 use serde_json::{Map, Value, json};
+use tortie_store::kind;
 
 use crate::error::{Result, bad};
 
@@ -132,7 +133,8 @@ impl Object {
         let api_version = self.text("/apiVersion").unwrap_or_default();
         Key {
             kind: self.kind().to_owned(),
-            group: api_version.split_once('/').map_or("", |(group, _)| group).to_owned(),
+            // One object, whichever of its two forms Calico's kinds are in.
+            group: kind::group_version(api_version).0.to_owned(),
             namespace: self.namespace().map(str::to_owned),
             name: self.name().to_owned(),
         }

@@ -171,6 +171,17 @@ mod tests {
     }
 
     #[test]
+    fn calicos_two_forms_of_an_object_are_one() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut world = World::read(directory.path()).unwrap();
+        for version in ["projectcalico.org/v3", "crd.projectcalico.org/v1"] {
+            world.put(Object::make(version, "FelixConfiguration", None, "default", json!({})));
+        }
+        world.write().unwrap();
+        assert_eq!(World::read(directory.path()).unwrap().of_kind("FelixConfiguration").count(), 1);
+    }
+
+    #[test]
     fn a_broken_file_hides_nothing_else() {
         let directory = tempfile::tempdir().unwrap();
         fs::write(directory.path().join("broken.yaml"), "kind: [").unwrap();
