@@ -106,6 +106,8 @@ pub struct Settings {
     pub map_sizes: MapSizes,
     /// `bpfPSNATPorts`.
     pub source_port_range: (u16, u16),
+    /// `natPortRange`.
+    pub nat_port_range: (u16, u16),
     /// `iptablesMarkMask`: the bits of the mark that are ours.
     pub mark_mask: u32,
     /// `defaultEndpointToHostAction`.
@@ -170,6 +172,7 @@ impl Default for Settings {
             },
             map_sizes: MapSizes::default(),
             source_port_range: (20_000, 29_999),
+            nat_port_range: (1_024, 29_999),
             mark_mask: 0xffff_0000,
             endpoint_to_host: EndpointToHost::Drop,
             allow_vxlan: false,

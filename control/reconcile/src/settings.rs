@@ -149,6 +149,8 @@ fn translate(model: &Model, kernel: &KernelTimeouts, node: &Own) -> abi::Setting
             },
         port_range_first: model.source_port_range.0,
         port_range_last: model.source_port_range.1,
+        nat_range_first: model.nat_port_range.0,
+        nat_range_last: model.nat_port_range.1,
         node_address4: address4.unwrap_or_default(),
         node_address6: address6.unwrap_or_default(),
         gateway4: Ip4::default(),

@@ -42,7 +42,7 @@ pub const fn reason(reason: DropReason) -> &'static str {
         R::TargetGone => "The pod or node of this flow is gone.",
         R::SourcePortCollision => {
             "Another flow has the same ends (behind the Service, or outside under the node's address). The next attempt \
-             gets another port; where it fails for good, few are free: widen bpfPSNATPorts."
+             gets another port; where it fails for good, few are free: widen bpfPSNATPorts or natPortRange."
         }
         R::IcmpUnrelated => "An ICMP error about a connection that is not known, or that policy has cut.",
         R::NoBackend => "The Service has no ready endpoints. See `tortie services show`.",

@@ -2,6 +2,8 @@
 
 use crate::map::{ANY, CREATE, EXISTS, Map};
 use crate::maps::{ENDPOINT, NEXT_HOP, POLICY_IO, RULE_COUNTER, SETTINGS, Tables};
+use aya_ebpf::helpers::bpf_loop;
+use core::ffi::c_void;
 use core::ptr;
 use tortie_abi::endpoint::{Endpoint, NextHop};
 use tortie_abi::policy::{NO_CLASS, PolicyIo};
@@ -9,8 +11,9 @@ use tortie_abi::route::Route;
 use tortie_abi::service::{BackendKey, Frontend, MaglevKey, Member};
 use tortie_abi::settings::Settings;
 use tortie_datapath::kernel::{
-    Flows, Fragments, Insert, Policies, Random, Services, Table, TableFull, Topology,
+    Flows, Fragments, Insert, Policies, Random, Searches, Services, Table, TableFull, Topology,
 };
+use tortie_datapath::stage::port::Search;
 
 /// The running program, with its context `C`.
 pub struct Running<C>(pub C);
@@ -65,6 +68,21 @@ impl<C, F: Tables> Flows<F> for Running<C> {
     fn delete(&self, table: Table, key: &F::FlowKey) {
         flows::<F>(table).remove(key);
     }
+}
+
+impl<C, F: Tables> Searches<F> for Running<C> {
+    #[inline(always)]
+    fn search(&self, times: u32, search: &mut Search<'_, F>) {
+        // SAFETY: `look` is what the kernel calls, on this CPU and before the helper returns, with what is given here.
+        unsafe { bpf_loop(times, look::<F> as *mut c_void, ptr::from_mut(search).cast(), 0) };
+    }
+}
+
+/// One look; 1: there is no need for another.
+extern "C" fn look<F: Tables>(number: u32, search: *mut c_void) -> i64 {
+    // SAFETY: it is the search above, which nobody else has meanwhile.
+    let search = unsafe { &mut *search.cast::<Search<'_, F>>() };
+    search.look(&Running(()), number) as i64
 }
 
 #[inline(always)]

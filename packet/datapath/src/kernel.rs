@@ -5,6 +5,7 @@
 //! in maps are reached through closures, so that no pointer outlives a lookup.
 
 use crate::family::Family;
+use crate::stage::port::Search;
 use tortie_abi::endpoint::{Endpoint, NextHop};
 use tortie_abi::policy::PolicyIo;
 use tortie_abi::route::Route;
@@ -128,6 +129,12 @@ pub trait Flows<F: Family> {
     fn delete(&self, table: Table, key: &F::FlowKey);
 }
 
+/// Work that is done many times over.
+pub trait Searches<F: Family>: Flows<F> {
+    /// Calls [`Search::look`] with 0, 1 and so on, at most `times` times, until it has found.
+    fn search(&self, times: u32, search: &mut Search<'_, F>);
+}
+
 /// What user space tells about the cluster.
 pub trait Topology<F: Family> {
     /// The longest matching prefix's route.
@@ -234,6 +241,7 @@ pub trait Kernel<F: Family>:
     + Clock
     + Random
     + Flows<F>
+    + Searches<F>
     + Topology<F>
     + Services<F>
     + Policies<F>
@@ -250,6 +258,7 @@ where
         + Clock
         + Random
         + Flows<F>
+        + Searches<F>
         + Topology<F>
         + Services<F>
         + Policies<F>

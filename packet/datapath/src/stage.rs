@@ -10,6 +10,7 @@ pub mod masquerade;
 pub mod nat;
 pub mod parse;
 pub mod policy;
+pub mod port;
 pub mod route;
 pub mod service;
 pub mod socket;

@@ -13,9 +13,10 @@ use tortie_abi::route::Route;
 use tortie_abi::service::{BackendKey, Frontend, MAGLEV_PIECE, MaglevKey, Member};
 use tortie_abi::settings::Settings;
 use tortie_datapath::kernel::{
-    ChecksumKind, Clock, Flows, Fragments, Insert, Packet, Policies, Random, Services, Table, TableFull,
-    Topology, TunnelInfo, Ways,
+    ChecksumKind, Clock, Flows, Fragments, Insert, Packet, Policies, Random, Searches, Services, Table,
+    TableFull, Topology, TunnelInfo, Ways,
 };
+use tortie_datapath::stage::port::Search;
 use tortie_wire::Be16;
 use tortie_wire::checksum::Delta;
 use tortie_wire::{read_at, write_at};
@@ -193,6 +194,12 @@ impl<F: HasTables> Flows<F> for Context<'_> {
             Table::Main => tables.flow.borrow_mut().remove(key.as_bytes()),
             Table::HalfOpen => tables.half_open.borrow_mut().remove(key.as_bytes()),
         };
+    }
+}
+
+impl<F: HasTables> Searches<F> for Context<'_> {
+    fn search(&self, times: u32, search: &mut Search<'_, F>) {
+        let _ = (0..times).find(|number| search.look(self, *number));
     }
 }
 

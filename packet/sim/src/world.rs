@@ -115,6 +115,8 @@ pub fn default_settings(node4: Ipv4Addr, node6: Ipv6Addr) -> Settings {
     settings.mark_mask = 0xffff_0000;
     settings.port_range_first = 20_000;
     settings.port_range_last = 29_999;
+    settings.nat_range_first = 1_024;
+    settings.nat_range_last = 29_999;
     settings.node_address4 = Ip4::from(node4);
     settings.node_address6 = Ip6::from(node6);
     settings.tunnel_ifindex = TUNNEL;

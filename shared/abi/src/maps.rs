@@ -139,7 +139,7 @@ maps! {
     OPT_OUT6 = "opt_out6", LpmTrie, v6::PrefixKey => u32, 16_384, NO_PREALLOC, v 1, Agent;
     ENDPOINT = "endpoint", Array, u32 => endpoint::Endpoint, ENDPOINT_SLOTS, 0, v 1, Agent;
     NEXT_HOP = "next_hop", Array, u32 => endpoint::NextHop, NEXT_HOP_SLOTS, 0, v 2, Agent;
-    SETTINGS = "settings", Array, u32 => settings::Settings, 1, 0, v 3, Agent;
+    SETTINGS = "settings", Array, u32 => settings::Settings, 1, 0, v 4, Agent;
     POLICY = "policy", ProgArray, u32 => u32, POLICY_SLOTS, 0, v 1, Agent;
     STAGE = "stage", ProgArray, u32 => u32, stage::COUNT, 0, v 1, Agent;
     POLICY_IO = "policy_io", PerCpuArray, u32 => policy::PolicyIo, 1, 0, v 1, Kernel;

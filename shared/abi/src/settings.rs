@@ -27,6 +27,10 @@ pub struct Settings {
     pub port_range_first: u16,
     /// Last port of that range.
     pub port_range_last: u16,
+    /// First port of the range for flows that leave under the node's address.
+    pub nat_range_first: u16,
+    /// Last port of that range.
+    pub nat_range_last: u16,
     /// The node's own IPv4 address, or zero.
     pub node_address4: Ip4,
     /// The node's own IPv6 address, or zero.
@@ -82,4 +86,4 @@ pub mod flags {
     pub const ALLOW_IPIP: u32 = 1 << 8;
 }
 
-const _: () = assert!(size_of::<Settings>() == 100);
+const _: () = assert!(size_of::<Settings>() == 104);

@@ -215,6 +215,7 @@ fn settings(no_peer: bool, drop_to_host: bool, one_port: bool, no_gateway: bool)
     settings.flags |= if drop_to_host { flags::DROP_TO_HOST } else { 0 };
     (settings.port_range_first, settings.port_range_last) =
         if one_port { (2000, 2000) } else { (2000, 2999) };
+    (settings.nat_range_first, settings.nat_range_last) = if one_port { (2000, 2001) } else { (1024, 2999) };
     settings.node_address4 = Ipv4Addr::new(192, 168, 0, 1).into();
     if let IpAddr::V6(node) = address([192, 168, 0, 1], true) {
         settings.node_address6 = node.into();

@@ -338,6 +338,7 @@ fn settings() -> Settings {
     settings.mark_seen = 1 << 24;
     settings.mark_mask = 0xff << 24;
     (settings.port_range_first, settings.port_range_last) = (40_000, 50_000);
+    (settings.nat_range_first, settings.nat_range_last) = (1_024, 29_999);
     settings.tunnel_ifindex = IFINDEX;
     if let (IpAddr::V4(a), IpAddr::V6(b)) = (Family::V4.node(), Family::V6.node()) {
         (settings.node_address4, settings.node_address6) = (a.into(), b.into());

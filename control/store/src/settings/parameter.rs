@@ -29,6 +29,8 @@ pub enum Setting {
     MapSize(MapName, u32),
     /// `bpfPSNATPorts`.
     SourcePortRange(u16, u16),
+    /// `natPortRange`.
+    NatPortRange(u16, u16),
     /// `iptablesMarkMask`.
     MarkMask(u32),
     /// `defaultEndpointToHostAction`.
@@ -189,6 +191,7 @@ pub fn read(name: &str, given: &Value) -> Result<Option<Setting>, InvalidSetting
             Setting::ProxyHealthPort(port.unsigned_abs() as u16)
         }
         "bpfPSNATPorts" => value::port_range(given).map(|(a, b)| Setting::SourcePortRange(a, b))?,
+        "natPortRange" => value::port_range(given).map(|(a, b)| Setting::NatPortRange(a, b))?,
         "iptablesMarkMask" => Setting::MarkMask(mark(given)?),
         "defaultEndpointToHostAction" => Setting::EndpointToHost(to_host(given)?),
         "allowVXLANPacketsFromWorkloads" => Setting::AllowVxlan(value::switch(given)?),
@@ -356,6 +359,7 @@ impl Setting {
             }
             Self::MapSize(map, elements) => *map.of(&mut settings.map_sizes) = Some(*elements),
             Self::SourcePortRange(first, last) => settings.source_port_range = (*first, *last),
+            Self::NatPortRange(first, last) => settings.nat_port_range = (*first, *last),
             Self::MarkMask(mask) => settings.mark_mask = *mask,
             Self::EndpointToHost(action) => settings.endpoint_to_host = *action,
             Self::AllowVxlan(on) => settings.allow_vxlan = *on,

@@ -43,7 +43,7 @@ fn an_object_sets_what_it_names_and_nothing_else() {
     let settings = merged(
         "interfacePrefix: tap, bpfDataIfacePattern: '^ens', bpfMapSizeConntrack: 1000, bpfMapSizeNATFrontend: 1, \
          bpfMapSizeNATBackend: 2, bpfMapSizeNATAffinity: 3, bpfMapSizeRoute: 4, bpfMapSizeIPSets: 5, bpfPSNATPorts: '100:200', \
-         iptablesMarkMask: 4278190080, defaultEndpointToHostAction: ACCEPT, bpfRedirectToPeer: Disabled, \
+         natPortRange: '300:400', iptablesMarkMask: 4278190080, defaultEndpointToHostAction: ACCEPT, bpfRedirectToPeer: Disabled, \
          bpfAttachType: TC, logSeverityScreen: Warning, bpfConnectTimeLoadBalancing: Enabled, \
          cgroupV2Path: /run/cgroup, serviceLoopPrevention: Reject, bpfExternalServiceMode: dsr, bpfDSROptoutCIDRs: [192.0.2.0/24, '2001:db8::/32'], \
          bpfMaglevMaxServices: 7, bpfMaglevMaxEndpointsPerService: 3000, \
@@ -62,6 +62,7 @@ fn an_object_sets_what_it_names_and_nothing_else() {
             addresses: Some(5),
         },
         source_port_range: (100, 200),
+        nat_port_range: (300, 400),
         mark_mask: 0xff00_0000,
         endpoint_to_host: EndpointToHost::Accept,
         redirect_to_peer: false,

@@ -3,9 +3,9 @@
 //! directions' entries agree on state and generation after every transition.
 
 use crate::family::{Family, FlowEntry, Spot};
-use crate::kernel::{Flows, Insert, Kernel, Random, Table, TableFull, Topology};
+use crate::kernel::{Flows, Insert, Kernel, Table, TableFull, Topology};
 use crate::seeded;
-use crate::stage::{direct, masquerade, nat, parse, table, tcp};
+use crate::stage::{direct, nat, parse, port, table, tcp};
 use crate::state::{State, answer};
 use crate::verdict::{Next, Step};
 use tortie_abi::flow::{FlowCore, State as Life, flags};
@@ -14,8 +14,8 @@ use tortie_abi::{DropReason, Target, Tick};
 use tortie_wire::proto::IpProtocol;
 use tortie_wire::tcp::TcpFlags;
 
-/// Attempts to find a free client port before a new flow is refused.
-const PORT_ATTEMPTS: u32 = 8;
+/// Attempts to take a client port: the first, and after each search, since another CPU may be faster.
+const PORT_ATTEMPTS: u32 = 3;
 
 /// What is known about a packet's flow. When it is known, `s.flow` holds its entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -265,11 +265,10 @@ pub fn create<F: Family, K: Kernel<F>>(k: &K, s: &mut State<F>) -> Step<()> {
 fn insert_reply<F: Family, K: Kernel<F>>(k: &K, s: &mut State<F>) -> Step<bool> {
     let mut attempt: u32 = 0;
     while attempt < PORT_ATTEMPTS {
-        s.flow = forward_entry(k, s)?;
+        place(k, s)?;
         // Behind a port that was moved even a plain flow is another's.
         let translated = nat::rewrites::<F>(&s.flow);
         let of_another = |entry: &F::Flow| translated || nat::rewrites::<F>(entry);
-        nat::find_partner(k, s)?;
         let shared = table::is_shared::<F>(&s.own, &s.partner, &s.flow);
         let taken = table::entry(k, Table::Main, &s.partner, |entry| of_another(entry)).unwrap_or(false);
         let reply = |place: &mut F::Flow| *place = reply_entry(s);
@@ -291,20 +290,28 @@ fn insert_reply<F: Family, K: Kernel<F>>(k: &K, s: &mut State<F>) -> Step<bool> 
     Err(DropReason::SourcePortCollision)
 }
 
-/// Another client port, at random.
+/// The forward entry, and where that of the replies is.
 #[inline(always)]
-fn move_port<F: Family, K: Topology<F> + Random>(k: &K, s: &mut State<F>) -> Step<()> {
-    if s.flow_flags & flags::NAT_SOURCE != 0 {
-        return masquerade::move_port(k, s);
+fn place<F: Family, K: Kernel<F>>(k: &K, s: &mut State<F>) -> Step<()> {
+    s.flow = forward_entry(k, s)?;
+    nat::find_partner(k, s)
+}
+
+/// Another client port.
+#[inline(always)]
+fn move_port<F: Family, K: Kernel<F>>(k: &K, s: &mut State<F>) -> Step<()> {
+    if !port::has_one(s) {
+        return Err(DropReason::SourcePortCollision);
     }
-    let (first, last) =
-        k.settings(|c| (c.port_range_first, c.port_range_last)).ok_or(DropReason::Internal)?;
-    s.flow_flags |= flags::PORT_MOVED;
-    // Who answers the client itself would answer the wrong port: here it is set right.
-    if s.flow_flags & flags::TUNNEL != 0 {
-        s.flow_flags &= !flags::DIRECT;
+    if s.flow_flags & flags::NAT_SOURCE == 0 {
+        s.flow_flags |= flags::PORT_MOVED;
+        // Who answers the client itself would answer the wrong port: here it is set right.
+        if s.flow_flags & flags::TUNNEL != 0 {
+            s.flow_flags &= !flags::DIRECT;
+        }
     }
-    s.other_port = nat::moved_port(k.random(), first, last);
+    place(k, s)?;
+    s.other_port = port::find(k, s)?;
     Ok(())
 }
 

@@ -10,13 +10,13 @@ use crate::tuple::Tuple;
 use crate::verdict::Step;
 use tortie_abi::DropReason;
 use tortie_abi::flow::flags;
+use tortie_wire::Be32;
 use tortie_wire::checksum::Delta;
 use tortie_wire::crc32c::PortChange;
 use tortie_wire::proto::IpProtocol;
 use tortie_wire::sctp::SctpHeader;
 use tortie_wire::tcp::TcpHeader;
 use tortie_wire::udp::UdpHeader;
-use tortie_wire::{Be16, Be32};
 use tortie_wire::{icmp4::Icmp4Header, icmp6::Icmp6Header};
 
 const REWRITES: u16 = flags::NAT_DESTINATION | flags::NAT_SOURCE | flags::HAIRPIN | flags::PORT_MOVED;
@@ -185,12 +185,4 @@ fn update<K: Packet>(k: &K, at: u32, addresses: Delta, ports: Delta, udp: bool) 
         return Some(());
     }
     k.update_checksum(at, ports, ChecksumKind::Payload { udp })
-}
-
-/// The new client port of a flow whose translated tuple is taken.
-#[inline(always)]
-pub fn moved_port(random: u32, first: u16, last: u16) -> Be16 {
-    let span = (last.saturating_sub(first) as u64).wrapping_add(1);
-    let offset = ((random as u64).wrapping_mul(span) >> 32) as u16;
-    Be16::new(first.wrapping_add(offset))
 }

@@ -81,8 +81,14 @@ const fn is_plausible(sequence: u32, highest: u32) -> bool {
     seeded::RESETS_BELIEVED || highest.wrapping_sub(sequence).wrapping_add(RESET_WINDOW) <= RESET_WINDOW << 1
 }
 
+/// Have both sides ended it, or one of them with a reset?
+#[inline(always)]
+pub const fn has_ended(life: u8) -> bool {
+    life == Life::Closed as u8 || life == Life::Reset as u8
+}
+
 /// Is the flow over, so that a SYN with the same ends starts another?
 #[inline(always)]
 pub const fn is_over(life: u8) -> bool {
-    life == Life::Closed as u8 || life == Life::Reset as u8 || life == Life::Closing as u8
+    has_ended(life) || life == Life::Closing as u8
 }

@@ -1,8 +1,9 @@
 //! `natOutgoing`: pods leave the cluster under their node's address.
 
 use crate::sweep::fates_on;
-use crate::{ACK, Family, SYN, SYN_ACK, assert_lands, both, ends, shop, tcp, udp};
+use crate::{ACK, FIN_ACK, Family, SYN, SYN_ACK, assert_lands, both, ends, shop, tcp, udp};
 use std::net::IpAddr;
+use tortie_abi::DropReason;
 use tortie_datapath::Verdict;
 use tortie_datapath::hook::sweep::Fate;
 use tortie_datapath::{V4, V6};
@@ -16,6 +17,17 @@ fn world() -> (World, Pod, Pod) {
     (world, a, b)
 }
 
+/// The first port of a node with few.
+const PORT: u16 = 20_000;
+
+fn few_ports(count: u16) -> (World, Pod, Pod) {
+    let (world, a, b) = world();
+    let mut settings = world.nodes[0].settings.get();
+    (settings.nat_range_first, settings.nat_range_last) = (PORT, PORT + count - 1);
+    world.nodes[0].settings.set(settings);
+    (world, a, b)
+}
+
 #[test]
 fn a_pod_leaves_the_cluster_under_its_nodes_address_and_gets_the_answers() {
     both(|f| {
@@ -25,7 +37,7 @@ fn a_pod_leaves_the_cluster_under_its_nodes_address_and_gets_the_answers() {
         verify_checksums(&out.packet).unwrap();
         let (source, port, destination, to) = ends(&out.packet);
         assert_eq!((source, destination, to), (f.node(0), f.outside(), 443));
-        assert!((20_000..30_000).contains(&port), "{port} is no port of a socket of the node");
+        assert!((1_024..30_000).contains(&port), "{port} is no port of a socket of the node");
         let back = world.arrive(0, tcp(f.outside(), 443, f.node(0), port, SYN_ACK));
         assert_lands(&back, "a");
         assert_eq!(ends(&back.packet), (f.outside(), 443, f.of(&a), 40000));
@@ -47,15 +59,62 @@ fn pods_with_one_port_and_one_destination_do_not_meet() {
 }
 
 #[test]
-fn a_port_is_found_when_most_are_taken() {
+fn every_port_is_found() {
     both(|f| {
-        let (world, a, _) = world();
-        let mut settings = world.nodes[0].settings.get();
-        (settings.port_range_first, settings.port_range_last) = (20_000, 20_199);
-        world.nodes[0].settings.set(settings);
-        let out = |port| world.send(&a, udp(f.of(&a), port, f.outside(), 53)).landed == Landed::Outside(0);
-        let lost = (0..100).filter(|n| !out(1000 + n)).count();
-        assert_eq!(lost, 0, "of 200 there were at least 100 left");
+        let (world, a, _) = few_ports(100);
+        let out = |port| world.send(&a, udp(f.of(&a), port, f.outside(), 53)).landed;
+        assert!((0..100).all(|n| out(1000 + n) == Landed::Outside(0)), "there is one for each");
+        assert_eq!(out(1100), Landed::Dropped(DropReason::SourcePortCollision));
+        // To somebody else they are free.
+        let other = world.send(&a, udp(f.of(&a), 1100, f.outside(), 54));
+        assert_eq!(other.landed, Landed::Outside(0));
+    });
+}
+
+#[test]
+fn a_flow_that_is_over_gives_its_port_up_when_no_other_is_left() {
+    both(|f| {
+        let (world, a, b) = few_ports(1);
+        let to = (f.outside(), 443);
+        let opens = |pod: &Pod| world.send(pod, tcp(f.of(pod), 40000, to.0, to.1, SYN)).landed;
+        let answers = |flags| world.arrive(0, tcp(to.0, to.1, f.node(0), PORT, flags)).landed;
+        let says = |pod: &Pod, flags| world.send(pod, tcp(f.of(pod), 40000, to.0, to.1, flags)).landed;
+        let refused = Landed::Dropped(DropReason::SourcePortCollision);
+        assert_eq!(opens(&a), Landed::Outside(0));
+        assert_eq!(answers(SYN_ACK), Landed::Pod("a".into()));
+        assert_eq!(says(&a, ACK), Landed::Outside(0));
+        world.nodes[0].advance_millis(60_000);
+        assert_eq!(opens(&b), refused, "a's connection is open");
+        assert_eq!(says(&a, FIN_ACK), Landed::Outside(0));
+        assert_eq!(answers(FIN_ACK), Landed::Pod("a".into()));
+        assert_eq!(opens(&b), refused, "what is on its way may still come");
+        world.nodes[0].advance_millis(11_000);
+        assert_eq!(opens(&b), Landed::Outside(0));
+        assert_eq!(answers(SYN_ACK), Landed::Pod("b".into()));
+        let late = says(&a, ACK);
+        assert_ne!(late, Landed::Outside(0), "a's flow is forgotten with both its directions");
+    });
+}
+
+#[test]
+fn a_question_that_is_answered_gives_its_port_up_and_a_conversation_does_not() {
+    both(|f| {
+        let (world, a, b) = few_ports(1);
+        let asks = |pod: &Pod| world.send(pod, udp(f.of(pod), 5000, f.outside(), 53)).landed;
+        let answers = || world.arrive(0, udp(f.outside(), 53, f.node(0), PORT)).landed;
+        let refused = Landed::Dropped(DropReason::SourcePortCollision);
+        assert_eq!(asks(&a), Landed::Outside(0));
+        world.nodes[0].advance_millis(11_000);
+        assert_eq!(asks(&b), refused, "a waits for its answer");
+        assert_eq!(answers(), Landed::Pod("a".into()));
+        world.nodes[0].advance_millis(11_000);
+        assert_eq!(asks(&a), Landed::Outside(0));
+        assert_eq!(asks(&b), refused, "a goes on");
+        world.nodes[0].advance_millis(11_000);
+        assert_eq!(asks(&b), Landed::Outside(0));
+        assert_eq!((answers(), answers()), (Landed::Pod("b".into()), Landed::Pod("b".into())));
+        world.nodes[0].advance_millis(11_000);
+        assert_eq!(asks(&a), refused, "more than a question");
     });
 }
 
