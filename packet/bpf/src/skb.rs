@@ -81,7 +81,14 @@ impl Skb {
     /// Where `size` bytes at `offset` start, when they are in the linear part.
     #[inline(always)]
     fn linear(self, offset: u32, size: usize) -> Option<*mut u8> {
-        let start = (field!(self.0, data) as usize).wrapping_add(offset as usize);
+        let mut at = offset as usize;
+        // The bound, once more where the address is made: before Linux 6.13 the verifier does not know it of a copy of what was
+        // compared. An instruction, since the compiler would leave it out.
+        // SAFETY: it changes nothing but `at`.
+        unsafe {
+            core::arch::asm!("{at} &= {most}", at = inout(reg) at, most = const MAX_OFFSET, options(pure, nomem, nostack));
+        }
+        let start = (field!(self.0, data) as usize).wrapping_add(at);
         let end = field!(self.0, data_end) as usize;
         if start.wrapping_add(size) <= end { Some(start as *mut u8) } else { None }
     }
