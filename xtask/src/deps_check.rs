@@ -45,6 +45,7 @@ const ROOMS: [(&str, Uses); 23] = [
     ),
     ("tortie", Uses::Anything),
     ("tortie-tests-verifier", Uses::Anything),
+    ("tortie-tests-kernels", Uses::Only(&[])),
     ("tortie-tests-progrun", Uses::Anything),
     ("tortie-tests-e2e", Uses::Anything),
     ("tortie-tests-kubernetes", Uses::Anything),

@@ -12,8 +12,8 @@ use crate::run;
 pub const PROFILE: &str = "checked";
 
 /// Packages whose tests need root; everything else is tested without.
-pub const PRIVILEGED: [&str; 4] =
-    ["tortie-tests-verifier", "tortie-tests-progrun", "tortie-tests-e2e", KUBERNETES];
+pub const PRIVILEGED: [&str; 5] =
+    ["tortie-tests-verifier", "tortie-tests-kernels", "tortie-tests-progrun", "tortie-tests-e2e", KUBERNETES];
 
 /// Needs the components of a real Kubernetes as well.
 pub const KUBERNETES: &str = "tortie-tests-kubernetes";
