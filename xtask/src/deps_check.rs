@@ -11,7 +11,7 @@ use cargo_metadata::{DependencyKind, MetadataCommand};
 use crate::run;
 
 /// What a crate of the workspace may use of the workspace. Tests and benches may use anything.
-const ROOMS: [(&str, Uses); 23] = [
+const ROOMS: [(&str, Uses); 24] = [
     ("tortie-abi", Uses::Only(&["tortie-wire"])),
     ("tortie-wire", Uses::Only(&[])),
     ("tortie-datapath", Uses::Only(&["tortie-abi", "tortie-wire"])),
