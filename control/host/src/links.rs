@@ -81,6 +81,9 @@ pub enum LinkError {
         /// Its answer.
         source: io::Error,
     },
+    /// The interfaces of this node.
+    #[error("asking for the interfaces: {0}")]
+    Interfaces(io::Error),
     /// The directory of links.
     #[error("{}: {source}; is a BPF file system mounted there, and is this root?", path.display())]
     Directory {
@@ -352,9 +355,20 @@ impl Links {
         }
     }
 
-    /// Every pinned link, and the filters of interfaces that have no links yet.
+    /// Every pinned link, and the filters of interfaces that have no links, or none yet.
     pub fn list(&self) -> Result<Vec<Found>, LinkError> {
         let mut found = self.pinned()?;
+        match self.mechanism {
+            Mechanism::Clsact => found.extend(all_filters().map_err(LinkError::Interfaces)?),
+            Mechanism::Tcx => found.extend(self.first_filters()),
+        }
+        found.sort_by(|a, b| (&a.interface, a.direction).cmp(&(&b.interface, b.direction)));
+        Ok(found)
+    }
+
+    /// The filters that interfaces have until their links are made.
+    fn first_filters(&self) -> Vec<Found> {
+        let mut found = Vec::new();
         self.fresh.borrow_mut().retain(|(name, direction), fresh| {
             match filter(name, fresh.ifindex, *direction) {
                 Ok(Some(filter)) => {
@@ -366,8 +380,7 @@ impl Links {
                 Ok(None) => true,
             }
         });
-        found.sort_by(|a, b| (&a.interface, a.direction).cmp(&(&b.interface, b.direction)));
-        Ok(found)
+        found
     }
 
     fn pinned(&self) -> Result<Vec<Found>, LinkError> {

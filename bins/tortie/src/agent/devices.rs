@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use regex::Regex;
 use tortie_host::bpf::Program;
 use tortie_host::datapath::{FROM_HOST_DEVICE, FROM_TUNNEL, TO_HOST_DEVICE};
-use tortie_host::links::{Attached, Direction, LinkError, Mechanism, all_filters};
+use tortie_host::links::{Attached, Direction, LinkError};
 use tortie_host::netlink::Device;
 use tortie_host::sysctl;
 
@@ -212,12 +212,9 @@ impl Devices {
     /// them there. Whether that is done.
     fn let_others_go(&self, parts: &Parts) -> bool {
         let hosts: BTreeSet<u32> = self.hosts().map(|it| it.device.index).collect();
-        let found = match parts.links.mechanism() {
-            Mechanism::Clsact => all_filters().map_err(|error| error.to_string()),
-            Mechanism::Tcx => parts.links.list().map_err(|error| error.to_string()),
-        };
+        let found = parts.links.list();
         let found =
-            found.inspect_err(|error| tracing::error!(error, "looking for data interfaces of before"));
+            found.inspect_err(|error| tracing::error!(%error, "looking for data interfaces of before"));
         let mut done = found.is_ok();
         for it in found.unwrap_or_default() {
             if it.ifindex == 0 || hosts.contains(&it.ifindex) || !is_for_data(it.program_id) {

@@ -272,8 +272,11 @@ fn filters_that_somebody_deletes_are_back_at_once_where_programs_are_filters() {
     assert_eq!(status["attach"], "clsact", "{status}");
     let pods = items(&test, &["endpoints", "list"]);
     let cali = pods[0]["interface"].as_str().expect("a name").to_owned();
+    let shown = answer(&test, &["status"]).0["interfaces"].as_array().cloned().unwrap_or_default();
     let (_, before) = scrape(&test);
     for (interface, kind) in [("eth0", "data"), (&cali, "workload")] {
+        let programs = shown.iter().filter(|row| row["interface"] == *interface && row["kind"] == kind);
+        assert_eq!(programs.count(), 2, "{interface} in {shown:?}");
         let there = || tc(&test, &format!("filter show dev {interface} ingress")).contains("bpf");
         assert!(there(), "{interface}");
         tc(&test, &format!("filter del dev {interface} ingress"));
