@@ -26,6 +26,7 @@ pub fn add(env: &Env, config: &Config) -> Result<Value, CniError> {
     let _lock = Lock::take(&config.run_dir, &pod)?;
     let record = match records::read(&config.run_dir, &pod) {
         Some(record) if is_about(&record, env) => wire_again(config, &netns, record)?,
+        Some(record) if record.container_id == env.container_id => return Err(second_name(&record)),
         before => {
             if let Some(before) = before {
                 // The new veth takes the place of this one, whose addresses nobody would give back any more.
@@ -277,6 +278,16 @@ fn env_of(env: &Env, record: &EndpointRecord) -> Env {
         args: format!("IgnoreUnknown=1;K8S_POD_NAMESPACE={};K8S_POD_NAME={}", record.namespace, record.name),
         ..env.clone()
     }
+}
+
+/// A pod has one interface of ours, which its policy is about. The sandbox before this one has another id.
+fn second_name(record: &EndpointRecord) -> CniError {
+    let EndpointRecord { container_id, pod_interface, .. } = record;
+    let problem = format!(
+        "container {container_id} is connected as {pod_interface}; a pod has one interface of this plugin: give a second \
+         one by another plugin"
+    );
+    CniError::Env { variable: "CNI_IFNAME", problem }
 }
 
 fn is_about(record: &EndpointRecord, env: &Env) -> bool {

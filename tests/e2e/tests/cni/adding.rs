@@ -353,6 +353,29 @@ fn an_interface_of_somebody_else_in_the_pod_is_not_touched() {
 }
 
 #[test]
+fn a_second_interface_name_for_a_connected_container_is_refused_and_changes_nothing() {
+    let world = World::new();
+    let agent = world.willing_agent();
+    let pod = Pod::new("front");
+    let added = world.add(&pod).unwrap().unwrap();
+    let second = |command: &str| {
+        let mut vars = world.vars(command, Some(&pod));
+        vars.insert("CNI_IFNAME".into(), "net1".into());
+        let config = world.config("1.1.0").to_string();
+        world.host.run(|| tortie::cni::run(|name| vars.get(name).cloned(), config.as_bytes()))
+    };
+    let error = second("ADD").unwrap_err();
+    assert_eq!(error["code"], 4, "{error}");
+    let message = error["msg"].as_str().unwrap();
+    assert!(message.contains("CNI_IFNAME") && message.contains("connected as eth0"), "{message}");
+    // Runtimes answer a failed ADD with DEL.
+    second("DEL").unwrap();
+    assert_eq!((world.check(&pod, &added), agent.asked().len()), (Ok(None), 1));
+    assert_eq!(names(&json_of(&pod.netns, "link show type veth"), "ifname"), ["eth0"]);
+    assert_eq!(world.addresses_in_use(), 2);
+}
+
+#[test]
 fn an_address_that_another_pod_has_is_refused_and_the_other_pod_keeps_it() {
     let world = World::new();
     let _agent = world.willing_agent();
