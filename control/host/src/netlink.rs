@@ -63,6 +63,8 @@ pub struct Device {
     pub mtu_bytes: u32,
     /// Administratively up.
     pub up: bool,
+    /// The bond or bridge that it is a part of.
+    pub controller: Option<u32>,
 }
 
 /// Something happened.
@@ -310,8 +312,12 @@ fn device(link: &LinkMessage) -> Option<Device> {
         LinkAttribute::Mtu(mtu) => Some(*mtu),
         _ => None,
     });
+    let controller = link.attributes.iter().find_map(|attribute| match attribute {
+        LinkAttribute::Controller(index) => Some(*index),
+        _ => None,
+    });
     let up = link.header.flags.contains(LinkFlags::Up);
-    Some(Device { index: link.header.index, name, mtu_bytes: mtu_bytes.unwrap_or(0), up })
+    Some(Device { index: link.header.index, name, mtu_bytes: mtu_bytes.unwrap_or(0), up, controller })
 }
 
 /// The interface's own address: where both ends of a link are named, that is the local one.

@@ -15,7 +15,7 @@ use tortie_host::sysctl;
 use super::parts::Parts;
 
 /// The loopback interface is in every network namespace, with this index.
-const LOOPBACK: u32 = 1;
+pub const LOOPBACK: u32 = 1;
 
 /// The interface of the tunnel that leads clients outside to back ends on other nodes.
 pub const TUNNEL: &str = "tortie-tunnel";
@@ -123,6 +123,11 @@ impl Devices {
             }
             Err(error) => tracing::error!(pattern, %error, "bpfDataIfacePattern is no regular expression"),
         }
+    }
+
+    /// The `bpfDataIfacePattern` in force.
+    pub fn pattern(&self) -> Option<&str> {
+        self.pattern.as_ref().map(|(text, _)| &**text)
     }
 
     /// Whether packets from the network come in there.

@@ -25,6 +25,7 @@ mod sockets;
 pub(crate) mod state_files;
 mod status;
 mod traces;
+mod uplinks;
 mod waiters;
 mod ways;
 

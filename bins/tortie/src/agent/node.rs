@@ -35,7 +35,7 @@ use super::sockets::Sockets;
 use super::state_files::StateFiles;
 use super::traces::Round;
 use super::ways::Ways;
-use super::{conflicts, facts};
+use super::{conflicts, facts, uplinks};
 
 /// When a step that failed as a whole is tried again.
 const RETRY: Duration = Duration::from_secs(1);
@@ -85,6 +85,8 @@ pub struct Node {
     /// When to write them again, after they could not be written.
     save_again: Option<Instant>,
     told_conflicts: conflicts::Told,
+    /// What was said of interfaces without programs.
+    told_left_out: Vec<String>,
 }
 
 impl Node {
@@ -131,6 +133,7 @@ impl Node {
             files,
             save_again: None,
             told_conflicts: conflicts::Told::default(),
+            told_left_out: Vec::new(),
         };
         node.reconciler.set_kernel_timeouts(sysctl::kernel_timeouts());
         if let Some(addresses) = beginning.node_addresses {
@@ -337,6 +340,7 @@ impl Node {
         }
         if self.reconciler.in_sync() {
             self.attach_hosts();
+            self.tell_left_out();
             let given = self.options.cgroup.as_deref();
             self.sockets.attach(given, self.reconciler.settings(), &self.parts);
             let (reconciler, ways) = (&self.reconciler, &self.ways);
@@ -451,6 +455,20 @@ impl Node {
             self.observer.live.links_lost.with_label_values(&[self.devices.kind(&name)]).inc();
             tracing::warn!(interface = name, "somebody took our programs off; put back");
         }
+    }
+
+    /// Why nothing from outside reaches Services here, if so.
+    pub fn left_out(&self) -> Vec<String> {
+        let is_pods = |name: &str| self.attachments.have(name);
+        uplinks::left_out(&self.devices, &self.interface_addresses, &self.own_addresses, is_pods)
+    }
+
+    fn tell_left_out(&mut self) {
+        let now = self.left_out();
+        for problem in now.iter().filter(|problem| !self.told_left_out.contains(problem)) {
+            tracing::error!("{problem}");
+        }
+        self.told_left_out = now;
     }
 
     fn save(&mut self) {

@@ -29,6 +29,11 @@ impl OwnAddresses {
         if there { self.known.insert(entry) } else { self.known.remove(&entry) }
     }
 
+    /// The interfaces that have an address, by index.
+    pub fn interfaces_of(&self, address: IpAddr) -> impl Iterator<Item = u32> {
+        self.known.iter().filter(move |(_, net)| net.addr() == address).map(|(index, _)| *index)
+    }
+
     /// For the calculation.
     pub fn object(&self) -> Object {
         let addresses: BTreeSet<IpNet> = self.known.iter().map(|(_, address)| *address).collect();

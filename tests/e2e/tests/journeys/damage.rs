@@ -245,6 +245,15 @@ fn an_agent_whose_socket_is_removed_or_replaced_listens_again() {
 }
 
 #[test]
+fn a_node_whose_uplink_no_pattern_matches_says_so_until_one_does() {
+    let mut test = world();
+    test.configure("bpfDataIfacePattern: ^ensX$");
+    told(&test, &["eth0", "bpfDataIfacePattern (^ensX$)", "FelixConfiguration"]);
+    test.configure("bpfDataIfacePattern: ^eth");
+    healthy(&test);
+}
+
+#[test]
 fn an_interface_that_gets_another_name_keeps_its_programs() {
     let test = world();
     let data = || {
