@@ -54,14 +54,18 @@ fn make_writable() -> nix::Result<()> {
 pub const FORWARDING: [(&str, &str); 2] =
     [("net/ipv4/ip_forward", "1"), ("net/ipv6/conf/all/forwarding", "1")];
 
-/// Replies that take another way than requests are no forgeries: our own source check is per endpoint.
+/// Replies that take another way than requests are no forgeries: our own source check is per endpoint. The kernel takes the
+/// larger of the interface's value and `all`'s.
 pub fn reverse_path_filter(interface: &str) -> (String, &'static str) {
     (format!("net/ipv4/conf/{interface}/rp_filter"), "2")
 }
 
-/// What the programs send back to the node itself arrives at loopback, from the node's own address or a Service's.
-pub const LOOPBACK: [(&str, &str); 2] =
-    [("net/ipv4/conf/lo/accept_local", "1"), ("net/ipv4/conf/lo/rp_filter", "2")];
+/// What one of the node's own interfaces needs where programs of ours are.
+pub fn of_host_interface(interface: &str) -> Vec<(String, &'static str)> {
+    // What the programs send back to the node itself arrives at loopback, from the node's own address or a Service's.
+    let accepts_own = (interface == "lo").then(|| (format!("net/ipv4/conf/{interface}/accept_local"), "1"));
+    std::iter::once(reverse_path_filter(interface)).chain(accepts_own).collect()
+}
 
 /// The kernel's conntrack time-outs, its defaults where conntrack is absent.
 pub fn kernel_timeouts() -> KernelTimeouts {

@@ -1,7 +1,7 @@
 //! Interfaces of this node: which there are, and our programs on the data interfaces and loopback.
 //!
-//! Invariant: a data interface gets its programs as soon as it appears; one that vanishes meanwhile is no
-//! error.
+//! Invariant: a data interface gets its programs, and the settings that they need, as soon as it appears; one that vanishes
+//! meanwhile is no error.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -206,11 +206,31 @@ impl Devices {
             }
         }
         self.attached = errors.is_empty();
+        self.keep_settings(&held);
         (self.errors, self.held) = (errors, held);
         if self.pattern.is_some() && !self.let_go {
             self.let_go = self.let_others_go(parts);
         }
         lost
+    }
+
+    /// Sets what the programs need on the interfaces that have them now; where they had been before somebody else has
+    /// changed it.
+    fn keep_settings(&self, held: &BTreeSet<(u32, Direction)>) {
+        let is_in = |places: &BTreeSet<(u32, Direction)>, device: &Device| {
+            places.iter().any(|(index, _)| *index == device.index)
+        };
+        for HostInterface { device, .. } in self.hosts().filter(|it| is_in(held, it.device)) {
+            for (name, value) in sysctl::of_host_interface(&device.name) {
+                match sysctl::set(&name, value) {
+                    Ok(true) if is_in(&self.held, device) => {
+                        tracing::warn!(name, value, "somebody changed a setting; put back");
+                    }
+                    Ok(_) => {}
+                    Err(error) => tracing::warn!(%error, "replies may be taken for forgeries"),
+                }
+            }
+        }
     }
 
     /// Takes the programs of data interfaces off those that are none any more, also where an agent before this one has put
@@ -259,19 +279,7 @@ fn attach_one(device: &Device, direction: Direction, parts: &Parts) -> Result<At
     };
     let program = parts.datapath.program(name).map_err(|e| e.to_string())?;
     match parts.links.attach(&device.name, device.index, direction, program) {
-        Ok(Attached::Unchanged) => Ok(Attached::Unchanged),
-        Ok(attached) => {
-            let (name, value) = sysctl::reverse_path_filter(&device.name);
-            let own = [(name.as_str(), value)];
-            let settings = if device.index == LOOPBACK { &sysctl::LOOPBACK[..] } else { &own };
-            // Names with dots are directories with dots there; a vanished interface has none.
-            for (name, value) in settings {
-                if let Err(error) = sysctl::set(name, value) {
-                    tracing::warn!(%error, "replies may be taken for forgeries");
-                }
-            }
-            Ok(attached)
-        }
+        Ok(attached) => Ok(attached),
         Err(LinkError::Gone(_)) => Ok(Attached::Unchanged),
         Err(error) => Err(error.to_string()),
     }

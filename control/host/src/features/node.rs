@@ -83,11 +83,17 @@ pub(super) fn forwarding() -> Found {
 }
 
 pub(super) fn reverse_path_filter() -> Found {
-    let root = Path::new("/proc/sys/net/ipv4/conf");
-    let interfaces = match std::fs::read_dir(root) {
-        Ok(entries) => entries.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned()),
-        Err(error) => return Found::Unknown(error.to_string()),
-    };
+    match strict_interfaces(Path::new("/proc/sys/net/ipv4/conf")) {
+        Ok(names) if names.is_empty() => Found::Yes("on every interface".to_owned()),
+        Ok(names) => Found::No(format!("strict on {}", shown(&names))),
+        Err(error) => Found::Unknown(error.to_string()),
+    }
+}
+
+/// Loopback is one: what the programs send back to the node itself arrives there.
+fn strict_interfaces(root: &Path) -> io::Result<Vec<String>> {
+    let interfaces = std::fs::read_dir(root)?.flatten();
+    let interfaces = interfaces.map(|entry| entry.file_name().to_string_lossy().into_owned());
     let value = |name: &str| {
         let text = std::fs::read_to_string(root.join(name).join("rp_filter")).ok()?;
         text.trim().parse::<u8>().ok()
@@ -95,13 +101,10 @@ pub(super) fn reverse_path_filter() -> Found {
     let all = value("all").unwrap_or_default();
     // The kernel takes the larger of both; 1 is strict, 2 loose.
     let strict = |name: &String| value(name).is_some_and(|own| own.max(all) == 1);
-    let own = |name: &String| !["all", "default", "lo"].contains(&name.as_str());
+    let own = |name: &String| !["all", "default"].contains(&name.as_str());
     let mut names: Vec<String> = interfaces.filter(own).filter(strict).collect();
     names.sort();
-    if names.is_empty() {
-        return Found::Yes("on every interface".to_owned());
-    }
-    Found::No(format!("strict on {}", shown(&names)))
+    Ok(names)
 }
 
 /// The first few of many names.
@@ -149,6 +152,22 @@ mod tests {
     fn a_directory_on_another_file_system_holds_no_pins() {
         let dir = tempfile::tempdir().unwrap();
         assert!(matches!(bpf_file_system(dir.path()), Found::No(_)));
+    }
+
+    #[test]
+    fn the_larger_of_an_interfaces_own_and_the_common_filter_counts_also_for_loopback() {
+        let strict = |all: &str, lo: &str, eth0: &str| {
+            let dir = tempfile::tempdir().unwrap();
+            for (name, value) in [("all", all), ("default", "1"), ("lo", lo), ("eth0", eth0)] {
+                std::fs::create_dir(dir.path().join(name)).unwrap();
+                std::fs::write(dir.path().join(name).join("rp_filter"), format!("{value}\n")).unwrap();
+            }
+            strict_interfaces(dir.path()).unwrap()
+        };
+        assert_eq!(strict("0", "1", "2"), ["lo"]);
+        assert_eq!(strict("1", "0", "2"), ["lo"]);
+        assert_eq!(strict("1", "0", "0"), ["eth0", "lo"]);
+        assert_eq!(strict("2", "1", "1"), [""; 0]);
     }
 
     #[test]

@@ -177,6 +177,28 @@ fn a_node_forwards_again_and_a_pods_interface_leads_to_that_pod_alone() {
     reach(&test, "its own routes stay");
 }
 
+/// As `sysctl --system` does it with a distribution's settings.
+#[test]
+fn loose_filters_of_reverse_paths_come_back_where_the_programs_need_them() {
+    let test = world();
+    let of = |interface: &str| format!("/proc/sys/net/ipv4/conf/{interface}/rp_filter");
+    let own = ["lo", "eth0", "tortie-tunnel"].map(of).join(" ");
+    let local = "/proc/sys/net/ipv4/conf/lo/accept_local";
+    let spoil = format!("for it in {own} {}; do echo 1 >$it; done; echo 0 >{local}", of("all"));
+    let come_back = || {
+        eventually(|| match run(&test, &format!("cat {own} {local}")) {
+            settings if settings == "2\n2\n2\n1" => Ok(()),
+            settings => Err(settings),
+        });
+    };
+    run(&test, &spoil);
+    resync(&test);
+    come_back();
+    run(&test, &spoil);
+    restart(&test);
+    come_back();
+}
+
 #[test]
 fn an_agent_whose_terminal_is_gone_ends_in_order() {
     let test = world();
