@@ -433,6 +433,16 @@ fn replace(link: &Link, info: &LinkInfo, program: &Program) -> Result<Attached, 
     Ok(Attached::Replaced)
 }
 
+/// The programs that run before ours at a hook, in their order: all others on it where ours is a filter, which runs behind links.
+pub fn ahead_of(ours: Option<u32>, ifindex: u32, direction: Direction) -> Vec<u32> {
+    // Without TCX there are none; nor on an interface that is gone.
+    let mut programs = bpf::tcx_programs(ifindex, direction.tcx()).unwrap_or_default();
+    if let Some(at) = programs.iter().position(|program| Some(*program) == ours) {
+        programs.truncate(at);
+    }
+    programs
+}
+
 /// Our filter on an interface.
 fn filter(interface: &str, ifindex: u32, direction: Direction) -> io::Result<Option<Found>> {
     let found = |program_id| Found { interface: interface.to_owned(), direction, ifindex, program_id };

@@ -1,6 +1,7 @@
 //! Links, maps and programs as they outlive the process that made them. Needs root.
 
 use std::net::UdpSocket;
+use std::os::fd::AsFd as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -180,6 +181,35 @@ fn what_is_attached_at_once_is_a_filter_until_its_link_is_made_and_never_nothing
             sender.send(b"yes").expect("send");
             assert_eq!(receiver.recv(&mut [0; 8]).expect("without programs packets pass"), 3);
         });
+    });
+}
+
+#[test]
+fn a_link_is_made_before_programs_of_others_and_one_that_overtakes_it_is_found() {
+    let (pins, netns) = (Pins::new(), Netns::new());
+    netns.run(|| {
+        ip("link add tt0 type veth peer name tt1");
+        let (index, hook) = (ifindex("tt0"), bpf::Attach::Ingress);
+        let links = Links::open(&pins.0, Mechanism::Tcx).expect("links");
+        let [theirs, ours, newer] = ["theirs", "ours", "newer"].map(passing);
+        let programs = || bpf::tcx_programs(index, hook).expect("query");
+        let ahead = |ours| links::ahead_of(ours, index, Direction::Ingress);
+        // Ours is a filter first, and filters run behind links, whoever came first.
+        links.attach_at_once("tt0", index, Direction::Ingress, &ours).expect("attach");
+        let first = bpf::Link::tcx(theirs.as_fd(), index, hook).expect("attach");
+        assert_eq!((programs(), ahead(Some(id(&ours)))), (vec![id(&theirs)], vec![id(&theirs)]));
+        links.make_links(Duration::ZERO).expect("links");
+        assert_eq!((programs(), ahead(Some(id(&ours)))), (vec![id(&ours), id(&theirs)], vec![]));
+        // Somebody else does as we do.
+        let second = bpf::Link::tcx(newer.as_fd(), index, hook).expect("attach");
+        assert_eq!(programs(), [&newer, &ours, &theirs].map(id));
+        assert_eq!(ahead(Some(id(&ours))), [id(&newer)]);
+        assert_eq!(ahead(None).len(), 3, "where ours is not on the list");
+        // A program that takes the place of ours keeps it.
+        links.attach("tt0", index, Direction::Ingress, &passing("upgraded")).expect("attach");
+        assert_eq!(programs().len(), 3);
+        assert_eq!((programs()[0], programs()[2]), (id(&newer), id(&theirs)));
+        drop((first, second));
     });
 }
 

@@ -115,7 +115,12 @@ impl Attachments {
 
     /// Whether a pod's interface has this name.
     pub fn have(&self, interface: &str) -> bool {
-        self.known.values().any(|attachment| attachment.interface == interface)
+        self.pod_at(interface).is_some()
+    }
+
+    /// The pod whose interface has this name.
+    pub fn pod_at(&self, interface: &str) -> Option<&WorkloadId> {
+        self.known.iter().find(|(_, attachment)| attachment.interface == interface).map(|(id, _)| id)
     }
 
     /// Another one whenever [`Attachments::all`] are others.

@@ -320,9 +320,9 @@ impl Loop {
         let mut due = node.next_retry().is_some_and(|at| at <= now);
         if self.next_check <= now {
             self.next_check = now + link_check::EVERY;
-            if self.filters.is_none() {
-                node.check_links(None);
-            }
+            // Of filters that change the kernel tells.
+            let unchanged = BTreeSet::new();
+            node.check_links(self.filters.as_ref().map(|_| &unchanged));
             node.check_pins();
             node.compare_pods();
             self.door.check();

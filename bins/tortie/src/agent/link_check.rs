@@ -1,6 +1,7 @@
-//! Programs that somebody took off an interface are put back at once.
+//! Programs that somebody took off an interface are put back at once; those that run before ours are told.
 //!
-//! Owns: when to look, and what is missing. Does not: attach; reconciler and [`Devices`] do.
+//! Owns: when to look, what is missing, and what is ahead. Does not: attach, or change an order; reconciler and [`Devices`]
+//! attach, at the head.
 //! Invariant: looking costs a few system calls for each interface and changes nothing.
 //!
 //! The kernel tells about filters (clsact), but not about TCX links: those are looked at once a second.
@@ -8,7 +9,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
-use tortie_host::links::{Direction, Found, Links, Mechanism};
+use tortie_host::bpf::Program;
+use tortie_host::links::{Direction, Found, Links, Mechanism, ahead_of};
 
 /// How often links are looked at.
 pub const EVERY: Duration = Duration::from_secs(1);
@@ -21,24 +23,64 @@ pub type Expected<'a> = BTreeMap<&'a str, (u32, &'static [Direction])>;
 pub struct Checked {
     /// Interfaces that should carry programs and do not.
     pub lost: Vec<String>,
+    /// Programs that run before ours.
+    pub ahead: Vec<Ahead>,
     /// Time that it took.
     pub took: Duration,
 }
 
-/// Looks at all links, or at the filters of the interfaces that changed (`None`: all of them).
+/// A program of somebody else that decides about packets before ours.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ahead {
+    /// Where.
+    pub interface: String,
+    /// In which direction.
+    pub direction: Direction,
+    /// Its id.
+    pub program: u32,
+    /// Its name, as far as the kernel keeps it.
+    pub name: String,
+}
+
+/// Looks at all links, or at the filters of the interfaces that changed (`None`: all of them); and at what is before ours.
 pub fn check(links: &Links, expected: &Expected<'_>, changed: Option<&BTreeSet<u32>>) -> Checked {
     let start = Instant::now();
-    let lost = match links.mechanism() {
+    let (lost, found) = match links.mechanism() {
         Mechanism::Tcx => match links.list() {
-            Ok(found) => missing(expected, &found),
+            Ok(found) => (missing(expected, &found), found),
             Err(error) => {
                 tracing::warn!(%error, "links cannot be looked at");
-                Vec::new()
+                return Checked { took: start.elapsed(), ..Checked::default() };
             }
         },
-        Mechanism::Clsact => without_filters(links, expected, changed),
+        Mechanism::Clsact => (without_filters(links, expected, changed), Vec::new()),
     };
-    Checked { lost, took: start.elapsed() }
+    Checked { ahead: ahead(expected, &lost, &found), lost, took: start.elapsed() }
+}
+
+/// On interfaces that have lost ours every other one would be.
+fn ahead(expected: &Expected<'_>, lost: &[String], found: &[Found]) -> Vec<Ahead> {
+    let ours: BTreeMap<(Direction, u32), u32> =
+        found.iter().map(|link| ((link.direction, link.ifindex), link.program_id)).collect();
+    let mut ahead = Vec::new();
+    for (interface, (ifindex, directions)) in expected {
+        if lost.iter().any(|name| name == interface) {
+            continue;
+        }
+        for direction in *directions {
+            for program in ahead_of(ours.get(&(*direction, *ifindex)).copied(), *ifindex, *direction) {
+                let info = Program::by_id(program).and_then(|program| program.info());
+                let name = info.map(|info| info.name).unwrap_or_default();
+                ahead.push(Ahead {
+                    interface: (*interface).to_owned(),
+                    direction: *direction,
+                    program,
+                    name,
+                });
+            }
+        }
+    }
+    ahead
 }
 
 fn missing(expected: &Expected<'_>, found: &[Found]) -> Vec<String> {

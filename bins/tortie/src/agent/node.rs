@@ -25,7 +25,7 @@ use super::attachments::Attachments;
 use super::devices::{Devices, TUNNEL};
 use super::host_routes::{self, HostRoutes};
 use super::intake::{Beginning, count, take_in};
-use super::link_check::{self, Expected};
+use super::link_check::{self, Ahead, Expected};
 use super::node_names::NodeNames;
 use super::observe::Observer;
 use super::own_addresses::{self, OwnAddresses};
@@ -85,6 +85,8 @@ pub struct Node {
     /// When to write them again, after they could not be written.
     save_again: Option<Instant>,
     told_conflicts: conflicts::Told,
+    /// Programs that run before ours.
+    ahead: Vec<Ahead>,
     /// What was said of interfaces without programs.
     told_left_out: Vec<String>,
 }
@@ -133,6 +135,7 @@ impl Node {
             files,
             save_again: None,
             told_conflicts: conflicts::Told::default(),
+            ahead: Vec::new(),
             told_left_out: Vec::new(),
         };
         node.reconciler.set_kernel_timeouts(sysctl::kernel_timeouts());
@@ -393,7 +396,8 @@ impl Node {
         self.observed.filter(|_| self.unobserved).map(|at| at + OBSERVE)
     }
 
-    /// Puts back programs that somebody took off an interface: looked for on those that `changed`, or on all.
+    /// Puts back programs that somebody took off an interface, looked for on those that `changed`, or on all; says which run
+    /// before ours.
     pub fn check_links(&mut self, changed: Option<&BTreeSet<u32>>) {
         let mut expected: Expected<'_> = BTreeMap::new();
         for (name, ifindex) in self.reconciler.hooked() {
@@ -407,6 +411,29 @@ impl Node {
         for name in checked.lost {
             self.put_back(&name);
         }
+        let new: Vec<Ahead> =
+            checked.ahead.iter().filter(|program| !self.ahead.contains(program)).cloned().collect();
+        self.ahead = checked.ahead;
+        for problem in self.overtaken(&new) {
+            tracing::error!("{problem}");
+        }
+    }
+
+    /// Where programs of others decide before ours.
+    pub fn ahead(&self) -> Vec<String> {
+        self.overtaken(&self.ahead)
+    }
+
+    fn overtaken(&self, programs: &[Ahead]) -> Vec<String> {
+        let problem = |Ahead { interface, direction, program, name }: &Ahead| {
+            let pod = self.attachments.pod_at(interface).map(|id| format!(" (pod {id})")).unwrap_or_default();
+            let direction = direction.name();
+            format!(
+                "interface {interface}{pod}, {direction}: program {program} ({name}) runs before ours and decides first, so \
+                 that policy may not hold there; take it off, and attach it behind ours (bpftool net show dev {interface})"
+            )
+        };
+        programs.iter().map(problem).collect()
     }
 
     /// Pins maps again that somebody unpinned: an agent that starts would find none, and make empty ones.

@@ -31,6 +31,7 @@ pub fn status(node: &Node) -> Value {
         .chain(node.sockets.error().map(str::to_owned))
         .chain(node.cut_off())
         .chain(node.left_out())
+        .chain(node.ahead())
         .collect();
     let degraded = !dirty.is_empty() || !warnings.is_empty();
     let health = match (node.reconciler.in_sync(), degraded) {

@@ -18,6 +18,8 @@ const LINK_TYPE_CGROUP: u32 = 3;
 const LINK_TYPE_TCX: u32 = 11;
 /// `BPF_F_REPLACE`: [`Link::update`] names the program it expects.
 const REPLACE: u32 = 4;
+/// `BPF_F_BEFORE`: without another program that it is relative to, the head of the list.
+const BEFORE: u32 = 8;
 
 /// An attached program.
 #[derive(Debug)]
@@ -50,12 +52,13 @@ pub struct CgroupPlace {
 }
 
 impl Link {
-    /// Attaches a program at the end of the hook's list of programs.
+    /// Attaches a program at the head of the hook's list of programs: one before it could end a packet's way through them.
     pub fn tcx(program: BorrowedFd<'_>, ifindex: u32, attach: Attach) -> io::Result<Self> {
         let mut attributes = sys::LinkCreate {
             prog_fd: program.as_raw_fd() as u32,
             target: ifindex,
             attach_type: attach as u32,
+            flags: BEFORE,
             ..Default::default()
         };
         // SAFETY: no addresses inside.
