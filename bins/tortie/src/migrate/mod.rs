@@ -7,6 +7,8 @@ mod cluster;
 mod finding;
 mod objects;
 
+pub use objects::is_tier_of_calico;
+
 use std::collections::BTreeMap;
 
 use clap::Subcommand;

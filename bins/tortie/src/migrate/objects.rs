@@ -60,15 +60,20 @@ fn is_automatic(resource: &Resource) -> bool {
         "Profile" => {
             name == "projectcalico-default-allow" || name.starts_with("kns.") || name.starts_with("ksa.")
         }
-        "Tier" => matches!(
-            name,
-            "default" | "adminnetworkpolicy" | "baselineadminnetworkpolicy" | "kube-admin" | "kube-baseline"
-        ),
+        "Tier" => is_tier_of_calico(name),
         // Its copies of Kubernetes' own policies and nodes.
         "NetworkPolicy" => name.starts_with("knp.default.") && resource.key.group == "projectcalico.org",
         "Node" => resource.key.group == "projectcalico.org",
         _ => false,
     }
+}
+
+/// Tiers that there are in every cluster with Calico, whether somebody uses them or not.
+pub fn is_tier_of_calico(name: &str) -> bool {
+    matches!(
+        name,
+        "default" | "adminnetworkpolicy" | "baselineadminnetworkpolicy" | "kube-admin" | "kube-baseline"
+    )
 }
 
 fn refused(name: &str, fault: &Fault) -> Finding {

@@ -5,6 +5,8 @@
 use serde::{Deserialize, Serialize};
 use tortie_abi::maps::{self, MapKind, MapSpec, Writer};
 
+use crate::migrate::is_tier_of_calico;
+
 /// How a node is.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase", default)]
@@ -245,11 +247,16 @@ pub struct Rejected {
 impl Rejected {
     /// A setting that this version does not know changes nothing; a policy that is not enforced does.
     pub fn is_a_note(&self) -> bool {
-        let policy = self
-            .object
-            .as_deref()
-            .is_some_and(|object| object.split(' ').next().is_some_and(|kind| kind.ends_with("Policy")));
-        self.effect == "notEnforced" && !policy
+        self.effect == "notEnforced" && !self.object.as_deref().is_some_and(is_relied_on)
+    }
+}
+
+/// Whether somebody relies on an object's being enforced. Staged policies enforce nothing anywhere.
+fn is_relied_on(object: &str) -> bool {
+    match object.split_once(' ').unwrap_or((object, "")) {
+        ("HostEndpoint", _) => true,
+        ("Tier", name) => !is_tier_of_calico(name),
+        (kind, _) => kind.ends_with("Policy") && !kind.starts_with("Staged"),
     }
 }
 

@@ -247,13 +247,14 @@ mod tests {
 
     #[test]
     fn each_thing_that_is_not_as_desired_makes_a_node_degraded_and_is_named() {
-        let cases: [(&str, Status); 8] = [
+        let relied_on =
+            |object: &str| Status { rejected: vec![rejected(object, "notEnforced")], ..healthy() };
+        let cases: [(&str, Status); 10] = [
             ("not in force", Status { dirty: vec![Dirty::default()], ..healthy() }),
             ("rejected", Status { rejected: vec![rejected("Service a/b", "keepsLast")], ..healthy() }),
-            (
-                "rejected",
-                Status { rejected: vec![rejected("GlobalNetworkPolicy x", "notEnforced")], ..healthy() },
-            ),
+            ("rejected", relied_on("GlobalNetworkPolicy x")),
+            ("rejected", relied_on("HostEndpoint node1-eth0")),
+            ("rejected", relied_on("Tier security")),
             ("contradiction", Status { conflicts: vec![Conflict::default()], ..healthy() }),
             ("unreadable", Status { bad_records: vec!["x".into()], ..healthy() }),
             ("80 % full", {
@@ -284,12 +285,19 @@ mod tests {
     }
 
     #[test]
-    fn a_setting_that_this_version_does_not_know_is_a_note() {
-        let status = judged(Status {
-            rejected: vec![rejected("FelixConfiguration default", "notEnforced")],
-            ..healthy()
-        });
-        assert_eq!(status.health, "healthy");
+    fn what_nobody_relies_on_is_a_note() {
+        for object in [
+            "FelixConfiguration default",
+            "StagedGlobalNetworkPolicy x",
+            "StagedNetworkPolicy shop/x",
+            "StagedKubernetesNetworkPolicy shop/x",
+            "Tier default",
+            "Tier kube-admin",
+            "GlobalNetworkSet x",
+        ] {
+            let status = judged(Status { rejected: vec![rejected(object, "notEnforced")], ..healthy() });
+            assert_eq!(status.health, "healthy", "{object}");
+        }
     }
 
     #[test]
