@@ -4,11 +4,13 @@
 //! Does not: validate fields; the store does.
 //! Invariant: what the cluster has decided once (node, addresses, uid) stays when the user applies again.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde_json::{Value, json};
 
+use super::services::has_node_ports;
 use crate::error::{Result, bad};
 use crate::object::Object;
 
@@ -69,27 +71,43 @@ fn inherit(object: &mut Object, before: &Object) {
     }
 }
 
+/// Ports that have the same name keep their node ports, whatever else of them changed. A Service that has no use for them any
+/// more loses those that it has from before.
 fn inherit_node_ports(object: &mut Object, before: &Object) {
-    let same =
-        |a: &Value, b: &Value| ["name", "port", "protocol"].iter().all(|field| a.get(field) == b.get(field));
+    let node_port = |port: &Value| port.get("nodePort").and_then(Value::as_u64);
+    let node_ports =
+        |of: &Object| of.list("/spec/ports").iter().filter_map(node_port).collect::<BTreeSet<u64>>();
+    let (old, given) = (node_ports(before), node_ports(object));
+    if !has_node_ports(before) || old.is_empty() {
+        return;
+    }
     let mut ports = object.list("/spec/ports").to_vec();
-    for port in &mut ports {
-        let old = before.list("/spec/ports").iter().find(|old| same(old, port));
-        if let (Some(node_port), Some(map)) = (old.and_then(|old| old.get("nodePort")), port.as_object_mut())
-        {
-            map.entry("nodePort").or_insert_with(|| node_port.clone());
+    if has_node_ports(object) {
+        let mut used: BTreeSet<u64> = old.intersection(&given).copied().collect();
+        for port in ports.iter_mut().filter(|port| node_port(port).is_none()) {
+            let same_name = |old: &&Value| old.get("name") == port.get("name");
+            let known = before.list("/spec/ports").iter().find(same_name).and_then(node_port);
+            if let (Some(number), Some(map)) = (known.filter(|it| used.insert(*it)), port.as_object_mut()) {
+                map.insert("nodePort".into(), json!(number));
+            }
         }
+    } else if old == given {
+        ports.iter_mut().filter_map(Value::as_object_mut).for_each(|port| _ = port.remove("nodePort"));
     }
     if !ports.is_empty() {
         object.set(&["spec", "ports"], Value::Array(ports));
     }
 }
 
-/// A Service that becomes an ExternalName, or headless, has no address of its own any more.
+/// A Service that becomes an ExternalName has no address of its own any more, and one that is no LoadBalancer none of a load
+/// balancer.
 fn forget_addresses_of_another_type(object: &mut Object) {
     if object.text("/spec/type") == Some("ExternalName") {
         object.set(&["spec", "clusterIP"], Value::Null);
         object.set(&["spec", "clusterIPs"], Value::Null);
+    }
+    if object.text("/spec/type") != Some("LoadBalancer") && object.at("/status/loadBalancer").is_some() {
+        object.set(&["status", "loadBalancer"], json!({}));
     }
 }
 
@@ -147,5 +165,65 @@ mod tests {
         let before = admit(pod(json!({"nodeName": "node2"})), None, UNIX_EPOCH).unwrap();
         let error = admit(pod(json!({"nodeName": "node1"})), Some(&before), UNIX_EPOCH).unwrap_err();
         assert!(error.to_string().contains("Pod default/a: spec.nodeName"), "{error}");
+    }
+
+    fn service(spec: Value) -> Object {
+        Object::make("v1", "Service", Some("default"), "a", json!({"spec": spec}))
+    }
+
+    /// What becomes of a Service that is applied with `spec`, where one is with `before`.
+    fn applied(before: Value, spec: Value) -> Object {
+        let mut before = service(before);
+        if before.text("/spec/type") == Some("LoadBalancer") {
+            before.set(&["status", "loadBalancer", "ingress"], json!([{"ip": "198.51.100.1"}]));
+        }
+        admit(service(spec), Some(&before), UNIX_EPOCH).unwrap()
+    }
+
+    fn node_ports(of: &Object) -> Vec<Option<u64>> {
+        of.list("/spec/ports").iter().map(|port| port.get("nodePort")?.as_u64()).collect()
+    }
+
+    #[test]
+    fn a_service_of_another_type_has_no_node_ports_and_no_load_balancers_address_any_more() {
+        let ports = |node_port: Value| json!([{"port": 80, "protocol": "TCP", "nodePort": node_port}]);
+        for before in ["NodePort", "LoadBalancer"] {
+            let before = json!({"type": before, "ports": ports(json!(30080))});
+            // Left out, or as `get` shows it.
+            for again in [json!([{"port": 80}]), ports(json!(30080))] {
+                for spec in [json!({"ports": again}), json!({"type": "ClusterIP", "ports": again})] {
+                    let now = applied(before.clone(), spec);
+                    assert_eq!(node_ports(&now), [None]);
+                    assert!(now.list("/status/loadBalancer/ingress").is_empty());
+                }
+            }
+            let now = applied(before, json!({"type": "LoadBalancer", "ports": [{"port": 80}]}));
+            assert_eq!(node_ports(&now), [Some(30080)]);
+        }
+        let asked = json!({"ports": ports(json!(30081))});
+        let now = applied(json!({"type": "NodePort", "ports": ports(json!(30080))}), asked);
+        assert_eq!(
+            node_ports(&now),
+            [Some(30081)],
+            "what somebody asks for is refused elsewhere, not dropped"
+        );
+    }
+
+    #[test]
+    fn a_port_keeps_its_node_port_by_its_name() {
+        let before = json!({"type": "NodePort", "ports": [
+            {"name": "a", "port": 80, "protocol": "TCP", "nodePort": 30080},
+            {"name": "b", "port": 81, "protocol": "TCP", "nodePort": 30081},
+        ]});
+        let again = json!({"type": "NodePort", "ports": [
+            {"name": "b", "port": 8081},
+            {"name": "c", "port": 80, "nodePort": 30080},
+            {"name": "a", "port": 82},
+        ]});
+        assert_eq!(node_ports(&applied(before, again)), [Some(30081), Some(30080), None], "30080 is c's now");
+        let unnamed =
+            json!({"type": "NodePort", "ports": [{"port": 80, "protocol": "TCP", "nodePort": 30080}]});
+        let again = json!({"type": "NodePort", "ports": [{"port": 80}]});
+        assert_eq!(node_ports(&applied(unnamed, again)), [Some(30080)], "TCP is what no protocol means");
     }
 }

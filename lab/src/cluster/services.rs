@@ -69,7 +69,7 @@ fn taken_ports(services: &[Object]) -> BTreeSet<u64> {
 }
 
 /// Whether its ports without node ports get some.
-fn has_node_ports(service: &Object) -> bool {
+pub(super) fn has_node_ports(service: &Object) -> bool {
     match service.text("/spec/type") {
         Some("NodePort") => true,
         Some("LoadBalancer") => {
