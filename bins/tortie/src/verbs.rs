@@ -38,7 +38,7 @@ pub enum Verb {
     #[command(subcommand)]
     Services(Query<inspect::EndpointFilter>),
     /// Policy rules in force for each pod, in order, with their hits.
-    #[command(subcommand)]
+    #[command(subcommand, after_help = inspect::HITS)]
     Policy(Query<inspect::PolicyFilter>),
     /// The flow table.
     #[command(subcommand)]

@@ -27,8 +27,8 @@ pub struct Row {
     /// What it asks for; absent where there is no rule of a policy.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub matches: Option<Matches>,
-    /// New flows that it decided, over all endpoints that share the rule; at the end of a list the endpoint's own packets.
-    /// Absent where nothing counts them.
+    /// New flows that it decided, over all endpoints that share the rule; at the end of a list the endpoint's own packets, denied
+    /// by whichever list it has had since its interface came. Absent where nothing counts them.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub packets: Option<u64>,
     /// Their first packets' bytes.
@@ -104,7 +104,7 @@ fn direction(
     rows
 }
 
-/// What an endpoint's egress list denied, where none of its rules can have: drops are counted by interface, and by its own
+/// What an endpoint's egress lists denied so far, where none of this one's rules can have: drops are counted by interface, and by its own
 /// interface only a pod's egress. What ingress denies is counted where the packet came from.
 fn denied_at_the_end(
     list: &ProgramName,

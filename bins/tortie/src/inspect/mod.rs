@@ -59,6 +59,7 @@ pub struct EndpointFilter {
 
 /// Filters of `policy list`.
 #[derive(Debug, Args)]
+#[command(after_help = HITS)]
 pub struct PolicyFilter {
     /// Only this pod.
     #[arg(long, value_name = "NS/NAME", value_parser = filters::namespaced)]
@@ -67,6 +68,12 @@ pub struct PolicyFilter {
     #[arg(long, value_parser = ["ingress", "egress"])]
     direction: Option<String>,
 }
+
+/// What the numbers of `policy list` are.
+pub const HITS: &str = "HITS and BYTES of a rule are the new flows that it decided, for every pod of this node that the rule is about: \
+pods with the same rule share its numbers. At the end of an egress list they are the packets that the pod was denied since its \
+interface came, also by policies that are no more, and \"-\" where a rule of the list may have denied them as well. \"-\" at the end \
+of an ingress list: what it denies is counted by the interface where it came in (see `tortie drops`).";
 
 /// Filters of `counters list`.
 #[derive(Debug, Args)]
@@ -366,7 +373,10 @@ fn policy_table(rows: &[policy::Row], _wide: bool) -> Table {
             r.endpoint.clone(),
             r.direction.to_owned(),
             r.tier.clone(),
-            r.policy.clone(),
+            match (r.rule, r.packets) {
+                (None, Some(_)) => format!("{} (hits: by every policy so far)", r.policy),
+                _ => r.policy.clone(),
+            },
             r.rule.map(|n| n.to_string()).unwrap_or_default(),
             r.action.clone(),
             r.matches.as_ref().map(|it| asked(it, r.direction)).unwrap_or_default(),
@@ -485,4 +495,30 @@ pub fn counters_table(rows: &[counters::Row], wide: bool) -> Table {
         table.add_row(cells);
     }
     table
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hits_at_the_end_of_a_list_are_told_apart_from_those_of_its_rules() {
+        let row = |policy: &str, rule, packets| policy::Row {
+            endpoint: "shop/a".into(),
+            direction: "egress",
+            tier: "default".into(),
+            policy: policy.into(),
+            rule,
+            action: "deny".into(),
+            matches: None,
+            packets,
+            bytes: packets,
+            generation: 1,
+        };
+        let rows = [row("p", Some(0), Some(7)), row("end", None, Some(8)), row("end", None, None)];
+        let shown = text(&policy_table(&rows, false));
+        let told: Vec<bool> =
+            shown.lines().skip(1).map(|line| line.contains("by every policy so far")).collect();
+        assert_eq!(told, [false, true, false], "{shown}");
+    }
 }
