@@ -60,6 +60,8 @@ pub enum Effect {
     KeepsLast,
     /// There is no good version: nothing of it is in force.
     Absent,
+    /// There is no good version of a policy: it isolates its pods, and allows what of its rules can be read.
+    Isolates,
     /// It is kept, but this version of the data plane does not act on it.
     NotEnforced,
 }
@@ -70,6 +72,7 @@ impl Effect {
         match self {
             Self::KeepsLast => "the last good version stays in force",
             Self::Absent => "nothing of it is in force",
+            Self::Isolates => "it isolates its pods, and rules that are refused allow nothing",
             Self::NotEnforced => "kept, not enforced",
         }
     }

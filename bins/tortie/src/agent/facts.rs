@@ -111,6 +111,7 @@ fn label(rejection: &Rejection) -> Rejected {
     let effect = match rejection.effect {
         Effect::KeepsLast => "keeps-last",
         Effect::Absent => "absent",
+        Effect::Isolates => "isolates",
         Effect::NotEnforced => "not-enforced",
     };
     let kind = match &rejection.object {

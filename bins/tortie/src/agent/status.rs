@@ -113,6 +113,7 @@ fn rejected(rejection: &Rejection) -> Value {
         "effect": match effect {
             Effect::KeepsLast => "keepsLast",
             Effect::Absent => "absent",
+            Effect::Isolates => "isolates",
             Effect::NotEnforced => "notEnforced",
         },
         "meaning": effect.as_str(),

@@ -238,7 +238,7 @@ pub struct Rejected {
     pub problem: String,
     /// What to do.
     pub fix: String,
-    /// `keepsLast`, `absent`, `notEnforced`.
+    /// `keepsLast`, `absent`, `isolates`, `notEnforced`.
     pub effect: String,
     /// The same in words.
     pub meaning: String,

@@ -20,6 +20,8 @@ pub struct Entry {
     pub noun: Arc<Noun>,
     /// Line of its document.
     pub line: u64,
+    /// A version of it was good; else it is what holds meanwhile.
+    pub good: bool,
 }
 
 /// What a file gives.
@@ -86,7 +88,7 @@ impl<'a> Reader<'a> {
                 for note in reading.notes {
                     self.reject(line, Some(resource), note, Effect::NotEnforced);
                 }
-                let entry = Entry { noun: Arc::new(reading.noun), line };
+                let entry = Entry { noun: Arc::new(reading.noun), line, good: true };
                 self.entries.insert(key, entry);
             }
             Err(faults) => self.refused(line, resource, key, faults),
@@ -94,10 +96,15 @@ impl<'a> Reader<'a> {
     }
 
     fn refused(&mut self, line: u64, resource: &Resource, key: Arc<Key>, faults: Vec<Fault>) {
-        let last = self.previous.entries.get(&key);
-        let effect = if last.is_some() { Effect::KeepsLast } else { Effect::Absent };
-        if let Some(last) = last {
-            let entry = Entry { line, ..last.clone() };
+        let last = self.previous.entries.get(&key).filter(|last| last.good);
+        let meanwhile = || Some(Entry { noun: Arc::new(wire::meanwhile(resource)?), line, good: false });
+        let entry = last.map(|last| Entry { line, ..last.clone() }).or_else(meanwhile);
+        let effect = match &entry {
+            Some(entry) if entry.good => Effect::KeepsLast,
+            Some(_) => Effect::Isolates,
+            None => Effect::Absent,
+        };
+        if let Some(entry) = entry {
             self.entries.insert(key, entry);
         }
         for fault in faults {

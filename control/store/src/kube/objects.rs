@@ -139,7 +139,8 @@ impl Objects {
                 (true, reports(&resource, reading.notes, Effect::NotEnforced))
             }
             Err(faults) => {
-                let effect = if was_good { Effect::KeepsLast } else { Effect::Absent };
+                let effect =
+                    if was_good { Effect::KeepsLast } else { self::meanwhile(&key, &resource, state) };
                 (was_good, reports(&resource, faults, effect))
             }
         };
@@ -265,6 +266,13 @@ fn clipped(text: &str) -> String {
 }
 
 /// What to report of a kind that cannot be followed; `None`: the server is away, which is said as a whole.
+/// Puts in force what holds of an object of which no version was good.
+fn meanwhile(key: &Arc<Key>, resource: &Resource, state: &mut State) -> Effect {
+    let noun = wire::meanwhile(resource);
+    state.set(key, noun.as_ref());
+    if noun.is_some() { Effect::Isolates } else { Effect::Absent }
+}
+
 fn trouble(kind: &Kind, error: &ClusterError) -> Option<Rejection> {
     match error {
         ClusterError::Refused(refusal) if refusal.code == 403 => Some(of_kind(

@@ -66,7 +66,7 @@ impl Report {
             },
             reason: match rejection.effect {
                 Effect::NotEnforced => "NotEnforced",
-                Effect::KeepsLast | Effect::Absent => "Rejected",
+                Effect::KeepsLast | Effect::Absent | Effect::Isolates => "Rejected",
             },
             message: format!(
                 "{field}{}; {} ({})",

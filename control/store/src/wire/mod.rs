@@ -80,6 +80,14 @@ pub fn read(resource: &Resource) -> Result<Reading, Vec<Fault>> {
     }
 }
 
+/// What holds of an object that is refused while no version of it was good, if not nothing.
+pub fn meanwhile(resource: &Resource) -> Option<Noun> {
+    match resource.role() {
+        Role::NetworkPolicy => policy::meanwhile(resource, typed(resource).ok()?).map(Noun::Object),
+        _ => None,
+    }
+}
+
 fn typed<T: DeserializeOwned>(resource: &Resource) -> Result<T, Vec<Fault>> {
     strict::read("", &resource.value)
 }

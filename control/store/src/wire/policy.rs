@@ -1,7 +1,8 @@
 //! NetworkPolicy of Kubernetes.
 //!
 //! Owns: its conversion and checks, and the defaults of `policyTypes`. Does not: compile it.
-//! Invariant: a policy that is refused in part is refused as a whole: half a policy isolates wrongly.
+//! Invariant: a policy that is refused in part is refused as a whole, since half a policy isolates wrongly; but where no version
+//! was ever good, its pods are not left open for it ([`meanwhile`]).
 
 use super::{Reading, metadata_of, object, selector};
 use crate::check;
@@ -51,20 +52,35 @@ pub fn read(resource: &Resource, policy: wire::NetworkPolicy) -> Result<Reading,
     Ok(object(Object::NetworkPolicy(Change { key, value: Some(Arc::new(value)) })))
 }
 
+/// What holds of a NetworkPolicy that [`read`] refuses and of which no version was good: it isolates the pods that it selects, and
+/// a rule that cannot be read matches nothing, since rules only ever allow. `None`: whom it isolates cannot be read.
+pub fn meanwhile(resource: &Resource, policy: wire::NetworkPolicy) -> Option<Object> {
+    let value = read_spec_with(policy.spec?, |rules| Ok(rules.filter_map(Result::ok).collect())).ok()?;
+    let key = PolicyId::new(resource.key.namespace.as_str(), resource.key.name.as_str());
+    Some(Object::NetworkPolicy(Change { key, value: Some(Arc::new(value)) }))
+}
+
 fn read_spec(spec: wire::NetworkPolicySpec) -> Result<NetworkPolicy, Fault> {
+    read_spec_with(spec, |rules| rules.collect())
+}
+
+fn read_spec_with(
+    spec: wire::NetworkPolicySpec,
+    take: impl Fn(&mut dyn Iterator<Item = Result<Rule, Fault>>) -> Result<Vec<Rule>, Fault>,
+) -> Result<NetworkPolicy, Fault> {
     let wire::NetworkPolicySpec { pod_selector, policy_types, ingress, egress } = spec;
     let pods = selector::read("spec.podSelector", pod_selector.unwrap_or_default())?;
     let (isolates_ingress, isolates_egress) = directions(policy_types, egress.as_deref())?;
-    let ingress = ingress.unwrap_or_default().into_iter().enumerate().map(|(index, rule)| {
+    let mut ingress = ingress.unwrap_or_default().into_iter().enumerate().map(|(index, rule)| {
         let wire::NetworkPolicyIngressRule { from, ports } = rule;
         read_rule(&format!("spec.ingress[{index}]"), "from", from, ports)
     });
-    let ingress = ingress.collect::<Result<Vec<_>, _>>()?;
-    let egress = egress.unwrap_or_default().into_iter().enumerate().map(|(index, rule)| {
+    let ingress = take(&mut ingress)?;
+    let mut egress = egress.unwrap_or_default().into_iter().enumerate().map(|(index, rule)| {
         let wire::NetworkPolicyEgressRule { to, ports } = rule;
         read_rule(&format!("spec.egress[{index}]"), "to", to, ports)
     });
-    let egress = egress.collect::<Result<Vec<_>, _>>()?;
+    let egress = take(&mut egress)?;
     Ok(NetworkPolicy {
         pods,
         ingress: isolates_ingress.then_some(ingress),

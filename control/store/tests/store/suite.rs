@@ -219,10 +219,43 @@ pub fn a_bad_version_keeps_the_last_good_one<B: Backend>() {
     assert_eq!(resolved(&events), [&said]);
 }
 
+/// A policy that was never good does not leave its pods open; it becomes itself when it is good, and goes with its object.
+pub fn a_policy_that_was_never_good_isolates_its_pods<B: Backend>() {
+    let mut backend = B::new();
+    let two = BAD_POLICY.replace("ingress: [", "ingress: [{ports: [{port: 443}]}, ");
+    backend.put("a", &two);
+    let mut listener = Listener::new(backend.open());
+    let rules = |events: &[Event]| {
+        let rules = changed(events).into_iter().filter_map(|object| match object {
+            Object::NetworkPolicy(change) => Some(change.value.as_ref().map(|policy| policy.ingress.clone())),
+            _ => None,
+        });
+        rules.map(|policy| policy.map(|ingress| ingress.map(|rules| rules.len()))).collect::<Vec<_>>()
+    };
+    let events = listener.catch_up();
+    assert_eq!(rules(&events), [Some(Some(1))], "the rule that can be read");
+    let [rejection] = rejected(&events)[..] else { panic!("{events:?}") };
+    assert_eq!(rejection.effect, Effect::Isolates);
+    assert_eq!(rejection.field.as_deref(), Some("spec.ingress[1].ports[0].endPort"));
+    let said = rejection.clone();
+    // Another one that is no good is no last good version either.
+    backend.put("a", BAD_POLICY);
+    let events = listener.catch_up();
+    assert_eq!(rules(&events), [Some(Some(0))]);
+    assert_eq!((rejected(&events)[0].effect, resolved(&events)), (Effect::Isolates, vec![&said]));
+    backend.put("a", &BAD_POLICY.replace("70", "90"));
+    assert_eq!(rules(&listener.catch_up()), [Some(Some(1))]);
+    backend.put("a", BAD_POLICY);
+    let events = listener.catch_up();
+    assert_eq!((rules(&events), rejected(&events)[0].effect), (vec![], Effect::KeepsLast));
+    backend.delete("a");
+    assert_eq!(rules(&listener.catch_up()), [None]);
+}
+
 /// An object that was never good is not in force; deleting it takes the report back.
 pub fn an_object_that_was_never_good_is_not_there<B: Backend>() {
     let mut backend = B::new();
-    backend.put("a", BAD_POLICY);
+    backend.put("a", &POOL.replace("10.244.0.0/16", "10.244.0.0/33"));
     let mut listener = Listener::new(backend.open());
     let events = listener.catch_up();
     assert_eq!(changed(&events).len(), 1, "only the settings: {events:?}");
@@ -323,6 +356,7 @@ macro_rules! conformance {
             a_batch_says_when_its_first_change_came
             a_bad_version_keeps_the_last_good_one
             an_object_that_was_never_good_is_not_there
+            a_policy_that_was_never_good_isolates_its_pods
             settings_are_merged
             a_change_of_the_nodes_file_is_in_force
             a_kind_that_is_not_enforced_is_reported

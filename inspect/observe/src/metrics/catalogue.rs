@@ -38,7 +38,7 @@ metrics! {
     STORE_CHANGES = Counter "tortie_store_changes_total" ["kind"]
         "Changes of objects taken in from the datastore, by kind of object.";
     REJECTED = Gauge "tortie_rejected_objects" ["kind", "effect"]
-        "Objects and settings that are not in force as written, by kind and by what holds meanwhile (keeps-last, absent, not-enforced).";
+        "Objects and settings that are not in force as written, by kind and by what holds meanwhile (keeps-last, absent, isolates, not-enforced).";
     CONFLICTS = Gauge "tortie_conflicts" []
         "Addresses and front ends that more than one object claims.";
     CLUSTER_HOSTS = Gauge "felix_cluster_num_hosts" []
