@@ -121,8 +121,9 @@ pub trait Family: Sized + Copy + 'static {
     fn icmp_is_error(kind: u8) -> bool;
     /// Echo request or reply?
     fn icmp_is_echo(kind: u8) -> bool;
-    /// Neighbour discovery and multicast listener messages: they never leave the link.
-    fn icmp_is_link_control(kind: u8) -> bool;
+    /// Neighbour discovery and multicast listener messages, as their senders on the link make them: one that a router has
+    /// sent on is none, and its receivers would not believe in it.
+    fn icmp_is_link_control(kind: u8, ip: &Parsed<Self::Addr>) -> bool;
     /// What only a router may send.
     fn icmp_is_from_router(kind: u8) -> bool;
 
@@ -191,6 +192,8 @@ pub trait Family: Sized + Copy + 'static {
     fn is_group(address: &Self::Addr) -> bool;
     /// An address that means something on one link only: link-local, or a group of that scope.
     fn is_link_scope(address: &Self::Addr) -> bool;
+    /// A source that leads to nobody beyond the link: link-local, or none yet.
+    fn is_link_source(address: &Self::Addr) -> bool;
     /// IPv4 in the first word, the rest zero.
     fn widen(address: &Self::Addr) -> Ip6;
     /// The other way round.

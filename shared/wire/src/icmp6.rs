@@ -98,6 +98,8 @@ pub const NA_OVERRIDE: Be32 = Be32::new(0x2000_0000);
 
 /// Neighbour discovery is accepted only with this hop limit: it proves that the sender is on the link.
 pub const ND_HOP_LIMIT: u8 = 255;
+/// Multicast listener messages have this hop limit (RFC 3810 section 5): no router sends them on.
+pub const MLD_HOP_LIMIT: u8 = 1;
 
 impl Icmp6Header {
     /// Size in bytes.

@@ -88,7 +88,7 @@ impl Family for V4 {
     }
 
     #[inline(always)]
-    fn icmp_is_link_control(_kind: u8) -> bool {
+    fn icmp_is_link_control(_kind: u8, _ip: &Parsed<Ip4>) -> bool {
         false
     }
 
@@ -287,6 +287,11 @@ impl Family for V4 {
     #[inline(always)]
     fn is_link_scope(a: &Ip4) -> bool {
         a.is_link_local() || a.is_broadcast()
+    }
+
+    #[inline(always)]
+    fn is_link_source(a: &Ip4) -> bool {
+        a.is_link_local() || a.is_unspecified()
     }
 
     #[inline(always)]

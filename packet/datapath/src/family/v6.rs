@@ -92,9 +92,12 @@ impl Family for V6 {
     }
 
     #[inline(always)]
-    fn icmp_is_link_control(kind: u8) -> bool {
+    fn icmp_is_link_control(kind: u8, ip: &Parsed<Ip6>) -> bool {
         let header = Icmp6Header { kind, ..Icmp6Header::default() };
-        header.is_neighbour_discovery() || header.is_multicast_listener()
+        if header.is_neighbour_discovery() {
+            return ip.ttl == icmp6::ND_HOP_LIMIT;
+        }
+        header.is_multicast_listener() && ip.ttl == icmp6::MLD_HOP_LIMIT && Self::is_link_source(&ip.source)
     }
 
     #[inline(always)]
@@ -301,6 +304,11 @@ impl Family for V6 {
     #[inline(always)]
     fn is_link_scope(a: &Ip6) -> bool {
         a.is_link_local() || a.is_link_scope_multicast()
+    }
+
+    #[inline(always)]
+    fn is_link_source(a: &Ip6) -> bool {
+        a.is_link_local() || a.is_unspecified()
     }
 
     #[inline(always)]

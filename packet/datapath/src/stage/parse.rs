@@ -144,10 +144,10 @@ pub fn is_icmp_error<F: Family>(s: &State<F>) -> bool {
     is_icmp(s) && s.ip.fragment != fragment::LATER && F::icmp_is_error(s.icmp_type)
 }
 
-/// Neighbour discovery and multicast listener messages.
+/// Neighbour discovery and multicast listener messages, straight from whoever is on the link, and whole (RFC 6980).
 #[inline(always)]
 pub fn is_link_control<F: Family>(s: &State<F>) -> bool {
-    is_icmp(s) && s.ip.fragment != fragment::LATER && F::icmp_is_link_control(s.icmp_type)
+    is_icmp(s) && s.ip.fragment == fragment::NONE && F::icmp_is_link_control(s.icmp_type, &s.ip)
 }
 
 /// A message that only a router may send.

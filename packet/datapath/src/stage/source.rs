@@ -1,5 +1,5 @@
 //! Owns: who may send what. Invariant: no packet from a pod passes with another's source address,
-//! whatever flow it would belong to.
+//! whatever flow it would belong to; of what stays on its link one may have a source that leads nowhere else.
 
 use crate::family::Family;
 use crate::kernel::Topology;

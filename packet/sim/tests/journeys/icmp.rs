@@ -1,10 +1,26 @@
 //! ICMP errors: made by the node, and about flows.
 
 use crate::{Family, assert_dropped, assert_lands, both, ends, shop, udp};
+use std::net::Ipv6Addr;
 use tortie_abi::DropReason;
-use tortie_sim::world::{Landed, destination};
+use tortie_abi::policy::Verdict as Decision;
+use tortie_abi::settings::flags;
+use tortie_sim::world::{Landed, World, destination};
 use tortie_testkit::packet::{PacketBuilder, neighbour_solicitation, router_advertisement};
 use tortie_wire::Mac;
+
+/// Router and neighbour solicitations, neighbour advertisements.
+const ND: [u8; 3] = [133, 135, 136];
+/// Multicast listener messages.
+const MLD: [u8; 4] = [130, 131, 132, 143];
+
+fn link_message(kind: u8, hop_limit: u8, from: Ipv6Addr, to: Ipv6Addr) -> Vec<u8> {
+    PacketBuilder::ipv6(from, to).ttl(hop_limit).icmp(kind, 0, 0).payload(b"anything").build()
+}
+
+fn v6(address: &str) -> Ipv6Addr {
+    address.parse().unwrap()
+}
 
 #[test]
 fn a_packet_whose_time_is_up_is_answered_by_the_node() {
@@ -90,4 +106,59 @@ fn neighbour_discovery_passes_and_a_pod_cannot_play_router() {
     assert!(!matches!(world.send(&a, solicitation).landed, Landed::Dropped(_)));
     let advertisement = router_advertisement(Mac([2; 6]), "fe80::2".parse().unwrap());
     assert_dropped(&world.send(&a, advertisement), DropReason::RouterImpersonation);
+}
+
+#[test]
+fn messages_of_the_link_that_have_come_by_a_router_meet_policy() {
+    let (mut world, a, b, c) = shop();
+    world.set_policy(&a, true, |_| Decision::Deny);
+    let outside = v6("2001:db8:1::7");
+    let deny = |journey| assert_dropped(&journey, DropReason::PolicyIngress);
+    for kind in ND.into_iter().chain(MLD) {
+        for hop_limit in [2, 64] {
+            deny(world.arrive(0, link_message(kind, hop_limit, outside, a.v6)));
+        }
+        // The node of the sender is a router, too.
+        for hop_limit in [64, 255] {
+            for pod in [&b, &c] {
+                deny(world.send(pod, link_message(kind, hop_limit, pod.v6, a.v6)));
+            }
+        }
+    }
+    for from_router in [134, 137] {
+        deny(world.arrive(0, link_message(from_router, 64, outside, a.v6)));
+    }
+}
+
+#[test]
+fn a_pods_messages_to_its_link_have_a_source_of_its_own_or_of_the_link() {
+    let (world, a, b, c) = shop();
+    let mut settings = world.nodes[0].settings.get();
+    settings.flags |= flags::DROP_TO_HOST;
+    world.nodes[0].settings.set(settings);
+    let (link_local, nobody) = (v6("fe80::a"), v6("::"));
+    let to = [World::node_addresses(0).1, v6("ff02::1"), v6("fe80::1")];
+    let landed = |kind, hop_limit, from, to| world.send(&a, link_message(kind, hop_limit, from, to)).landed;
+    for to in to {
+        for from in [b.v6, c.v6, World::node_addresses(0).1, v6("2001:db8:1::7")] {
+            for kind in ND.into_iter().chain(MLD) {
+                for hop_limit in [1, 3, 255] {
+                    let spoofed = Landed::Dropped(DropReason::SourceSpoofed);
+                    assert_eq!(landed(kind, hop_limit, from, to), spoofed, "{kind} from {from} to {to}");
+                }
+            }
+        }
+        for from in [a.v6, link_local, nobody] {
+            for kind in ND {
+                assert!(!matches!(landed(kind, 255, from, to), Landed::Dropped(_)), "{kind} from {from}");
+                assert!(matches!(landed(kind, 3, from, to), Landed::Dropped(_)), "{kind} from {from}");
+            }
+        }
+        for from in [link_local, nobody] {
+            for kind in MLD {
+                assert!(!matches!(landed(kind, 1, from, to), Landed::Dropped(_)), "{kind} from {from}");
+                assert!(matches!(landed(kind, 3, from, to), Landed::Dropped(_)), "{kind} from {from}");
+            }
+        }
+    }
 }
