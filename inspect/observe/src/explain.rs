@@ -8,7 +8,9 @@ pub const fn reason(reason: DropReason) -> &'static str {
     match reason {
         R::FrameTooShort => "The frame ends inside its Ethernet header. Look at what sends it.",
         R::UnknownEthertype => "A pod sent something that is neither IPv4, IPv6 nor ARP.",
-        R::VlanTag => "A pod sent a frame with a VLAN tag; pods have no VLANs.",
+        R::VlanTag => {
+            "A pod sent a frame with a VLAN tag, and pods have no VLANs; or one from the network has two tags of VLAN 0."
+        }
         R::IpTruncated => "The IP header says more than the frame holds.",
         R::IpVersion => "The frame's type and the IP version differ.",
         R::IpHeaderLength => "The IPv4 header length, or the total length, is below what a header needs.",

@@ -8,10 +8,10 @@ use aya_ebpf::bindings::{
     BPF_F_INGRESS, BPF_F_TUNINFO_IPV6, BPF_F_ZERO_CSUM_TX, TC_ACT_SHOT, TC_ACT_UNSPEC, bpf_redir_neigh,
     bpf_redir_neigh__bindgen_ty_1, bpf_tunnel_key,
 };
-use aya_ebpf::helpers::bpf_redirect;
 use aya_ebpf::helpers::generated::{
     bpf_ktime_get_coarse_ns, bpf_redirect_neigh, bpf_redirect_peer, bpf_skb_set_tunnel_key,
 };
+use aya_ebpf::helpers::{bpf_redirect, bpf_skb_vlan_pop};
 use tortie_abi::counter::{Counter, CounterKey};
 use tortie_abi::event::{Event, Kind};
 use tortie_abi::{DropReason, Hook};
@@ -131,6 +131,11 @@ fn tunnel<F: Tables>(tc: &Tc, slot: u32, network: u32) -> i32 {
     let (Some(Ip6([w0, w1, w2, w3])), Some(ifindex)) = (node, ifindex) else { return TC_ACT_SHOT };
     // The helper takes an IPv4 address in the order of this machine, and an IPv6 address in the network's.
     let first = if F::VERSION == 4 { w0.get() } else { w0.raw() };
+    // A tag that says how urgent the frame is would travel inside, where there is no room for it.
+    if tc.has_vlan_tag() {
+        // SAFETY: a helper on our context; packet pointers are never kept.
+        unsafe { bpf_skb_vlan_pop(tc.0.as_ptr().cast()) };
+    }
     // SAFETY: integers all the way down.
     let mut key: bpf_tunnel_key = unsafe { core::mem::zeroed() };
     key.tunnel_id = network;

@@ -110,6 +110,8 @@ impl Clock for Tc {
 }
 
 const ETHERTYPE_IPV6: u16 = 0x86dd;
+/// The VLAN in a tag, beside priority and drop eligibility.
+const VLAN_ID: u16 = 0x0fff;
 
 impl Packet for Tc {
     #[inline(always)]
@@ -184,6 +186,12 @@ impl Packet for Tc {
     #[inline(always)]
     fn has_vlan_tag(&self) -> bool {
         field!(self.0.0, vlan_present) != 0
+    }
+
+    #[inline(always)]
+    fn vlan(&self) -> u16 {
+        // Without a tag older kernels leave the last one's number there.
+        if self.has_vlan_tag() { field!(self.0.0, vlan_tci) as u16 & VLAN_ID } else { 0 }
     }
 
     #[inline(always)]

@@ -63,6 +63,7 @@ program!(
     from_host_device |tc| match tc.0.ethertype() {
         0x0800 => run!(tc, begin(Hook::FromHostDevice, NO_SLOT), hook::from_host_device, V4),
         0x86dd => run!(tc, begin(Hook::FromHostDevice, NO_SLOT), hook::from_host_device, V6),
+        0x8100 | 0x88a8 => run!(tc, begin(Hook::FromHostDevice, NO_SLOT), hook::tagged, V4),
         _ => TC_ACT_UNSPEC,
     }
 );

@@ -14,6 +14,7 @@ mod reply;
 mod resume;
 mod sent;
 pub mod sweep;
+mod tagged;
 mod to_host_device;
 mod to_workload;
 
@@ -29,6 +30,7 @@ pub use related::related;
 pub use reply::reply;
 pub use resume::resume;
 pub use sent::{sent4, sent6};
+pub use tagged::tagged;
 pub use to_host_device::to_host_device;
 pub use to_workload::to_workload;
 

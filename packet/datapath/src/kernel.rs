@@ -31,6 +31,8 @@ pub trait Packet {
     fn resize(&self, length: u32) -> Option<()>;
     /// The hardware or the stack has taken a VLAN tag off.
     fn has_vlan_tag(&self) -> bool;
+    /// The VLAN that such a tag names. 0: there is no tag, or one that says no more than how urgent the frame is.
+    fn vlan(&self) -> u16;
     /// One buffer that stands for many packets (GSO, GRO); its length says nothing about the MTU.
     fn is_aggregate(&self) -> bool;
     /// Bytes of payload that each packet of such a buffer has; 0: it stands for one.

@@ -90,7 +90,11 @@ impl Packet for Context<'_> {
     }
 
     fn has_vlan_tag(&self) -> bool {
-        self.frame.borrow().vlan_tag
+        self.frame.borrow().vlan.is_some()
+    }
+
+    fn vlan(&self) -> u16 {
+        self.frame.borrow().vlan.unwrap_or(0)
     }
 
     fn is_aggregate(&self) -> bool {

@@ -9,7 +9,7 @@ use tortie_datapath::hook::{self, sweep::Fate};
 use tortie_datapath::kernel::Table;
 use tortie_datapath::state::Parsed;
 use tortie_datapath::{Next, State, Tuple, V4, V6, Verdict, stage};
-use tortie_wire::eth::{EthHeader, EtherType};
+use tortie_wire::eth::{EthHeader, EtherType, VlanTag};
 use tortie_wire::read_at;
 use tortie_wire::{Be16, Ip6};
 use zerocopy::{FromBytes, IntoBytes};
@@ -23,8 +23,8 @@ pub struct Packet {
     pub ifindex: u32,
     /// Firewall mark.
     pub mark: u32,
-    /// A VLAN tag was taken off.
-    pub vlan_tag: bool,
+    /// A tag of this VLAN was taken off.
+    pub vlan: Option<u16>,
     /// Many packets in one buffer.
     pub aggregate: bool,
     /// The node that sent it through the tunnel ([`tortie_datapath::Family::widen`]), and the tunnel's network.
@@ -40,11 +40,21 @@ impl Packet {
             bytes,
             ifindex,
             mark: 0,
-            vlan_tag: false,
+            vlan: None,
             aggregate: false,
             tunnel_source: None,
             checksum_partial: false,
         }
+    }
+
+    /// A frame as the kernel takes it in: without its first tag.
+    pub fn arriving(mut bytes: Vec<u8>, ifindex: u32) -> Self {
+        let is_tagged = matches!(bytes.get(12..14), Some([0x81, 0x00] | [0x88, 0xa8]));
+        let tag = read_at::<VlanTag>(&bytes, EthHeader::LEN).filter(|_| is_tagged);
+        if tag.is_some() {
+            bytes.drain(12..12 + VlanTag::LEN);
+        }
+        Self { vlan: tag.map(|tag| tag.id()), ..Self::new(bytes, ifindex) }
     }
 }
 
@@ -67,15 +77,21 @@ const POISON: u8 = 0xa5;
 /// Sends `packet` through `hook`. `slot`: the endpoint that the preamble of a workload interface names;
 /// anything at other hooks.
 pub fn run(node: &Node, hook: Hook, slot: u32, packet: Packet) -> Outcome {
-    let ethertype = read_at::<EthHeader>(&packet.bytes, 0).map(|h| h.kind());
-    match ethertype {
+    match ethertype(&packet) {
         Some(EtherType::Arp) => untouched(packet),
         Some(EtherType::Ipv4) => one_family::<V4>(node, hook, slot, packet),
         Some(EtherType::Ipv6) => one_family::<V6>(node, hook, slot, packet),
+        Some(EtherType::Vlan | EtherType::QinQ) if hook == Hook::FromHostDevice => {
+            one_family::<V4>(node, hook, slot, packet)
+        }
         _ if hook == Hook::FromHostDevice || hook == Hook::ToHostDevice => untouched(packet),
         Some(_) => other(node, hook, packet, DropReason::UnknownEthertype),
         None => other(node, hook, packet, DropReason::FrameTooShort),
     }
+}
+
+fn ethertype(packet: &Packet) -> Option<EtherType> {
+    read_at::<EthHeader>(&packet.bytes, 0).map(|header| header.kind())
 }
 
 fn untouched(packet: Packet) -> Outcome {
@@ -91,12 +107,14 @@ fn other(node: &Node, hook: Hook, packet: Packet, reason: DropReason) -> Outcome
 fn one_family<F: HasTables>(node: &Node, hook: Hook, slot: u32, packet: Packet) -> Outcome {
     let length = packet.bytes.len().saturating_sub(14) as u32;
     let ifindex = packet.ifindex;
+    let tagged = matches!(ethertype(&packet), Some(EtherType::Vlan | EtherType::QinQ));
     let k = Context::of_packet(node, packet);
     let mut s = poisoned::<F>();
     s.begin(hook, slot, node.now());
     let mut next = match hook {
         Hook::FromWorkload => hook::from_workload(&k, &mut s),
         Hook::ToWorkload => hook::to_workload(&k, &mut s),
+        Hook::FromHostDevice if tagged => hook::tagged(&k, &mut s),
         Hook::FromHostDevice => hook::from_host_device(&k, &mut s),
         Hook::ToHostDevice => hook::to_host_device(&k, &mut s),
         Hook::FromTunnel => hook::from_tunnel(&k, &mut s),

@@ -317,7 +317,7 @@ impl World {
 
     /// A frame arrives at a node's uplink.
     pub fn arrive(&self, node: usize, frame: Vec<u8>) -> Journey {
-        self.travel(node, Hook::FromHostDevice, u32::MAX, Packet::new(frame, UPLINK), vec![])
+        self.travel(node, Hook::FromHostDevice, u32::MAX, Packet::arriving(frame, UPLINK), vec![])
     }
 
     /// A node's own stack sends a frame.
@@ -441,7 +441,8 @@ impl World {
         own: bool,
     ) -> Journey {
         let destination = destination(&packet.bytes);
-        if destination.is_none() {
+        let of_vlan = packet.vlan.is_some_and(|vlan| vlan != 0);
+        if destination.is_none() || of_vlan {
             return Journey { steps, landed: Landed::Host(node), packet: packet.bytes };
         }
         let local = self.pods.values().find(|p| {

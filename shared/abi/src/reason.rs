@@ -87,7 +87,7 @@ drop_reasons! {
     FrameTooShort = 1, "frame-too-short";
     /// Parse: neither IPv4, IPv6 nor ARP.
     UnknownEthertype = 2, "unknown-ethertype";
-    /// Parse: a VLAN tag where none is expected.
+    /// Parse: a VLAN tag where none is expected, or a second one without a VLAN.
     VlanTag = 3, "vlan-tag";
     /// Parse: the packet ends inside the IP header, or its length field exceeds the packet.
     IpTruncated = 4, "ip-truncated";

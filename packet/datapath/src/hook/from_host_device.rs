@@ -22,8 +22,8 @@ pub fn from_host_device<F: Family, K: Kernel<F>>(k: &K, s: &mut State<F>) -> Nex
 
 #[inline(always)]
 fn arriving<F: Family, K: Kernel<F>>(k: &K, s: &mut State<F>) -> Step<Next> {
-    // A tagged frame belongs to a VLAN device above.
-    if k.has_vlan_tag() {
+    // Such a frame belongs to a VLAN device above.
+    if k.vlan() != 0 {
         return Ok(Next::Pass);
     }
     parse::ip(k, s)?;

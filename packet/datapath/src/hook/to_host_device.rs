@@ -21,7 +21,7 @@ pub fn to_host_device<F: Family, K: Kernel<F>>(k: &K, s: &mut State<F>) -> Next 
 
 #[inline(always)]
 fn leaving<F: Family, K: Kernel<F>>(k: &K, s: &mut State<F>) -> Step<Next> {
-    if exit::is_seen(k)? || k.has_vlan_tag() {
+    if exit::is_seen(k)? || k.vlan() != 0 {
         return Ok(Next::Pass);
     }
     // The host may send what it likes.

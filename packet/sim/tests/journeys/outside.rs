@@ -517,3 +517,30 @@ fn without_a_tunnel_a_back_end_elsewhere_is_out_of_reach_for_the_outside() {
         assert_dropped(&lost, DropReason::NoTunnel);
     });
 }
+
+#[test]
+fn a_tag_that_only_says_how_urgent_a_frame_is_changes_nothing() {
+    const PRIORITY: u16 = 0xa000;
+    both(|f| {
+        let (mut world, a, b, c) = shop();
+        serve_everywhere(&mut world, f, 6, CLUSTER, &[(f.of(&c), 8080)]);
+        let of = |from, to, port, vlan| {
+            let ends = PacketBuilder::ip(from, to).mac(SRC_MAC, DST_MAC).vlan(vlan).tcp(40000, port);
+            ends.flags(SYN).build()
+        };
+        let forged = |vlan| of(f.of(&a), f.of(&b), 8080, vlan);
+        assert_lands(&world.arrive(0, of(f.outside(), f.node(0), NODE_PORT, PRIORITY)), "c");
+        assert_dropped(&world.arrive(0, forged(PRIORITY)), DropReason::SourceSpoofed);
+        // What the kernel gives to a VLAN's device is not the interface's own.
+        let tagged = |outer: u16, inner| {
+            let mut frame = forged(inner);
+            frame.splice(12..12, [[0x81, 0x00], outer.to_be_bytes()].concat());
+            frame
+        };
+        for frame in [forged(7), forged(PRIORITY | 7), tagged(PRIORITY, 7), tagged(7, PRIORITY)] {
+            let passed = world.arrive(0, frame);
+            assert_eq!(passed.landed, Landed::Host(0), "{:?}", passed.steps);
+        }
+        assert_dropped(&world.arrive(0, tagged(PRIORITY, PRIORITY)), DropReason::VlanTag);
+    });
+}
