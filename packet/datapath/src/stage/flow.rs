@@ -247,15 +247,21 @@ pub fn create<F: Family, K: Kernel<F>>(k: &K, s: &mut State<F>) -> Step<()> {
     if s.flow_flags & flags::HAIRPIN != 0 {
         s.other_port = s.tuple.source_port;
     }
-    if s.flow_flags & flags::DIRECT == 0 || s.flow_flags & flags::TUNNEL_BACK == 0 {
-        (s.front, s.front_port) = (s.tuple.destination, s.tuple.destination_port);
-    }
+    name_front(s);
     if insert_reply(k, s)? {
         return Ok(());
     }
     match table::insert(k, Table::HalfOpen, &s.own, |place| *place = s.flow, table::alone::<F>, |_| false) {
         Insert::Done | Insert::Exists => Ok(()),
         Insert::Full => Err(DropReason::FlowTableFull),
+    }
+}
+
+/// The packet says whom the client has asked, unless a note has said it.
+#[inline(always)]
+pub fn name_front<F: Family>(s: &mut State<F>) {
+    if s.flow_flags & flags::DIRECT == 0 || s.flow_flags & flags::TUNNEL_BACK == 0 {
+        (s.front, s.front_port) = (s.tuple.destination, s.tuple.destination_port);
     }
 }
 

@@ -47,7 +47,7 @@ fn acknowledged<F: Family, K: Packet>(k: &K, s: &State<F>) -> Option<u32> {
 /// Looks for the answers' entry. Where it is found, the packet's direction gets one too, in the same state.
 #[inline(always)]
 fn know<F: Family, K: Kernel<F>>(k: &K, s: &mut State<F>) -> Step<bool> {
-    (s.front, s.front_port) = (s.tuple.destination, s.tuple.destination_port);
+    flow::name_front(s);
     s.flow = flow::forward_entry(k, s)?;
     nat::find_partner(k, s)?;
     s.flow = flow::reply_entry(s);

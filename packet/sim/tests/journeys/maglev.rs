@@ -197,6 +197,19 @@ fn answers_that_leave_directly_go_on_to_do_so() {
 }
 
 #[test]
+fn udp_answers_leave_directly_under_the_front_ends_address_from_the_first_one_on() {
+    both(|f| {
+        let (mut world, [_, _, c]) = three();
+        set_direct(&world);
+        serve(f, &mut world, 17, &[&c]);
+        for node in [0, 0, 1, 2, 0] {
+            assert_reaches(f, &world.arrive(node, udp(f.outside(), 40000, balancer(f), PORT)), "c", &c);
+            assert_leaves(f, &world.send(&c, udp(f.of(&c), 8080, f.outside(), 40000)), 2);
+        }
+    });
+}
+
+#[test]
 fn udp_changes_its_way_as_it_likes() {
     both(|f| {
         let (mut world, [_, _, c]) = three();
