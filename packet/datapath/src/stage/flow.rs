@@ -310,11 +310,9 @@ fn move_port<F: Family, K: Kernel<F>>(k: &K, s: &mut State<F>) -> Step<()> {
         return Err(DropReason::SourcePortCollision);
     }
     if s.flow_flags & flags::NAT_SOURCE == 0 {
-        s.flow_flags |= flags::PORT_MOVED;
-        // Who answers the client itself would answer the wrong port: here it is set right.
-        if s.flow_flags & flags::TUNNEL != 0 {
-            s.flow_flags &= !flags::DIRECT;
-        }
+        // Only here is the port set right: the node of the back end would answer the wrong one, and if it is this one, look for
+        // the request under the one that is not moved.
+        s.flow_flags = (s.flow_flags | flags::PORT_MOVED) & !flags::DIRECT;
     }
     place(k, s)?;
     s.other_port = port::find(k, s)?;

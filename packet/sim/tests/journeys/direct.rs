@@ -277,19 +277,25 @@ fn what_is_told_without_a_note_or_by_a_stranger_changes_no_address() {
     });
 }
 
+/// Two ports of the load balancer's address on every one of three nodes, with the back end `c` on the second.
+fn serve_two(f: Family, protocol: u8) -> (World, Pod) {
+    let mut world = World::new(3);
+    let c = world.add_pod("c", 1);
+    let service = world.new_service();
+    for node in 0..3 {
+        let frontend = Frontend { service, backends: 1, flags: service::EXTERNAL, ..Frontend::default() };
+        for port in [PORT, PORT + 1] {
+            world.set_frontend(node, (balancer(f), port, protocol), frontend, &[(f.of(&c), 8080)]);
+        }
+    }
+    set_direct(&world, true);
+    (world, c)
+}
+
 #[test]
 fn one_port_asks_two_nodes_for_one_back_end_and_is_answered_by_both() {
     both(|f| {
-        let mut world = World::new(3);
-        let c = world.add_pod("c", 1);
-        let service = world.new_service();
-        for node in 0..3 {
-            let frontend = Frontend { service, backends: 1, flags: service::EXTERNAL, ..Frontend::default() };
-            for port in [PORT, PORT + 1] {
-                world.set_frontend(node, (balancer(f), port, 6), frontend, &[(f.of(&c), 8080)]);
-            }
-        }
-        set_direct(&world, true);
+        let (world, c) = serve_two(f, 6);
         connect(&world, f, &c);
         assert_direct(&world, f, &c, tcp(f.of(&c), 8080, f.outside(), 40000, ACK));
         let opening = |sequence| {
@@ -308,5 +314,30 @@ fn one_port_asks_two_nodes_for_one_back_end_and_is_answered_by_both() {
             assert_lands(&world.arrive(2, tcp(f.outside(), 40000, balancer(f), PORT + 1, sent)), "c");
         }
         assert_direct(&world, f, &c, tcp(f.of(&c), 8080, f.outside(), 40000, ACK));
+    });
+}
+
+#[test]
+fn one_port_asks_the_back_ends_node_before_another_and_is_answered_by_both() {
+    both(|f| {
+        let (world, c) = serve_two(f, 6);
+        let asks = |node, port, flags| world.arrive(node, tcp(f.outside(), 40000, balancer(f), port, flags));
+        let answers = |to, flags| world.send(&c, tcp(f.of(&c), 8080, f.outside(), to, flags));
+        assert_lands(&asks(1, PORT, SYN), "c");
+        let there = asks(0, PORT + 1, SYN);
+        assert_lands(&there, "c");
+        let moved = ends(&there.packet).1;
+        assert_ne!(moved, 40000);
+        for (answered, sent) in [(SYN_ACK, ACK), (ACK, ACK), (ACK, ACK)] {
+            for (node, port, to) in [(1, PORT, 40000), (0, PORT + 1, moved)] {
+                let back = answers(to, answered);
+                assert_eq!(back.landed, Landed::Outside(node), "{:?}", back.steps);
+                assert_eq!(ends(&back.packet), (balancer(f), port, f.outside(), 40000));
+                verify_checksums(&back.packet).unwrap();
+                let there = asks(node, port, sent);
+                assert_lands(&there, "c");
+                assert_eq!(ends(&there.packet), (f.outside(), to, f.of(&c), 8080));
+            }
+        }
     });
 }
