@@ -112,15 +112,21 @@ fn turn<F: Family>(entry: &mut F::Flow, answers: &F::Flow) -> bool {
     true
 }
 
-/// A request has come through another node than before: the answers follow it.
+/// A request has come through another node than before: the answers follow it. Those that leave from here do so under the
+/// front end that a note names.
 #[inline(always)]
 pub fn lead_back<F: Family, K: Flows<F> + Topology<F>>(k: &K, s: &mut State<F>) -> Step<()> {
     nat::find_partner(k, s)?;
-    let sender = s.reply_target;
+    let (sender, front, front_port) = (s.reply_target, s.front, s.front_port);
+    let noted = s.flow_flags & flags::DIRECT;
     let lead = |entry: &mut F::Flow| {
         let core = entry.core_mut();
         if core.flags & flags::TUNNEL != 0 {
             core.target = sender;
+        }
+        if core.flags & noted != 0 {
+            core.nat_port = front_port;
+            entry.set_nat_address(front);
         }
     };
     let _ = table::anywhere(k, &s.partner, lead);

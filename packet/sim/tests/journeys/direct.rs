@@ -341,3 +341,29 @@ fn one_port_asks_the_back_ends_node_before_another_and_is_answered_by_both() {
         }
     });
 }
+
+#[test]
+fn datagrams_are_answered_under_the_front_end_that_was_noted_last() {
+    both(|f| {
+        let (world, c) = serve_two(f, 17);
+        let asks = |from, node, port| {
+            assert_lands(&world.arrive(node, udp(f.outside(), from, balancer(f), port)), "c");
+        };
+        let assert_answered = |from, port| {
+            for _ in 0..2 {
+                let back = world.send(&c, udp(f.of(&c), 8080, f.outside(), from));
+                assert_eq!(back.landed, Landed::Outside(1), "{:?}", back.steps);
+                assert_eq!(ends(&back.packet), (balancer(f), port, f.outside(), from));
+                verify_checksums(&back.packet).unwrap();
+            }
+        };
+        asks(40000, 0, PORT);
+        assert_answered(40000, PORT);
+        asks(40000, 2, PORT + 1);
+        assert_answered(40000, PORT + 1);
+        // No answer between the two.
+        asks(40001, 0, PORT);
+        asks(40001, 2, PORT + 1);
+        assert_answered(40001, PORT + 1);
+    });
+}
