@@ -4,7 +4,7 @@ use super::{finish, known};
 use crate::family::Family;
 use crate::kernel::Kernel;
 use crate::stage::flow::Found;
-use crate::stage::{flow, parse, route, service, source};
+use crate::stage::{collision, flow, parse, route, service, source};
 use crate::state::State;
 use crate::verdict::{Next, Step};
 use tortie_abi::DropReason;
@@ -42,6 +42,10 @@ fn arriving<F: Family, K: Kernel<F>>(k: &K, s: &mut State<F>) -> Step<Next> {
         return Ok(Next::Pass);
     }
     match flow::lookup(k, s)? {
+        // No node is there that could move the port: the client has to.
+        Found::Known if collision::is_met_outside(s) => {
+            return flow::reset(s, DropReason::SourcePortCollision);
+        }
         Found::Known => known::recognise(k, s)?,
         Found::New if parse::opens(s) => return Ok(Next::Open),
         Found::New => return unknown_flow(k, s),

@@ -1,7 +1,8 @@
 //! Services for clients outside the cluster: node ports, external addresses, load balancers' addresses.
 
 use crate::{
-    ACK, DST_MAC, Family, SRC_MAC, SYN, SYN_ACK, assert_dropped, assert_lands, both, ends, shop, tcp, udp,
+    ACK, DST_MAC, FIN_ACK, Family, SRC_MAC, SYN, SYN_ACK, assert_dropped, assert_lands, both, ends, shop,
+    tcp, udp,
 };
 use std::net::IpAddr;
 use tortie_abi::policy::Verdict as Decision;
@@ -542,5 +543,57 @@ fn a_tag_that_only_says_how_urgent_a_frame_is_changes_nothing() {
             assert_eq!(passed.landed, Landed::Host(0), "{:?}", passed.steps);
         }
         assert_dropped(&world.arrive(0, tagged(PRIORITY, PRIORITY)), DropReason::VlanTag);
+    });
+}
+
+#[test]
+fn one_port_asks_a_pod_itself_and_then_a_node_port_and_both_connections_are_their_own() {
+    both(|f| {
+        let (mut world, _, _, c) = shop();
+        serve_everywhere(&mut world, f, 6, CLUSTER, &[(f.of(&c), 8080)]);
+        let itself = |flags| world.arrive(1, tcp(f.outside(), 40000, f.of(&c), 8080, flags));
+        let answers = |to, flags| world.send(&c, tcp(f.of(&c), 8080, f.outside(), to, flags));
+        assert_lands(&itself(SYN), "c");
+        assert_eq!(answers(40000, SYN_ACK).landed, Landed::Outside(1));
+        assert_lands(&itself(ACK), "c");
+        assert_dropped(&world.arrive(0, opening(f, 0, 77)), DropReason::SourcePortCollision);
+        let again = world.arrive(0, opening(f, 0, 77));
+        assert_lands(&again, "c");
+        let moved = ends(&again.packet).1;
+        assert_ne!(moved, 40000);
+        let back = answers(moved, SYN_ACK);
+        assert_eq!(back.landed, Landed::Outside(0), "{:?}", back.steps);
+        assert_eq!(ends(&back.packet), (f.node(0), NODE_PORT, f.outside(), 40000));
+        let back = answers(40000, ACK);
+        assert_eq!(back.landed, Landed::Outside(1), "{:?}", back.steps);
+        assert_eq!(ends(&back.packet), (f.of(&c), 8080, f.outside(), 40000));
+    });
+}
+
+#[test]
+fn one_port_that_asks_a_node_port_and_then_the_pod_itself_is_refused_there() {
+    both(|f| {
+        let (mut world, _, _, c) = shop();
+        serve_everywhere(&mut world, f, 6, CLUSTER, &[(f.of(&c), 8080)]);
+        let asks = |flags| world.arrive(0, tcp(f.outside(), 40000, f.node(0), NODE_PORT, flags));
+        let answers = |flags| world.send(&c, tcp(f.of(&c), 8080, f.outside(), 40000, flags));
+        let opening = |sequence| {
+            let ends = PacketBuilder::ip(f.outside(), f.of(&c)).mac(SRC_MAC, DST_MAC).tcp(40000, 8080);
+            world.arrive(1, ends.flags(SYN).seq(sequence).build())
+        };
+        for (sent, answered) in [(SYN, SYN_ACK), (ACK, ACK)] {
+            assert_lands(&asks(sent), "c");
+            let refused = opening(77);
+            assert_eq!(refused.steps, [(1, Hook::FromHostDevice, Verdict::Answer)]);
+            assert_eq!(ends(&refused.packet), (f.of(&c), 8080, f.outside(), 40000));
+            let back = answers(answered);
+            assert_eq!(back.landed, Landed::Outside(0), "{:?}", back.steps);
+        }
+        assert_eq!(world.nodes[1].dropped(DropReason::SourcePortCollision), 2);
+        // Once the first one is over, it is the pod's own again.
+        assert_lands(&asks(FIN_ACK), "c");
+        assert_eq!(answers(FIN_ACK).landed, Landed::Outside(0));
+        assert_lands(&opening(78), "c");
+        assert_eq!(answers(SYN_ACK).landed, Landed::Outside(1));
     });
 }
