@@ -262,7 +262,7 @@ impl Generator {
             89..=94 => builder.sctp(from, self.random.pick(&[132, 133, 30_132])),
             95..=97 => {
                 let (kind, code) = (self.random.bits() as u8, self.random.bits() as u8);
-                builder.icmp(kind, code, 0)
+                builder.icmp(if v6 && self.random.percent(50) { kind & 15 | 0x80 } else { kind }, code, 0)
             }
             _ => builder.protocol(self.random.pick(&[47, 50, 4, 41, 253, 0, 59, 60, 44])),
         }

@@ -1,4 +1,4 @@
-//! Frames of any content, sent from inside a pod.
+//! Frames of any content, sent from inside a pod or by a node.
 
 use std::fs::File;
 use std::io;
@@ -10,9 +10,9 @@ use nix::sched::{CloneFlags, setns};
 use nix::sys::socket::{AddressFamily, LinkAddr, MsgFlags, SockFlag, SockType, sendto, socket};
 use tortie_lab::{Lab, Where};
 
-/// Writes each frame to the wire of the pod's `eth0`, as it is.
-pub fn send(lab: &Lab, pod: (&str, &str), frames: &[Vec<u8>]) {
-    let place = lab.place(&Where::Pod(pod.0.into(), pod.1.into())).expect("the pod");
+/// Writes each frame to the wire of the `eth0` that is there, as it is.
+pub fn send(lab: &Lab, from: &Where, frames: &[Vec<u8>]) {
+    let place = lab.place(from).expect("a place");
     let namespace = File::open(&place.netns).expect("its network namespace");
     let sent = thread::scope(|scope| {
         let sender = scope.spawn(|| -> io::Result<()> {
@@ -32,5 +32,5 @@ pub fn send(lab: &Lab, pod: (&str, &str), frames: &[Vec<u8>]) {
 fn eth0() -> io::Result<LinkAddr> {
     let mut all = getifaddrs()?.filter(|found| found.interface_name == "eth0");
     let link = all.find_map(|found| found.address?.as_link_addr().copied());
-    link.ok_or_else(|| io::Error::other("the pod has no eth0"))
+    link.ok_or_else(|| io::Error::other("no eth0"))
 }

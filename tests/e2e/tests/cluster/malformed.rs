@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use tortie_lab::Lab;
+use tortie_lab::{Lab, Where};
 use tortie_testkit::packet::{Extension, PacketBuilder, SRC_MAC, router_advertisement};
+use tortie_wire::Mac;
 use tortie_wire::tcp::TcpFlags;
 
 use crate::frames;
@@ -89,11 +90,11 @@ fn wrong_frames(ends: &Ends) -> Vec<(&'static str, Vec<u8>)> {
     ]
 }
 
-/// Packets dropped at the rogue pod's interface, by reason.
-fn counted(lab: &Lab) -> BTreeMap<String, u64> {
+/// Packets dropped at a hook of the first node, by reason.
+fn counted(lab: &Lab, hook: &str) -> BTreeMap<String, u64> {
     let mut found = BTreeMap::new();
     for item in items(lab, "node1", &["counters", "list"]) {
-        if item["hook"] == "from-workload" {
+        if item["hook"] == hook {
             let reason = item["reason"].as_str().expect("a reason").to_owned();
             *found.entry(reason).or_default() += item["packets"].as_u64().expect("packets");
         }
@@ -101,21 +102,26 @@ fn counted(lab: &Lab) -> BTreeMap<String, u64> {
     found
 }
 
+/// The reasons under which the first node counts frames that are sent.
+fn counts(lab: &Lab, hook: &str, from: &Where, frames: &[Vec<u8>]) -> Vec<(String, u64)> {
+    let before = counted(lab, hook);
+    frames::send(lab, from, frames);
+    let more = counted(lab, hook).into_iter().map(|(name, count)| {
+        let known = before.get(&name).unwrap_or(&0);
+        (name, count - known)
+    });
+    more.filter(|(_, count)| *count > 0).collect()
+}
+
 #[test]
 fn every_malformed_or_spoofed_packet_of_a_pod_is_counted_under_its_own_reason() {
     let test = cluster(2, WORLD);
     let ends = ends(&test.lab);
+    let rogue = Where::Pod("default".into(), "rogue".into());
     let mut wrong = Vec::new();
     for (number, (reason, frame)) in wrong_frames(&ends).into_iter().enumerate() {
-        let before = counted(&test.lab);
-        frames::send(&test.lab, ("default", "rogue"), &vec![frame; 5]);
-        let after = counted(&test.lab);
-        let more: BTreeMap<&str, u64> = after
-            .iter()
-            .map(|(name, count)| (name.as_str(), count - before.get(name).unwrap_or(&0)))
-            .filter(|(_, count)| *count > 0)
-            .collect();
-        if more != BTreeMap::from([(reason, 5)]) {
+        let more = counts(&test.lab, "from-workload", &rogue, &vec![frame; 5]);
+        if more != [(reason.to_owned(), 5)] {
             wrong.push(format!("frame {number} should give 5 × {reason}: {more:?}"));
         }
     }
@@ -123,4 +129,29 @@ fn every_malformed_or_spoofed_packet_of_a_pod_is_counted_under_its_own_reason() 
     let reached = test.probe("pod:default/rogue", "pod:default/server", |_| {});
     assert!(reached.is_connected(), "what is right still passes: {reached:?}");
     assert_eq!(status(&test.lab, "node1").0, Some(0));
+}
+
+#[test]
+fn a_frame_with_a_tag_of_vlan_0_is_the_interfaces_own() {
+    const PRIORITY: u16 = 0xa000;
+    let test = cluster(2, WORLD);
+    let ends = ends(&test.lab);
+    let forged = |vlan| {
+        let four = PacketBuilder::ipv4(ends.own4, ends.own4).mac(SRC_MAC, Mac([0xff; 6])).vlan(vlan);
+        let six = PacketBuilder::ipv6(ends.own6, ends.own6).mac(SRC_MAC, Mac([0xff; 6])).vlan(vlan);
+        [four, six].map(|packet| packet.tcp(4000, 80).flags(TcpFlags::SYN).build())
+    };
+    let tagged = |outer: u16, inner| {
+        forged(inner).map(|mut frame| {
+            frame.splice(12..12, [[0x81, 0x00], outer.to_be_bytes()].concat());
+            frame
+        })
+    };
+    let counts =
+        |frames: [Vec<u8>; 2]| counts(&test.lab, "from-host-device", &Where::Node("node2".into()), &frames);
+    assert_eq!(counts(forged(PRIORITY)), [("source-spoofed".to_owned(), 2)]);
+    assert_eq!(counts(tagged(PRIORITY, PRIORITY)), [("vlan-tag".to_owned(), 2)]);
+    for of_vlan in [forged(PRIORITY | 7), tagged(PRIORITY, 7), tagged(7, PRIORITY)] {
+        assert_eq!(counts(of_vlan), []);
+    }
 }
