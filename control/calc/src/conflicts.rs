@@ -23,6 +23,10 @@ pub enum Contested {
     NoService(ServiceId),
     /// An address of a pod of this node outside every pool of its family.
     NoPool(WorkloadId, IpAddr),
+    /// An address of a pod of this node that is not given to pods.
+    NotGiven(WorkloadId, IpAddr),
+    /// A prefix for pods that its Node may not have.
+    PodPrefix(NodeName, IpNet),
     /// A `hostIP` of a pod that is no address of its node.
     HostAddress(WorkloadId, IpAddr),
     /// A node without an address, or without one of a family that its pods have.
@@ -53,7 +57,10 @@ impl fmt::Display for Contested {
             }
             Self::Backend(service, address) => write!(f, "back end {address} of Service {service}"),
             Self::NoService(service) => write!(f, "Service {service}"),
-            Self::NoPool(pod, address) => write!(f, "address {address} of Pod {pod}"),
+            Self::NoPool(pod, address) | Self::NotGiven(pod, address) => {
+                write!(f, "address {address} of Pod {pod}")
+            }
+            Self::PodPrefix(node, prefix) => write!(f, "podCIDR {prefix} of Node {node}"),
             Self::HostAddress(pod, address) => write!(f, "hostIP {address} of Pod {pod}"),
             Self::NoNodeAddress(node) => write!(f, "Node {node}"),
         }
@@ -69,7 +76,8 @@ impl Contested {
             Self::Frontend(..) => Some("FrontendTaken"),
             Self::Backend(..) => Some("EndpointRefused"),
             Self::NoService(_) => None,
-            Self::NoPool(..) => Some("OutsidePools"),
+            Self::NoPool(..) | Self::NotGiven(..) => Some("OutsidePools"),
+            Self::PodPrefix(..) => Some("PodCIDRRefused"),
             Self::HostAddress(..) => Some("NoSuchHostIP"),
             Self::NoNodeAddress(_) => Some("NoNodeAddress"),
         }
@@ -80,8 +88,10 @@ impl Contested {
         let here = |id: &ObjectId| match id {
             ObjectId::Attachment(_) => true,
             ObjectId::Workload(_) => {
-                matches!(self, Self::Frontend(..) | Self::NoPool(..) | Self::HostAddress(..))
+                let of_pods = matches!(self, Self::NoPool(..) | Self::NotGiven(..) | Self::HostAddress(..));
+                of_pods || matches!(self, Self::Frontend(..))
             }
+            ObjectId::OwnAddresses => matches!(self, Self::PodPrefix(..)),
             _ => false,
         };
         conflict.winner.iter().chain(&conflict.losers).any(here)
@@ -100,6 +110,31 @@ impl Contested {
             (Self::NoPool(..), _) => {
                 "is outside every IPPool; extend a pool to it, or give the pod an address \
                                       of a pool (addresses outside the pools count as outside the cluster)"
+                    .into()
+            }
+            (Self::NotGiven(..), Some(winner)) => format!(
+                "is of {}: no other node has a route to it or counts it as the pod's in policies; give the pod an address of \
+                 its Node's podCIDRs or of an IPPool",
+                name(winner)
+            ),
+            (Self::NotGiven(..), None) => {
+                "is outside every IPPool and its Node's podCIDRs, or there is no pool and only an annotation says it: no \
+                 other node has a route to it or counts it as the pod's in policies; give the pod an address of a pool or of \
+                 the podCIDRs"
+                    .into()
+            }
+            (Self::PodPrefix(..), Some(ObjectId::Node(holder))) if conflict.losers.contains(&ObjectId::Node(holder.clone())) => {
+                "is refused: its own InternalIP is in it; give the Node a prefix apart from the nodes' addresses (other nodes \
+                 have no route to its pods)"
+                    .into()
+            }
+            (Self::PodPrefix(..), Some(winner)) => format!(
+                "is refused: an address of {} is in it; give the Node a prefix apart from the nodes' addresses (there is no \
+                 route to its pods)",
+                name(winner)
+            ),
+            (Self::PodPrefix(..), None) => {
+                "is refused: it is every address there is; give the Node a prefix of its own (there is no route to its pods)"
                     .into()
             }
             (Self::HostAddress(..), _) => {

@@ -11,10 +11,12 @@ mod conflicts;
 mod endpoints;
 mod index;
 mod lists;
+mod origins;
 mod outbox;
 mod pods;
 mod policies;
 mod pools;
+mod prefixes;
 mod query;
 mod routes;
 mod rules;
@@ -40,6 +42,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 use tortie_intent::Intent;
+use tortie_model::service::EndpointSlice;
 use tortie_model::settings::Settings;
 use tortie_model::workload::Workload;
 use tortie_model::{NodeName, Object, ObjectId, ServiceId, WorkloadId};
@@ -143,6 +146,7 @@ impl Calc {
         for id in self.pods.take_dirty() {
             self.refresh_pod(&id);
         }
+        self.routes.settle(&mut self.conflicts);
         for id in self.routes.take_doubtful() {
             let member = self.member(&id);
             if self.sets.facts_of(&id) != member.as_ref().map(|(_, facts)| facts) {
@@ -155,7 +159,7 @@ impl Calc {
         self.lists.finish(&mut outbox);
         self.sets.finish(&mut outbox);
         self.routes.finish(&mut outbox, &mut self.conflicts);
-        self.pools.finish(&self.pods, &self.here, &mut self.conflicts);
+        self.pools.finish(&self.pods, &self.routes, &self.here, &mut self.conflicts);
         self.services.finish(&mut outbox, &mut self.conflicts);
         if self.sync == Sync::Unsaid {
             self.sync = Sync::Said;
@@ -217,15 +221,19 @@ impl Calc {
             Object::Workload(change) => self.pods.set_workload(change.key, change.value),
             Object::Attachment(change) => self.pods.set_attachment(change.key, change.value),
             Object::Service(change) => self.services.set_service(change.key, change.value),
-            Object::Slice(change) => self.services.set_slice(change.key, change.value),
+            Object::Slice(change) => {
+                let of_server =
+                    change.value.as_ref().filter(|slice| services::is_of_the_api_server(&slice.service));
+                let addresses =
+                    |slice: &Arc<EndpointSlice>| slice.endpoints.iter().map(|it| it.address).collect();
+                self.routes.set_servers(&change.key, of_server.map(addresses));
+                self.services.set_slice(change.key, change.value);
+            }
             Object::NetworkPolicy(change) => {
                 let policy = change.value.map(Arc::unwrap_or_clone);
                 self.policies.set(change.key, policy, &mut self.sets);
             }
-            Object::Pool(change) => {
-                self.pools.set(&change.key, change.value.as_ref());
-                self.routes.set_pool(change.key, change.value);
-            }
+            Object::Pool(change) => self.routes.set_pool(change.key, change.value),
             Object::Ranges(change) => self.routes.set_ranges(change.key, change.value.unwrap_or_default()),
             Object::OwnAddresses(addresses) => {
                 self.services.set_own(addresses.iter().map(IpNet::addr).collect());
@@ -255,12 +263,8 @@ impl Calc {
     fn member(&self, id: &WorkloadId) -> Option<(Arc<Workload>, Facts)> {
         let pod = self.pods.get(id)?;
         let workload = pod.networked()?.clone();
-        let attached = pod.attached_workload(&self.here).is_some();
-        let held = |address: &&IpAddr| match (attached, &workload.node) {
-            (true, _) => self.routes.is_held(id, None, **address),
-            (false, Some(node)) => self.routes.is_held(id, Some(node), **address),
-            (false, None) => false,
-        };
+        let said = pod.attached_workload(&self.here).is_none().then_some(&*workload);
+        let held = |address: &&IpAddr| self.routes.is_held(id, said, **address);
         let addresses = pod.addresses(&self.here).iter().filter(held).copied().collect();
         let ports = workload.ports.clone();
         Some((workload, Facts { addresses, ports }))

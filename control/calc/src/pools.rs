@@ -1,77 +1,93 @@
-//! Pods of this node whose addresses are in no pool.
+//! Addresses of this node's pods that are no addresses for pods.
 //!
-//! Owns: the pools' ranges and what is reported. Does not: make routes.
-//! Invariant: an address is reported exactly while its pod is of this node, there are pools of its family and none
-//! of them has it. Each node speaks of its own pods, so that a cluster says each thing once.
+//! Owns: what is reported. Does not: judge, [`crate::origins`] does.
+//! Invariant: an address is reported exactly while its pod is of this node, and it is not given to pods, or there are pools of
+//! its family and none of them has it. Each node speaks of its own pods, so that a cluster says each thing once.
 
 use crate::conflicts::{Conflict, Conflicts, Contested};
-use crate::pods::Pods;
-use ipnet::IpNet;
+use crate::pods::{Pod, Pods};
+use crate::routes::Routes;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
-use std::sync::Arc;
-use tortie_model::pool::Pool;
 use tortie_model::{NodeName, ObjectId, WorkloadId};
 
-/// All pools, and what was said of pods.
+/// What was said of pods.
 #[derive(Debug, Default)]
 pub(crate) struct Pools {
-    ranges: BTreeMap<Arc<str>, IpNet>,
-    changed: bool,
+    /// The versions of pools and prefixes that it was said of.
+    version: (u64, u64),
     dirty: BTreeSet<WorkloadId>,
-    reported: BTreeMap<WorkloadId, BTreeSet<IpAddr>>,
+    reported: BTreeMap<WorkloadId, BTreeSet<Contested>>,
 }
 
 impl Pools {
-    /// A pool is as given from now on. A disabled one gives no new addresses; those it gave are still its own.
-    pub(crate) fn set(&mut self, name: &Arc<str>, pool: Option<&Pool>) {
-        let range = pool.map(|pool| pool.cidr.trunc());
-        let before = match range {
-            Some(range) => self.ranges.insert(name.clone(), range),
-            None => self.ranges.remove(name),
-        };
-        self.changed |= before != range;
-    }
-
     /// A pod has changed.
     pub(crate) fn touch(&mut self, pod: &WorkloadId) {
         self.dirty.insert(pod.clone());
     }
 
-    /// Ends a flush: reports what is in no pool, and takes back what is in one.
-    pub(crate) fn finish(&mut self, pods: &Pods, here: &NodeName, conflicts: &mut Conflicts) {
-        let dirty = std::mem::take(&mut self.dirty);
-        if std::mem::take(&mut self.changed) {
-            let gone = dirty.into_iter().filter(|id| pods.get(id).is_none());
-            let all: BTreeSet<WorkloadId> = pods.ids().cloned().chain(gone).collect();
-            all.iter().for_each(|id| self.report(id, pods, here, conflicts));
-        } else {
-            dirty.iter().for_each(|id| self.report(id, pods, here, conflicts));
+    /// Ends a flush: reports what is no address for a pod, and takes back what is one.
+    pub(crate) fn finish(
+        &mut self,
+        pods: &Pods,
+        routes: &Routes,
+        here: &NodeName,
+        conflicts: &mut Conflicts,
+    ) {
+        let mut dirty = std::mem::take(&mut self.dirty);
+        let version = routes.judgement();
+        if self.version != version {
+            self.version = version;
+            dirty.extend(pods.ids().cloned());
         }
+        dirty.iter().for_each(|id| self.report(id, pods, routes, here, conflicts));
     }
 
-    fn report(&mut self, id: &WorkloadId, pods: &Pods, here: &NodeName, conflicts: &mut Conflicts) {
+    fn report(
+        &mut self,
+        id: &WorkloadId,
+        pods: &Pods,
+        routes: &Routes,
+        here: &NodeName,
+        conflicts: &mut Conflicts,
+    ) {
         let pod = pods.get(id).filter(|pod| pod.is_of(here));
-        let addresses = pod.map(|pod| pod.addresses(here)).unwrap_or_default();
-        let outside: BTreeSet<IpAddr> = addresses.iter().copied().filter(|a| self.is_outside(*a)).collect();
-        let before = match outside.is_empty() {
+        let found: BTreeMap<Contested, Conflict> = pod
+            .into_iter()
+            .flat_map(|pod| pod.addresses(here).iter().map(move |address| (pod, *address)))
+            .filter_map(|(pod, address)| wrong(id, pod, address, routes, here))
+            .collect();
+        let keys: BTreeSet<Contested> = found.keys().cloned().collect();
+        let before = match keys.is_empty() {
             true => self.reported.remove(id),
-            false => self.reported.insert(id.clone(), outside.clone()),
+            false => self.reported.insert(id.clone(), keys.clone()),
         };
-        for address in before.unwrap_or_default().difference(&outside) {
-            conflicts.remove(&Contested::NoPool(id.clone(), *address));
+        for key in before.unwrap_or_default().difference(&keys) {
+            conflicts.remove(key);
         }
-        for address in outside {
-            let losers = vec![ObjectId::Workload(id.clone())];
-            conflicts.insert(Contested::NoPool(id.clone(), address), Conflict { winner: None, losers });
-        }
+        conflicts.extend(found);
     }
+}
 
-    fn is_outside(&self, address: IpAddr) -> bool {
-        let mut of_family = self.ranges.values().filter(|range| range.addr().is_ipv6() == address.is_ipv6());
-        let first = of_family.next();
-        first.is_some_and(|range| {
-            !range.contains(&address) && !of_family.any(|range| range.contains(&address))
-        })
+/// What is wrong with an address of a pod of this node. What the plugin gave a pod is as good as its kubelet's word.
+fn wrong(
+    id: &WorkloadId,
+    pod: &Pod,
+    address: IpAddr,
+    routes: &Routes,
+    here: &NodeName,
+) -> Option<(Contested, Conflict)> {
+    let attached = pod.attached_workload(here).is_some();
+    let reported = attached || pod.networked().is_some_and(|workload| workload.reported);
+    let losers = vec![ObjectId::Workload(id.clone())];
+    match routes.judge(here, reported, address) {
+        Err(unfounded) => {
+            let conflict = Conflict { winner: unfounded.holder, losers };
+            Some((Contested::NotGiven(id.clone(), address), conflict))
+        }
+        Ok(()) if routes.origins().is_in_pool(address) == Some(false) => {
+            Some((Contested::NoPool(id.clone(), address), Conflict { winner: None, losers }))
+        }
+        Ok(()) => None,
     }
 }

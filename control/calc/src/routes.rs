@@ -5,8 +5,10 @@
 
 use crate::claims::Claims;
 use crate::conflicts::{Conflict, Conflicts, Contested};
+use crate::origins::{Origins, Unfounded};
 use crate::outbox::{Outbox, Phase};
 use crate::pods::Pod;
+use crate::prefixes::Prefixes;
 use ipnet::IpNet;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -14,7 +16,8 @@ use std::sync::Arc;
 use tortie_intent::{Intent, Route};
 use tortie_model::node::Node;
 use tortie_model::pool::Pool;
-use tortie_model::{NodeName, ObjectId, RangesId, WorkloadId};
+use tortie_model::workload::Workload;
+use tortie_model::{NodeName, ObjectId, RangesId, SliceId, WorkloadId};
 
 /// Why somebody claims a prefix; the first wins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -28,6 +31,8 @@ enum Rank {
     /// it; pods of one node that follow each other may both have it for a moment.
     PodOfPrefix,
     RemotePod,
+    /// As above, of a pod whose kubelet does not report the address: another pod's word is better.
+    UnreportedPod,
     RemotePodCidr,
     /// As a pool says of its prefix something else than whose it is: shadowed by all others without a conflict.
     Services,
@@ -42,7 +47,11 @@ impl Rank {
 
     /// It is about one address.
     const fn is_address(self) -> bool {
-        matches!(self, Self::Host | Self::LocalPod | Self::RemoteHost | Self::PodOfPrefix | Self::RemotePod)
+        match self {
+            Self::Host | Self::LocalPod | Self::RemoteHost => true,
+            Self::PodOfPrefix | Self::RemotePod | Self::UnreportedPod => true,
+            Self::OwnPodCidr | Self::RemotePodCidr | Self::Services | Self::Pool => false,
+        }
     }
 }
 
@@ -66,10 +75,16 @@ impl Claimant {
 pub(crate) struct Routes {
     here: NodeName,
     nodes: BTreeMap<NodeName, Node>,
-    /// Addresses of this node that its interfaces have, whatever its Node says.
-    own: Vec<IpNet>,
-    /// Pods on each other node and their addresses.
-    pods_on: BTreeMap<NodeName, BTreeMap<WorkloadId, Vec<IpAddr>>>,
+    /// Addresses, prefixes or ages of Nodes have changed, or this node's interfaces.
+    nodes_differ: bool,
+    prefixes: Prefixes,
+    origins: Origins,
+    /// Up to which version of the origins the claims of pods are right.
+    judged: u64,
+    /// How often this node's prefixes have changed.
+    own_prefixes: u64,
+    /// Pods on each other node.
+    pods_on: BTreeMap<NodeName, BTreeMap<WorkloadId, Arc<Workload>>>,
     /// The other node that a pod is in `pods_on` of.
     node_of: BTreeMap<WorkloadId, NodeName>,
     /// Pods that are said to be here and are not attached.
@@ -90,7 +105,11 @@ impl Routes {
         Self {
             here,
             nodes: BTreeMap::new(),
-            own: Vec::new(),
+            nodes_differ: false,
+            prefixes: Prefixes::default(),
+            origins: Origins::default(),
+            judged: 0,
+            own_prefixes: 0,
             pods_on: BTreeMap::new(),
             node_of: BTreeMap::new(),
             unattached: BTreeSet::new(),
@@ -110,6 +129,7 @@ impl Routes {
 
     /// A pool is as given from now on.
     pub(crate) fn set_pool(&mut self, name: Arc<str>, pool: Option<Pool>) {
+        self.origins.set_pool(&name, pool.as_ref());
         let wanted =
             pool.map(|pool| (pool.cidr.trunc(), Some(Route::Pool { nat_outgoing: pool.nat_outgoing })));
         self.claim(Claimant::of(Rank::Pool, ObjectId::Pool(name)), wanted.into_iter().collect());
@@ -117,63 +137,118 @@ impl Routes {
 
     /// Services have their addresses from these ranges from now on.
     pub(crate) fn set_ranges(&mut self, id: RangesId, nets: Vec<IpNet>) {
+        self.origins.set_services(&id, &nets);
         let wanted = nets.into_iter().map(|net| (net, Some(Route::Services))).collect();
         self.claim(Claimant::of(Rank::Services, ObjectId::Ranges(id)), wanted);
     }
 
+    /// A slice says these addresses of API servers from now on; `None`: it does not.
+    pub(crate) fn set_servers(&mut self, id: &SliceId, addresses: Option<Vec<IpAddr>>) {
+        self.origins.set_servers(id, addresses);
+    }
+
     /// This node's interfaces have these addresses from now on.
     pub(crate) fn set_own(&mut self, addresses: Vec<IpNet>) {
-        self.own = addresses;
+        self.origins.set_own(addresses);
+        self.nodes_differ = true;
         let said = self.nodes.get(&self.here).map(|node| node.addresses.clone());
         self.claim_own(&said.unwrap_or_default());
     }
 
     /// What is on its interfaces is this node's as well as what its Node says.
     fn claim_own(&mut self, said: &[IpAddr]) {
-        let all = said.iter().copied().chain(self.own.iter().flat_map(taken_in));
+        let all = said.iter().copied().chain(self.origins.own().iter().flat_map(taken_in));
         let wanted = all.map(|address| (IpNet::from(address), Some(Route::Host))).collect();
         self.claim(Claimant::of(Rank::Host, ObjectId::Node(self.here.clone())), wanted);
     }
 
     /// A node is as given from now on.
     pub(crate) fn set_node(&mut self, name: &NodeName, node: Option<Node>) {
-        let node_or_none = node.clone().unwrap_or_default();
-        let object = ObjectId::Node(name.clone());
-        let cidrs = node_or_none.pod_cidrs.iter();
-        if *name == self.here {
-            self.claim_own(&node_or_none.addresses);
-            let cidrs = cidrs.map(|cidr| (cidr.trunc(), None));
-            self.claim(Claimant::of(Rank::OwnPodCidr, object), cidrs.collect());
-        } else {
-            let created = node_or_none.created;
-            if let Some(before) = self.nodes.get(name).map(|node| node.created).filter(|it| *it != created) {
-                for rank in [Rank::RemoteHost, Rank::RemotePodCidr] {
-                    self.claim(Claimant { rank, created: before, id: object.clone() }, BTreeMap::new());
-                }
+        let before = match node {
+            Some(node) => self.nodes.insert(name.clone(), node),
+            None => self.nodes.remove(name),
+        };
+        let before = before.as_ref();
+        let now = self.nodes.get(name);
+        let of_routes = |node: &Node| (node.addresses.clone(), node.pod_cidrs.clone(), node.created);
+        self.nodes_differ |= before.map(of_routes) != now.map(of_routes);
+        let created = now.map(|node| node.created).unwrap_or_default();
+        if let Some(before) = before.map(|node| node.created).filter(|it| *it != created) {
+            for rank in [Rank::RemoteHost, Rank::RemotePodCidr] {
+                let claimant = Claimant { rank, created: before, id: ObjectId::Node(name.clone()) };
+                self.claim(claimant, BTreeMap::new());
             }
-            let host = Some(Route::RemoteHost { node: name.clone() });
-            let hosts = node_or_none.addresses.iter().map(|a| (IpNet::from(*a), host.clone()));
-            self.claim(Claimant { rank: Rank::RemoteHost, created, id: object.clone() }, hosts.collect());
-            let to = |cidr: &IpNet| Some(remote_pod(name, Some(&node_or_none), cidr.addr()));
-            let cidrs = cidrs.map(|cidr| (cidr.trunc(), to(cidr)));
-            self.claim(Claimant { rank: Rank::RemotePodCidr, created, id: object }, cidrs.collect());
-        }
-        match node {
-            Some(node) => _ = self.nodes.insert(name.clone(), node),
-            None => _ = self.nodes.remove(name),
         }
         self.touched.insert(name.clone());
+        self.claim_node(name);
+    }
+
+    /// What a Node and its pods have, with those prefixes of it that are its own.
+    fn claim_node(&mut self, name: &NodeName) {
+        let node = self.nodes.get(name).cloned().unwrap_or_default();
+        let prefixes = self.prefixes.of(name, Some(&node));
+        let id = ObjectId::Node(name.clone());
+        if *name == self.here {
+            self.claim_own(&node.addresses);
+            let prefixes = prefixes.into_iter().map(|prefix| (prefix, None)).collect();
+            self.claim(Claimant::of(Rank::OwnPodCidr, id), prefixes);
+            self.own_prefixes = self.own_prefixes.wrapping_add(1);
+            self.doubtful.extend(self.unattached.iter().cloned());
+            return;
+        }
+        let created = node.created;
+        let host = Some(Route::RemoteHost { node: name.clone() });
+        let hosts = node.addresses.iter().map(|a| (IpNet::from(*a), host.clone())).collect();
+        self.claim(Claimant { rank: Rank::RemoteHost, created, id: id.clone() }, hosts);
+        let to = |prefix: IpNet| (prefix, Some(remote_pod(name, Some(&node), prefix.addr())));
+        let prefixes = prefixes.into_iter().map(to).collect();
+        self.claim(Claimant { rank: Rank::RemotePodCidr, created, id }, prefixes);
         let pods: Vec<WorkloadId> =
             self.pods_on.get(name).into_iter().flat_map(BTreeMap::keys).cloned().collect();
         pods.iter().for_each(|pod| self.claim_remote(pod));
         self.doubtful.extend(pods);
     }
 
-    /// Whether an address that a pod says is its own, and not another's. `node` is where it is said to be; `None`: it is
-    /// attached here.
-    pub(crate) fn is_held(&self, id: &WorkloadId, node: Option<&NodeName>, address: IpAddr) -> bool {
+    /// Everything has been taken in: judges again what depends on several objects.
+    pub(crate) fn settle(&mut self, conflicts: &mut Conflicts) {
+        if std::mem::take(&mut self.nodes_differ) {
+            let others = self.prefixes.judge(&self.here, self.origins.own(), &self.nodes, conflicts);
+            others.iter().for_each(|name| self.claim_node(name));
+        }
+        if self.judged != self.origins.version() {
+            self.judged = self.origins.version();
+            let pods: Vec<WorkloadId> = self.node_of.keys().cloned().collect();
+            pods.iter().for_each(|pod| self.claim_remote(pod));
+            self.doubtful.extend(pods);
+            self.doubtful.extend(self.unattached.iter().cloned());
+        }
+    }
+
+    /// Whether a pod's word for an address of its own counts; `reported`: its kubelet says so too.
+    pub(crate) fn judge(&self, node: &NodeName, reported: bool, address: IpAddr) -> Result<(), Unfounded> {
+        let prefixes = self.prefixes.of(node, self.nodes.get(node));
+        self.origins.judge(&prefixes, reported, address)
+    }
+
+    /// Another one whenever [`Routes::judge`] may say something else of a pod of this node.
+    pub(crate) fn judgement(&self) -> (u64, u64) {
+        (self.origins.version(), self.own_prefixes)
+    }
+
+    /// Where pods' addresses come from.
+    pub(crate) fn origins(&self) -> &Origins {
+        &self.origins
+    }
+
+    /// Whether an address that a pod says is its own, and not another's. `said`: by this Pod; `None`: it is attached here,
+    /// and has it.
+    pub(crate) fn is_held(&self, id: &WorkloadId, said: Option<&Workload>, address: IpAddr) -> bool {
         let exists = |node: &NodeName| *node == self.here || self.nodes.contains_key(node);
-        if !node.is_none_or(exists) {
+        let is_founded = |said: &Workload| {
+            let node = said.node.as_ref().filter(|node| exists(node));
+            node.is_some_and(|node| self.judge(node, said.reported, address).is_ok())
+        };
+        if !said.is_none_or(is_founded) {
             return false;
         }
         let net = IpNet::from(address);
@@ -224,7 +299,7 @@ impl Routes {
         let elsewhere = workload.and_then(|w| w.node.clone()).filter(|node| *node != self.here);
         if let (Some(workload), Some(node)) = (workload, elsewhere) {
             self.node_of.insert(id.clone(), node.clone());
-            self.pods_on.entry(node).or_default().insert(id.clone(), workload.addresses.clone());
+            self.pods_on.entry(node).or_default().insert(id.clone(), workload.clone());
         }
         self.claim_remote(id);
     }
@@ -273,23 +348,31 @@ impl Routes {
     }
 
     /// Routes of a pod elsewhere for those of its addresses that its node's prefixes do not say. A pod whose Node does not
-    /// exist has none.
+    /// exist has none, and none for what is not its own.
     fn claim_remote(&mut self, id: &WorkloadId) {
-        let (mut inside, mut outside) = (BTreeMap::new(), BTreeMap::new());
+        let (mut inside, mut reported, mut unreported) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
         if let Some(name) = self.node_of.get(id)
             && let Some(node) = self.nodes.get(name)
+            && let Some(workload) = self.pods_on.get(name).and_then(|pods| pods.get(id))
         {
-            let addresses = self.pods_on.get(name).and_then(|pods| pods.get(id)).into_iter().flatten();
-            for address in addresses {
+            let prefixes = self.prefixes.of(name, Some(node));
+            for address in &workload.addresses {
                 let net = IpNet::from(*address);
-                match node.pod_cidrs.iter().any(|cidr| cidr.contains(address)) {
-                    true => inside.insert(net, None),
-                    false => outside.insert(net, Some(remote_pod(name, Some(node), *address))),
-                };
+                let is_founded = || self.origins.judge(&[], workload.reported, *address).is_ok();
+                let route = || Some(remote_pod(name, Some(node), *address));
+                if prefixes.iter().any(|prefix| prefix.contains(address)) {
+                    inside.insert(net, None);
+                } else if is_founded() {
+                    let outside = if workload.reported { &mut reported } else { &mut unreported };
+                    outside.insert(net, route());
+                }
             }
         }
-        self.claim(Claimant::of(Rank::PodOfPrefix, ObjectId::Workload(id.clone())), inside);
-        self.claim(Claimant::of(Rank::RemotePod, ObjectId::Workload(id.clone())), outside);
+        for (rank, wanted) in
+            [(Rank::PodOfPrefix, inside), (Rank::RemotePod, reported), (Rank::UnreportedPod, unreported)]
+        {
+            self.claim(Claimant::of(rank, ObjectId::Workload(id.clone())), wanted);
+        }
     }
 
     fn report_node(&self, name: NodeName, conflicts: &mut Conflicts) {
@@ -311,7 +394,7 @@ impl Routes {
         let first = all.next();
         let best = first.map(|first| first.rank);
         let rivals = all.filter(|rival| match best {
-            Some(Rank::PodOfPrefix) => rival.rank == Rank::RemotePod,
+            Some(Rank::PodOfPrefix) => matches!(rival.rank, Rank::RemotePod | Rank::UnreportedPod),
             _ => !rival.rank.is_background() || are_pools(rival.rank, best),
         });
         let losers: Vec<ObjectId> = rivals

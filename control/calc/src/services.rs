@@ -412,7 +412,7 @@ fn releases(sayings: &[Saying]) -> Vec<(Arc<ServicePortId>, Option<Arc<ServicePo
 
 /// Whoever reaches the API server through its Service could never hear of a new back end if the last one went: it stays
 /// until there is another.
-fn is_of_the_api_server(service: &ServiceId) -> bool {
+pub(crate) fn is_of_the_api_server(service: &ServiceId) -> bool {
     service.namespace.as_str() == "default" && &*service.name == "kubernetes"
 }
 

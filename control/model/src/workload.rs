@@ -77,6 +77,8 @@ pub struct Workload {
     pub node: Option<NodeName>,
     /// Its addresses, the first of each family first; empty until known.
     pub addresses: Vec<IpAddr>,
+    /// Its kubelet reports all of them. Others may be written by whoever may change the pod.
+    pub reported: bool,
     /// Its labels.
     pub labels: Labels,
     /// Its service account's name.

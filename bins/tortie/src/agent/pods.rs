@@ -123,6 +123,7 @@ mod tests {
             uid: None,
             node: Some(NodeName::new(node)),
             addresses: address.map(|text| text.parse().unwrap()).into_iter().collect(),
+            reported: true,
             labels: Default::default(),
             service_account: String::new(),
             ports: Vec::new(),

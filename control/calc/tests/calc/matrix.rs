@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use std::sync::Arc;
 use tortie_model::{NodeName, Object};
 
-/// Pods of random histories, each given a node and an address of its own.
+/// Pods of random histories, each given a node and an address of its own, which nothing else has.
 fn settled(data: &[u8]) -> Vec<Object> {
     let ops = decode(data).into_iter();
     let changes: Vec<Object> = ops
@@ -18,7 +18,13 @@ fn settled(data: &[u8]) -> Vec<Object> {
         })
         .collect();
     let mut number = 0u8;
-    let kept = finals(&changes).into_iter().filter(|object| !matches!(object, Object::Attachment(_)));
+    let of_addresses = |object: &Object| {
+        matches!(
+            object,
+            Object::Attachment(_) | Object::OwnAddresses(_) | Object::Ranges(_) | Object::Pool(_)
+        )
+    };
+    let kept = finals(&changes).into_iter().filter(|object| !of_addresses(object));
     kept.map(|object| match object {
         Object::Workload(mut change) => {
             number += 1;
@@ -26,6 +32,7 @@ fn settled(data: &[u8]) -> Vec<Object> {
                 let node = 1 + number % 2;
                 pod.node = Some(NodeName::from(format!("n{node}").as_str()));
                 pod.addresses = ips(&format!("10.0.{node}.{number} fd00::10:0:{node}:{number}"));
+                pod.reported = true;
                 pod.host_network = false;
             }
             Object::Workload(change)

@@ -44,5 +44,5 @@ fn random_histories_make_every_kind_of_object() {
     let all = kinds.len();
     kinds.dedup_by_key(|kind| *kind);
     let distinct: std::collections::HashSet<_> = kinds.into_iter().collect();
-    assert_eq!(distinct.len(), 9, "of {all} changes");
+    assert_eq!(distinct.len(), 11, "of {all} changes");
 }

@@ -131,6 +131,51 @@ fn of_two_nodes_with_one_prefix_or_address_the_older_has_it() {
     assert!(state.conflicts.is_empty(), "{:?}", state.conflicts);
 }
 
+/// A Node's prefix that would take the nodes' own addresses, or everybody's, away makes no route on any other node.
+#[test]
+fn a_prefix_that_has_a_nodes_address_is_refused_and_hurts_nobody_else() {
+    let why = |state: &State, prefix: &str| -> String {
+        let key = Contested::PodPrefix("n3".into(), net(prefix));
+        let conflict = state.conflicts.get(&key).unwrap_or_else(|| panic!("{prefix}: {:?}", state.conflicts));
+        assert_eq!(key.reason(), Some("PodCIDRRefused"));
+        format!("{key} {}", key.explain(conflict))
+    };
+    for (prefix, said) in [
+        ("192.0.2.0/24", "podCIDR 192.0.2.0/24 of Node n3 is refused: its own InternalIP is in it"),
+        ("192.0.2.2", "is refused: an address of Node n2 is in it"),
+        ("0.0.0.0/0", "is refused: it is every address there is"),
+        ("::/0", "is refused: it is every address there is"),
+        ("198.51.100.0/24", "is refused: an address of interfaces of this node is in it"),
+    ] {
+        let of_own = Object::OwnAddresses(nets("192.0.2.1/24 198.51.100.1/24"));
+        let wrong = node("n3", "192.0.2.3 fd01::3", &format!("{prefix} 10.0.3.0/24"));
+        let inside = pod("shop/in", "192.0.2.77").on("n3").unreported().object();
+        let state = expand(&with([of_own, wrong, inside]));
+        assert_eq!(
+            route(&state, prefix).filter(|it| matches!(it, Route::RemotePod { .. })),
+            None,
+            "{prefix}"
+        );
+        assert_eq!(route(&state, "192.0.2.77"), None, "nor does it give addresses");
+        assert!(why(&state, prefix).contains(said), "{}", why(&state, prefix));
+        assert_eq!(route(&state, "10.0.3.0/24"), Some(&remote("n3", "192.0.2.3")), "its other one is right");
+        assert_eq!(route(&state, "10.0.2.0/24"), Some(&remote("n2", "192.0.2.2")), "and so are others'");
+    }
+    let mut driver = Driver::with("n1", &with([node("n3", "192.0.2.3", "192.0.2.0/24")]));
+    driver.step(&[node("n3", "192.0.2.3", "10.0.3.0/24")]);
+    assert!(driver.state().conflicts.is_empty(), "{:?}", driver.state().conflicts);
+}
+
+#[test]
+fn a_node_that_comes_later_does_not_take_the_prefix_away_that_has_its_address() {
+    let old = made(node("n3", "192.0.2.3", "10.0.3.0/24"), 100);
+    let late = |created| made(node("n4", "10.0.3.7", "10.0.4.0/24"), created);
+    let state = expand(&with([old.clone(), late(200)]));
+    assert_eq!(route(&state, "10.0.3.0/24"), Some(&remote("n3", "192.0.2.3")));
+    let state = expand(&with([old, late(50)]));
+    assert_eq!(route(&state, "10.0.3.0/24"), None, "the address was there first");
+}
+
 #[test]
 fn a_pool_of_exactly_this_nodes_pods_is_still_a_pool() {
     let state = expand(&with([pool("same", "10.0.1.0/24", true)]));

@@ -65,14 +65,19 @@ pub fn read(resource: &Resource, pod: wire::Pod) -> Result<Reading, Fault> {
     let created = || resource.created().unwrap_or(0);
     let host_ports = (!at_node.is_empty() && !host_network)
         .then(|| Box::new(HostPorts { created: created(), ports: at_node }));
-    let addresses = match annotation {
-        Some(text) => annotated(&text)?,
-        None => of_status(&status)?,
+    let (addresses, reported) = match annotation {
+        Some(text) => {
+            let (said, reported) = (annotated(&text)?, of_status(&status).unwrap_or_default());
+            let all = said.iter().all(|address| reported.contains(address));
+            (said, all)
+        }
+        None => (of_status(&status)?, true),
     };
     let workload = Workload {
         uid,
         node: node(spec.node_name)?,
         addresses: in_order(addresses),
+        reported,
         labels,
         service_account: spec
             .service_account_name

@@ -82,6 +82,22 @@ fn the_annotation_of_the_cni_plugin_wins_over_the_status() {
 }
 
 #[test]
+fn only_what_the_status_says_too_is_reported_by_the_kubelet() {
+    let with = |annotation: &str, status: &str| {
+        let text = format!(
+            "apiVersion: v1\nkind: Pod\nmetadata: {{name: p, namespace: n, annotations: \
+             {{cni.projectcalico.org/podIPs: '{annotation}'}}}}\nstatus: {{{status}}}"
+        );
+        read_pod(&text).unwrap().reported
+    };
+    assert!(with("10.0.0.1/32", "podIPs: [{ip: 10.0.0.1}, {ip: 'fd00::1'}]"));
+    assert!(!with("10.0.0.1/32,fd00::1/128", "podIPs: [{ip: 10.0.0.1}]"), "one of two");
+    assert!(!with("192.0.2.10/32", "podIP: 10.0.0.1"));
+    assert!(!with("192.0.2.10/32", ""), "it does not run yet");
+    assert!(pod("status: {podIP: 10.0.0.7}").unwrap().reported);
+}
+
+#[test]
 fn addresses_have_the_first_of_each_family_first_and_none_twice() {
     let addresses = pod(
         "status: {podIP: 10.0.0.1, podIPs: [{ip: 10.0.0.1}, {ip: 10.0.0.2}, {ip: 'fd00::1'}, {ip: 10.0.0.1}]}",

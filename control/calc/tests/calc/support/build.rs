@@ -95,6 +95,7 @@ pub fn pod(id: &str, addresses: &str) -> PodBuilder {
         uid: None,
         node: Some("n1".into()),
         addresses: ips(addresses),
+        reported: true,
         labels: Labels::new(),
         service_account: "default".into(),
         ports: Vec::new(),
@@ -135,6 +136,12 @@ impl PodBuilder {
     /// Made at that time.
     pub fn created(mut self, at: i64) -> Self {
         self.1.host_ports.as_mut().expect("with ports at its node").created = at;
+        self
+    }
+
+    /// Its addresses are an annotation's, and not its kubelet's.
+    pub fn unreported(mut self) -> Self {
+        self.1.reported = false;
         self
     }
 

@@ -146,8 +146,15 @@ fn object(kind: usize, bytes: &mut Bytes<'_>) -> Object {
         }
         9..=11 => a_policy(bytes),
         12 => {
-            let cidr = bytes.of(&["10.0.1.0/24", "10.0.2.0/24", "10.0.2.0/25", "10.0.9.0/24 fd00::/64"]);
-            node(bytes.of(&NODES), &dual(bytes, &ADDRESSES[4..]), cidr)
+            let cidr = bytes.of(&[
+                "10.0.1.0/24",
+                "10.0.2.0/24",
+                "10.0.2.0/25",
+                "10.0.9.0/24 fd00::/64",
+                "192.0.2.0/24",
+            ]);
+            let node = node(bytes.of(&NODES), &dual(bytes, &ADDRESSES[4..]), cidr);
+            made(node, bytes.of(&[0, 1, 2]))
         }
         13 => a_service(bytes),
         14 => a_slice(bytes),
@@ -155,6 +162,10 @@ fn object(kind: usize, bytes: &mut Bytes<'_>) -> Object {
             let mtu_bytes = Some(1400 + bytes.below(2) as u32);
             Object::Settings(Box::new(Settings { mtu_bytes, ..Settings::default() }))
         }
+        _ if bytes.below(3) == 0 => match bytes.below(2) {
+            0 => service_cidr("more", bytes.of(&["10.96.0.0/12", "10.0.2.2/32"])),
+            _ => Object::OwnAddresses(nets(bytes.of(&["192.0.2.1/24", "10.0.2.1/30"]))),
+        },
         _ => {
             let cidr = bytes.of(&["10.0.0.0/16", "10.0.2.0/24"]);
             pool(bytes.of(&["pool-a", "pool-b"]), cidr, bytes.below(2) == 1)
@@ -173,6 +184,9 @@ fn a_pod(bytes: &mut Bytes<'_>) -> Object {
         1 => made.1.node = None,
         2..=4 => made = made.on(bytes.of(&NODES)),
         _ => {}
+    }
+    if bytes.below(3) == 0 {
+        made = made.unreported();
     }
     made.object()
 }

@@ -9,8 +9,9 @@ use std::sync::Arc;
 use tortie_model::namespace::Labels;
 use tortie_model::node::Node;
 use tortie_model::policy::{NetworkPolicy, Peer, Port, PortMatch, Rule};
+use tortie_model::service::EndpointSlice;
 use tortie_model::workload::{Attachment, Workload};
-use tortie_model::{NamespaceName, NodeName, Object, PolicyId, WorkloadId};
+use tortie_model::{NamespaceName, NodeName, Object, PolicyId, RangesId, SliceId, WorkloadId};
 use tortie_policy::form::Direction;
 
 /// A cluster as its objects describe it.
@@ -22,8 +23,11 @@ pub struct Cluster {
     attachments: BTreeMap<WorkloadId, Arc<Attachment>>,
     policies: BTreeMap<PolicyId, Arc<NetworkPolicy>>,
     nodes: BTreeMap<NodeName, Arc<Node>>,
-    /// Of this node's interfaces.
-    own: Vec<IpAddr>,
+    /// Of this node's interfaces, with their networks.
+    own: Vec<IpNet>,
+    pools: BTreeMap<Arc<str>, IpNet>,
+    ranges: BTreeMap<RangesId, Vec<IpNet>>,
+    slices: BTreeMap<SliceId, Arc<EndpointSlice>>,
 }
 
 impl Cluster {
@@ -37,6 +41,9 @@ impl Cluster {
             policies: BTreeMap::new(),
             nodes: BTreeMap::new(),
             own: Vec::new(),
+            pools: BTreeMap::new(),
+            ranges: BTreeMap::new(),
+            slices: BTreeMap::new(),
         };
         for object in objects {
             match object {
@@ -47,7 +54,10 @@ impl Cluster {
                 Object::Attachment(c) => set(&mut cluster.attachments, &c.key, c.value.clone()),
                 Object::NetworkPolicy(c) => set(&mut cluster.policies, &c.key, c.value.clone()),
                 Object::Node(c) => set(&mut cluster.nodes, &c.key, c.value.clone()),
-                Object::OwnAddresses(addresses) => cluster.own = addresses.iter().map(IpNet::addr).collect(),
+                Object::OwnAddresses(addresses) => cluster.own = addresses.clone(),
+                Object::Pool(c) => set(&mut cluster.pools, &c.key, c.value.as_ref().map(|pool| pool.cidr)),
+                Object::Ranges(c) => set(&mut cluster.ranges, &c.key, c.value.clone()),
+                Object::Slice(c) => set(&mut cluster.slices, &c.key, c.value.clone()),
                 _ => {}
             }
         }
@@ -76,17 +86,53 @@ impl Cluster {
             (Some(_), _) => self.is_first(id, *address),
             (None, None) => false,
             (None, Some(node)) if *node != self.here && !self.nodes.contains_key(node) => false,
-            (None, Some(_)) => self.is_first(id, *address),
+            (None, Some(_)) => self.is_founded(pod, *address) && self.is_first(id, *address),
         });
         addresses
     }
 
+    /// The prefixes of a Node without those that have an address of its own, of a Node that is as old or older, or of an
+    /// interface here, and without the one of all.
+    fn prefixes(&self, name: &NodeName) -> Vec<IpNet> {
+        let Some(node) = self.nodes.get(name) else { return Vec::new() };
+        let hosts = || self.nodes.iter().filter(|(other, it)| *other == name || it.created <= node.created);
+        let has_host = |net: &IpNet| hosts().any(|(_, it)| it.addresses.iter().any(|a| net.contains(a)));
+        let has_own =
+            |net: &IpNet| *name != self.here && self.own.iter().any(|own| net.contains(&own.addr()));
+        let is_its = |net: &&IpNet| net.prefix_len() > 0 && !has_host(net) && !has_own(net);
+        node.pod_cidrs.iter().filter(is_its).copied().collect()
+    }
+
+    /// A pod may have the address: its Node's prefix has it, or a pool, or without any pool of the family its kubelet says so.
+    fn is_founded(&self, pod: &Workload, address: IpAddr) -> bool {
+        let in_prefix = |node: &NodeName| self.prefixes(node).iter().any(|net| net.contains(&address));
+        if pod.node.as_ref().is_some_and(in_prefix) {
+            return true;
+        }
+        let of_servers = |slice: &Arc<EndpointSlice>| {
+            slice.service.to_string() == "default/kubernetes"
+                && slice.endpoints.iter().any(|it| it.address == address)
+        };
+        if self.ranges.values().flatten().any(|net| net.contains(&address))
+            || self.slices.values().any(of_servers)
+        {
+            return false;
+        }
+        let pools: Vec<_> =
+            self.pools.values().filter(|net| net.addr().is_ipv6() == address.is_ipv6()).collect();
+        match pools.is_empty() {
+            true => pod.reported && !self.own.iter().any(|net| net.contains(&address)),
+            false => pools.iter().any(|net| net.contains(&address)),
+        }
+    }
+
     /// Nobody comes before the pod where addresses are asked for: this node, what is attached here, other nodes, pods
-    /// in the prefixes of their nodes, of which several may have it, other pods elsewhere; by name among equals.
+    /// in the prefixes of their nodes, of which several may have it, other pods elsewhere, first those whose kubelets say so; by
+    /// name among equals.
     fn is_first(&self, id: &WorkloadId, address: IpAddr) -> bool {
         let has =
             |name: &NodeName| self.nodes.get(name).is_some_and(|node| node.addresses.contains(&address));
-        if has(&self.here) || self.own.contains(&address) {
+        if has(&self.here) || self.own.iter().any(|net| net.addr() == address) {
             return false;
         }
         let attached =
@@ -99,13 +145,14 @@ impl Cluster {
         }
         let elsewhere = |pod: &&Workload| {
             let is_there = |node: &NodeName| *node != self.here && self.nodes.contains_key(node);
-            !pod.host_network && pod.node.as_ref().is_some_and(is_there) && pod.addresses.contains(&address)
+            let is_elsewhere = !pod.host_network && pod.node.as_ref().is_some_and(is_there);
+            is_elsewhere && pod.addresses.contains(&address) && self.is_founded(pod, address)
         };
         let of_prefix = |pod: &Workload| {
-            let node = pod.node.as_ref().and_then(|node| self.nodes.get(node));
-            node.is_some_and(|node| node.pod_cidrs.iter().any(|net| net.contains(&address)))
+            pod.node.as_ref().is_some_and(|node| self.prefixes(node).iter().any(|net| net.contains(&address)))
         };
-        let claims: Vec<_> = self.pods.iter().filter(|(_, pod)| elsewhere(&&***pod)).collect();
+        let mut claims: Vec<_> = self.pods.iter().filter(|(_, pod)| elsewhere(&&***pod)).collect();
+        claims.sort_by_key(|(id, pod)| (!pod.reported, *id));
         match claims.iter().any(|(_, pod)| of_prefix(pod)) {
             true => claims.iter().any(|(who, pod)| *who == id && of_prefix(pod)),
             false => claims.first().is_none_or(|(first, _)| *first == id),
