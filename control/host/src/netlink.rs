@@ -8,12 +8,12 @@ use futures::channel::mpsc::UnboundedReceiver;
 use futures::{StreamExt as _, TryStreamExt as _};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use rtnetlink::packet_core::{NetlinkMessage, NetlinkPayload};
-use rtnetlink::packet_route::RouteNetlinkMessage;
 use rtnetlink::packet_route::address::{AddressAttribute, AddressMessage};
 use rtnetlink::packet_route::link::{LinkAttribute, LinkFlags, LinkMessage};
 use rtnetlink::packet_route::route::{
     RouteAddress, RouteAttribute, RouteMessage, RouteProtocol, RouteScope, RouteType,
 };
+use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
 use rtnetlink::{
     Handle, LinkMessageBuilder, LinkUnspec, LinkVxlan, MulticastGroup, RouteMessageBuilder, new_connection,
     new_multicast_connection,
@@ -41,6 +41,19 @@ pub enum NetlinkError {
         operation: String,
         /// The kernel's answer.
         source: rtnetlink::Error,
+    },
+    /// Somebody else has a route to the prefix, which stays.
+    #[error(
+        "the route to {net} {via} cannot be made: there is one of another owner (protocol {owner}), which is not touched \
+         (`ip route show {net}`)"
+    )]
+    Taken {
+        /// Where to.
+        net: IpNet,
+        /// What ours would lead to.
+        via: Via,
+        /// Whose it is, as `ip route` says it.
+        owner: String,
     },
 }
 
@@ -203,11 +216,15 @@ impl Netlink {
 
     /// Our routes.
     pub async fn routes(&self) -> Result<BTreeMap<IpNet, Via>, NetlinkError> {
-        let mut ours = BTreeMap::new();
+        Ok(self.all_routes().await?.iter().filter_map(our_route).collect())
+    }
+
+    async fn all_routes(&self) -> Result<Vec<RouteMessage>, NetlinkError> {
+        let mut found = Vec::new();
         let all =
             [RouteMessageBuilder::<Ipv4Addr>::new().build(), RouteMessageBuilder::<Ipv6Addr>::new().build()];
         for message in all {
-            let found: Vec<RouteMessage> = self
+            let of_family: Vec<RouteMessage> = self
                 .handle
                 .route()
                 .get(message)
@@ -215,9 +232,9 @@ impl Netlink {
                 .try_collect()
                 .await
                 .map_err(request("listing routes"))?;
-            ours.extend(found.iter().filter_map(our_route));
+            found.extend(of_family);
         }
-        Ok(ours)
+        Ok(found)
     }
 
     /// Makes the tunnel's interface where it is not there, and brings it up; its index. The programs say for each packet
@@ -248,11 +265,31 @@ impl Netlink {
         Ok(self.devices().await?.into_iter().find(|device| device.name == name))
     }
 
-    /// Makes or replaces one of our routes.
-    pub async fn set_route(&self, net: IpNet, via: Via) -> Result<(), NetlinkError> {
+    /// Makes one of our routes, in place of `found`, which is ours too. Another's route to the prefix stays. To replace would
+    /// be to ask the kernel for whichever has the prefix: of the connected network's route, or the default one.
+    pub async fn set_route(&self, net: IpNet, found: Option<Via>, via: Via) -> Result<(), NetlinkError> {
+        if let Some(found) = found {
+            self.remove_route(net, found).await?;
+        }
         let Some(message) = route_message(net, via) else { return Ok(()) };
-        let add = self.handle.route().add(message).replace().execute().await;
-        add.map_err(request(format!("adding the route to {net} {via}")))
+        match self.handle.route().add(message).execute().await {
+            Err(rtnetlink::Error::NetlinkError(error)) if error.raw_code() == -libc::EEXIST => {
+                self.rival(net, via).await
+            }
+            result => result.map_err(request(format!("adding the route to {net} {via}"))),
+        }
+    }
+
+    /// Whose route there is to a prefix that ours could not be made to.
+    async fn rival(&self, net: IpNet, via: Via) -> Result<(), NetlinkError> {
+        let found = self.all_routes().await?;
+        let rivals: Vec<&RouteMessage> =
+            found.iter().filter(|route| is_of_main_table(route) && target(route) == Some(net)).collect();
+        if rivals.iter().any(|route| our_route(route) == Some((net, via))) {
+            return Ok(());
+        }
+        let owner = rivals.first().map(|route| route.header.protocol.to_string());
+        Err(NetlinkError::Taken { net, via, owner: owner.unwrap_or_else(|| "unknown".into()) })
     }
 
     /// Removes one of our routes; one that is not there is no error.
@@ -379,6 +416,25 @@ fn our_route(route: &RouteMessage) -> Option<(IpNet, Via)> {
     let ours = route.header.protocol == RouteProtocol::Other(ROUTE_PROTOCOL);
     let via = || gateway(route).map(Via::Gateway).or_else(|| interface(route).map(Via::Device));
     ours.then(|| Some((destination(route)?, via()?)))?
+}
+
+fn is_of_main_table(route: &RouteMessage) -> bool {
+    let table = route.attributes.iter().find_map(|attribute| match attribute {
+        RouteAttribute::Table(table) => Some(*table),
+        _ => None,
+    });
+    table.unwrap_or(route.header.table.into()) == MAIN_TABLE
+}
+
+/// As [`destination`]; that of a default route is not said.
+fn target(route: &RouteMessage) -> Option<IpNet> {
+    let any: IpAddr = match route.header.address_family {
+        AddressFamily::Inet => Ipv4Addr::UNSPECIFIED.into(),
+        AddressFamily::Inet6 => Ipv6Addr::UNSPECIFIED.into(),
+        _ => return None,
+    };
+    let default = || (route.header.destination_prefix_length == 0).then(|| IpNet::new(any, 0).ok());
+    destination(route).or_else(|| default()?)
 }
 
 fn destination(route: &RouteMessage) -> Option<IpNet> {

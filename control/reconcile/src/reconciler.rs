@@ -19,8 +19,8 @@ use ipnet::IpNet;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use tortie_intent::Intent;
-use tortie_model::WorkloadId;
 use tortie_model::settings::Settings;
+use tortie_model::{NodeName, WorkloadId};
 
 /// Desired state, what is known of the actual state, and the way from one to the other.
 #[derive(Debug)]
@@ -124,8 +124,8 @@ impl Reconciler {
         self.routes.version()
     }
 
-    /// Prefixes of other nodes' pods, and the node's address: for the host's own stack.
-    pub fn remote_prefixes(&self) -> BTreeMap<IpNet, IpAddr> {
+    /// Prefixes of other nodes' pods, the node and its address: for the host's own stack.
+    pub fn remote_prefixes(&self) -> BTreeMap<IpNet, (NodeName, IpAddr)> {
         self.routes.remote_prefixes()
     }
 

@@ -25,7 +25,7 @@ use tortie_abi::maps::NEXT_HOP_SLOTS;
 use tortie_abi::route::{self, Kind, flags};
 use tortie_abi::{Target, v4, v6};
 use tortie_intent::Route;
-use tortie_model::WorkloadId;
+use tortie_model::{NodeName, WorkloadId};
 use tortie_wire::{Be32, Ip4, Ip6};
 use wanted::{Wanted, destination};
 
@@ -161,8 +161,8 @@ impl Routes {
         self.changed.insert(node);
     }
 
-    /// Prefixes of other nodes' pods with the node's address: what the host's own stack needs to know.
-    pub fn remote_prefixes(&self) -> BTreeMap<IpNet, IpAddr> {
+    /// Prefixes of other nodes' pods with the node and its address: what the host's own stack needs to know.
+    pub fn remote_prefixes(&self) -> BTreeMap<IpNet, (NodeName, IpAddr)> {
         self.wanted.remote_pods().collect()
     }
 

@@ -1,15 +1,15 @@
 //! Routes of the host's own stack: to other nodes' pods, and to this node's.
 //!
-//! Invariant: only routes with our protocol number are touched; nothing is removed before the datastore is
+//! Invariant: only routes with our protocol number are touched, another's to the same prefix is an error; nothing is removed before the datastore is
 //! in sync. A route to an interface is removed only where that is the interface of a pod that is known, and leads to another
 //! address than the pod's: the plugin makes routes before the agent has heard of their pod.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use ipnet::IpNet;
-use tortie_host::netlink::{Netlink, Via};
+use tortie_host::netlink::{Netlink, NetlinkError, Via};
+use tortie_model::NodeName;
 use tortie_reconcile::Reconciler;
 
 use super::attachments::Attachments;
@@ -25,6 +25,8 @@ pub type Version = (u64, u64, u64);
 #[derive(Debug, Default)]
 pub struct Desired {
     routes: BTreeMap<IpNet, Via>,
+    /// Of those to other nodes' pods, whose.
+    nodes: BTreeMap<IpNet, NodeName>,
     /// The interfaces of which every route is among them.
     pods: BTreeSet<u32>,
 }
@@ -100,9 +102,10 @@ impl HostRoutes {
             return 0;
         }
         let (mut written, mut errors) = (0, BTreeMap::new());
-        for Step { net, found, wanted } in steps(actual, &desired()) {
+        let desired = desired();
+        for Step { net, found, wanted } in steps(actual, &desired) {
             let result = match (wanted, found) {
-                (Some(wanted), _) => netlink.set_route(net, wanted).await,
+                (Some(wanted), _) => netlink.set_route(net, found, wanted).await,
                 (None, Some(found)) => netlink.remove_route(net, found).await,
                 (None, None) => continue,
             };
@@ -112,7 +115,7 @@ impl HostRoutes {
                 // It goes just now; should it come back, that is told.
                 (Err(error), Some(Via::Device(_))) if error.is_of_no_interface() => continue,
                 (Err(error), _) => {
-                    errors.insert(net, error.to_string());
+                    errors.insert(net, said(&error, desired.nodes.get(&net)));
                     continue;
                 }
             }
@@ -143,11 +146,13 @@ pub fn desired(
     attachments: &Attachments,
     devices: &Devices,
 ) -> Desired {
-    let to_node = |(net, node): (IpNet, IpAddr)| Some((net, Via::Gateway(ways.get(&node)?.neighbour)));
-    let mut desired = Desired {
-        routes: reconciler.remote_prefixes().into_iter().filter_map(to_node).collect(),
-        pods: BTreeSet::new(),
-    };
+    let mut desired = Desired::default();
+    for (net, (node, address)) in reconciler.remote_prefixes() {
+        if let Some(way) = ways.get(&address) {
+            desired.routes.insert(net, Via::Gateway(way.neighbour));
+            desired.nodes.insert(net, node);
+        }
+    }
     for attachment in attachments.all().values() {
         let Some(device) = devices.by_name(&attachment.interface).filter(|device| device.up) else {
             continue;
@@ -157,6 +162,13 @@ pub fn desired(
         desired.pods.insert(device.index);
     }
     desired
+}
+
+fn said(error: &NetlinkError, node: Option<&NodeName>) -> String {
+    match node {
+        Some(node) => format!("{error}; the host does not reach these pods of Node {node}"),
+        None => error.to_string(),
+    }
 }
 
 /// One thing to be done.
@@ -208,7 +220,8 @@ mod tests {
         match routes.version {
             Some(_) => Vec::new(),
             None => {
-                let desired = Desired { routes: known().actual.unwrap(), pods: [7].into() };
+                let routes = known().actual.unwrap();
+                let desired = Desired { routes, pods: [7].into(), ..Desired::default() };
                 steps(actual, &desired).into_iter().map(|step| step.net).collect()
             }
         }
@@ -256,7 +269,8 @@ mod tests {
         let actual: BTreeMap<_, _> = [("10.65.0.5/32", 7), ("10.65.0.4/32", 7), ("10.65.0.6/32", 8)]
             .map(|(name, index)| (net(name), Via::Device(index)))
             .into();
-        let desired = Desired { routes: [(net("10.65.0.5/32"), Via::Device(7))].into(), pods: [7].into() };
+        let routes = [(net("10.65.0.5/32"), Via::Device(7))].into();
+        let desired = Desired { routes, pods: [7].into(), ..Desired::default() };
         let gone = Step { net: net("10.65.0.4/32"), found: Some(Via::Device(7)), wanted: None };
         assert_eq!(steps(&actual, &desired), [gone]);
     }

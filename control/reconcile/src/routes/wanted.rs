@@ -7,7 +7,7 @@ use ipnet::IpNet;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use tortie_intent::Route;
-use tortie_model::WorkloadId;
+use tortie_model::{NodeName, WorkloadId};
 
 /// All of them.
 #[derive(Debug, Default)]
@@ -78,10 +78,10 @@ impl Wanted {
         self.to_workload.get(id).into_iter().flatten()
     }
 
-    /// Prefixes of other nodes' pods with the node's address.
-    pub(super) fn remote_pods(&self) -> impl Iterator<Item = (IpNet, IpAddr)> {
+    /// Prefixes of other nodes' pods with the node and its address.
+    pub(super) fn remote_pods(&self) -> impl Iterator<Item = (IpNet, (NodeName, IpAddr))> {
         self.routes.iter().filter_map(|(net, route)| match route {
-            Route::RemotePod { next_hop: Some(next_hop), .. } => Some((*net, *next_hop)),
+            Route::RemotePod { node, next_hop: Some(next_hop) } => Some((*net, (node.clone(), *next_hop))),
             _ => None,
         })
     }
