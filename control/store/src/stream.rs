@@ -66,6 +66,8 @@ pub struct Standing {
     pub memory: Option<String>,
     /// Why what is in force is not remembered for a start without the server: file and cause.
     pub unwritten: Option<String>,
+    /// Why Calico's kinds are read in another form than the one that is preferred.
+    pub fallback: Option<String>,
 }
 
 /// The store has been closed or its driver has ended.

@@ -89,7 +89,7 @@ pub fn starting(options: &Options, begun: Instant, beginning: &Beginning) -> Val
 
 /// How the store can be reached, where it is somewhere else.
 fn store(handle: &Handle) -> Option<Value> {
-    let Standing { server, trouble, since, from_cache, waiting_for, memory, unwritten } =
+    let Standing { server, trouble, since, from_cache, waiting_for, memory, unwritten, fallback } =
         handle.standing()?;
     Some(json!({
         "server": server,
@@ -100,6 +100,7 @@ fn store(handle: &Handle) -> Option<Value> {
         "waitingFor": waiting_for,
         "memory": memory,
         "unwritten": unwritten,
+        "fallback": fallback,
     }))
 }
 

@@ -91,11 +91,15 @@ fn all_of(view: &View<'_>, kind: &'static Kind) -> Result<Vec<Resource>, Finding
         Err(error) if kind.role == Role::Kept && kind.group == "operator.tigera.io" => {
             Err(Finding::differs(kind.plural, &error.to_string(), "ask somebody who may read it"))
         }
-        Err(error) => Err(Finding::blocks(
-            kind.plural,
-            &format!("cannot be read: {error}"),
-            "run this as somebody who may",
-        )),
+        Err(error) => {
+            let fix = match error.is_unavailable() {
+                true => {
+                    "see why with `kubectl get apiservice`, and run this again when whoever serves it answers"
+                }
+                false => "run this as somebody who may",
+            };
+            Err(Finding::blocks(kind.plural, &format!("cannot be read: {error}"), fix))
+        }
     }
 }
 

@@ -102,6 +102,9 @@ pub struct Store {
     /// Why what is in force is not remembered for a start without the server: file and cause.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub unwritten: Option<String>,
+    /// Why Calico's kinds are read in the storage form.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fallback: Option<String>,
 }
 
 /// A program on an interface.

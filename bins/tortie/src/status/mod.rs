@@ -142,6 +142,7 @@ fn judge(status: &mut Status) {
     reasons.extend(status.store.as_ref().and_then(away));
     reasons.extend(status.store.as_ref().and_then(forgotten));
     reasons.extend(status.store.as_ref().and_then(unwritten));
+    reasons.extend(status.store.as_ref().and_then(fallen_back));
     reasons.extend(many(status.dirty.len(), "thing is not in force yet", "things are not in force yet"));
     reasons.extend(many(rejected, "object is rejected", "objects are rejected"));
     reasons.extend(many(
@@ -190,6 +191,15 @@ fn unwritten(store: &answer::Store) -> Option<String> {
     Some(format!(
         "what is in force is not remembered for a start without the API server: {why}; make room, or give another \
          directory with --cache"
+    ))
+}
+
+/// Why Calico's kinds are not read where their users write them.
+fn fallen_back(store: &answer::Store) -> Option<String> {
+    let why = store.fallback.as_ref()?;
+    Some(format!(
+        "Calico's API server is down, and its kinds are read as crd.projectcalico.org/v1 (they are in force): {why}; look at \
+         `kubectl get apiservice v3.projectcalico.org`"
     ))
 }
 
@@ -331,6 +341,15 @@ mod tests {
         assert_eq!(status.health, "degraded");
         let told = status.reasons.iter().find(|it| it.contains("kube.journal: no space"));
         assert!(told.is_some_and(|it| it.contains("make room") && it.contains("--cache")), "{told:?}");
+    }
+
+    #[test]
+    fn calicos_api_server_that_is_down_is_named() {
+        let fallback = Some("projectcalico.org/v3: service unavailable".into());
+        let store = answer::Store { connected: true, fallback, ..answer::Store::default() };
+        let status = judged(Status { store: Some(store), ..healthy() });
+        assert_eq!(status.health, "degraded");
+        assert!(status.reasons.iter().any(|it| it.contains("apiservice v3.projectcalico.org")));
     }
 
     #[test]

@@ -331,6 +331,7 @@ impl Connection {
             waiting_for: Vec::new(),
             memory: None,
             unwritten: None,
+            fallback: None,
         });
     }
 }

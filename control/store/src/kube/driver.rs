@@ -111,13 +111,14 @@ pub(super) struct Seen {
 }
 
 /// Answers how the store stands.
-pub(super) fn standing(connection: &Connection, seen: &Mutex<Seen>) -> Option<Standing> {
+pub(super) fn standing(connection: &Connection, served: &Served, seen: &Mutex<Seen>) -> Option<Standing> {
     let seen = seen.lock().unwrap_or_else(PoisonError::into_inner);
     let (from_cache, waiting_for) = (seen.from_cache, seen.waiting_for.clone());
     let (memory, unwritten) = (seen.memory.clone(), seen.unwritten.clone());
     let standing = connection.standing()?;
     let trouble = standing.trouble.or_else(|| seen.disbelief.clone());
-    Some(Standing { from_cache, waiting_for, memory, unwritten, trouble, ..standing })
+    let fallback = served.fallback();
+    Some(Standing { from_cache, waiting_for, memory, unwritten, trouble, fallback, ..standing })
 }
 
 /// What a driver begins with.

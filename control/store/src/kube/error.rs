@@ -126,6 +126,11 @@ impl ClusterError {
         self.code() == Some(410)
     }
 
+    /// Whoever serves the kind does not answer: an API server behind the API server that is down.
+    pub fn is_unavailable(&self) -> bool {
+        self.code() == Some(503)
+    }
+
     /// Who we are is not believed: credentials are to be read again.
     pub fn is_unauthorized(&self) -> bool {
         self.code() == Some(401)

@@ -2,14 +2,15 @@
 //!
 //! Owns: paging, resumption, when to list again, back-off. Does not: keep objects.
 //! Invariant: between two `Listed` nothing is left out: a watch goes on where the list or the last event was,
-//! and where that cannot be, everything is listed again.
+//! and where that cannot be, everything is listed again. A kind that comes to be served in the form that is preferred is
+//! followed there: its list there takes the place of what was known, at once.
 
 use super::backoff::Backoff;
 use super::connection::{Ask, Connection};
 use super::error::ClusterError;
 use super::identity::Identity;
 use super::lines::{Heard, Lines, version};
-use super::served::{Api, Served, encoded};
+use super::served::{self, Api, Served, encoded};
 use crate::kind::Kind;
 use serde_json::Value;
 use std::sync::Arc;
@@ -237,7 +238,8 @@ impl Follower {
             match self.list(&api, orders).await {
                 Ok(Some(reached)) => {
                     backoff.reset();
-                    if matches!(self.watch(&api, reached, orders, &mut backoff).await, Ended::Closed) {
+                    let from = (orders, looks);
+                    if matches!(self.watch(&api, reached, from, &mut backoff).await, Ended::Closed) {
                         return;
                     }
                 }
@@ -245,6 +247,9 @@ impl Follower {
                 Err(error) => {
                     if error.is_not_found() {
                         self.served.forget();
+                    }
+                    if error.is_unavailable() && served::prefers(self.subject.kind, &api.api_version) {
+                        self.served.forget_version(&api.api_version);
                     }
                     if error.is_expired() {
                         continue;
@@ -359,13 +364,17 @@ impl Follower {
         }
     }
 
-    async fn watch(&self, api: &Api, mut reached: String, orders: u64, backoff: &mut Backoff) -> Ended {
+    /// `from`: the orders and looks that have been heeded.
+    async fn watch(&self, api: &Api, mut reached: String, from: (u64, u64), backoff: &mut Backoff) -> Ended {
+        let (orders, looks) = from;
         let mut failures = 0;
+        let mut preferred = std::pin::pin!(self.preferred(api, looks));
         loop {
             let before = reached.clone();
             let result = tokio::select! {
                 result = self.watch_once(api, &mut reached) => result,
                 () = self.ordered(orders) => return Ended::ListAgain,
+                () = &mut preferred => return Ended::ListAgain,
                 () = self.say.closed() => return Ended::Closed,
             };
             if reached != before {
@@ -400,6 +409,24 @@ impl Follower {
                 return Ended::ListAgain;
             }
         }
+    }
+
+    /// Ends when the kind is served in a form that comes before this one.
+    async fn preferred(&self, api: &Api, mut looks: u64) {
+        let mut attention = Attention::default();
+        while served::is_second(self.subject.kind, api) {
+            let pause = attention.pause(&self.orders, self.connection.timing().first_pause);
+            tokio::select! {
+                () = tokio::time::sleep(pause) => {}
+                () = self.orders.reason_to_look(looks) => {}
+            }
+            looks = self.orders.looks();
+            let found = self.served.find_lately(&self.connection, self.subject.kind).await;
+            if found.is_ok_and(|found| found != *api) {
+                return;
+            }
+        }
+        std::future::pending().await
     }
 
     async fn ordered(&self, orders: u64) {

@@ -77,7 +77,9 @@ pub fn open(options: Options) -> Result<Store, ClusterError> {
     let shared = Arc::new(Mutex::new(driver::Seen::default()));
     let (asked, seen) = (connection.clone(), Arc::clone(&shared));
     let (told, state_of_node) = watch::channel(None);
-    let store = store.with_standing(move || driver::standing(&asked, &seen));
+    let served = Served::default();
+    let forms = served.clone();
+    let store = store.with_standing(move || driver::standing(&asked, &forms, &seen));
     let store = store.with_node(move |now| {
         told.send_if_modified(|before| before.replace(now.clone()) != Some(now));
     });
@@ -86,7 +88,6 @@ pub fn open(options: Options) -> Result<Store, ClusterError> {
     let run = move || {
         runtime.block_on(async move {
             let cache = cache::Cache::new(options.cache.as_deref());
-            let served = Served::default();
             let (appeared, appearances) = watch::channel(0);
             let reporter = options.writes.then(|| {
                 let keep = node::keep(connection.clone(), options.node.clone(), state_of_node, appearances);

@@ -2,7 +2,8 @@
 //!
 //! Owns: discovery, and the choice between Calico's two group forms. Does not: read objects.
 //! Invariant: a kind that is served is found under the form the server prefers: `projectcalico.org/v3` where it
-//! is, else `crd.projectcalico.org/v1`.
+//! is, else `crd.projectcalico.org/v1`. That counts too while whoever serves the first, Calico's API server, is down: it may be
+//! waiting for us to connect its pod.
 
 use super::connection::{Ask, Connection};
 use super::error::ClusterError;
@@ -79,6 +80,8 @@ pub(super) struct Served {
     groups: Arc<Mutex<BTreeMap<String, Found>>>,
     /// When the server said last that it is ready.
     ready: Arc<Mutex<Option<Instant>>>,
+    /// Why the preferred form is not used.
+    fallback: Arc<Mutex<Option<String>>>,
 }
 
 struct Found {
@@ -105,12 +108,46 @@ impl Served {
         kind: &Kind,
         since: Instant,
     ) -> Result<Api, ClusterError> {
+        let mut unavailable = None;
         for group_version in candidates(kind) {
-            if let Some(api) = self.find_in(connection, &group_version, kind.kind, since).await? {
-                return Ok(api);
+            match self.find_in(connection, &group_version, kind.kind, since).await {
+                Ok(found) => {
+                    if unavailable.is_none() && kind.group == calico::GROUP {
+                        self.note_fallback(None);
+                    }
+                    if let Some(api) = found {
+                        if let Some((form, error)) = &unavailable {
+                            self.note_fallback(Some(format!("{form}: {error}")));
+                        }
+                        return Ok(api);
+                    }
+                }
+                Err(error) if error.is_unavailable() && prefers(kind, &group_version) => {
+                    // One that has only just started does not answer yet for what it serves itself either.
+                    self.ready(connection).await?;
+                    unavailable = Some((group_version, error));
+                }
+                Err(error) => return Err(error),
             }
         }
-        Err(not_served(kind.kind, kind.group))
+        Err(unavailable.map_or_else(|| not_served(kind.kind, kind.group), |(_, error)| error))
+    }
+
+    /// Why Calico's kinds are not read in the form that is preferred.
+    pub fn fallback(&self) -> Option<String> {
+        self.fallback.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn note_fallback(&self, why: Option<String>) {
+        let mut fallback = self.fallback.lock().unwrap_or_else(PoisonError::into_inner);
+        match (&*fallback, &why) {
+            (None, Some(why)) => {
+                tracing::warn!(why, "Calico's API server is down; its kinds are read in the storage form")
+            }
+            (Some(_), None) => tracing::info!("Calico's API server answers again"),
+            _ => {}
+        }
+        *fallback = why;
     }
 
     /// Where an object belongs: kinds we do not know are looked up under what they say themselves.
@@ -121,6 +158,11 @@ impl Served {
         let api_version = resource.value.get("apiVersion").and_then(Value::as_str).unwrap_or_default();
         let found = self.find_in(connection, api_version, &resource.key.kind, Instant::now()).await?;
         found.ok_or_else(|| not_served(&resource.key.kind, &resource.key.group))
+    }
+
+    /// What a group and version has is to be asked again.
+    pub fn forget_version(&self, group_version: &str) {
+        self.groups.lock().unwrap_or_else(PoisonError::into_inner).remove(group_version);
     }
 
     /// Everything is to be asked again.
@@ -172,10 +214,20 @@ impl Served {
     }
 }
 
+/// Whether that form comes before another one that has the same objects.
+pub(super) fn prefers(kind: &Kind, group_version: &str) -> bool {
+    kind.group == calico::GROUP && group_version != calico::STORAGE
+}
+
+/// Whether there is another form that comes before this one.
+pub(super) fn is_second(kind: &Kind, api: &Api) -> bool {
+    kind.group == calico::GROUP && api.api_version == calico::STORAGE
+}
+
 fn candidates(kind: &Kind) -> Vec<String> {
     match kind.group {
         "" => kind.versions.iter().map(|version| (*version).to_owned()).collect(),
-        group @ "projectcalico.org" => vec![format!("{group}/v3"), "crd.projectcalico.org/v1".into()],
+        group @ calico::GROUP => vec![format!("{group}/v3"), calico::STORAGE.into()],
         group => kind.versions.iter().map(|version| format!("{group}/{version}")).collect(),
     }
 }

@@ -68,4 +68,9 @@ impl ObjectsError {
     pub fn is_not_served(&self) -> bool {
         matches!(self, Self::Cluster(ClusterError::NotServed { .. }))
     }
+
+    /// Whoever serves the kind does not answer.
+    pub fn is_unavailable(&self) -> bool {
+        matches!(self, Self::Cluster(error) if error.is_unavailable())
+    }
 }

@@ -315,6 +315,74 @@ fn a_kind_that_appears_later_is_picked_up_and_one_that_goes_takes_its_objects_al
     );
 }
 
+fn pool(name: &str, cidr: &str) -> Value {
+    json!({"apiVersion": "projectcalico.org/v3", "kind": "IPPool", "metadata": {"name": name}, "spec": {"cidr": cidr}})
+}
+
+fn definition() -> Value {
+    json!({"apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
+        "metadata": {"name": "ippools.projectcalico.org"}})
+}
+
+/// Calico's kinds are in the storage form there.
+fn storing() -> Server {
+    let server = Server::with_group("crd.projectcalico.org/v1");
+    server.put(
+        &json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "kube-system", "uid": "u"}}),
+    );
+    server.put(&pool("p", "10.0.0.0/8"));
+    server
+}
+
+fn pools(events: &[Event]) -> Vec<(ObjectId, bool)> {
+    let all = changed(events).into_iter().map(id);
+    all.filter(|(object, _)| matches!(object, ObjectId::Pool(_))).collect()
+}
+
+#[test]
+fn while_calicos_api_server_is_down_its_kinds_are_read_in_the_storage_form() {
+    let server = storing();
+    let down = status(503, "ServiceUnavailable", "service unavailable");
+    server.with_faults(|faults| {
+        faults.refuse = vec![("/apis/projectcalico.org/v3".into(), 503, down)];
+        faults.unready = true;
+    });
+    let directory = tempfile::tempdir().unwrap();
+    let mut listener = Listener::new(kube::open(options(&server, &directory)).unwrap());
+    wait("it is asked", || server.requests().iter().any(|it| it.ends_with("/readyz")));
+    assert!(
+        listener.store.handle().standing().is_some_and(|it| it.fallback.is_none()),
+        "a server that begins"
+    );
+    server.with_faults(|faults| faults.unready = false);
+    let events = until(&mut listener, "in sync", |events| events.contains(&Event::InSync));
+    assert_eq!(pools(&events), [(ObjectId::Pool("p".into()), true)]);
+    let handle = listener.store.handle();
+    let fallback = || handle.standing().and_then(|it| it.fallback);
+    assert!(fallback().is_some_and(|why| why.contains("projectcalico.org/v3: service unavailable")));
+
+    server.with_faults(|faults| faults.refuse.clear());
+    server.set_group("projectcalico.org/v3");
+    server.put(&definition());
+    wait("it answers again", || fallback().is_none());
+    server.put(&pool("q", "192.168.0.0/16"));
+    let events = until(&mut listener, "another", |events| !pools(events).is_empty());
+    assert_eq!(pools(&events), [(ObjectId::Pool("q".into()), true)]);
+}
+
+#[test]
+fn the_preferred_form_is_followed_as_soon_as_it_is_served() {
+    let mut world = World::on(storing(), &[]);
+    world.server.set_group("projectcalico.org/v3");
+    world.server.put(&definition());
+    wait("it is listed", || {
+        world.server.requests().iter().any(|it| it.contains("projectcalico.org/v3/ippools?watch"))
+    });
+    world.server.put(&pool("q", "192.168.0.0/16"));
+    let events = world.until("the pool", |events| !pools(events).is_empty());
+    assert_eq!(pools(&events), [(ObjectId::Pool("q".into()), true)], "and nothing was gone between");
+}
+
 #[test]
 fn a_rotated_token_is_read_again() {
     let server = Server::of_a_cluster();

@@ -121,6 +121,18 @@ impl Server {
         self.world.1.notify_all();
     }
 
+    /// Calico's kinds are served in this group and version from now on, whatever watches of the other one are open.
+    pub fn set_group(&self, group: &'static str) {
+        let mut world = self.world();
+        let before = std::mem::replace(&mut world.group, group);
+        let moved: Vec<_> = world.objects.keys().filter(|key| key.0 == before).cloned().collect();
+        for key in moved {
+            let mut object = world.objects.remove(&key).unwrap();
+            object["apiVersion"] = group.into();
+            world.objects.insert((group.to_owned(), key.1, key.2, key.3), object);
+        }
+    }
+
     /// Lists have pages of so many objects, whatever is asked for.
     pub fn set_page(&self, page: usize) {
         self.world().page = page;
