@@ -12,8 +12,6 @@ use crate::kind::CALICO;
 use serde_json::{Map, Value, json};
 
 /// The version of [`CALICO`] that people write.
-/// The group in which its users write its kinds.
-pub(crate) const GROUP: &str = "projectcalico.org";
 const V3: &str = "projectcalico.org/v3";
 /// The storage form.
 pub(crate) const STORAGE: &str = "crd.projectcalico.org/v1";

@@ -50,7 +50,8 @@ pub struct Kind {
 }
 
 const K8S: &[&str] = &["v1"];
-pub(crate) const CALICO: &str = "projectcalico.org";
+/// The group in which its users write Calico's kinds.
+pub const CALICO: &str = "projectcalico.org";
 /// The storage form of [`CALICO`].
 const CALICO_CRD: &str = "crd.projectcalico.org";
 const V3: &[&str] = &["v3"];
@@ -84,12 +85,12 @@ pub const KINDS: [Kind; 34] = [
     kind("policy.networking.k8s.io", &["v1alpha1"], "BaselineAdminNetworkPolicy", "baselineadminnetworkpolicies", &["banp"], false, Role::Kept),
     kind(CALICO, V3, "IPPool", "ippools", &["ipp", "ipps", "pool", "pools"], false, Role::IpPool),
     kind(CALICO, V3, "FelixConfiguration", "felixconfigurations", &["felixconfig", "felixconfigs", "fconfig", "fconfigs"], false, Role::FelixConfiguration),
+    kind(CALICO, V3, "Tier", "tiers", &[], false, Role::Kept),
     kind(CALICO, V3, "NetworkPolicy", "caliconetworkpolicies", &["np", "cnetpol", "policy", "policies", "pol", "pols"], true, Role::Kept),
     kind(CALICO, V3, "GlobalNetworkPolicy", "globalnetworkpolicies", &["gnp", "gnps"], false, Role::Kept),
     kind(CALICO, V3, "StagedNetworkPolicy", "stagednetworkpolicies", &["snp", "snps"], true, Role::Kept),
     kind(CALICO, V3, "StagedGlobalNetworkPolicy", "stagedglobalnetworkpolicies", &["sgnp", "sgnps"], false, Role::Kept),
     kind(CALICO, V3, "StagedKubernetesNetworkPolicy", "stagedkubernetesnetworkpolicies", &["sknp", "sknps"], true, Role::Kept),
-    kind(CALICO, V3, "Tier", "tiers", &[], false, Role::Kept),
     kind(CALICO, V3, "HostEndpoint", "hostendpoints", &["hep", "heps"], false, Role::Kept),
     kind(CALICO, V3, "GlobalNetworkSet", "globalnetworksets", &["gns"], false, Role::Kept),
     kind(CALICO, V3, "NetworkSet", "networksets", &["netset", "netsets"], true, Role::Kept),

@@ -8,7 +8,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use anyhow::anyhow;
 use clap::Args;
 use serde_json::Value;
-use tortie_store::kind::{KINDS, Kind};
+use tortie_store::kind::{CALICO, KINDS, Kind};
 use tortie_store::label_selector;
 use tortie_store::objects::{Dry, Look as _, Selection, View};
 use tortie_store::resource::Resource;
@@ -21,7 +21,7 @@ use crate::output::{self, Format};
 /// Flags of `get`.
 #[derive(Debug, Args)]
 pub struct Get {
-    /// KIND[,KIND…] [NAME…], KIND/NAME…, or all
+    /// KIND[,KIND…] [NAME…], KIND/NAME…, all, or calico: every kind of Calico
     #[arg(value_name = "KIND [NAME]", required = true)]
     objects: Vec<String>,
     #[command(flatten)]
@@ -109,6 +109,9 @@ enum Wanted {
 fn wanted(get: &Get) -> Result<Wanted, Failure> {
     match get.objects.as_slice() {
         [all] if all == "all" => Ok(Wanted::Kinds(KINDS.iter().collect())),
+        [calico] if calico == "calico" => {
+            Ok(Wanted::Kinds(KINDS.iter().filter(|kind| kind.group == CALICO).collect()))
+        }
         [kinds] if !kinds.contains('/') => kinds_named(kinds).map(Wanted::Kinds),
         _ if get.all_namespaces => {
             let message = "a name is of one namespace; use -n NS, or leave out the name";

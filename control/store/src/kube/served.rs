@@ -112,7 +112,7 @@ impl Served {
         for group_version in candidates(kind) {
             match self.find_in(connection, &group_version, kind.kind, since).await {
                 Ok(found) => {
-                    if unavailable.is_none() && kind.group == calico::GROUP {
+                    if unavailable.is_none() && kind.group == kind::CALICO {
                         self.note_fallback(None);
                     }
                     if let Some(api) = found {
@@ -216,18 +216,18 @@ impl Served {
 
 /// Whether that form comes before another one that has the same objects.
 pub(super) fn prefers(kind: &Kind, group_version: &str) -> bool {
-    kind.group == calico::GROUP && group_version != calico::STORAGE
+    kind.group == kind::CALICO && group_version != calico::STORAGE
 }
 
 /// Whether there is another form that comes before this one.
 pub(super) fn is_second(kind: &Kind, api: &Api) -> bool {
-    kind.group == calico::GROUP && api.api_version == calico::STORAGE
+    kind.group == kind::CALICO && api.api_version == calico::STORAGE
 }
 
 fn candidates(kind: &Kind) -> Vec<String> {
     match kind.group {
         "" => kind.versions.iter().map(|version| (*version).to_owned()).collect(),
-        group @ calico::GROUP => vec![format!("{group}/v3"), calico::STORAGE.into()],
+        group @ kind::CALICO => vec![format!("{group}/v3"), calico::STORAGE.into()],
         group => kind.versions.iter().map(|version| format!("{group}/{version}")).collect(),
     }
 }

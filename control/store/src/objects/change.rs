@@ -68,8 +68,8 @@ impl<'o> Session<'o> {
         matches!(self.place, Place::Directory(_))
     }
 
-    /// Makes a new object.
-    pub fn create(&mut self, resource: Resource) -> Result<Done, ObjectsError> {
+    /// Makes a new object. What a file says of one that is gone, as a backup does, is left out.
+    pub fn create(&mut self, mut resource: Resource) -> Result<Done, ObjectsError> {
         let dry = self.dry;
         match &mut self.place {
             Place::Directory(edit) if edit.get(&resource.key).is_some() => {
@@ -78,6 +78,8 @@ impl<'o> Session<'o> {
             Place::Directory(edit) => Ok(put(edit, resource)),
             Place::Cluster(cluster) => {
                 let kind = kind_of(&resource)?;
+                without_past(&mut resource);
+                without_status(kind, &mut resource);
                 // The server takes a policy's two names for two policies.
                 let looks = dry == Dry::Client || cluster.api(kind)?.has_tiers();
                 if looks && find_in(cluster, kind, &resource.key)?.is_some() {
@@ -90,7 +92,7 @@ impl<'o> Session<'o> {
     }
 
     /// Makes an object what is given, new or not. In a cluster the fields that are given become ours, and what we wrote
-    /// before and is not given goes; `force` takes fields from other managers, and without it that is a conflict.
+    /// before and is not given goes; what is given of another object that had the name is left out. `force` takes fields from other managers, and without it that is a conflict.
     pub fn apply(&mut self, mut resource: Resource, force: bool) -> Result<Done, ObjectsError> {
         let dry = self.dry;
         match &mut self.place {
@@ -104,10 +106,10 @@ impl<'o> Session<'o> {
                     Dry::Not => taken_over(cluster, kind, &mut resource, force)?,
                     Dry::Client | Dry::Server => find_in(cluster, kind, &resource.key)?,
                 };
-                if !kind.is_custom() {
-                    // It is written elsewhere, and the server refuses to apply a Node's addresses as it prints them.
-                    resource.value.as_object_mut().map(|it| it.remove("status"));
+                if !before.as_ref().is_some_and(|before| may_be(&resource, before)) {
+                    without_past(&mut resource);
                 }
+                without_status(kind, &mut resource);
                 let resource = written(dry, resource, |it| apply_in(cluster, it, force))?;
                 let what = match before {
                     None => What::Created,
@@ -325,9 +327,25 @@ fn only_with(message: &str, managers: &[&str]) -> bool {
     named.peek().is_some() && named.all(|it| managers.contains(&it))
 }
 
+/// What a cluster writes into metadata.
+const SYSTEM: [&str; 5] = ["creationTimestamp", "uid", "resourceVersion", "generation", "managedFields"];
+
+/// Of an object that is not there, a server is not to be told what it said of it itself.
+fn without_past(resource: &mut Resource) {
+    if let Some(metadata) = resource.value.get_mut("metadata").and_then(Value::as_object_mut) {
+        metadata.retain(|name, _| !SYSTEM.contains(&name.as_str()));
+    }
+}
+
+/// It is written elsewhere, and the server refuses to be given a Node's addresses as it prints them.
+fn without_status(kind: &Kind, resource: &mut Resource) {
+    if !kind.is_custom() {
+        resource.value.as_object_mut().map(|it| it.remove("status"));
+    }
+}
+
 /// What a cluster says of an object stays when a file is silent about it.
 fn keeping(edit: &Edit<'_>, mut resource: Resource) -> Resource {
-    const SYSTEM: [&str; 5] = ["creationTimestamp", "uid", "resourceVersion", "generation", "managedFields"];
     let Some(before) = edit.get(&resource.key) else { return resource };
     let Some(after) = resource.value.as_object_mut() else { return resource };
     if let Some(status) = before.get("status") {
@@ -360,6 +378,12 @@ fn kind_of(resource: &Resource) -> Result<&'static Kind, ObjectsError> {
 
 fn text<'v>(value: &'v Value, path: &str) -> Option<&'v str> {
     value.pointer(path)?.as_str().filter(|text| !text.is_empty())
+}
+
+/// Whether what is given is of the object that is there, and not of another one that had its name.
+fn may_be(given: &Resource, there: &Resource) -> bool {
+    let uid = |resource: &Resource| text(&resource.value, "/metadata/uid").map(str::to_owned);
+    uid(given).is_none_or(|given| uid(there) == Some(given))
 }
 
 fn version(resource: &Resource) -> Option<&str> {

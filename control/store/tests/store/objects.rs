@@ -137,6 +137,42 @@ fn what_was_printed_can_be_applied_after_it_was_taken_over_and_only_if_it_is_not
 }
 
 #[test]
+fn what_was_printed_brings_an_object_back_that_is_gone() {
+    for form in ["projectcalico.org/v3", "crd.projectcalico.org/v1"] {
+        let (_directory, server, cluster) = in_form(form);
+        let policies = kind::named("globalnetworkpolicies").unwrap();
+        let printed = || {
+            let view = cluster.view().unwrap();
+            let all = |kind| view.list(kind, &Selection::default()).unwrap();
+            [all(pools()), all(policies)].concat()
+        };
+        server.put(&object(POOL));
+        once(&cluster, |it| it.create(policy("deny", 7))).unwrap();
+        let mut before = printed();
+        before[1].value["metadata"]["uid"] = "uid-of-the-policy".into();
+        before[1].value["metadata"]["resourceVersion"] = "7".into();
+        for is_new in [true, false] {
+            server.lose_everything();
+            for one in &before {
+                let done = once(&cluster, |it| match is_new {
+                    true => it.create(one.clone()),
+                    false => it.apply(one.clone(), false),
+                });
+                assert_eq!(what(done), What::Created, "{form}");
+            }
+            let names = |all: &[Resource]| all.iter().map(|it| it.key.clone()).collect::<Vec<_>>();
+            assert_eq!(names(&printed()), names(&before), "{form}");
+        }
+        // One of the same name that was made meanwhile is not the one that was printed.
+        let mut there = object(POOL);
+        there["metadata"]["uid"] = "another".into();
+        server.lose_everything();
+        server.put(&there);
+        once(&cluster, |it| it.apply(before[0].clone(), false)).unwrap();
+    }
+}
+
+#[test]
 fn a_dry_run_takes_nothing_over() {
     let both = Both::new();
     let mut pool = object(POOL);

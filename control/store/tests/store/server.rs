@@ -348,12 +348,21 @@ pub fn status(code: u16, reason: &str, message: &str) -> String {
 }
 
 fn create(world: &mut World, body: &[u8]) -> (u16, String) {
-    let object: Value = serde_json::from_slice(body).unwrap();
+    let mut object: Value = serde_json::from_slice(body).unwrap();
     let place = place(world.group, &object);
     if world.objects.contains_key(&place) {
         return (409, status(409, "AlreadyExists", "there is one"));
     }
+    let said = |name: &str| object["metadata"].get(name).is_some();
+    if said("resourceVersion") {
+        let why = "resourceVersion should not be set on objects to be created";
+        return (400, status(400, "BadRequest", why));
+    }
+    if said("uid") {
+        return (409, status(409, "Conflict", "uid mismatch: no existing object was found"));
+    }
     world.version += 1;
+    object["metadata"]["resourceVersion"] = world.version.to_string().into();
     world.objects.insert(place, object.clone());
     (201, object.to_string())
 }

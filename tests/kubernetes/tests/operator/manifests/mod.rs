@@ -26,6 +26,7 @@ fn an_api_server_takes_what_is_shipped_and_refuses_mistakes() {
     documents::do_what_they_say(lab);
     verbs::write_what_kubectl_reads(lab);
     verbs::apply_what_a_file_says_and_no_more(lab);
+    verbs::bring_back_what_was_printed(lab);
     verbs::patch_as_the_server_does(lab);
     verbs::name_policies_as_their_users_do(lab);
     verbs::switch_the_data_plane(lab);

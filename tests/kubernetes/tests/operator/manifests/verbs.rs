@@ -50,6 +50,24 @@ pub fn write_what_kubectl_reads(lab: &Lab) {
     assert!(!items.is_empty() && blocks.is_empty(), "nothing blocks in a laboratory: {blocks:?}");
 }
 
+/// As docs/install.md says it.
+pub fn bring_back_what_was_printed(lab: &Lab) {
+    let deny = "{apiVersion: projectcalico.org/v3, kind: GlobalNetworkPolicy, metadata: {name: back}, spec: {selector: never()}}";
+    let named = ["globalnetworkset/verbs", "globalnetworkpolicy/back"];
+    for verb in [&["create", "--skip-exists", "-f", "-"][..], &["apply", "-f", "-"]] {
+        tortie(lab, &["create", "-f", "-"], &format!("{}\n---\n{deny}", SET.replace("NET", "192.0.2.0/24")))
+            .unwrap();
+        let before = tortie(lab, &["get", "calico", "-A", "-o", "yaml"], "").unwrap();
+        assert!(before.contains("resourceVersion") && !before.contains("kind: Pod\n"), "{before}");
+        kubectl(lab, &["delete", SETS, "verbs"], "").unwrap();
+        kubectl(lab, &["delete", POLICIES, "default.back"], "").unwrap();
+        let said = tortie(lab, verb, &before).unwrap();
+        let created = said.lines().filter(|line| line.ends_with(" created")).count();
+        assert_eq!(created, named.len(), "{said}");
+        named.iter().for_each(|object| drop(tortie(lab, &["delete", object], "").unwrap()));
+    }
+}
+
 const SERVICE: &str = "{apiVersion: v1, kind: Service, metadata: {name: verbs, labels: {old: x}}, spec: {ports: [{name: a, port: 80}, {name: b, port: 443}]}}";
 const SHORTER: &str =
     "{apiVersion: v1, kind: Service, metadata: {name: verbs}, spec: {ports: [{name: a, port: 80}]}}";
