@@ -29,6 +29,8 @@ pub enum Contested {
     PodPrefix(NodeName, IpNet),
     /// A `hostIP` of a pod that is no address of its node.
     HostAddress(WorkloadId, IpAddr),
+    /// This node, which no Node is of, where there are Nodes.
+    NoNode(NodeName),
     /// A node without an address, or without one of a family that its pods have.
     NoNodeAddress(NodeName),
 }
@@ -62,20 +64,20 @@ impl fmt::Display for Contested {
             }
             Self::PodPrefix(node, prefix) => write!(f, "podCIDR {prefix} of Node {node}"),
             Self::HostAddress(pod, address) => write!(f, "hostIP {address} of Pod {pod}"),
-            Self::NoNodeAddress(node) => write!(f, "Node {node}"),
+            Self::NoNode(node) | Self::NoNodeAddress(node) => write!(f, "Node {node}"),
         }
     }
 }
 
 impl Contested {
-    /// The reason of the Event that its losers get; `None`: too short-lived for one, since whoever made the slices
-    /// takes them away when the Service has gone.
+    /// The reason of the Event that its losers get; `None`: there is nothing to have one, or it is too short-lived, since
+    /// whoever made the slices takes them away when the Service has gone.
     pub fn reason(&self) -> Option<&'static str> {
         match self {
             Self::Prefix(_) => Some("AddressTaken"),
             Self::Frontend(..) => Some("FrontendTaken"),
             Self::Backend(..) => Some("EndpointRefused"),
-            Self::NoService(_) => None,
+            Self::NoService(_) | Self::NoNode(_) => None,
             Self::NoPool(..) | Self::NotGiven(..) => Some("OutsidePools"),
             Self::PodPrefix(..) => Some("PodCIDRRefused"),
             Self::HostAddress(..) => Some("NoSuchHostIP"),
@@ -139,6 +141,11 @@ impl Contested {
             }
             (Self::HostAddress(..), _) => {
                 "is no address of this node, and its ports there are not served; give one of the Node's addresses, or none"
+                    .into()
+            }
+            (Self::NoNode(_), _) => {
+                "does not exist, and is this one: other nodes have no route to its pods, and their policies do not mean \
+                 them; restart its kubelet, which makes it, or take the node out of the cluster"
                     .into()
             }
             (Self::NoNodeAddress(_), _) => {

@@ -326,6 +326,11 @@ impl Routes {
         for name in std::mem::take(&mut self.touched) {
             self.report_node(name, conflicts);
         }
+        let key = Contested::NoNode(self.here.clone());
+        match self.nodes.is_empty() || self.nodes.contains_key(&self.here) {
+            true => _ = conflicts.remove(&key),
+            false => _ = conflicts.insert(key, Conflict { winner: None, losers: Vec::new() }),
+        }
     }
 
     /// What is in force: the first claim that says a route.

@@ -510,10 +510,12 @@ impl Node {
         let policies: BTreeSet<&str> = rules.iter().map(|rule| rule.policy.as_str()).collect();
         self.local_policies = policies.len();
         self.warnings.retain(|warning| !warning.starts_with("state.json"));
-        self.save_again = None;
+        let again = self.save_again.take().is_some();
         if let Err(error) = self.files.write(&self.reconciler) {
             let place = self.options.run_dir.display();
-            tracing::error!(path = %place, %error, "state.json or services.jsonl cannot be written; names may be lost when the agent restarts");
+            if !again {
+                tracing::error!(path = %place, %error, "state.json or services.jsonl cannot be written; names may be lost when the agent restarts");
+            }
             self.warnings.push(format!(
                 "state.json or services.jsonl: {error}; make room in {place} (names may be lost when the agent restarts)"
             ));

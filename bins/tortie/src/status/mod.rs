@@ -189,8 +189,8 @@ fn forgotten(store: &answer::Store) -> Option<String> {
 fn unwritten(store: &answer::Store) -> Option<String> {
     let why = store.unwritten.as_ref()?;
     Some(format!(
-        "what is in force is not remembered for a start without the API server: {why}; make room, or give another \
-         directory with --cache"
+        "what is in force is not remembered for a start without the API server: {why}; make room or put that \
+         right, or give another directory with --cache"
     ))
 }
 

@@ -92,6 +92,19 @@ fn a_node_without_any_address_is_reported_until_it_has_one() {
 }
 
 #[test]
+fn a_node_whose_object_is_gone_says_so_until_it_is_back() {
+    let here = &nodes()[0];
+    let mut driver = Driver::with("n1", &nodes());
+    driver.step(&[gone(here).expect("an object")]);
+    let state = driver.state();
+    let (what, who) = state.conflicts.first_key_value().expect("reported");
+    assert_eq!((what, what.reason()), (&Contested::NoNode("n1".into()), None));
+    assert!(what.explain(who).contains("no route to its pods"));
+    driver.step(std::slice::from_ref(here));
+    assert!(driver.state().conflicts.is_empty());
+}
+
+#[test]
 fn a_node_that_claims_the_prefix_of_this_nodes_pods_does_not_get_it() {
     let thief = [node("n3", "192.0.2.3", "10.0.1.0/24"), pod("shop/out", "10.0.1.9").on("n3").object()];
     let state = expand(&with(thief));

@@ -212,7 +212,7 @@ impl Connection {
                     return Ok((server.url, response));
                 }
                 Ok(response) => {
-                    let refusal = refusal(response).await;
+                    let mut refusal = refusal(response).await;
                     if refusal.code == 401 && !reloaded && self.reload().await {
                         reloaded = true;
                         continue;
@@ -222,6 +222,9 @@ impl Connection {
                         format!("401 {}: renew the certificate or token of the agent", refusal.message)
                     });
                     self.note(&server.url, unknown);
+                    if refusal.code == 401 && !self.logs {
+                        refusal.message = self.stranger(&server.url, &refusal.message);
+                    }
                     return Err(ClusterError::Refused(refusal));
                 }
                 Err(error) => error,
@@ -235,6 +238,17 @@ impl Connection {
                 return Err(lost);
             }
         }
+    }
+
+    /// A person is told whom the server does not know, and where that is written.
+    fn stranger(&self, server: &str, said: &str) -> String {
+        let kubeconfig = self.access.kubeconfig.as_ref().map(|path| path.display().to_string());
+        let kubeconfig =
+            kubeconfig.unwrap_or_else(|| "the kubeconfig (KUBECONFIG, else ~/.kube/config)".into());
+        format!(
+            "API server {server} does not know who asks ({said}); renew the certificate or token in {kubeconfig}, or give \
+             another one with --kubeconfig or --context"
+        )
     }
 
     async fn current(&self) -> Result<(Server, usize), ClusterError> {

@@ -330,6 +330,17 @@ fn fields_of_others_are_a_conflict_and_our_own_are_taken_over() {
 }
 
 #[test]
+fn whoever_the_server_does_not_know_is_told_which_server_and_which_file() {
+    let both = Both::new();
+    both.server.with_faults(|faults| faults.token = Some("another".into()));
+    let error =
+        both.cluster(false).view().unwrap().list(pools(), &Selection::default()).unwrap_err().to_string();
+    let server = format!("API server http://127.0.0.1:{} does not know who asks", both.server.port);
+    let file = both.directory.path().join("kubeconfig").display().to_string();
+    assert!(error.contains(&server) && error.contains(&file), "{error}");
+}
+
+#[test]
 fn a_kind_that_is_not_served_and_a_server_that_is_away_are_told_apart() {
     let both = Both::new();
     both.server.with_faults(|faults| faults.absent = vec!["IPPool".into()]);
