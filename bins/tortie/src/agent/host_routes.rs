@@ -17,6 +17,8 @@ use super::devices::Devices;
 use super::ways::Ways;
 
 const RETRY: Duration = Duration::from_secs(1);
+/// Whoever has the prefix may have it for long, and who it is costs a list of all routes.
+const RETRY_TAKEN: Duration = Duration::from_secs(10);
 
 /// Of the prefixes, of the ways to their nodes, and of the pods attached here.
 pub type Version = (u64, u64, u64);
@@ -36,19 +38,31 @@ pub struct HostRoutes {
     actual: Option<BTreeMap<IpNet, Via>>,
     /// What they were made from; `None`: some could not be made, or are others by now.
     version: Option<Version>,
+    /// What was tried last; `None`: something has changed since.
+    tried: Option<Version>,
     errors: BTreeMap<IpNet, String>,
+    /// Prefixes that somebody else has a route to. Nothing can be done about them here, so nobody waits for them.
+    taken: BTreeMap<IpNet, String>,
     retry_at: Option<Instant>,
 }
 
 impl HostRoutes {
     /// Nothing known.
     pub fn new() -> Self {
-        Self { actual: None, version: None, errors: BTreeMap::new(), retry_at: None }
+        Self {
+            actual: None,
+            version: None,
+            tried: None,
+            errors: BTreeMap::new(),
+            taken: BTreeMap::new(),
+            retry_at: None,
+        }
     }
 
     /// The kernel's side is read again next time.
     pub fn invalidate(&mut self) {
         self.actual = None;
+        self.tried = None;
     }
 
     /// What the kernel says of one of our routes: it is there, or is there no more.
@@ -65,7 +79,7 @@ impl HostRoutes {
         // The first one to a pod is the plugin's; whether it is right is seen when the pod is known.
         let new_pod = there && before.is_none() && matches!(via, Via::Device(_));
         if !new_pod {
-            self.version = None;
+            (self.version, self.tried) = (None, None);
         }
     }
 
@@ -74,7 +88,7 @@ impl HostRoutes {
         if let Some(actual) = &mut self.actual {
             actual.retain(|_, via| *via != Via::Device(index));
         }
-        self.version = None;
+        (self.version, self.tried) = (None, None);
     }
 
     /// Makes the routes what they should be. They are asked for where their version is another one.
@@ -98,10 +112,10 @@ impl HostRoutes {
             }
         }
         let Some(actual) = &mut self.actual else { return 0 };
-        if self.retry_at.is_some_and(|at| at > Instant::now()) {
+        if self.retry_at.is_some_and(|at| at > Instant::now()) && self.tried == Some(version) {
             return 0;
         }
-        let (mut written, mut errors) = (0, BTreeMap::new());
+        let (mut written, mut errors, mut taken) = (0, BTreeMap::new(), BTreeMap::new());
         let desired = desired();
         for Step { net, found, wanted } in steps(actual, &desired) {
             let result = match (wanted, found) {
@@ -115,21 +129,39 @@ impl HostRoutes {
                 // It goes just now; should it come back, that is told.
                 (Err(error), Some(Via::Device(_))) if error.is_of_no_interface() => continue,
                 (Err(error), _) => {
-                    errors.insert(net, said(&error, desired.nodes.get(&net)));
+                    let said = said(&error, desired.nodes.get(&net));
+                    match error {
+                        NetlinkError::Taken { .. } => taken.insert(net, said),
+                        NetlinkError::Socket(_) | NetlinkError::Request { .. } => errors.insert(net, said),
+                    };
                     continue;
                 }
             }
             written += 1;
         }
-        self.retry_at = (!errors.is_empty()).then(|| Instant::now() + RETRY);
-        self.version = errors.is_empty().then_some(version);
-        self.errors = errors;
+        let pause = match (errors.is_empty(), taken.is_empty()) {
+            (false, _) => Some(RETRY),
+            (true, false) => Some(RETRY_TAKEN),
+            (true, true) => None,
+        };
+        self.retry_at = pause.map(|pause| Instant::now() + pause);
+        self.version = pause.is_none().then_some(version);
+        self.tried = Some(version);
+        for said in taken.iter().filter(|(net, _)| !self.taken.contains_key(net)).map(|(_, said)| said) {
+            tracing::warn!("{said}");
+        }
+        (self.errors, self.taken) = (errors, taken);
         written
     }
 
     /// Routes that could not be written, with the reason.
     pub fn errors(&self) -> &BTreeMap<IpNet, String> {
         &self.errors
+    }
+
+    /// Routes that are not made because somebody else has one to the prefix, with the owner.
+    pub fn taken(&self) -> impl Iterator<Item = &String> {
+        self.taken.values()
     }
 
     /// When what failed is tried again.

@@ -226,6 +226,40 @@ fn a_route_to_other_nodes_pods_that_somebody_deletes_or_changes_comes_back() {
     }
 }
 
+/// Whoever made it, a route of another owner to the same prefix stays, and nobody waits for ours.
+#[test]
+fn a_route_of_somebody_else_to_other_nodes_pods_stays_and_is_named_until_it_is_gone() {
+    let test = crate::cluster(3);
+    let before = our_routes(&test, "-4");
+    let to = |node: &str| {
+        let address = test.lab.state.plan.node(node).expect("a node").addresses[0].addr().to_string();
+        let line = before.lines().find(|line| line.contains(&format!("via {address} "))).expect("a route");
+        line.split_whitespace().next().expect("a prefix").to_owned()
+    };
+    let (prefix, other) = (to("node2"), to("node3"));
+    test.lab.kill_agent("node1").expect("kill-agent");
+    for route in [format!("del {prefix} proto 80"), format!("del {other} proto 80")] {
+        ip(&test, "node1", &format!("route {route}"));
+    }
+    ip(&test, "node1", &format!("route add {prefix} dev lo proto static"));
+    test.lab.start_agent("node1").expect("start-agent");
+    test.lab.wait(Duration::from_secs(30)).expect("what can be in force is");
+    eventually(|| match on_node(&test.lab, "node1", &["status"]) {
+        output if said(&output).contains("(protocol static)") && said(&output).contains("Node node2") => {
+            Ok(())
+        }
+        output => Err(said(&output)),
+    });
+    let now = our_routes(&test, "-4");
+    assert!(now.contains(&other) && !now.contains(&prefix), "{now}");
+    ip(&test, "node1", &format!("route del {prefix} dev lo proto static"));
+    come_back(&test, "-4", &before);
+    eventually(|| match on_node(&test.lab, "node1", &["status"]) {
+        output if output.status.success() => Ok(()),
+        output => Err(said(&output)),
+    });
+}
+
 fn come_back(test: &TestLab, family: &str, before: &str) {
     eventually(|| match our_routes(test, family) {
         now if now == before => Ok(()),
