@@ -39,7 +39,7 @@ impl Origins {
 
     /// A pool is as given from now on. A disabled one gives no new addresses; those it gave are still its own.
     pub(crate) fn set_pool(&mut self, name: &Arc<str>, pool: Option<&Pool>) {
-        let range = pool.map(|pool| pool.cidr.trunc());
+        let range = pool.filter(|pool| pool.for_pods).map(|pool| pool.cidr.trunc());
         self.changed(|it| replace(&mut it.pools, name, range));
     }
 

@@ -9,6 +9,8 @@ pub struct Pool {
     pub cidr: IpNet,
     /// Masquerade what leaves the pools.
     pub nat_outgoing: bool,
+    /// Its addresses are for pods, and not for load balancers or tunnels alone.
+    pub for_pods: bool,
     /// No new addresses from it.
     pub disabled: bool,
 }

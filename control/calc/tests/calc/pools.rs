@@ -143,6 +143,10 @@ fn with_pools_an_address_is_a_pods_in_a_pool_or_its_nodes_prefix_alone() {
         assert_eq!(counts(&expand(&said(front(address))), address), (false, false), "{address}");
     }
     let mut driver = Driver::with("n1", &said(front("172.31.0.9")));
+    let Object::Pool(mut balancers) = pool("wide", "172.31.0.0/16", false) else { panic!() };
+    balancers.value.as_mut().expect("a pool").for_pods = false;
+    driver.step(&[Object::Pool(balancers)]);
+    assert_eq!(counts(&driver.state(), "172.31.0.9"), (false, false), "a pool for load balancers");
     driver.step(&[pool("wide", "172.31.0.0/16", false)]);
     assert_eq!(counts(&driver.state(), "172.31.0.9"), (true, true), "a pool that comes later");
     driver.step(&[gone(&pool("wide", "172.31.0.0/16", false)).expect("an object")]);

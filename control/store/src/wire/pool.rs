@@ -75,6 +75,9 @@ invalid! {
     }
 }
 
+/// Of `spec.allowedUses`: pods.
+const WORKLOAD: &str = "Workload";
+
 const MODES: &[&str] = &["Never", "Always", "CrossSubnet"];
 
 /// Reads an IPPool.
@@ -109,15 +112,18 @@ fn read_spec(spec: IpPoolSpec) -> Result<Pool, InvalidPool> {
     let ipip = mode(ipip_mode.as_deref()).map_err(|wrong| InvalidPool::IpipMode { wrong })?;
     check_modes(vxlan, ipip, cidr.addr().is_ipv6())?;
     check_block_size(block_size, cidr).map_err(|wrong| InvalidPool::BlockSize { wrong })?;
-    for (index, used) in allowed_uses.unwrap_or_default().iter().enumerate() {
-        check::word(used, &["Workload", "Tunnel", "LoadBalancer"], &[(); 3])
+    let uses = allowed_uses.unwrap_or_default();
+    for (index, used) in uses.iter().enumerate() {
+        check::word(used, &[WORKLOAD, "Tunnel", "LoadBalancer"], &[(); 3])
             .map_err(|wrong| InvalidPool::AllowedUses { index, wrong })?;
     }
     if let Some(mode) = assignment_mode.filter(|mode| !mode.is_empty()) {
         check::word(&mode, &["Automatic", "Manual"], &[(); 2])
             .map_err(|wrong| InvalidPool::AssignmentMode { wrong })?;
     }
-    Ok(Pool { cidr, nat_outgoing: nat_outgoing.unwrap_or(false), disabled: disabled.unwrap_or(false) })
+    let for_pods = uses.is_empty() || uses.iter().any(|used| used == WORKLOAD);
+    let (nat_outgoing, disabled) = (nat_outgoing.unwrap_or(false), disabled.unwrap_or(false));
+    Ok(Pool { cidr, nat_outgoing, for_pods, disabled })
 }
 
 /// Whether there is an overlay.

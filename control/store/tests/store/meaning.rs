@@ -429,8 +429,12 @@ fn a_pool_of_either_group_is_the_same() {
             "{{apiVersion: {api}, kind: IPPool, metadata: {{name: p}}, spec: {{cidr: 'fd00::/48', natOutgoing: true, disabled: true, blockSize: 122, \
              nodeSelector: all(), allowedUses: [Workload, Tunnel], assignmentMode: Automatic, ipipMode: Never, vxlanMode: Never, disableBGPExport: false}}}}"
         ));
-        let expected = pool::Pool { cidr: "fd00::/48".parse().unwrap(), nat_outgoing: true, disabled: true };
-        assert_eq!(read, Some(expected));
+        let cidr = "fd00::/48".parse().unwrap();
+        assert_eq!(read, Some(pool::Pool { cidr, nat_outgoing: true, for_pods: true, disabled: true }));
+        let balancers = read_pool(&format!(
+            "{{apiVersion: {api}, kind: IPPool, metadata: {{name: p}}, spec: {{cidr: 'fd00::/48', allowedUses: [LoadBalancer]}}}}"
+        ));
+        assert!(balancers.is_some_and(|pool| !pool.for_pods));
     }
 }
 

@@ -75,7 +75,7 @@ pub fn made(node: Object, created: i64) -> Object {
 }
 
 pub fn pool(name: &str, cidr: &str, nat_outgoing: bool) -> Object {
-    let value = Some(Pool { cidr: net(cidr), nat_outgoing, disabled: false });
+    let value = Some(Pool { cidr: net(cidr), nat_outgoing, for_pods: true, disabled: false });
     Object::Pool(Change { key: name.into(), value })
 }
 
