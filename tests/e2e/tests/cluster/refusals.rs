@@ -1,7 +1,7 @@
 //! Input that is wrong: named, refused as a whole, and without effect on what is in force.
 
 use std::fs;
-use std::process::Output;
+use std::process::{Command, Output};
 use std::time::Duration;
 
 use tortie_lab::Lab;
@@ -206,6 +206,36 @@ status: {phase: Running, podIP: 172.31.0.9, podIPs: [{ip: 172.31.0.9}]}
     assert_eq!(output.status.code(), Some(1), "{}", said(&output));
     let told = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(told.contains("address 172.31.0.9 of Pod default/outside"), "{told}");
+}
+
+/// Whoever may write a Pod may write its annotations.
+#[test]
+fn an_annotation_moves_no_address_and_is_named_by_the_pods_node() {
+    let test = cluster(2, WORLD);
+    let thief = "
+apiVersion: v1
+kind: Pod
+metadata: {name: thief, annotations: {cni.projectcalico.org/podIPs: 198.51.100.7/32}}
+spec: {nodeName: node2, containers: [{name: c, image: any}]}
+status: {phase: Pending}
+";
+    let directory = tempfile::tempdir().expect("a directory");
+    let file = written(directory.path(), "thief.yaml", thief);
+    let route = || {
+        let namespace = test.lab.name.machine("node1");
+        let shown = Command::new("ip").args(["-n", &namespace, "route", "show", "proto", "80"]).output();
+        String::from_utf8(shown.expect("ip").stdout).expect("text")
+    };
+    let before = route();
+    let applied = on_node(&test.lab, "node1", &["apply", "-f", file.to_str().expect("a path")]);
+    assert!(applied.status.success(), "{}", said(&applied));
+    test.lab.wait(Duration::from_secs(30)).expect("wait");
+    assert_eq!(route(), before, "no route to it on another node");
+    assert_unchanged(&test, "an address that is not the pod's");
+    let output = on_node(&test.lab, "node2", &["status", "-o", "json"]);
+    assert_eq!(output.status.code(), Some(1), "{}", said(&output));
+    let told = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(told.contains("address 198.51.100.7 of Pod default/thief"), "{told}");
 }
 
 #[test]
