@@ -45,7 +45,7 @@ impl WorkloadHooks {
 impl Hooks for WorkloadHooks {
     fn list(&mut self) -> Result<Vec<(String, u32, u32)>, HookError> {
         let mut slots: BTreeMap<(String, u32), Vec<u32>> = BTreeMap::new();
-        for found in self.links.list().map_err(kernel)? {
+        for found in self.links.attached().map_err(kernel)? {
             let prefix = DIRECTIONS.iter().find(|(d, _, _)| *d == found.direction).map_or("", |(_, _, p)| *p);
             if found.ifindex != 0
                 && let Some(slot) = self.slot_of(found.program_id, prefix)

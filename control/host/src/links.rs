@@ -313,10 +313,8 @@ impl Links {
         program: &Program,
     ) -> Result<Attached, (&'static str, io::Error)> {
         let attached = clsact::attach(ifindex, direction, program).map_err(|e| ("adding the filter", e))?;
-        if attached == Attached::Created {
-            // Of the time before `bpfAttachType` was changed: it would decide before the filter.
-            self.unlink(interface, direction).map_err(|e| ("removing a link", e))?;
-        }
+        // Of the time before `bpfAttachType` was changed: it would decide before the filter.
+        self.unlink(interface, direction).map_err(|e| ("removing a link", e))?;
         Ok(attached)
     }
 
@@ -344,11 +342,7 @@ impl Links {
         if filtered {
             self.fresh.borrow_mut().remove(&key);
         }
-        let link = match self.mechanism {
-            Mechanism::Clsact => Ok(()),
-            Mechanism::Tcx => self.unlink(interface, direction),
-        };
-        let result = filter.and(link);
+        let result = filter.and(self.unlink(interface, direction));
         match result.map_err(|source| self.error(interface, direction, "detaching", source)) {
             Err(LinkError::Gone(_)) => Ok(()),
             other => other,
@@ -357,13 +351,20 @@ impl Links {
 
     /// Every pinned link, and the filters of interfaces that have no links, or none yet.
     pub fn list(&self) -> Result<Vec<Found>, LinkError> {
-        let mut found = self.pinned()?;
-        match self.mechanism {
-            Mechanism::Clsact => found.extend(all_filters().map_err(LinkError::Interfaces)?),
-            Mechanism::Tcx => found.extend(self.first_filters()),
-        }
+        let mut found = match self.mechanism {
+            Mechanism::Clsact => [self.pinned()?, self.attached()?].concat(),
+            Mechanism::Tcx => self.attached()?,
+        };
         found.sort_by(|a, b| (&a.interface, a.direction).cmp(&(&b.interface, b.direction)));
         Ok(found)
+    }
+
+    /// What is attached in the way of today; what is attached in the other one has yet to be replaced.
+    pub fn attached(&self) -> Result<Vec<Found>, LinkError> {
+        match self.mechanism {
+            Mechanism::Clsact => all_filters().map_err(LinkError::Interfaces),
+            Mechanism::Tcx => Ok([self.pinned()?, self.first_filters()].concat()),
+        }
     }
 
     /// The filters that interfaces have until their links are made.

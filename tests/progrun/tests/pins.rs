@@ -130,6 +130,23 @@ fn the_way_of_attaching_can_be_changed_and_leaves_nothing_of_the_other() {
 }
 
 #[test]
+fn what_was_attached_the_other_way_is_seen_counts_for_nothing_and_can_be_taken_off() {
+    let (pins, netns) = (Pins::new(), Netns::new());
+    netns.run(|| {
+        ip("link add tt0 type veth peer name tt1");
+        let index = ifindex("tt0");
+        let before = Links::open(&pins.0, Mechanism::Tcx).expect("links");
+        before.attach("tt0", index, Direction::Ingress, &passing("ours")).expect("attach");
+        let links = Links::open(&pins.0, Mechanism::Clsact).expect("links");
+        let counts = || (links.list().expect("list").len(), links.attached().expect("attached").len());
+        assert_eq!(counts(), (1, 0));
+        links.detach("tt0", index, Direction::Ingress).expect("detach");
+        assert_eq!(counts(), (0, 0));
+        assert_eq!(bpf::tcx_programs(index, bpf::Attach::Ingress).expect("query"), [0; 0]);
+    });
+}
+
+#[test]
 fn what_is_attached_at_once_is_a_filter_until_its_link_is_made_and_never_nothing() {
     let (pins, here, there) = (Pins::new(), Netns::new(), Netns::new());
     here.ip(&format!("link add tt0 type veth peer name tt1 netns {}", there.path().display()));

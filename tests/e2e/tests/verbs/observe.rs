@@ -262,14 +262,17 @@ fn tc(test: &TestLab, arguments: &str) -> String {
 
 #[test]
 fn filters_that_somebody_deletes_are_back_at_once_where_programs_are_filters() {
-    // The kind of attachment is chosen when the agent starts, and for pods when they do.
+    // The kind of attachment is chosen when the agent starts, also for the pods that are there.
     let mut test = empty();
+    test.apply(WORLD);
     configure(&test, "prometheusMetricsEnabled: true, bpfAttachType: TC");
     test.lab.kill_agent("node1").expect("kill-agent");
     test.lab.start_agent("node1").expect("start-agent");
-    test.apply(WORLD);
-    let (status, _) = answer(&test, &["status"]);
-    assert_eq!(status["attach"], "clsact", "{status}");
+    eventually(|| {
+        let status = answer(&test, &["status"]).0;
+        let is_so = status["attach"] == "clsact" && status["health"] == "healthy";
+        if is_so { Ok(()) } else { Err(status.to_string()) }
+    });
     let pods = items(&test, &["endpoints", "list"]);
     let cali = pods[0]["interface"].as_str().expect("a name").to_owned();
     let shown = answer(&test, &["status"]).0["interfaces"].as_array().cloned().unwrap_or_default();
