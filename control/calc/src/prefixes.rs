@@ -97,6 +97,8 @@ impl<'a> Hosts<'a> {
         if let Some((_, holder)) = inside.find(|(created, _)| *created <= node.created) {
             return Some(Some(ObjectId::Node((*holder).clone())));
         }
-        own.iter().any(|net| prefix.contains(&net.addr())).then_some(Some(ObjectId::OwnAddresses))
+        // An address without a network, such as those of other plugins' tunnels, takes no packets but its own.
+        let mut networks = own.iter().filter(|net| net.prefix_len() < net.max_prefix_len());
+        networks.any(|net| prefix.contains(&net.addr())).then_some(Some(ObjectId::OwnAddresses))
     }
 }

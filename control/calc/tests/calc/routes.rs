@@ -174,6 +174,10 @@ fn a_prefix_that_has_a_nodes_address_is_refused_and_hurts_nobody_else() {
         assert_eq!(route(&state, "10.0.3.0/24"), Some(&remote("n3", "192.0.2.3")), "its other one is right");
         assert_eq!(route(&state, "10.0.2.0/24"), Some(&remote("n2", "192.0.2.2")), "and so are others'");
     }
+    let tunnel = Object::OwnAddresses(nets("192.0.2.1/24 10.0.3.64/32"));
+    let state = expand(&with([tunnel, node("n3", "192.0.2.3", "10.0.3.0/24")]));
+    assert_eq!(route(&state, "10.0.3.0/24"), Some(&remote("n3", "192.0.2.3")), "what another plugin left");
+    assert_eq!(route(&state, "10.0.3.64"), Some(&Route::Host));
     let mut driver = Driver::with("n1", &with([node("n3", "192.0.2.3", "192.0.2.0/24")]));
     driver.step(&[node("n3", "192.0.2.3", "10.0.3.0/24")]);
     assert!(driver.state().conflicts.is_empty(), "{:?}", driver.state().conflicts);

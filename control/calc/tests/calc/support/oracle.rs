@@ -97,8 +97,13 @@ impl Cluster {
         let Some(node) = self.nodes.get(name) else { return Vec::new() };
         let hosts = || self.nodes.iter().filter(|(other, it)| *other == name || it.created <= node.created);
         let has_host = |net: &IpNet| hosts().any(|(_, it)| it.addresses.iter().any(|a| net.contains(a)));
-        let has_own =
-            |net: &IpNet| *name != self.here && self.own.iter().any(|own| net.contains(&own.addr()));
+        let has_own = |net: &IpNet| {
+            *name != self.here
+                && self
+                    .own
+                    .iter()
+                    .any(|own| net.contains(&own.addr()) && own.prefix_len() < own.max_prefix_len())
+        };
         let is_its = |net: &&IpNet| net.prefix_len() > 0 && !has_host(net) && !has_own(net);
         node.pod_cidrs.iter().filter(is_its).copied().collect()
     }
