@@ -1,8 +1,8 @@
 //! Routes of the host's own stack: to other nodes' pods, and to this node's.
 //!
-//! Invariant: only routes with our protocol number are touched, another's to the same prefix is an error; nothing is removed before the datastore is
-//! in sync. A route to an interface is removed only where that is the interface of a pod that is known, and leads to another
-//! address than the pod's: the plugin makes routes before the agent has heard of their pod.
+//! Invariant: only routes with our protocol number are touched, and one of another's to the same prefix is reported; nothing is
+//! removed before the datastore is in sync. A route to an interface is removed only where that is the interface of a pod that is
+//! known, and leads to another address than the pod's: the plugin makes routes before the agent has heard of their pod.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};

@@ -251,14 +251,20 @@ impl Node {
 
     /// The tunnel for clients outside. Without it they only reach back ends of this node.
     async fn open_tunnel(&mut self) {
-        match self.netlink.tunnel(TUNNEL, TUNNEL_PORT).await {
+        const WITHOUT: &str = "clients outside reach only endpoints of this node";
+        let found = self.netlink.tunnel(TUNNEL, TUNNEL_PORT).await;
+        let before = self.warnings.len();
+        self.warnings.retain(|warning| !warning.starts_with(WITHOUT));
+        match found {
             Ok(index) => self.reconciler.set_tunnel(Some(index)),
             Err(error) => {
-                let text = format!("clients outside reach only endpoints of this node: {error}");
-                if !self.warnings.contains(&text) {
+                let text = format!(
+                    "{WITHOUT}: {error} (`ip -d link show type vxlan` shows who else has the port; Calico leaves vxlan.calico)"
+                );
+                if self.warnings.len() == before {
                     tracing::error!("{text}");
-                    self.warnings.push(text);
                 }
+                self.warnings.push(text);
             }
         }
     }

@@ -54,6 +54,12 @@ pub fn run(migrate: Migrate, global: &Global) -> Outcome {
 fn check(global: &Global) -> Outcome {
     let objects = open::objects(global, Dry::Not)?;
     let view = objects.view().map_err(open::failure)?;
+    // Who is not known may read nothing: that is one answer, and not one for each kind.
+    if let Err(error) = view.list(&KINDS[0], &Selection::default())
+        && error.is_unauthorized()
+    {
+        return Err(open::failure(error));
+    }
     let report = examine(&view);
     output::print(global.output, &report, |wide| screen(&report, wide))?;
     let blocked = report.items.iter().any(|it| it.verdict == Verdict::Blocks);

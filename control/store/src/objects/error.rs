@@ -69,6 +69,11 @@ impl ObjectsError {
         matches!(self, Self::Cluster(ClusterError::NotServed { .. }))
     }
 
+    /// The API server does not know who asks.
+    pub fn is_unauthorized(&self) -> bool {
+        matches!(self, Self::Cluster(error) if error.is_unauthorized())
+    }
+
     /// Whoever serves the kind does not answer.
     pub fn is_unavailable(&self) -> bool {
         matches!(self, Self::Cluster(error) if error.is_unavailable())
