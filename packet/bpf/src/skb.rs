@@ -25,6 +25,7 @@ use tortie_abi::settings::{TUNNEL_NETWORK, tunnel_flags};
 use tortie_datapath::Family;
 use tortie_datapath::kernel::{ChecksumKind, Clock, Packet, TunnelInfo, Ways};
 use tortie_wire::checksum::Delta;
+use tortie_wire::eth::VlanTag;
 #[cfg(not(feature = "test-io"))]
 use tortie_wire::{Be32, Ip6};
 use zerocopy::{FromBytes, Immutable, IntoBytes};
@@ -110,8 +111,6 @@ impl Clock for Tc {
 }
 
 const ETHERTYPE_IPV6: u16 = 0x86dd;
-/// The VLAN in a tag, beside priority and drop eligibility.
-const VLAN_ID: u16 = 0x0fff;
 
 impl Packet for Tc {
     #[inline(always)]
@@ -191,7 +190,7 @@ impl Packet for Tc {
     #[inline(always)]
     fn vlan(&self) -> u16 {
         // Without a tag older kernels leave the last one's number there.
-        if self.has_vlan_tag() { field!(self.0.0, vlan_tci) as u16 & VLAN_ID } else { 0 }
+        if self.has_vlan_tag() { field!(self.0.0, vlan_tci) as u16 & VlanTag::ID } else { 0 }
     }
 
     #[inline(always)]

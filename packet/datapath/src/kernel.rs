@@ -88,6 +88,12 @@ pub trait Random {
     fn random(&self) -> u32;
 }
 
+/// Random bits, or a hash, as a number below `count`: each as likely as the others, without a division.
+#[inline(always)]
+pub const fn below(count: u32, bits: u32) -> u32 {
+    ((bits as u64).wrapping_mul(count as u64) >> 32) as u32
+}
+
 /// A table had no room.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TableFull;

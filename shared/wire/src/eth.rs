@@ -60,10 +60,13 @@ impl VlanTag {
     /// Size in bytes.
     pub const LEN: usize = size_of::<Self>();
 
+    /// The VLAN's number in the control field, beside priority and drop eligibility.
+    pub const ID: u16 = 0x0fff;
+
     /// The VLAN's number.
     #[inline(always)]
     pub const fn id(&self) -> u16 {
-        self.control.get() & 0x0fff
+        self.control.get() & Self::ID
     }
 }
 

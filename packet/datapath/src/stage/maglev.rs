@@ -3,7 +3,7 @@
 //! Invariant: the hash is part of what nodes of different versions agree on.
 
 use crate::family::Family;
-use crate::kernel::Services;
+use crate::kernel::{Services, below};
 use crate::tuple::Place;
 use crate::tuple::Tuple;
 use crate::verdict::Step;
@@ -22,7 +22,7 @@ pub fn backend<F: Family, K: Services<F>>(
 ) -> Step<Place<F::Addr>> {
     let client = address::<F>(SEED, &tuple.source);
     let hash = if frontend.affinity != 0 { finish(client) } else { flow::<F>(client, tuple) };
-    let place = ((hash as u64).wrapping_mul(frontend.maglev_slots as u64) >> 32) as u32;
+    let place = below(frontend.maglev_slots, hash);
     let (key, within) = MaglevKey::of(frontend.service, place);
     let backend = k.maglev(&key, within).ok_or(DropReason::BackendMissing)?;
     Ok(F::backend(&backend))

@@ -2,7 +2,7 @@
 //! Invariant: answers to a port that is found belong to nobody else; a flow that had it and is over is forgotten, whole.
 
 use crate::family::{Family, FlowEntry, Spot};
-use crate::kernel::{Flows, Kernel, Topology};
+use crate::kernel::{Flows, Kernel, Topology, below};
 use crate::stage::{nat, table, tcp};
 use crate::state::State;
 use crate::verdict::Step;
@@ -38,12 +38,6 @@ impl Range {
             })
             .ok_or(DropReason::Internal)?;
         Ok(Self { first, count: (last.saturating_sub(first) as u32).wrapping_add(1) })
-    }
-
-    /// One of them, at random.
-    #[inline(always)]
-    fn place(self, random: u32) -> u32 {
-        ((random as u64).wrapping_mul(self.count as u64) >> 32) as u32
     }
 
     /// The port at a place, counted on from the first after the last.
@@ -128,14 +122,14 @@ pub fn has_one<F: Family>(s: &State<F>) -> bool {
 #[inline(always)]
 pub fn any<F: Family, K: Kernel<F>>(k: &K, s: &State<F>) -> Step<Be16> {
     let range = Range::of(k, s)?;
-    Ok(range.port(range.place(k.random())))
+    Ok(range.port(below(range.count, k.random())))
 }
 
 /// A port for the flow that `s.rewritten` is a packet of, with any port as its source. Leaves other flows' in the state.
 #[inline(always)]
 pub fn find<F: Family, K: Kernel<F>>(k: &K, s: &mut State<F>) -> Step<Be16> {
     let range = Range::of(k, s)?;
-    let start = range.place(k.random());
+    let start = below(range.count, k.random());
     s.rewritten = s.rewritten.reversed();
     let mut search = Search { s, range, start, found: Found::Nothing, spare: Be16::ZERO };
     k.search(range.count.min(LOOKS), &mut search);

@@ -3,7 +3,7 @@
 //! does not have (any more) is never chosen, whatever an affinity entry says.
 
 use crate::family::Family;
-use crate::kernel::{Random, Services, Topology};
+use crate::kernel::{Random, Services, Topology, below};
 use crate::stage::maglev;
 use crate::state::{State, answer};
 use crate::tuple::{Place, Tuple};
@@ -213,7 +213,7 @@ fn pick<F: Family, K: Services<F> + Random>(
     range: Range,
 ) -> Step<Place<F::Addr>> {
     let dice = if range.count == 1 { 0 } else { k.random() };
-    let offset = ((dice as u64).wrapping_mul(range.count as u64) >> 32) as u32;
+    let offset = below(range.count, dice);
     let key = BackendKey { service: frontend.service, ordinal: range.first.wrapping_add(offset) };
     let backend = k.backend(&key).ok_or(DropReason::BackendMissing)?;
     Ok(F::backend(&backend))
