@@ -134,9 +134,17 @@ impl Lab {
                 "the agent of {node} does not run: `tortie lab logs --name {name} {node}`, `tortie lab start-agent --name {name} {node}`"
             ));
         }
-        let left = deadline.saturating_duration_since(Instant::now());
-        let request = json!({"verb": "waitEnforced", "timeoutMillis": left.as_millis()});
-        let answer = self.ask_agent(node, &request, deadline)?;
+        let answer = loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            let request = json!({"verb": "waitEnforced", "timeoutMillis": left.as_millis()});
+            let answer = self.ask_agent(node, &request, deadline);
+            // It has started again, for a larger map, or has not heard everything yet.
+            let again = answer.as_ref().map_or(true, |answer| answer["code"] == "notReady");
+            if !again || Instant::now() >= deadline || !self.agent_is_alive(node) {
+                break answer?;
+            }
+            thread::sleep(Duration::from_millis(20));
+        };
         if answer.get("ok") == Some(&Value::Bool(true)) {
             return Ok(());
         }

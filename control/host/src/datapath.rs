@@ -91,6 +91,8 @@ impl Datapath {
             Some(programs) => Self { programs, adopted: true },
             None => Self { programs: load(&dir, maps, log_dir)?, adopted: false },
         };
+        // Loading takes a second, in which the programs before these have gone on.
+        maps.catch_up()?;
         datapath.fill_stage(maps)?;
         remove_others(&root, &dir);
         Ok(datapath)

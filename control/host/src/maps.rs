@@ -2,14 +2,19 @@
 //!
 //! Owns: `<bpffs>/maps/<name>_v<version>`: creation, reuse, resizing. Does not: know what is in them.
 //! Invariant: a map that exists with the right definition is used as it is; nothing pinned is replaced
-//! before its successor has its content; what is open can be pinned again by whoever has it open.
+//! before its successor has its content; what programs write into a map that has a successor is not lost,
+//! whenever the agent ends; what is open can be pinned again by whoever has it open.
+
+mod size;
+
+pub use size::{Size, Sizes, is_crowded};
 
 use crate::bpf::{self, Map, MapDef, Update};
 use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
-use tortie_abi::maps::{ALL, MapKind, MapSpec};
+use tortie_abi::maps::{ALL, MapKind, MapSpec, Writer};
 
 /// A map could not be had.
 #[derive(Debug, thiserror::Error)]
@@ -69,10 +74,13 @@ pub struct Maps {
     /// Those of them that nothing was copied into, until somebody asked.
     new: Mutex<Vec<&'static str>>,
     kept_size: Vec<(&'static str, u32)>,
+    /// Maps that programs write, and that others of their name have followed: programs may still use them.
+    followed: Vec<(&'static MapSpec, Map)>,
 }
 
-/// Sizes that differ from the list's, by map name.
-pub type Sizes = BTreeMap<&'static str, u32>;
+fn size_of(sizes: &Sizes, spec: &MapSpec) -> Size {
+    sizes.get(spec.name).copied().unwrap_or(Size::Fixed(spec.max_entries))
+}
 
 impl Maps {
     /// Opens what is pinned below `bpffs`, creates and pins the rest.
@@ -81,7 +89,7 @@ impl Maps {
         std::fs::create_dir_all(&dir).map_err(|source| MapsError::Directory { path: dir.clone(), source })?;
         let mut maps = Self { dir: Some(dir.clone()), ..Self::default() };
         for spec in ALL {
-            let map = maps.open_one(&dir, spec, sizes.get(spec.name).copied().unwrap_or(spec.max_entries))?;
+            let map = maps.open_one(&dir, spec, size_of(sizes, spec))?;
             maps.by_name.insert(spec.name, map);
         }
         Ok(maps)
@@ -91,21 +99,20 @@ impl Maps {
     pub fn anonymous(sizes: &Sizes) -> Result<Self, MapsError> {
         let mut maps = Self::default();
         for spec in ALL {
-            let entries = sizes.get(spec.name).copied().unwrap_or(spec.max_entries);
-            maps.by_name.insert(spec.name, create(spec, entries)?);
+            maps.by_name.insert(spec.name, create(spec, size_of(sizes, spec).of_new())?);
             maps.created.push(spec.name);
             maps.new.get_mut().unwrap_or_else(PoisonError::into_inner).push(spec.name);
         }
         Ok(maps)
     }
 
-    fn open_one(&mut self, dir: &Path, spec: &MapSpec, entries: u32) -> Result<Map, MapsError> {
+    fn open_one(&mut self, dir: &Path, spec: &'static MapSpec, size: Size) -> Result<Map, MapsError> {
         let path = dir.join(pin_name(spec));
         let kernel = |operation, source| MapsError::Kernel { name: spec.name, operation, source };
         let existing = match bpf::get_map(&path) {
             Ok(map) => map,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                let map = create(spec, entries)?;
+                let map = create(spec, size.of_new())?;
                 bpf::pin(&map, &path).map_err(|e| kernel("pinning", e))?;
                 self.created.push(spec.name);
                 self.new.get_mut().unwrap_or_else(PoisonError::into_inner).push(spec.name);
@@ -123,17 +130,30 @@ impl Maps {
             let found = describe(info.kind, info.key_bytes, info.value_bytes, info.flags);
             return Err(other(path, spec, found));
         }
-        if info.max_entries == entries {
+        if let Ok(before) = bpf::get_map(&followed_path(&path)) {
+            // Its programs may be in force: the agent ended on the way. One step at a time.
+            self.followed.push((spec, before));
+            return Ok(existing);
+        }
+        let count = || existing.count().map_err(|e| kernel("counting", e));
+        let entries = size.of_existing(existing.info().max_entries, count)?;
+        if existing.info().max_entries == entries {
             return Ok(existing);
         }
         self.resize(&path, spec, existing, entries)
     }
 
     /// A map of another size takes the name over, with the content where that fits.
-    fn resize(&mut self, path: &Path, spec: &MapSpec, old: Map, entries: u32) -> Result<Map, MapsError> {
+    fn resize(
+        &mut self,
+        path: &Path,
+        spec: &'static MapSpec,
+        old: Map,
+        entries: u32,
+    ) -> Result<Map, MapsError> {
         let kernel = |operation, source| MapsError::Kernel { name: spec.name, operation, source };
         let new = create(spec, entries)?;
-        if let Err(error) = copy(&old, &new) {
+        if let Err(error) = copy(&old, &new, Update::Any) {
             if error.raw_os_error() == Some(libc::E2BIG) {
                 // More in it than would fit: the old size stays in force until it has emptied.
                 self.kept_size.push((spec.name, old.info().max_entries));
@@ -144,9 +164,34 @@ impl Maps {
         let aside = path.with_file_name(format!("{}_new", pin_name(spec)));
         remove_if_there(&aside).map_err(|e| kernel("removing an unfinished pin", e))?;
         bpf::pin(&new, &aside).map_err(|e| kernel("pinning", e))?;
+        if spec.writer != Writer::Agent {
+            bpf::pin(&old, &followed_path(path)).map_err(|e| kernel("pinning", e))?;
+            self.followed.push((spec, old));
+        }
         std::fs::rename(&aside, path).map_err(|e| kernel("renaming the pin", e))?;
         self.created.push(spec.name);
         Ok(new)
+    }
+
+    /// What programs have written meanwhile into maps that others have followed is taken over.
+    pub fn catch_up(&self) -> Result<(), MapsError> {
+        for (spec, before) in &self.followed {
+            let failed = |source| MapsError::Kernel { name: spec.name, operation: "copying", source };
+            copy(before, self.get(spec.name)?, Update::Create).map_err(failed)?;
+        }
+        Ok(())
+    }
+
+    /// No program uses maps any more that others have followed.
+    pub fn leave_followed(&mut self) -> Result<(), MapsError> {
+        self.catch_up()?;
+        for (spec, _) in std::mem::take(&mut self.followed) {
+            let failed = |source| MapsError::Kernel { name: spec.name, operation: "unpinning", source };
+            if let Some(dir) = &self.dir {
+                remove_if_there(&followed_path(&dir.join(pin_name(spec)))).map_err(failed)?;
+            }
+        }
+        Ok(())
     }
 
     /// An open map.
@@ -212,7 +257,14 @@ fn is_outdated(file: &str) -> bool {
             .and_then(|rest| rest.strip_prefix("_v"))
             .is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()))
     };
-    ALL.iter().find(ours).is_some_and(|spec| file != pin_name(spec))
+    let is_in_use = |pin: String| file == pin || followed_path(Path::new(&pin)) == Path::new(file);
+    ALL.iter().find(ours).is_some_and(|spec| !is_in_use(pin_name(spec)))
+}
+
+/// Where a map stays while programs may use it, after another of its name has followed.
+fn followed_path(path: &Path) -> PathBuf {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    path.with_file_name(format!("{name}_old"))
 }
 
 fn remove_if_there(path: &Path) -> io::Result<()> {
@@ -254,21 +306,34 @@ fn other(path: PathBuf, spec: &MapSpec, found: String) -> MapsError {
 }
 
 /// Copies what can be copied. Program arrays and ring buffers start empty: their content is rebuilt.
-fn copy(from: &Map, to: &Map) -> io::Result<()> {
+fn copy(from: &Map, to: &Map, mode: Update) -> io::Result<()> {
     let kind = from.info().kind;
     if kind == MapKind::ProgArray as u32 || kind == MapKind::RingBuf as u32 {
         return Ok(());
     }
+    let one = |key: &[u8], value: &[u8]| match to.update(key, value, mode) {
+        // An array's slots beyond the new end hold nothing that is in use when they are zero.
+        Err(e) if e.raw_os_error() == Some(libc::E2BIG) && value.iter().all(|b| *b == 0) => Ok(()),
+        Err(e) if e.raw_os_error() == Some(libc::EEXIST) && mode == Update::Create => Ok(()),
+        other => other,
+    };
     let mut key = vec![0; from.info().key_bytes as usize];
     let mut value = vec![0; from.value_stride()];
+    if kind != MapKind::LpmTrie as u32 {
+        let mut result = Ok(());
+        from.read_batches(|keys, values| {
+            let mut pairs = keys.chunks_exact(key.len()).zip(values.chunks_exact(value.len()));
+            if result.is_ok() {
+                result = pairs.try_for_each(|(key, value)| one(key, value));
+            }
+        })?;
+        return result;
+    }
+    // Older kernels read no tries by batches.
     let mut previous: Option<Vec<u8>> = None;
     while from.next_key(previous.as_deref(), &mut key)? {
         if from.lookup(&key, &mut value)? {
-            match to.update(&key, &value, Update::Any) {
-                // An array's slots beyond the new end hold nothing that is in use when they are zero.
-                Err(e) if e.raw_os_error() == Some(libc::E2BIG) && value.iter().all(|b| *b == 0) => {}
-                other => other?,
-            }
+            one(&key, &value)?;
         }
         previous = Some(key.clone());
     }
@@ -283,6 +348,7 @@ mod tests {
     fn only_other_versions_of_our_own_maps_are_outdated() {
         assert!(is_outdated("flow4_v1") && is_outdated("flow4_v99") && is_outdated("route6_v1_new"));
         assert!(!is_outdated("flow4_v2") && !is_outdated("flow4") && !is_outdated("other_v0"));
+        assert!(!is_outdated("flow4_v2_old") && is_outdated("flow4_v1_old"));
         assert!(!is_outdated("flow4_vault"));
     }
 }

@@ -76,11 +76,13 @@ pub enum LoopPrevention {
     Disabled,
 }
 
-/// The most elements of each family's maps; `None`: the built-in size.
+/// The most elements of each family's maps; `None`: they grow with what is in them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct MapSizes {
-    /// `bpfMapSizeConntrack`: flows.
+    /// `bpfMapSizeConntrack`: flows, at first.
     pub flows: Option<u32>,
+    /// `bpfMapSizeConntrackScaling: Disabled`: it stays so.
+    pub flows_stay: bool,
     /// `bpfMapSizeNATFrontend`: addresses and ports of Services.
     pub frontends: Option<u32>,
     /// `bpfMapSizeNATBackend`: their back ends.

@@ -191,6 +191,11 @@ impl Policies {
         self.classes.class_of(address)
     }
 
+    /// How many addresses have a class: IPv4, IPv6.
+    pub fn addresses(&self) -> [usize; 2] {
+        self.classes.exact_entries()
+    }
+
     fn next_version(&mut self) -> u64 {
         self.versions += 1;
         self.versions

@@ -12,12 +12,13 @@ use crate::opt_outs::OptOuts;
 use crate::policies::Policies;
 use crate::routes::{Routes, Way};
 use crate::saved::{Saved, SavedChange, SavedServices};
-use crate::services::Services;
+use crate::services::{Room, Services};
 use crate::settings::{KernelTimeouts, Own, SettingsTable};
 use crate::table::TableError;
 use ipnet::IpNet;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use tortie_abi::maps;
 use tortie_intent::Intent;
 use tortie_model::settings::Settings;
 use tortie_model::{NodeName, WorkloadId};
@@ -177,6 +178,24 @@ impl Reconciler {
     /// All Services of that file.
     pub fn saved_services(&self) -> SavedServices {
         self.services.saved()
+    }
+
+    /// How many elements are wanted in the maps that grow, but for those that only programs fill, by name.
+    pub fn needed(&self) -> [(&'static str, usize); 8] {
+        let Room { frontends, backends, members } = self.services.room();
+        let [[frontend4, frontend6], [backend4, backend6], [member4, member6]] =
+            [frontends, backends, members];
+        let [class_addr4, class_addr6] = self.policies.addresses();
+        [
+            (maps::FRONTEND4.name, frontend4),
+            (maps::FRONTEND6.name, frontend6),
+            (maps::BACKEND4.name, backend4),
+            (maps::BACKEND6.name, backend6),
+            (maps::MEMBER4.name, member4),
+            (maps::MEMBER6.name, member6),
+            (maps::CLASS_ADDR4.name, class_addr4),
+            (maps::CLASS_ADDR6.name, class_addr6),
+        ]
     }
 
     /// Policy programs in force.

@@ -7,6 +7,7 @@ mod arrange;
 mod family;
 mod layouts;
 mod maglev;
+mod room;
 
 use crate::delta::{Now, Written};
 use crate::dirty::Dirty;
@@ -17,6 +18,7 @@ use family::{Tables, Terms};
 use foldhash::HashMap;
 use ipnet::IpNet;
 use layouts::{V4, V6};
+pub use room::Room;
 use std::sync::Arc;
 use tortie_intent::{Frontend, ServicePort, ServicePortId};
 use tortie_model::ServiceId;
@@ -46,6 +48,8 @@ pub struct Services {
     places: u32,
     /// Addresses that are not translated, whosesoever.
     untranslated: Vec<IpNet>,
+    /// What all wanted ones take.
+    room: Room,
 }
 
 /// How many pieces of consistent-hash tables the settings ask for room for, in each family.
@@ -78,12 +82,21 @@ impl Services {
             v6: Tables::default(),
             places: maglev::places(Settings::default().maglev_endpoints),
             untranslated: Vec::new(),
+            room: Room::default(),
         }
+    }
+
+    /// How many elements the tables need, whether or not they are written yet.
+    pub fn room(&self) -> Room {
+        self.room
     }
 
     /// A Service port changes.
     pub fn want(&mut self, id: Arc<ServicePortId>, port: Option<Arc<ServicePort>>) {
         let place = self.ports.entry(id.clone()).or_default();
+        let room = |port: &ServicePort| Room::of(port, family::is_by_address(id.transport, port));
+        self.room += port.as_deref().map(room).unwrap_or_default();
+        self.room -= place.wanted.as_deref().map(room).unwrap_or_default();
         place.wanted = port;
         if !std::mem::replace(&mut place.is_dirty, true) {
             self.dirty.push(id);

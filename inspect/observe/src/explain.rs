@@ -39,7 +39,8 @@ pub const fn reason(reason: DropReason) -> &'static str {
              plane did. TCP clients get a reset. See `tortie conntrack list`."
         }
         R::FlowTableFull => {
-            "The flow table is full; established flows stay, new ones are refused. Raise bpfMapSizeConntrack."
+            "The flow table is full; established flows stay, new ones are refused until the agent has made a larger one. Where \
+             it may not (bpfMapSizeConntrackScaling: Disabled) or is away, raise bpfMapSizeConntrack."
         }
         R::TargetGone => "The pod or node of this flow is gone.",
         R::SourcePortCollision => {

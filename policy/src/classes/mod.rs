@@ -159,6 +159,11 @@ impl Classes {
         (self.v4.exact_len() + self.v6.exact_len(), self.v4.net_len() + self.v6.net_len())
     }
 
+    /// How many of them are exact: IPv4, IPv6.
+    pub fn exact_entries(&self) -> [usize; 2] {
+        [self.v4.exact_len(), self.v6.exact_len()]
+    }
+
     /// Every entry: what the class maps hold once all changes are written.
     pub fn dump(&self) -> Vec<ClassChange> {
         let of = |v6: bool, table: &FamilyTable| -> Vec<ClassChange> {

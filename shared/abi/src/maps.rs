@@ -59,8 +59,8 @@ pub struct MapSpec {
 /// `BPF_F_NO_PREALLOC`: entries are allocated as they come, so that an idle node costs little.
 pub const NO_PREALLOC: u32 = 1;
 
-/// Elements in each family's main flow table: one for each flow, two for each that is translated.
-pub const FLOW_ENTRIES: u32 = 262_144;
+/// Elements in each family's main flow table at first: one for each flow, two for each that is translated.
+pub const FLOW_ENTRIES: u32 = 131_072;
 /// Elements in each family's half-open table, as in the main one: LRU tables are allocated at once.
 pub const HALF_OPEN_ENTRIES: u32 = 20_480;
 /// Pieces of consistent-hash tables in each family: room for 100 Services with 10,007 places each.
@@ -83,6 +83,8 @@ pub const NEXT_HOP_SLOTS: u32 = 10_240;
 pub const POLICY_SLOTS: u32 = 8192;
 /// Rule ids.
 pub const RULE_SLOTS: u32 = 65_536;
+/// No map of [`GROWING`] becomes larger by itself.
+pub const MOST_ENTRIES: u32 = 1 << 20;
 
 macro_rules! maps {
     ($($const:ident = $name:literal, $kind:ident, $key:ty => $value:ty, $max:expr, $flags:expr, v $version:literal, $writer:ident;)+) => {
@@ -111,12 +113,12 @@ maps! {
     HALF_OPEN6 = "half_open6", LruHash, v6::FlowKey => v6::FlowPair, HALF_OPEN_ENTRIES, 0, v 2, Both;
     ROUTE4 = "route4", LpmTrie, v4::PrefixKey => route::Route, 262_144, NO_PREALLOC, v 1, Agent;
     ROUTE6 = "route6", LpmTrie, v6::PrefixKey => route::Route, 262_144, NO_PREALLOC, v 1, Agent;
-    FRONTEND4 = "frontend4", Hash, v4::FrontendKey => service::Frontend, 65_536, NO_PREALLOC, v 3, Agent;
-    FRONTEND6 = "frontend6", Hash, v6::FrontendKey => service::Frontend, 65_536, NO_PREALLOC, v 3, Agent;
-    BACKEND4 = "backend4", Hash, service::BackendKey => v4::Backend, 131_072, NO_PREALLOC, v 1, Agent;
-    BACKEND6 = "backend6", Hash, service::BackendKey => v6::Backend, 131_072, NO_PREALLOC, v 1, Agent;
-    MEMBER4 = "member4", Hash, v4::MemberKey => service::Member, 65_536, NO_PREALLOC, v 1, Agent;
-    MEMBER6 = "member6", Hash, v6::MemberKey => service::Member, 65_536, NO_PREALLOC, v 1, Agent;
+    FRONTEND4 = "frontend4", Hash, v4::FrontendKey => service::Frontend, 8_192, NO_PREALLOC, v 3, Agent;
+    FRONTEND6 = "frontend6", Hash, v6::FrontendKey => service::Frontend, 8_192, NO_PREALLOC, v 3, Agent;
+    BACKEND4 = "backend4", Hash, service::BackendKey => v4::Backend, 16_384, NO_PREALLOC, v 1, Agent;
+    BACKEND6 = "backend6", Hash, service::BackendKey => v6::Backend, 16_384, NO_PREALLOC, v 1, Agent;
+    MEMBER4 = "member4", Hash, v4::MemberKey => service::Member, 8_192, NO_PREALLOC, v 1, Agent;
+    MEMBER6 = "member6", Hash, v6::MemberKey => service::Member, 8_192, NO_PREALLOC, v 1, Agent;
     MAGLEV4 = "maglev4", Hash, service::MaglevKey => v4::MaglevPiece, MAGLEV_PIECES, NO_PREALLOC, v 1, Agent;
     MAGLEV6 = "maglev6", Hash, service::MaglevKey => v6::MaglevPiece, MAGLEV_PIECES, NO_PREALLOC, v 1, Agent;
     SOURCE_RANGE4 = "source_range4", LpmTrie, v4::SourceRangeKey => u32, 65_536, NO_PREALLOC, v 1, Agent;
@@ -131,8 +133,8 @@ maps! {
     MESSAGE6 = "message6", LruHash, v6::SocketKey => v6::SocketPeer, MESSAGE_ENTRIES, 0, v 1, Kernel;
     FRAGMENT4 = "fragment4", LruHash, v4::FragmentKey => [u8; 4], FRAGMENT_ENTRIES, 0, v 1, Kernel;
     FRAGMENT6 = "fragment6", LruHash, v6::FragmentKey => [u8; 4], FRAGMENT_ENTRIES, 0, v 1, Kernel;
-    CLASS_ADDR4 = "class_addr4", Hash, v4::AddressKey => u32, 131_072, NO_PREALLOC, v 1, Agent;
-    CLASS_ADDR6 = "class_addr6", Hash, v6::AddressKey => u32, 131_072, NO_PREALLOC, v 1, Agent;
+    CLASS_ADDR4 = "class_addr4", Hash, v4::AddressKey => u32, 16_384, NO_PREALLOC, v 1, Agent;
+    CLASS_ADDR6 = "class_addr6", Hash, v6::AddressKey => u32, 16_384, NO_PREALLOC, v 1, Agent;
     CLASS_NET4 = "class_net4", LpmTrie, v4::PrefixKey => u32, 65_536, NO_PREALLOC, v 1, Agent;
     CLASS_NET6 = "class_net6", LpmTrie, v6::PrefixKey => u32, 65_536, NO_PREALLOC, v 1, Agent;
     OPT_OUT4 = "opt_out4", LpmTrie, v4::PrefixKey => u32, 16_384, NO_PREALLOC, v 1, Agent;
@@ -149,6 +151,10 @@ maps! {
     EVENT_LOST = "event_lost", PerCpuArray, u32 => u64, 1, 0, v 1, Both;
     SWEEP = "sweep", Array, u32 => sweep::Sweep, 2, 0, v 2, Both;
 }
+
+/// Maps that begin small, since a hash table costs 16 bytes for each element that it could hold, and grow with what is in them.
+pub const GROWING: [MapSpec; 10] =
+    [FLOW4, FLOW6, FRONTEND4, FRONTEND6, BACKEND4, BACKEND6, MEMBER4, MEMBER6, CLASS_ADDR4, CLASS_ADDR6];
 
 const _: () = assert!(size_of::<v4::FlowKey>() + size_of::<v4::FlowPair>() <= 128);
 const _: () = assert!(size_of::<v6::FlowKey>() + size_of::<v6::FlowPair>() <= 208);

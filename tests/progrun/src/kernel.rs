@@ -14,7 +14,7 @@ use tortie_abi::service::{MAGLEV_PIECE, MaglevKey, Member};
 use tortie_abi::{Hook, stage, v4, v6};
 use tortie_datapath::{Family, V4, V6};
 use tortie_host::bpf::{Map, Program, Run, Update};
-use tortie_host::maps::{Maps, Sizes};
+use tortie_host::maps::{Maps, Size, Sizes};
 use tortie_host::object::{self, Prepared};
 use tortie_host::policy::{LoadedPolicy, Shared, load_preamble};
 use tortie_host::sweep::PROGRAMS as SWEEPS;
@@ -105,10 +105,10 @@ impl Kernel {
     pub fn load(object: &[u8]) -> Result<Self, String> {
         let text = |error: &dyn std::fmt::Display| error.to_string();
         let sizes = Sizes::from([
-            ("flow4", FLOW_ENTRIES),
-            ("flow6", FLOW_ENTRIES),
-            ("half_open4", HALF_OPEN_ENTRIES),
-            ("half_open6", HALF_OPEN_ENTRIES),
+            ("flow4", Size::Fixed(FLOW_ENTRIES)),
+            ("flow6", Size::Fixed(FLOW_ENTRIES)),
+            ("half_open4", Size::Fixed(HALF_OPEN_ENTRIES)),
+            ("half_open6", Size::Fixed(HALF_OPEN_ENTRIES)),
         ]);
         let maps = Maps::anonymous(&sizes).map_err(|e| text(&e))?;
         let prepared = object::prepare(object, &maps).map_err(|e| text(&e))?;

@@ -11,6 +11,7 @@ use tokio::io::unix::AsyncFd;
 use tortie_host::bpf::RingBuffer;
 use tortie_host::clock;
 use tortie_observe::Names;
+use zerocopy::FromBytes as _;
 
 /// Events kept.
 const KEPT: usize = 1000;
@@ -30,6 +31,7 @@ pub struct Drops {
     ring: AsyncFd<RingBuffer>,
     latest: VecDeque<Event>,
     next: u64,
+    table_full: bool,
 }
 
 impl Drops {
@@ -40,7 +42,7 @@ impl Drops {
     )]
     pub fn new(ring: RingBuffer) -> io::Result<Self> {
         let ring = AsyncFd::with_interest(ring, tokio::io::Interest::READABLE)?;
-        Ok(Self { ring, latest: VecDeque::new(), next: 1 })
+        Ok(Self { ring, latest: VecDeque::new(), next: 1, table_full: false })
     }
 
     /// Waits for events and takes them in. Safe to cancel.
@@ -52,6 +54,7 @@ impl Drops {
                 guard.clear_ready();
                 break;
             }
+            self.table_full |= is_table_full(&record);
             if self.latest.len() >= KEPT {
                 self.latest.pop_front();
             }
@@ -59,6 +62,11 @@ impl Drops {
             self.next += 1;
         }
         Ok(())
+    }
+
+    /// Whether a packet was dropped for want of room for its flow since this was last asked.
+    pub fn take_table_full(&mut self) -> bool {
+        std::mem::take(&mut self.table_full)
     }
 
     /// The number of the latest event.
@@ -77,6 +85,11 @@ impl Drops {
             .collect();
         json!({"ok": true, "items": rows, "last": self.last()})
     }
+}
+
+fn is_table_full(record: &[u8]) -> bool {
+    tortie_abi::event::Event::read_from_prefix(record)
+        .is_ok_and(|(event, _)| event.reason == tortie_abi::DropReason::FlowTableFull as u16)
 }
 
 /// Seconds since the epoch when the monotonic clock was 0.

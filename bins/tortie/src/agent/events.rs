@@ -24,6 +24,7 @@ use tortie_store::Store;
 
 use super::Options;
 use super::drops::Drops;
+use super::growth::Crowded;
 use super::intake::{Beginning, count, take_in};
 use super::node::Node;
 use super::observe::Facts;
@@ -32,7 +33,7 @@ use super::parts::Parts;
 use super::server::{Ask, Door, Question, Server};
 use super::state_files::StateFiles;
 use super::waiters::{Goal, Waiter, Waiters, refused};
-use super::{link_check, status};
+use super::{growth, link_check, status};
 use crate::inspect::names::from_saved;
 
 /// Batches taken in before they are carried out.
@@ -85,8 +86,17 @@ impl Stop {
     }
 }
 
-/// Runs the agent until SIGTERM, SIGINT or SIGHUP.
-pub async fn run(options: Options, mut store: Store, observer: Observer) -> anyhow::Result<()> {
+/// Why the agent ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// It was asked to.
+    Stopped,
+    /// A map is to be larger, which takes a start.
+    Again,
+}
+
+/// Runs the agent until SIGTERM, SIGINT or SIGHUP, or until it has to start again.
+pub async fn run(options: Options, mut store: Store, observer: Observer) -> anyhow::Result<End> {
     let mut stop = Stop::new()?;
     let (questions_in, mut questions) = mpsc::channel(64);
     let (drop_count, drops_seen) = watch::channel(0);
@@ -103,7 +113,7 @@ pub async fn run(options: Options, mut store: Store, observer: Observer) -> anyh
     let mut beginning = Beginning::new(&options, store.handle());
     tokio::select! {
         begun = begin(&mut store, &mut questions, &options, &mut beginning, &observer, &mut door) => begun?,
-        () = stop.asked() => return Ok(()),
+        () = stop.asked() => return Ok(End::Stopped),
     }
     let mut node = open(options, beginning, netlink, observer)?;
     node.reread_devices().await?;
@@ -124,11 +134,17 @@ pub async fn run(options: Options, mut store: Store, observer: Observer) -> anyh
         filters: watch_filters(&node)?,
     };
     node.settle().await;
+    // From here on the programs in force are those of these maps.
+    node.parts.maps.leave_followed()?;
     memory::give_back();
     tracing::info!(node = %node.options.node, endpoints = node.reconciler.endpoint_counts().0, "in force");
     loop {
         node.observe();
         main.waiters.answer(|goal| node.standing(goal));
+        if let Some(Crowded { map, elements, size }) = node.crowded(main.drops.take_table_full())? {
+            tracing::info!(map, elements, size, "a map is getting full; starting again with a larger one");
+            return Ok(End::Again);
+        }
         let stops = tokio::select! {
             stops = main.step(&mut node) => stops?,
             () = stop.asked() => true,
@@ -137,7 +153,7 @@ pub async fn run(options: Options, mut store: Store, observer: Observer) -> anyh
             tracing::info!("stopping; the data plane goes on");
             // The socket goes, so that callers see at once that nobody answers.
             let _ = std::fs::remove_file(tortie::agent_api::socket_path(&node.options.run_dir));
-            return Ok(());
+            return Ok(End::Stopped);
         }
     }
 }
@@ -201,7 +217,8 @@ fn open(
         false => best_mechanism(),
     };
     let start = Instant::now();
-    let mut parts = Parts::open(&options, settings, mechanism)?;
+    let sizes = growth::sizes(settings, &reconciler.needed());
+    let mut parts = Parts::open(&options, &sizes, mechanism)?;
     tracing::info!(
         adopted = parts.datapath.adopted,
         created = parts.maps.created().len(),

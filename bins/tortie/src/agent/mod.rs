@@ -11,6 +11,7 @@ mod drops;
 mod events;
 mod facts;
 mod goals;
+mod growth;
 mod host_routes;
 mod intake;
 mod link_check;
@@ -29,6 +30,7 @@ mod uplinks;
 mod waiters;
 mod ways;
 
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -120,8 +122,24 @@ pub fn run(agent: Agent, global: &Global) -> Outcome {
     }
     observer.vitals.set_store(store.handle());
     let local = tokio::task::LocalSet::new();
-    local.block_on(&runtime, events::run(options, store, observer))?;
-    Ok(Answer::Yes)
+    match local.block_on(&runtime, events::run(options, store, observer))? {
+        events::End::Stopped => Ok(Answer::Yes),
+        events::End::Again => Err(again()),
+    }
+}
+
+/// This process starts again, with its arguments and under its number: for whoever watches it, it goes on. Returns only if
+/// that fails.
+fn again() -> Failure {
+    use std::os::unix::process::CommandExt as _;
+    // By its name, as long as that is this version.
+    const SELF: &str = "/proc/self/exe";
+    let identity = |path: &Path| std::fs::metadata(path).map(|it| (it.dev(), it.ino())).ok();
+    let named = std::env::current_exe().ok().filter(|path| identity(path) == identity(Path::new(SELF)));
+    let mut arguments = std::env::args_os();
+    let mut command = std::process::Command::new(named.as_deref().unwrap_or(Path::new(SELF)));
+    command.arg0(arguments.next().unwrap_or_default()).args(arguments);
+    Failure::not_allowed(anyhow::anyhow!("starting again: {}", command.exec()))
 }
 
 /// A name that a Node can have: under another one the agent would take over the node's maps for a node without pods.

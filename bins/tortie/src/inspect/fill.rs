@@ -1,6 +1,6 @@
 //! How full the pinned maps are.
 //!
-//! Invariant: entries are counted, not kept: the largest table costs the memory of one batch.
+//! Invariant: entries are counted, not kept.
 
 use std::io;
 use std::path::Path;
@@ -29,17 +29,10 @@ pub fn of(spec: &MapSpec, map: &Map) -> Fill {
 /// Entries of tables that have them one by one; arrays are always full.
 fn entries(kind: MapKind, map: &Map) -> io::Result<Option<u64>> {
     match kind {
-        MapKind::Hash | MapKind::LruHash => batched(map).map(Some),
+        MapKind::Hash | MapKind::LruHash => map.count().map(|count| Some(count as u64)),
         MapKind::LpmTrie | MapKind::PerCpuHash => one_by_one(map).map(Some),
         MapKind::Array | MapKind::ProgArray | MapKind::PerCpuArray | MapKind::RingBuf => Ok(None),
     }
-}
-
-fn batched(map: &Map) -> io::Result<u64> {
-    let key = map.info().key_bytes as usize;
-    let mut entries = 0;
-    map.read_batches(|keys, _| entries += keys.chunks_exact(key).len() as u64)?;
-    Ok(entries)
 }
 
 fn one_by_one(map: &Map) -> io::Result<u64> {

@@ -271,6 +271,13 @@ impl Map {
         }
     }
 
+    /// How many elements there are, each read and none kept: the largest table costs the memory of one batch.
+    pub fn count(&self) -> io::Result<usize> {
+        let (key, mut elements) = (self.info.key_bytes as usize, 0);
+        self.read_batches(|keys, _| elements += keys.chunks_exact(key).len())?;
+        Ok(elements)
+    }
+
     /// Writes `keys.len() / key size` elements. On an error, says how many were written before it.
     pub fn update_batch(&self, keys: &[u8], values: &[u8]) -> Result<(), (usize, io::Error)> {
         let count = self.batch_count(keys.len(), values.len()).map_err(|e| (0, e))?;

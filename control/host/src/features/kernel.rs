@@ -2,7 +2,7 @@
 
 use super::{Found, is_refusal};
 use crate::bpf::{Cursor, LoadError, Map, MapDef, Program, ProgramDef, ProgramKind};
-use crate::maps::{Maps, Sizes};
+use crate::maps::{Maps, Size, Sizes};
 use crate::object;
 use std::collections::BTreeSet;
 use std::io;
@@ -167,7 +167,7 @@ pub(super) fn packet_programs() -> Found {
         return Found::trial(Err(error.source));
     }
     let start = Instant::now();
-    let sizes: Sizes = ALL.iter().map(|spec| (spec.name, small_size(spec))).collect();
+    let sizes: Sizes = ALL.iter().map(|spec| (spec.name, Size::Fixed(small_size(spec)))).collect();
     let prepared = Maps::anonymous(&sizes)
         .map_err(|e| e.to_string())
         .and_then(|maps| Ok((object::prepare(object::embedded(), &maps).map_err(|e| e.to_string())?, maps)));

@@ -403,7 +403,7 @@ pub(super) fn pieces(places: u32) -> u32 {
 
 /// Whether anybody looks for a back end by its address: session affinity does, and of UDP, where nobody says that a back
 /// end is gone, sockets and the sweep of flows do. Most Services are neither.
-fn is_by_address(transport: Transport, port: &ServicePort) -> bool {
+pub(super) fn is_by_address(transport: Transport, port: &ServicePort) -> bool {
     transport == Transport::Udp || port.affinity_seconds.is_some()
 }
 

@@ -27,6 +27,8 @@ pub enum Setting {
     Timeouts(Vec<(TimeoutName, Timeout)>),
     /// `bpfMapSizeConntrack`, `bpfMapSizeNATBackend` and the like.
     MapSize(MapName, u32),
+    /// `bpfMapSizeConntrackScaling: Disabled`.
+    FlowsStay(bool),
     /// `bpfPSNATPorts`.
     SourcePortRange(u16, u16),
     /// `natPortRange`.
@@ -181,6 +183,9 @@ pub fn read(name: &str, given: &Value) -> Result<Option<Setting>, InvalidSetting
         "bpfDataIfacePattern" => Setting::DataInterfacePattern(pattern(given)?),
         "bpfConntrackTimeouts" => Setting::Timeouts(timeouts(given)?),
         "bpfMapSizeConntrack" => map_size(MapName::Conntrack, given)?,
+        "bpfMapSizeConntrackScaling" => {
+            Setting::FlowsStay(value::word(given, &["DoubleIfFull", "Disabled"], &[false, true])?)
+        }
         "bpfMapSizeNATFrontend" => map_size(MapName::NatFrontend, given)?,
         "bpfMapSizeNATBackend" => map_size(MapName::NatBackend, given)?,
         "bpfMapSizeNATAffinity" => map_size(MapName::NatAffinity, given)?,
@@ -358,6 +363,7 @@ impl Setting {
                 given.iter().for_each(|(name, timeout)| *name.of(&mut settings.timeouts) = *timeout);
             }
             Self::MapSize(map, elements) => *map.of(&mut settings.map_sizes) = Some(*elements),
+            Self::FlowsStay(on) => settings.map_sizes.flows_stay = *on,
             Self::SourcePortRange(first, last) => settings.source_port_range = (*first, *last),
             Self::NatPortRange(first, last) => settings.nat_port_range = (*first, *last),
             Self::MarkMask(mask) => settings.mark_mask = *mask,

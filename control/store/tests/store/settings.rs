@@ -41,8 +41,8 @@ const SECOND: Duration = Duration::from_secs(1);
 #[test]
 fn an_object_sets_what_it_names_and_nothing_else() {
     let settings = merged(
-        "interfacePrefix: tap, bpfDataIfacePattern: '^ens', bpfMapSizeConntrack: 1000, bpfMapSizeNATFrontend: 1, \
-         bpfMapSizeNATBackend: 2, bpfMapSizeNATAffinity: 3, bpfMapSizeRoute: 4, bpfMapSizeIPSets: 5, bpfPSNATPorts: '100:200', \
+        "interfacePrefix: tap, bpfDataIfacePattern: '^ens', bpfMapSizeConntrack: 1000, bpfMapSizeConntrackScaling: disabled, \
+         bpfMapSizeNATFrontend: 1, bpfMapSizeNATBackend: 2, bpfMapSizeNATAffinity: 3, bpfMapSizeRoute: 4, bpfMapSizeIPSets: 5, bpfPSNATPorts: '100:200', \
          natPortRange: '300:400', iptablesMarkMask: 4278190080, defaultEndpointToHostAction: ACCEPT, bpfRedirectToPeer: Disabled, \
          bpfAttachType: TC, logSeverityScreen: Warning, bpfConnectTimeLoadBalancing: Enabled, \
          cgroupV2Path: /run/cgroup, serviceLoopPrevention: Reject, bpfExternalServiceMode: dsr, bpfDSROptoutCIDRs: [192.0.2.0/24, '2001:db8::/32'], \
@@ -55,6 +55,7 @@ fn an_object_sets_what_it_names_and_nothing_else() {
         data_interface_pattern: "^ens".into(),
         map_sizes: MapSizes {
             flows: Some(1000),
+            flows_stay: true,
             frontends: Some(1),
             backends: Some(2),
             affinities: Some(3),
@@ -206,6 +207,10 @@ fn values_that_are_wrong_are_refused_with_the_way_out() {
         (
             "bpfMapSizeConntrack: 0",
             "spec.bpfMapSizeConntrack: 0 is not between 1 and 268435456; use 1 to 268435456",
+        ),
+        (
+            "bpfMapSizeConntrackScaling: Double",
+            "spec.bpfMapSizeConntrackScaling: \"Double\" is unknown; use DoubleIfFull or Disabled",
         ),
         ("bpfMaglevMaxServices: 0", "spec.bpfMaglevMaxServices: 0 is not between 1 and 3000; use 1 to 3000"),
         (

@@ -7,6 +7,7 @@ mod damage;
 mod direct;
 mod doors;
 mod floods;
+mod growth;
 mod host_ports;
 mod inputs;
 mod interfaces;

@@ -16,6 +16,8 @@ mod doors;
 mod floods;
 #[path = "../../../e2e/tests/cluster/frames.rs"]
 mod frames;
+#[path = "../../../e2e/tests/journeys/growth.rs"]
+mod growth;
 #[path = "../../../e2e/tests/cluster/half_open.rs"]
 mod half_open;
 #[path = "../../../e2e/tests/journeys/host_ports.rs"]

@@ -41,15 +41,9 @@ const NODES: u32 = 2000;
 const METRICS: u16 = 9091;
 const WRITES: &str = "tortie_table_writes_total";
 const ENVIRONMENT: [(&str, &str); 1] = [("FELIX_PROMETHEUSMETRICSENABLED", "true")];
-/// More Services have more back ends than the map holds by default.
-const ROOM: u32 = tortie_abi::maps::BACKEND4.max_entries / ENDPOINTS;
-/// Room for those of 52,428 Services: Calico's default.
-const MORE_ROOM: (&str, &str) = ("FELIX_BPFMAPSIZENATBACKEND", "262144");
-
 struct Bench {
     lab: Own,
     store: PathBuf,
-    environment: Vec<(&'static str, &'static str)>,
     there: u32,
     /// Which change of which Service comes next.
     turn: u32,
@@ -63,9 +57,7 @@ pub fn items(services: &Services) -> Result<Vec<Item>, Failure> {
     let namespace = Object::make("v1", "Namespace", None, NAMESPACE, Value::Null);
     lab.apply(vec![namespace])?;
     let store = lab.paths.store();
-    let mut environment = ENVIRONMENT.to_vec();
-    environment.extend(services.services.iter().any(|count| *count > ROOM).then_some(MORE_ROOM));
-    let mut bench = Bench { lab, store, environment, there: 0, turn: 0, next: 0 };
+    let mut bench = Bench { lab, store, there: 0, turn: 0, next: 0 };
     bench.start()?;
     bench.measure(services)
 }
@@ -114,7 +106,7 @@ impl Bench {
     /// The agent, with its metrics on.
     fn start(&self) -> Result<(), Failure> {
         self.lab.stop_agent(NODE)?;
-        self.lab.start_agent_with(NODE, &self.environment)?;
+        self.lab.start_agent_with(NODE, &ENVIRONMENT)?;
         Ok(self.lab.wait_node(NODE, PATIENCE)?)
     }
 

@@ -11,7 +11,7 @@ use anyhow::{Context as _, anyhow};
 use tortie_abi::maps::{BACKEND4, FRONTEND4, MapSpec};
 use tortie_calc::Calc;
 use tortie_host::links::{Links, best_mechanism};
-use tortie_host::maps::{Maps, Sizes};
+use tortie_host::maps::{Maps, Size, Sizes};
 use tortie_host::{clock, kernel};
 use tortie_model::{NodeName, Object};
 use tortie_reconcile::{Kernel, Reconciler, Saved};
@@ -31,7 +31,7 @@ const NODE: &str = "node1";
 pub fn items(store: &Path, scratch: &Path, services: u32) -> Result<Vec<Item>, Failure> {
     let (mut directory, mut memory) = (Vec::new(), Vec::new());
     for _ in 0..ROUNDS {
-        let mut target = Target::new(scratch)?;
+        let mut target = Target::new(scratch, services)?;
         let since = Instant::now();
         let options = dir::Options { node: NODE.to_owned(), ..dir::Options::default() };
         let objects = read(dir::open(store, options).map_err(Failure::unreachable)?)?;
@@ -39,7 +39,7 @@ pub fn items(store: &Path, scratch: &Path, services: u32) -> Result<Vec<Item>, F
         directory.push(since.elapsed().as_secs_f64());
         target.check(services)?;
 
-        let mut target = Target::new(scratch)?;
+        let mut target = Target::new(scratch, services)?;
         let since = Instant::now();
         target.synchronise(&objects)?;
         memory.push(since.elapsed().as_secs_f64() * 1e3);
@@ -76,8 +76,13 @@ struct Target {
 }
 
 impl Target {
-    fn new(scratch: &Path) -> Result<Self, Failure> {
-        let maps = Maps::anonymous(&Sizes::new()).map_err(Failure::not_allowed)?;
+    fn new(scratch: &Path, services: u32) -> Result<Self, Failure> {
+        let room = |spec: &MapSpec, needed: u32| {
+            (spec.name, Size::Growing { least: spec.max_entries, needed: needed as usize })
+        };
+        let backends = services.saturating_mul(super::world::ENDPOINTS);
+        let sizes = Sizes::from([room(&FRONTEND4, services), room(&BACKEND4, backends)]);
+        let maps = Maps::anonymous(&sizes).map_err(Failure::not_allowed)?;
         std::fs::create_dir_all(scratch).context("a directory for links")?;
         let links = Rc::new(Links::open(scratch, best_mechanism()).map_err(anyhow::Error::from)?);
         let kernel = kernel::kernel(&maps, &links).map_err(Failure::not_allowed)?;

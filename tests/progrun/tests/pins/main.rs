@@ -1,5 +1,8 @@
 //! Links, maps and programs as they outlive the process that made them. Needs root.
 
+mod maps;
+
+use maps::small;
 use std::net::UdpSocket;
 use std::os::fd::AsFd as _;
 use std::path::{Path, PathBuf};
@@ -8,12 +11,12 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 use tortie_abi::flow::State;
-use tortie_abi::maps::{ALL, FLOW4, ROUTE4};
+use tortie_abi::maps::{FLOW4, ROUTE4};
 use tortie_abi::v4;
 use tortie_host::bpf::{self, Map, MapDef, Program, ProgramDef, ProgramKind, Run, Update};
 use tortie_host::datapath::{Datapath, STAGES};
 use tortie_host::links::{self, Attached, Direction, LinkError, Links, Mechanism};
-use tortie_host::maps::{Maps, MapsError, Sizes, pin_name};
+use tortie_host::maps::{Maps, pin_name};
 use tortie_host::{bpffs, clsact, sweep};
 use tortie_testkit::netns::Netns;
 use zerocopy::IntoBytes as _;
@@ -374,110 +377,6 @@ fn links_are_made_again_also_where_their_directory_is_gone() {
         }
         assert_eq!(links.current("tt0", index, Direction::Ingress).expect("current"), Some(id(&program)));
     });
-}
-
-#[test]
-fn a_map_that_lost_its_pin_is_pinned_again_and_is_the_same_map() {
-    let pins = Pins::new();
-    let maps = Maps::open(&pins.0, &small()).expect("maps");
-    assert!(maps.pin_again().is_empty());
-    let ids = |maps: &Maps| maps.iter().map(|(name, map)| (name, map.info().id)).collect::<Vec<_>>();
-    for spec in [FLOW4, ROUTE4] {
-        std::fs::remove_file(pins.0.join("maps").join(pin_name(&spec))).expect("the pin");
-    }
-    let again = maps.pin_again();
-    assert!(again.iter().all(|(_, result)| result.is_ok()), "{again:?}");
-    assert_eq!(again.iter().map(|(name, _)| *name).collect::<Vec<_>>(), ["flow4", "route4"]);
-    std::fs::remove_dir_all(pins.0.join("maps")).expect("all of them");
-    assert_eq!(maps.pin_again().len(), ALL.len());
-    assert!(maps.pin_again().is_empty());
-    let next = Maps::open(&pins.0, &small()).expect("maps");
-    assert!(next.created().is_empty(), "{:?}", next.created());
-    assert_eq!(ids(&next), ids(&maps));
-}
-
-fn small() -> Sizes {
-    ALL.iter()
-        .filter(|spec| spec.max_entries > 4096 && !["policy", "rule_counter", "event"].contains(&spec.name))
-        .map(|spec| (spec.name, 4096))
-        .collect()
-}
-
-#[test]
-fn maps_are_used_again_when_they_fit() {
-    let pins = Pins::new();
-    let first = Maps::open(&pins.0, &small()).expect("maps");
-    assert_eq!(first.created().len(), ALL.len());
-    let second = Maps::open(&pins.0, &small()).expect("maps");
-    assert!(second.created().is_empty());
-    for spec in ALL {
-        let ids = [&first, &second].map(|maps| maps.get(spec.name).expect("map").info().id);
-        assert_eq!(ids[0], ids[1], "{}", spec.name);
-    }
-}
-
-#[test]
-fn a_resized_map_keeps_its_content_and_one_that_is_too_full_keeps_its_size() {
-    let pins = Pins::new();
-    let maps = Maps::open(&pins.0, &small()).expect("maps");
-    let flows = maps.get("flow4").expect("map");
-    let (key_bytes, value_bytes) = (FLOW4.key_bytes as usize, FLOW4.value_bytes as usize);
-    for number in 0..100u8 {
-        flows.update(&vec![number; key_bytes], &vec![number; value_bytes], Update::Any).expect("update");
-    }
-    let mut larger = small();
-    larger.insert("flow4", 8192);
-    let maps = Maps::open(&pins.0, &larger).expect("maps");
-    assert_eq!(maps.created(), ["flow4"]);
-    let flows = maps.get("flow4").expect("map");
-    assert_eq!(flows.info().max_entries, 8192);
-    let mut value = vec![0; value_bytes];
-    for number in 0..100u8 {
-        assert!(flows.lookup(&vec![number; key_bytes], &mut value).expect("lookup"));
-        assert_eq!(value[0], number);
-    }
-    larger.insert("flow4", 50);
-    let maps = Maps::open(&pins.0, &larger).expect("maps");
-    assert_eq!(maps.kept_size(), [("flow4", 8192)]);
-    assert!(maps.created().is_empty());
-}
-
-#[test]
-fn a_pin_that_is_something_else_is_named_and_not_touched() {
-    let pins = Pins::new();
-    let path = pins.0.join("maps").join(pin_name(&ROUTE4));
-    std::fs::create_dir_all(path.parent().expect("a directory")).expect("directory");
-    let def = MapDef { name: "other", kind: 1, key_bytes: 4, value_bytes: 4, max_entries: 1, flags: 0 };
-    let other = Map::create(&def).expect("map");
-    bpf::pin(&other, &path).expect("pin");
-    let error = Maps::open(&pins.0, &small()).expect_err("another definition");
-    assert!(matches!(error, MapsError::OtherDefinition { .. }), "{error}");
-    assert!(error.to_string().contains(&path.display().to_string()), "{error}");
-    assert_eq!(bpf::get_map(&path).expect("still there").info().id, other.info().id);
-    // A program under a map's name, too.
-    std::fs::remove_file(&path).expect("remove");
-    bpf::pin(&passing("odd"), &path).expect("pin");
-    let error = Maps::open(&pins.0, &small()).expect_err("no map");
-    assert!(matches!(error, MapsError::OtherDefinition { .. }), "{error}");
-}
-
-#[test]
-fn maps_of_other_versions_go_and_strangers_stay() {
-    let pins = Pins::new();
-    Maps::open(&pins.0, &small()).expect("maps");
-    let def = MapDef { name: "old", kind: 1, key_bytes: 4, value_bytes: 4, max_entries: 1, flags: 0 };
-    let old = Map::create(&def).expect("map");
-    for name in ["flow4_v0", "stranger"] {
-        bpf::pin(&old, &pins.0.join("maps").join(name)).expect("pin");
-    }
-    assert_eq!(Maps::remove_outdated(&pins.0).expect("remove"), ["flow4_v0"]);
-    assert!(pins.0.join("maps/stranger").exists() && pins.0.join("maps").join(pin_name(&FLOW4)).exists());
-}
-
-#[test]
-fn a_directory_elsewhere_is_refused_with_what_to_do() {
-    let error = bpffs::ensure(Path::new("/tmp/not-a-bpf-file-system")).expect_err("not a BPF file system");
-    assert!(error.to_string().contains("mount -t bpf"), "{error}");
 }
 
 #[test]

@@ -1,0 +1,140 @@
+//! Maps become larger under traffic: the agent starts again for it, and nobody notices.
+
+use std::thread;
+use std::time::Duration;
+
+use serde_json::Value;
+use tortie_lab::Probe;
+use tortie_tests_e2e::{BOTH, TestLab, endpoint, eventually, on_node};
+
+const PATIENCE: Duration = Duration::from_secs(30);
+/// An agent that has just started does not start again.
+const AT_LEAST: Duration = Duration::from_secs(10);
+const NODES: [&str; 2] = ["node1", "node2"];
+
+const WORLD: &str = "
+apiVersion: v1
+kind: Pod
+metadata: {name: client}
+spec: {nodeName: node1, containers: [{name: c, image: any}]}
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: server, labels: {app: server}}
+spec: {nodeName: node2, containers: [{name: c, image: any, ports: [{containerPort: 80}]}]}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: server}
+spec: {ipFamilyPolicy: PreferDualStack, selector: {app: server}, ports: [{port: 80}]}
+---
+apiVersion: networking.k8s.io/v1
+kind: NetworkPolicy
+metadata: {name: server}
+spec: {podSelector: {matchLabels: {app: server}}, ingress: [{from: [{podSelector: {}}]}]}
+";
+
+fn size(test: &TestLab, node: &str, map: &str) -> u64 {
+    let output = on_node(&test.lab, node, &["status", "-o", "json"]);
+    let status: Value = serde_json::from_slice(&output.stdout).unwrap_or_default();
+    let maps = status["maps"].as_array().cloned().unwrap_or_default();
+    maps.iter().find(|it| it["name"] == map).and_then(|it| it["maxEntries"].as_u64()).unwrap_or_default()
+}
+
+fn grows(test: &TestLab, node: &str, map: &str, beyond: u64) {
+    eventually(|| {
+        let size = size(test, node, map);
+        if size > beyond { Ok(()) } else { Err(format!("{node}: {map} has room for {size}")) }
+    });
+}
+
+fn stream(test: &mut TestLab) {
+    let asking = Probe::new(endpoint("pod:default/client"), endpoint("svc:default/server"));
+    test.lab.stream_start("s", &asking, Duration::from_millis(1)).expect("starting");
+}
+
+fn goes_on(test: &mut TestLab) {
+    let report = test.lab.stream_stop("s").expect("stopping");
+    assert_eq!(
+        (report.lost, report.disordered, report.ended.as_deref()),
+        (0, 0, Some("stopped")),
+        "{report:?}"
+    );
+    assert!(report.longest_pause_micros < 500_000 && report.silent_micros < 200_000, "{report:?}");
+}
+
+#[test]
+fn a_flow_table_that_is_full_becomes_larger_under_open_connections() {
+    const SIZE: u64 = 64;
+    let mut test = crate::cluster(2);
+    test.apply(WORLD);
+    // One by one, so that flows are in the table and not at sockets.
+    let small = "bpfConnectTimeLoadBalancing: Disabled, bpfMapSizeConntrack: 64";
+    test.configure(&format!("{small}, bpfMapSizeConntrackScaling: Disabled"));
+    for node in NODES {
+        test.lab.kill_agent(node).expect("kill-agent");
+        test.lab.start_agent(node).expect("start-agent");
+    }
+    test.lab.wait(PATIENCE).expect("wait");
+    assert_eq!([size(&test, "node1", "flow4"), size(&test, "node2", "flow6")], [SIZE; 2]);
+    test.configure(small);
+    let processes = NODES.map(|node| test.lab.agent_pid(node));
+    stream(&mut test);
+    thread::sleep(AT_LEAST);
+    // The server's node translates nothing: one element for each.
+    for turn in 0..SIZE {
+        for family in BOTH {
+            let result = test.probe("pod:default/client", "svc:default/server", |probe| {
+                probe.family = Some(family);
+                probe.timeout = PATIENCE;
+            });
+            assert!(result.is_connected(), "{family:?}, connection {turn}: {result:?}");
+        }
+    }
+    for node in NODES {
+        grows(&test, node, "flow4", SIZE);
+        grows(&test, node, "flow6", SIZE);
+    }
+    assert_eq!(NODES.map(|node| test.lab.agent_pid(node)), processes, "they are the same processes");
+    test.lab.wait(PATIENCE).expect("wait");
+    goes_on(&mut test);
+    for node in NODES {
+        let left = on_node(&test.lab, node, &["status", "-o", "json"]);
+        assert!(left.status.success(), "{}", tortie_tests_e2e::said(&left));
+    }
+}
+
+#[test]
+fn the_map_of_back_ends_makes_room_for_a_large_service() {
+    let mut test = crate::cluster(2);
+    test.apply(WORLD);
+    let before = size(&test, "node1", "backend4");
+    stream(&mut test);
+    thread::sleep(AT_LEAST);
+    let mut large = "
+apiVersion: v1
+kind: Service
+metadata: {name: large}
+spec: {ports: [{port: 80}]}
+"
+    .to_owned();
+    // A slice has at most a thousand; one more than fit without becoming crowded.
+    let slices = before * 3 / 4 / 1000 + 1;
+    for slice in 0..slices {
+        let ends: Vec<String> = (0..1000u64)
+            .map(|end| format!("{{addresses: [10.250.{}.{}]}}", slice * 4 + end / 250, end % 250 + 1))
+            .collect();
+        large += &format!(
+            "---\napiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\nmetadata: {{name: large-{slice}, \
+             labels: {{kubernetes.io/service-name: large}}}}\naddressType: IPv4\nports: [{{port: 80}}]\nendpoints: [{}]\n",
+            ends.join(", ")
+        );
+    }
+    test.apply(&large);
+    for node in NODES {
+        grows(&test, node, "backend4", before);
+    }
+    test.lab.wait(PATIENCE).expect("wait");
+    goes_on(&mut test);
+    assert!(test.probe("pod:default/client", "svc:default/server", |_| {}).is_connected());
+}
