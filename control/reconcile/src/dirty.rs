@@ -22,6 +22,11 @@ pub struct Retry {
 }
 
 impl Retry {
+    /// After a failure that most likely comes again and takes long to find out.
+    pub fn seldom(before: Option<Self>, error: String, now: Now) -> Self {
+        Self { at: now.saturating_add(LAST), ..Self::after(before, error, now) }
+    }
+
     /// After another failure.
     pub fn after(before: Option<Self>, error: String, now: Now) -> Self {
         let attempts = before.map_or(0, |retry| retry.attempts).saturating_add(1);

@@ -15,6 +15,7 @@ use crate::kernel::Kernel;
 use crate::program_name::program_name;
 use crate::rules::{RuleIds, action_name, direction_name};
 use crate::saved::{Saved, SavedProgram, put};
+use crate::table::TableError;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use tortie_abi::counter::Counter;
@@ -22,7 +23,7 @@ use tortie_abi::maps::POLICY_SLOTS;
 use tortie_abi::policy::NO_RULE;
 use tortie_intent::{List, ListId, SetChange, SetId};
 use tortie_policy::classes::{ClassChange, ClassId, Classes};
-use tortie_policy::compile::{Absorbed, CompiledList, Limits, compile};
+use tortie_policy::compile::{Absorbed, CompileError, CompiledList, Limits, compile};
 
 /// What is in force for a list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,6 +32,20 @@ pub struct InForce {
     pub slot: u32,
     /// Changes whenever a verdict may have changed.
     pub version: u64,
+}
+
+/// Why a list could not be put in force.
+enum Refusal {
+    /// It does not fit: the same list fits only among other classes, and finding that out takes long.
+    Compiler(String),
+    /// The kernel has no room now, or another reason that passes.
+    Kernel(String),
+}
+
+impl From<CompileError> for Refusal {
+    fn from(error: CompileError) -> Self {
+        Self::Compiler(error.to_string())
+    }
 }
 
 #[derive(Debug)]
@@ -47,6 +62,8 @@ struct Installed {
 #[derive(Debug)]
 struct ListState {
     wanted: Option<Arc<List>>,
+    /// The policies it is made of, as people know them.
+    names: String,
     installed: Option<Installed>,
     version: u64,
     /// Members of its sets have changed, and the entries are not all written yet.
@@ -122,12 +139,16 @@ impl Policies {
     pub fn list(&mut self, id: ListId, list: Option<Arc<List>>) {
         let state = self.lists.entry(id).or_insert_with(|| ListState {
             wanted: None,
+            names: String::new(),
             installed: None,
             version: 0,
             touched: false,
             retry: None,
             indexed: BTreeSet::new(),
         });
+        if let Some(list) = &list {
+            state.names = policy_names(list);
+        }
         state.wanted = list;
         state.retry = None;
         self.index(id);
@@ -173,6 +194,11 @@ impl Policies {
     /// The list could not be put in force.
     pub fn is_refused(&self, id: ListId) -> bool {
         self.lists.get(&id).is_some_and(|state| state.retry.is_some())
+    }
+
+    /// Whether some list is refused: an agent that starts does not know the older one that may be in force in its place.
+    pub fn is_any_refused(&self) -> bool {
+        self.lists.values().any(|s| s.retry.is_some() && s.wanted.is_some() && !s.is_settled())
     }
 
     /// Whether what is in force is what is wanted, members included.
@@ -283,9 +309,13 @@ impl Policies {
         }
     }
 
-    fn fail(&mut self, id: ListId, error: String, now: Now) {
+    fn fail(&mut self, id: ListId, refusal: Refusal, now: Now) {
         if let Some(state) = self.lists.get_mut(&id) {
-            state.retry = Some(Retry::after(state.retry.take(), error, now));
+            let before = state.retry.take();
+            state.retry = Some(match refusal {
+                Refusal::Compiler(error) => Retry::seldom(before, error, now),
+                Refusal::Kernel(error) => Retry::after(before, error, now),
+            });
         }
     }
 
@@ -296,7 +326,7 @@ impl Policies {
         list: &Arc<List>,
         slot: Option<u32>,
         kernel: &mut Kernel,
-    ) -> Result<(), String> {
+    ) -> Result<(), Refusal> {
         let rules = self.acquire_rules(list)?;
         let (slot, name, compiled) = match self.load(list, slot, &rules, kernel) {
             Ok(loaded) => loaded,
@@ -310,7 +340,10 @@ impl Policies {
         let list = list.clone();
         let before = state.installed.replace(Installed { slot, name, list, compiled, rules, adopted: false });
         state.version = version;
-        state.retry = None;
+        // The one before, with room for more, says nothing about the one that is wanted.
+        if state.is_settled() {
+            state.retry = None;
+        }
         if let Some(before) = before {
             self.rules.release(&before.rules);
         }
@@ -319,9 +352,9 @@ impl Policies {
     }
 
     /// Ids for the rules of a list. One with more rules than may be numbered is refused before it takes anybody's.
-    fn acquire_rules(&mut self, list: &List) -> Result<Vec<u32>, String> {
+    fn acquire_rules(&mut self, list: &List) -> Result<Vec<u32>, Refusal> {
         if list.rules.len() > self.limits.atoms {
-            compile(list, &self.classes, &|_| NO_RULE, &self.limits).map_err(|e| e.to_string())?;
+            compile(list, &self.classes, &|_| NO_RULE, &self.limits)?;
         }
         Ok(self.rules.acquire(list))
     }
@@ -332,7 +365,7 @@ impl Policies {
         slot: Option<u32>,
         rules: &[u32],
         kernel: &mut Kernel,
-    ) -> Result<(u32, String, CompiledList), String> {
+    ) -> Result<(u32, String, CompiledList), Refusal> {
         let zeroes: Vec<(u32, Counter)> =
             self.rules.take_new().into_iter().map(|id| (id, Counter::default())).collect();
         if !zeroes.is_empty() {
@@ -341,13 +374,15 @@ impl Policies {
                 tracing::warn!(%error, rule = ?zeroes.get(index).map(|z| z.0), "a rule's counter could not be reset");
             }
         }
-        let (memory, compiled) = compile(list, &self.classes, &|index| rule_at(rules, index), &self.limits)
-            .map_err(|e| e.to_string())?;
+        let (memory, compiled) = compile(list, &self.classes, &|index| rule_at(rules, index), &self.limits)?;
         let slot = slot.or_else(|| self.free_slot()).ok_or_else(|| {
-            format!("all {POLICY_SLOTS} slots for policy programs are taken; use fewer distinct policies on this node")
+            Refusal::Kernel(format!(
+                "all {POLICY_SLOTS} slots for policy programs are taken; use fewer distinct policies on this node"
+            ))
         })?;
         let name = program_name(&compiled);
-        kernel.programs.install(slot, &name, &compiled).map_err(|e| e.to_string())?;
+        let refused = |error: TableError| Refusal::Kernel(error.to_string());
+        kernel.programs.install(slot, &name, &compiled).map_err(refused)?;
         self.taken.insert(slot);
         Ok((slot, name, memory))
     }
@@ -360,11 +395,13 @@ impl Policies {
     pub fn dirty(&self) -> Vec<Dirty> {
         let mut dirty = Vec::new();
         for state in self.lists.values() {
-            let Some(wanted) = &state.wanted else { continue };
+            if state.wanted.is_none() {
+                continue;
+            }
             if let Some(retry) = &state.retry {
-                dirty.push(Dirty::failed(format!("policy {}", policy_names(wanted)), retry));
+                dirty.push(Dirty::failed(format!("policy {}", state.names), retry));
             } else if !state.is_settled() {
-                dirty.push(Dirty::waiting(format!("policy {}", policy_names(wanted))));
+                dirty.push(Dirty::waiting(format!("policy {}", state.names)));
             }
         }
         dirty.extend(self.clean_retry.as_ref().map(|retry| Dirty::failed("unused policy program", retry)));

@@ -198,6 +198,11 @@ impl Reconciler {
         ]
     }
 
+    /// Whether a restart may cost a workload its last good policy, because the one that is wanted is refused.
+    pub fn is_any_list_refused(&self) -> bool {
+        self.policies.is_any_refused()
+    }
+
     /// Policy programs in force.
     pub fn program_count(&self) -> usize {
         self.saved.programs.len()

@@ -24,12 +24,14 @@ pub struct RuleIds {
     new: BTreeSet<u32>,
     /// Something has changed since it was saved.
     unsaved: bool,
+    /// Rules may be without users.
+    released: bool,
 }
 
 impl RuleIds {
     /// What was known before a restart.
     pub fn restore(saved: &[SavedRule], last: u32) -> Self {
-        let mut ids = Self { last, unsaved: true, ..Self::default() };
+        let mut ids = Self { last, unsaved: true, released: true, ..Self::default() };
         for rule in saved.iter().filter(|rule| rule.id != 0 && rule.id < RULE_SLOTS) {
             let (Some(direction), Some(action)) = (direction(&rule.direction), action(&rule.action)) else {
                 continue;
@@ -81,6 +83,7 @@ impl RuleIds {
 
     /// A list no longer uses them.
     pub fn release(&mut self, ids: &[u32]) {
+        self.released = true;
         for id in ids {
             let Some(key) = self.by_id.get(id) else { continue };
             let Some((_, users)) = self.by_rule.get_mut(key) else { continue };
@@ -90,6 +93,9 @@ impl RuleIds {
 
     /// Forgets rules that no list uses.
     pub fn collect(&mut self) {
+        if !std::mem::take(&mut self.released) {
+            return;
+        }
         let unused: Vec<u32> =
             self.by_rule.values().filter(|(_, users)| *users == 0).map(|(id, _)| *id).collect();
         self.unsaved |= !unused.is_empty();

@@ -60,7 +60,7 @@ pub struct MapSpec {
 pub const NO_PREALLOC: u32 = 1;
 
 /// Elements in each family's main flow table at first: one for each flow, two for each that is translated.
-pub const FLOW_ENTRIES: u32 = 131_072;
+pub const FLOW_ENTRIES: u32 = 65_536;
 /// Elements in each family's half-open table, as in the main one: LRU tables are allocated at once.
 pub const HALF_OPEN_ENTRIES: u32 = 20_480;
 /// Pieces of consistent-hash tables in each family: room for 100 Services with 10,007 places each.
@@ -147,7 +147,7 @@ maps! {
     POLICY_IO = "policy_io", PerCpuArray, u32 => policy::PolicyIo, 1, 0, v 1, Kernel;
     RULE_COUNTER = "rule_counter", Array, u32 => counter::Counter, RULE_SLOTS, 0, v 1, Both;
     COUNTER = "counter", PerCpuHash, counter::CounterKey => counter::Counter, 16_384, NO_PREALLOC, v 1, Both;
-    EVENT = "event", RingBuf, () => (), 1 << 19, 0, v 1, Kernel;
+    EVENT = "event", RingBuf, () => (), 1 << 18, 0, v 1, Kernel;
     EVENT_LOST = "event_lost", PerCpuArray, u32 => u64, 1, 0, v 1, Both;
     SWEEP = "sweep", Array, u32 => sweep::Sweep, 2, 0, v 2, Both;
 }

@@ -135,13 +135,15 @@ pub async fn run(options: Options, mut store: Store, observer: Observer) -> anyh
     };
     node.settle().await;
     // From here on the programs in force are those of these maps.
-    node.parts.maps.leave_followed()?;
+    if let Err(error) = node.parts.maps.leave_followed() {
+        tracing::error!(%error, "what programs wrote into a map before it became larger may be lost");
+    }
     memory::give_back();
     tracing::info!(node = %node.options.node, endpoints = node.reconciler.endpoint_counts().0, "in force");
     loop {
         node.observe();
         main.waiters.answer(|goal| node.standing(goal));
-        if let Some(Crowded { map, elements, size }) = node.crowded(main.drops.take_table_full())? {
+        if let Some(Crowded { map, elements, size }) = node.crowded(main.drops.take_table_full()) {
             tracing::info!(map, elements, size, "a map is getting full; starting again with a larger one");
             return Ok(End::Again);
         }

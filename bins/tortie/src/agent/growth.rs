@@ -47,12 +47,13 @@ pub struct Crowded {
     pub size: u32,
 }
 
-/// The first map that is crowded and can be larger.
-pub fn crowded(maps: &Maps, sizes: &Sizes) -> Result<Option<Crowded>, MapsError> {
+/// The first map that is crowded and can be larger; where a start is not free (`only_full`), the first that is too small.
+pub fn crowded(maps: &Maps, sizes: &Sizes, only_full: bool) -> Result<Option<Crowded>, MapsError> {
     for (name, size) in sizes {
         let Size::Growing { needed, .. } = size else { continue };
         let size = maps.get(name)?.info().max_entries;
-        if size < MOST_ENTRIES && is_crowded(*needed, size) {
+        let is_full = *needed >= size as usize;
+        if size < MOST_ENTRIES && is_crowded(*needed, size) && (is_full || !only_full) {
             return Ok(Some(Crowded { map: name, elements: *needed, size }));
         }
     }

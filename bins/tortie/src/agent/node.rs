@@ -467,14 +467,21 @@ impl Node {
 
     /// A map that should be larger; also one of flows that had no room for a packet's. Not in an agent that has just
     /// started: whatever happens, it does more than start again.
-    pub fn crowded(&mut self, table_is_full: bool) -> anyhow::Result<Option<Crowded>> {
+    pub fn crowded(&mut self, table_is_full: bool) -> Option<Crowded> {
         if self.started.elapsed() < AT_LEAST {
-            return Ok(None);
+            return None;
         }
         let (maps, sweep) = (&self.parts.maps, self.parts.sweeper.reports().last());
         let mut needed = self.reconciler.needed().to_vec();
-        needed.extend(self.flow_tables.elements(maps, &sweep, table_is_full)?);
-        Ok(growth::crowded(maps, &growth::sizes(self.reconciler.settings(), &needed))?)
+        let found = self.flow_tables.elements(maps, &sweep, table_is_full).and_then(|flows| {
+            needed.extend(flows);
+            let sizes = growth::sizes(self.reconciler.settings(), &needed);
+            growth::crowded(maps, &sizes, self.reconciler.is_any_list_refused())
+        });
+        found.unwrap_or_else(|error| {
+            tracing::warn!(%error, "it is not known how full maps are");
+            None
+        })
     }
 
     /// One pod that is old enough gets links in the place of its filters: each takes a while ([`SHORT_LIVED`]).

@@ -248,9 +248,14 @@ pub struct Rejected {
 }
 
 impl Rejected {
+    /// There is nothing wrong with it: this version does not act on it.
+    pub fn is_kept(&self) -> bool {
+        self.effect == "notEnforced"
+    }
+
     /// A setting that this version does not know changes nothing; a policy that is not enforced does.
     pub fn is_a_note(&self) -> bool {
-        self.effect == "notEnforced" && !self.object.as_deref().is_some_and(is_relied_on)
+        self.is_kept() && !self.object.as_deref().is_some_and(is_relied_on)
     }
 }
 

@@ -133,7 +133,8 @@ fn judge(status: &mut Status) {
     if starting {
         reasons.push("the agent has not heard everything from the store yet".to_owned());
     }
-    let rejected = status.rejected.iter().filter(|rejected| !rejected.is_a_note()).count();
+    let (kept, refused): (Vec<_>, Vec<_>) = status.rejected.iter().partition(|rejected| rejected.is_kept());
+    let relied_on = kept.iter().filter(|kept| !kept.is_a_note()).count();
     let many = |count: usize, one: &str, more: &str| match count {
         0 => None,
         1 => Some(format!("1 {one}")),
@@ -144,7 +145,12 @@ fn judge(status: &mut Status) {
     reasons.extend(status.store.as_ref().and_then(unwritten));
     reasons.extend(status.store.as_ref().and_then(fallen_back));
     reasons.extend(many(status.dirty.len(), "thing is not in force yet", "things are not in force yet"));
-    reasons.extend(many(rejected, "object is rejected", "objects are rejected"));
+    reasons.extend(many(refused.len(), "object is rejected", "objects are rejected"));
+    reasons.extend(many(
+        relied_on,
+        "object is not enforced by this version",
+        "objects are not enforced by this version",
+    ));
     reasons.extend(many(
         status.conflicts.len(),
         "contradiction between objects",
@@ -262,9 +268,9 @@ mod tests {
         let cases: [(&str, Status); 10] = [
             ("not in force", Status { dirty: vec![Dirty::default()], ..healthy() }),
             ("rejected", Status { rejected: vec![rejected("Service a/b", "keepsLast")], ..healthy() }),
-            ("rejected", relied_on("GlobalNetworkPolicy x")),
-            ("rejected", relied_on("HostEndpoint node1-eth0")),
-            ("rejected", relied_on("Tier security")),
+            ("not enforced", relied_on("GlobalNetworkPolicy x")),
+            ("not enforced", relied_on("HostEndpoint node1-eth0")),
+            ("not enforced", relied_on("Tier security")),
             ("contradiction", Status { conflicts: vec![Conflict::default()], ..healthy() }),
             ("unreadable", Status { bad_records: vec!["x".into()], ..healthy() }),
             ("80 % full", {

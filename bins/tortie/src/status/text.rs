@@ -17,7 +17,10 @@ pub fn screen(status: &Status, drops: Option<&Total>, wide: bool) -> String {
     let mut text = health(status);
     text.push('\n');
     text.push_str(&facts(status, drops));
-    for section in [dirty(status), rejected(status), conflicts(status), notes(status)] {
+    let kept = |r: &Rejected| r.is_kept() && !r.is_a_note();
+    let refused = |r: &Rejected| !r.is_kept();
+    let (refused, kept) = (rejected(status, "REJECTED", refused), rejected(status, "NOT ENFORCED", kept));
+    for section in [dirty(status), refused, kept, conflicts(status), notes(status)] {
         text.push_str(&section);
     }
     text.push_str(&interfaces(&status.interfaces, wide));
@@ -131,9 +134,9 @@ fn dirty(status: &Status) -> String {
     text
 }
 
-fn rejected(status: &Status) -> String {
-    let rejected: Vec<&Rejected> = status.rejected.iter().filter(|r| !r.is_a_note()).collect();
-    let mut text = heading("REJECTED", rejected.is_empty());
+fn rejected(status: &Status, words: &str, is_wanted: impl Fn(&Rejected) -> bool) -> String {
+    let rejected: Vec<&Rejected> = status.rejected.iter().filter(|r| is_wanted(r)).collect();
+    let mut text = heading(words, rejected.is_empty());
     for r in rejected {
         let _ = writeln!(text, "  {}", paint(Colour::Bold, &r.origin));
         let _ = writeln!(text, "    {}{}", subject(r), r.problem);

@@ -3,7 +3,7 @@
 //! Owns: when a slot is empty again and a class's number free. Does not: decide what is wanted.
 //! Invariant: a program that a record in the kernel names stays; a number is given back when no program knows it.
 
-use super::Policies;
+use super::{Policies, Refusal};
 use crate::delta::{Now, Written};
 use crate::dirty::Retry;
 use crate::kernel::Kernel;
@@ -95,7 +95,7 @@ impl Policies {
             false => self.retired = retired,
         }
         for (id, error) in failed {
-            self.fail(id, error, now);
+            self.fail(id, Refusal::Kernel(error), now);
         }
     }
 }

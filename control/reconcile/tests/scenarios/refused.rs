@@ -87,6 +87,35 @@ fn a_refused_list_leaves_the_sets_of_the_one_in_force_alone() {
 }
 
 #[test]
+fn a_list_that_does_not_fit_is_not_compiled_again_for_others_sake() {
+    let world = World::new();
+    let mut agent = in_force(&world, 1);
+    agent.receive(vec![Intent::List(ListId(9), Some(too_long())), back(9)]);
+    let attempts = |agent: &Agent| {
+        let dirty = agent.reconciler.dirty();
+        let refused = dirty.iter().find(|d| d.reason.contains("too many rules")).expect("it is refused");
+        refused.attempts
+    };
+    agent.apply();
+    assert_eq!(attempts(&agent), 1);
+    assert!(agent.reconciler.is_any_list_refused());
+    // New classes, more than the list in force has room for: it is compiled again, and says nothing about the other.
+    for set in 10..200 {
+        agent.now += Duration::from_millis(100);
+        agent.receive(new_set(set, &format!("192.0.2.{set}/32")).into());
+        agent.receive(vec![Intent::List(
+            ListId(set),
+            Some(list(vec![rule("other", 0, vec![one_of(set)], 80)])),
+        )]);
+        agent.apply();
+    }
+    assert_eq!(attempts(&agent), 1, "nineteen seconds later");
+    agent.now += Duration::from_secs(20);
+    agent.apply();
+    assert_eq!(attempts(&agent), 2);
+}
+
+#[test]
 fn the_sets_of_a_list_go_with_it() {
     let world = World::new();
     let mut agent = in_force(&world, 1);
