@@ -2,8 +2,8 @@
 //!
 //! Owns: slots of next hops. Does not: find the way to a node; the host does and says so.
 //! Invariant: a route names a next hop only after its record is in the kernel, and the record goes only
-//! after no route names it; where no way is known, the host's own stack decides. A change costs what it changes,
-//! however many nodes there are.
+//! after no route names it, and a while later: flows name it too. Where no way is known, the host's own stack decides. A
+//! change costs what it changes, however many nodes there are.
 
 mod wanted;
 
@@ -20,6 +20,7 @@ use crate::table::{Table, TableError};
 use ipnet::IpNet;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::time::Duration;
 use tortie_abi::endpoint::NextHop;
 use tortie_abi::maps::NEXT_HOP_SLOTS;
 use tortie_abi::route::{self, Kind, flags};
@@ -28,6 +29,11 @@ use tortie_intent::Route;
 use tortie_model::{NodeName, WorkloadId};
 use tortie_wire::{Be32, Ip4, Ip6};
 use wanted::{Wanted, destination};
+
+/// So long the next hop stays of a node that no route leads to any more. Its Node, or an address of it, may be away for a
+/// moment, and connections with its pods are none that are over; when it comes back they find what they name. As long as a
+/// peer that speaks to somebody who is gone is told so (`TELL_TICKS` of the sweep).
+const STAYS: Duration = Duration::from_secs(300);
 
 /// How packets get to a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,8 +63,10 @@ pub struct Routes {
     hops: BTreeMap<IpAddr, Hop>,
     /// Nodes whose next hop is to be worked out anew.
     changed: BTreeSet<IpAddr>,
-    /// Nodes whose next hop goes when no route in the kernel names it.
-    leaving: BTreeSet<IpAddr>,
+    /// Nodes that other nodes have taken the place of since [`Routes::resolve`].
+    replaced: BTreeSet<IpAddr>,
+    /// Nodes whose next hop goes at this time, when no route in the kernel names it. `None`: time is yet to be read.
+    leaving: BTreeMap<IpAddr, Option<Now>>,
     slots: Slots,
     /// Slots have been given out or taken back since they were saved.
     unsaved: bool,
@@ -88,7 +96,8 @@ impl Routes {
         Self {
             wanted: Wanted::default(),
             changed: hops.keys().copied().collect(),
-            leaving: BTreeSet::new(),
+            replaced: BTreeSet::new(),
+            leaving: BTreeMap::new(),
             unsaved: true,
             pools: BTreeMap::new(),
             dirty: BTreeSet::new(),
@@ -118,7 +127,11 @@ impl Routes {
             self.dirty.extend(self.wanted.prefixes().filter(|inner| net.contains(*inner)));
         }
         self.dirty.insert(net);
-        self.changed.extend(self.wanted.set(net, route));
+        let [before, after] = self.wanted.set(net, route);
+        if after.is_some() && before != after {
+            self.replaced.extend(before);
+        }
+        self.changed.extend([before, after].into_iter().flatten());
     }
 
     /// A workload of this node has an endpoint record, another one, or none any more.
@@ -221,18 +234,38 @@ impl Routes {
         }
     }
 
+    /// Who waits for a slot gets those of the nodes that have been gone for longest.
+    fn make_room(&mut self) {
+        if self.no_slot.is_empty() {
+            return;
+        }
+        let mut gone: Vec<&mut Option<Now>> = self.leaving.values_mut().collect();
+        gone.sort_unstable_by_key(|until| until.unwrap_or(Now::MAX));
+        gone.into_iter().take(self.no_slot.len()).for_each(|until| *until = Some(Now::ZERO));
+    }
+
     /// Works out what the tables should hold.
     pub fn resolve(&mut self) {
         for node in std::mem::take(&mut self.changed) {
             let Some(hop) = self.hops.get_mut(&node) else { continue };
             hop.way = self.ways.get(&node).copied().filter(|_| self.wanted.leads_to(&node));
-            let wanted = hop.way.map(|way| record(node, hop.used, &way));
-            self.next_hop.want(u32::from(hop.used.slot), wanted);
-            match hop.way {
-                Some(_) => self.leaving.remove(&node),
-                None => self.leaving.insert(node),
-            };
+            let slot = u32::from(hop.used.slot);
+            if let Some(way) = hop.way {
+                self.next_hop.want(slot, Some(record(node, hop.used, &way)));
+                self.leaving.remove(&node);
+                continue;
+            }
+            // As it is in the kernel: an agent before this one may have written it.
+            let id = Target::next_hop(hop.used.slot, hop.used.incarnation);
+            let there = self.next_hop.actual(&slot).copied().filter(|hop| hop.id == id);
+            self.next_hop.want(slot, there);
+            let until = self.leaving.entry(node).or_insert(None);
+            // What its pods' addresses are behind now is not where they were.
+            if self.replaced.contains(&node) {
+                *until = Some(Now::ZERO);
+            }
         }
+        self.replaced.clear();
         for net in std::mem::take(&mut self.dirty) {
             let value = self.wanted.get(&net).and_then(|route| self.value(&net, route));
             match net {
@@ -302,6 +335,7 @@ impl Routes {
 
     fn clean_hops(&mut self, table: &mut (impl Table<u32, NextHop> + ?Sized), now: Now) -> Written {
         let mut written = Written::default();
+        self.let_go(now);
         if self.next_hop.pending_count() > 0 {
             let named = self.named();
             let free = |slot: &u32, _: Option<&NextHop>| !named.contains(slot);
@@ -309,6 +343,18 @@ impl Routes {
         }
         self.free_slots();
         written
+    }
+
+    /// Next hops whose time has come are not wanted any more.
+    fn let_go(&mut self, now: Now) {
+        self.make_room();
+        for (node, until) in &mut self.leaving {
+            if *until.get_or_insert(now.saturating_add(STAYS)) <= now
+                && let Some(hop) = self.hops.get(node)
+            {
+                self.next_hop.want(u32::from(hop.used.slot), None);
+            }
+        }
     }
 
     fn named(&self) -> BTreeSet<u32> {
@@ -320,7 +366,7 @@ impl Routes {
 
     fn free_slots(&mut self) {
         let (hops, next_hop, slots) = (&mut self.hops, &self.next_hop, &mut self.slots);
-        self.leaving.retain(|node| {
+        self.leaving.retain(|node, _| {
             let Some(slot) = hops.get(node).map(|hop| hop.used.slot) else { return false };
             let number = u32::from(slot);
             let is_there = next_hop.actual(&number).is_some() || !next_hop.is_settled(&number);
@@ -356,10 +402,18 @@ impl Routes {
         dirty
     }
 
-    /// When the next failed write may be tried again.
+    /// When the next failed write may be tried again, or a next hop goes.
     pub fn next_retry(&self) -> Option<Now> {
         let retries = [self.route4.next_retry(), self.route6.next_retry(), self.next_hop.next_retry()];
-        retries.into_iter().flatten().min()
+        retries.into_iter().flatten().chain(self.next_leave()).min()
+    }
+
+    fn next_leave(&self) -> Option<Now> {
+        let stays = |node: &IpAddr| {
+            let slot = self.hops.get(node).map(|hop| u32::from(hop.used.slot));
+            slot.is_some_and(|slot| self.next_hop.desired(&slot).is_some())
+        };
+        self.leaving.iter().filter(|(node, _)| stays(node)).filter_map(|(_, until)| *until).min()
     }
 
     /// For the file; `false`: it is as it was.

@@ -92,6 +92,11 @@ impl<F: Family> Tables<F> {
         let _ = self.route.borrow_mut().insert(address.as_bytes(), length, route);
     }
 
+    /// Removes a route.
+    pub fn remove_route(&self, address: F::Addr, length: u32) {
+        let _ = self.route.borrow_mut().remove(address.as_bytes(), length);
+    }
+
     /// Adds or replaces a front end and its back ends.
     pub fn set_service(&self, key: &F::FrontendKey, frontend: Frontend, backends: &[F::Backend]) {
         for (ordinal, backend) in (0..).zip(backends) {

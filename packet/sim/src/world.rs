@@ -149,8 +149,7 @@ impl World {
         node.v6.set_route(own6.into(), 128, route(Kind::Host, Target::HOST));
         for other in (0..self.nodes.len()).filter(|o| *o != index) {
             let (peer4, peer6) = Self::node_addresses(other);
-            let id4 = Target::next_hop(other as u16 * 2, 1);
-            let id6 = Target::next_hop(other as u16 * 2 + 1, 1);
+            let (id4, id6) = Self::next_hops(other);
             let hop = NextHop { ifindex: UPLINK, mtu_bytes: 1500, ..NextHop::new_zeroed() };
             let mut hops = node.next_hop.borrow_mut();
             hops.insert(
@@ -158,13 +157,41 @@ impl World {
                 NextHop { id: id4, address4: peer4.into(), node: V4::widen(&peer4.into()), ..hop },
             );
             hops.insert(id6.slot(), NextHop { id: id6, address6: peer6.into(), node: peer6.into(), ..hop });
-            let host = other as u8 + 1;
-            node.v4.set_route(peer4.into(), 32, route(Kind::RemoteHost, id4));
-            node.v6.set_route(peer6.into(), 128, route(Kind::RemoteHost, id6));
-            node.v4.set_route(Ipv4Addr::new(10, 244, host, 0).into(), 24, route(Kind::RemotePod, id4));
-            let prefix6 = Ipv6Addr::new(0xfd00, 0x244, u16::from(host), 0, 0, 0, 0, 0);
-            node.v6.set_route(prefix6.into(), 64, route(Kind::RemotePod, id6));
+            drop(hops);
+            self.meet(index, other);
         }
+    }
+
+    fn next_hops(node: usize) -> (Target, Target) {
+        let slot = node as u16 * 2;
+        (Target::next_hop(slot, 1), Target::next_hop(slot + 1, 1))
+    }
+
+    /// The prefixes of a node's pods.
+    fn prefixes(node: usize) -> (Ipv4Addr, Ipv6Addr) {
+        let host = node as u8 + 1;
+        (Ipv4Addr::new(10, 244, host, 0), Ipv6Addr::new(0xfd00, 0x244, u16::from(host), 0, 0, 0, 0, 0))
+    }
+
+    /// A node knows where another one is, and that one's pods.
+    pub fn meet(&self, index: usize, other: usize) {
+        let node = &self.nodes[index];
+        let ((peer4, peer6), (pods4, pods6)) = (Self::node_addresses(other), Self::prefixes(other));
+        let (id4, id6) = Self::next_hops(other);
+        node.v4.set_route(peer4.into(), 32, route(Kind::RemoteHost, id4));
+        node.v6.set_route(peer6.into(), 128, route(Kind::RemoteHost, id6));
+        node.v4.set_route(pods4.into(), 24, route(Kind::RemotePod, id4));
+        node.v6.set_route(pods6.into(), 64, route(Kind::RemotePod, id6));
+    }
+
+    /// A node hears that another one is gone. The record of the next hop stays, as an agent has it for a while.
+    pub fn miss(&self, index: usize, other: usize) {
+        let node = &self.nodes[index];
+        let ((peer4, peer6), (pods4, pods6)) = (Self::node_addresses(other), Self::prefixes(other));
+        node.v4.remove_route(peer4.into(), 32);
+        node.v6.remove_route(peer6.into(), 128);
+        node.v4.remove_route(pods4.into(), 24);
+        node.v6.remove_route(pods6.into(), 64);
     }
 
     /// Adds a pod without policy to a node.

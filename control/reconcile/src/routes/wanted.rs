@@ -22,14 +22,14 @@ pub(super) struct Wanted {
 }
 
 impl Wanted {
-    /// A route is as given from now on; the nodes that it led to and leads to, where that has changed.
-    pub(super) fn set(&mut self, net: IpNet, route: Option<Route>) -> impl Iterator<Item = IpAddr> + use<> {
+    /// A route is as given from now on; the node that it led to and the one it leads to, where it has changed.
+    pub(super) fn set(&mut self, net: IpNet, route: Option<Route>) -> [Option<IpAddr>; 2] {
         let before = match &route {
             Some(route) => self.routes.insert(net, route.clone()),
             None => self.routes.remove(&net),
         };
         if before == route {
-            return [None; 2].into_iter().flatten();
+            return [None; 2];
         }
         let nodes = [&before, &route].map(|route| route.as_ref().and_then(|route| destination(&net, route)));
         if let Some(node) = nodes[0] {
@@ -45,7 +45,7 @@ impl Wanted {
             self.to_workload.entry(id).or_default().insert(net);
         }
         self.version = self.version.wrapping_add(u64::from(nodes != [None; 2]));
-        nodes.into_iter().flatten()
+        nodes
     }
 
     /// The route of a prefix.

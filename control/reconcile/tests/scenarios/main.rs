@@ -1,6 +1,7 @@
 //! Histories of desired states, each also with a restart at every operation, every operation failing once,
 //! foreign entries present, and drift made behind the agent's back.
 
+mod away;
 mod desired;
 mod lost;
 mod refused;

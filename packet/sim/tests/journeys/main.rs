@@ -1,6 +1,7 @@
 //! Packet journeys: what users of a cluster see, as sentences, for both families.
 
 mod affinity;
+mod away;
 mod direct;
 mod host;
 mod icmp;

@@ -2,6 +2,7 @@
 //! `tests/kubernetes` runs the same journeys on a real API server, with another `cluster` and `STORE`.
 
 mod agents;
+mod away;
 mod connect_time;
 mod damage;
 mod direct;

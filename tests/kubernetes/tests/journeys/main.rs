@@ -1,6 +1,6 @@
 //! The journeys of tests/e2e, and what its cluster suite does with pods, on a real API server. Needs root and
 //! scripts/kubernetes.sh. What breaks, fills or floods files is missing, since only a directory has them (`inputs`,
-//! `storm`); `tests/operator/manifests/bad_input.rs` and `tests/operator/control_plane` have the counterparts.
+//! `storm`, `away`); `tests/operator/manifests/bad_input.rs` and `tests/operator/control_plane` have the counterparts.
 //!
 //! They have few control planes, one for each that runs at once, and use them in turn: `turns` is the test of that.
 
