@@ -24,16 +24,18 @@ use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
-use tortie_intent::{Frontend, Intent, ServicePort, ServicePortId};
+use tortie_intent::{Frontend, Intent, Scope, ServicePort, ServicePortId};
 use tortie_model::service::{EndpointSlice, Service, TrafficPolicy};
 use tortie_model::workload::Transport;
 use tortie_model::{NodeName, ObjectId, ServiceId, SliceId, WorkloadId};
 
 type FrontendKey = (Frontend, Transport);
 
-/// What decides between several who claim one front end: a Service has it before a pod, then who is older.
+/// What decides between several who claim one front end: who has the address as its ClusterIP, which the API server gives to
+/// one Service alone, while anybody may write any address elsewhere; a Service before a pod; then who is older.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Rank {
+    is_unallocated: bool,
     is_pod: bool,
     created: i64,
 }
@@ -285,7 +287,8 @@ impl Services {
             (None, Some(hosted)) => (hosted.ports(service, &self.here), hosted.created()),
             (None, None) => (BTreeMap::new(), 0),
         };
-        let rank = Rank { is_pod, created };
+        let rank =
+            |scope: Option<&Scope>| Rank { is_unallocated: scope != Some(&Scope::Cluster), is_pod, created };
         if let Some(pod) = &pod {
             host_ports::report(pod, hosted, &self.here, conflicts);
         }
@@ -311,7 +314,7 @@ impl Services {
             {
                 wanted.backends.clone_from(&last.backends);
             }
-            let key = |frontend| ((frontend, port.id.transport), rank);
+            let key = |at| ((at, port.id.transport), rank(wanted.frontends.get(&at)));
             let keys = self.here.claimed(&wanted).map(key).collect();
             claim(port, keys);
             port.wanted = Some(Arc::new(wanted));

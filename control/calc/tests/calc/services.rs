@@ -9,7 +9,7 @@ use tortie_calc::HealthCheck;
 use tortie_intent::{Frontend, Intent, ServicePort, ServicePortId};
 use tortie_model::service::{Hints, Service, ServiceType, TrafficPolicy};
 use tortie_model::workload::Transport;
-use tortie_model::{Change, Object};
+use tortie_model::{Change, Object, ObjectId};
 
 fn id(service: &str, port: &str, transport: Transport) -> ServicePortId {
     ServicePortId { service: service_id(service), port: port.into(), transport }
@@ -271,6 +271,44 @@ fn of_two_services_with_one_front_end_the_older_has_it_whatever_they_are_called(
     driver.step(&[gone, made("a/first", 300)]);
     let held = |driver: &Driver, id: &str| !port_of(&driver.state(), id, "http", TCP).frontends.is_empty();
     assert_eq!((held(&driver, "a/first"), held(&driver, "b/second")), (false, true));
+}
+
+#[test]
+fn nobody_takes_another_services_cluster_ip_by_writing_it_elsewhere_however_old_he_is() {
+    let made = |id: &str, created, value: Service| {
+        let value = Service { created, ..value };
+        Object::Service(Change { key: service_id(id), value: Some(value.into()) })
+    };
+    let own = made("z/young", 300, service_value("10.96.0.9", &[("", TCP, 80)]));
+    let mut doors = service_value("10.96.0.1", &[("", TCP, 80)]);
+    doors.ports[0].node_port = 80;
+    let elsewhere = [
+        Service { external_ips: ips("10.96.0.9"), ..service_value("10.96.0.1", &[("", TCP, 80)]) },
+        Service { ingress_ips: ips("10.96.0.9"), ..service_value("10.96.0.1", &[("", TCP, 80)]) },
+        // The address is one of the node's, too.
+        doors,
+    ];
+    for (index, thief) in elsewhere.into_iter().enumerate() {
+        let thief = made("a/old", 100, thief);
+        let here = node("n1", "10.96.0.9", "10.0.1.0/24");
+        let all = [thief, own.clone(), here];
+        for mut objects in [all.clone(), [all[1].clone(), all[2].clone(), all[0].clone()]] {
+            let state = expand(&objects);
+            let young = frontends(port_of(&state, "z/young", "", TCP));
+            assert_eq!(young.iter().map(|it| it.address).collect::<Vec<_>>(), ips("10.96.0.9"), "{index}");
+            let old = frontends(port_of(&state, "a/old", "", TCP));
+            assert!(old.iter().any(|it| it.address == ip("10.96.0.1")), "{index}: the rest is unharmed");
+            let (what, who) = state.conflicts.first_key_value().expect("reported");
+            assert_eq!(what.reason(), Some("FrontendTaken"));
+            assert_eq!(who.winner, Some(ObjectId::Service(service_id("z/young"))), "{index}");
+            assert_eq!(who.losers, [ObjectId::Service(service_id("a/old"))], "{index}");
+            objects.reverse();
+            // In a cluster where the thief was first, the address changes hands.
+            let mut driver = Driver::with("n1", &objects[..2]);
+            driver.step(&objects[2..]);
+            assert_eq!(driver.state().services, state.services, "{index}");
+        }
+    }
 }
 
 #[test]
