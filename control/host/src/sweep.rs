@@ -1,6 +1,6 @@
 //! Expiry of flows: runs the programs that walk the flow tables in the kernel.
 //!
-//! Owns: one thread, how often it walks, and the reports. Does not: look at flows, or decide what is over.
+//! Owns: one thread, when it walks, and the reports. Does not: look at flows, or decide what is over.
 //! Invariant: one table is walked at a time, by a program that the scheduler and interrupts may interrupt.
 
 use crate::bpf::{Map, Program, Update};
@@ -15,6 +15,13 @@ use zerocopy::{FromBytes as _, IntoBytes as _};
 
 /// The programs, each of which walks one table.
 pub const PROGRAMS: [&str; 4] = ["sweep_flow4", "sweep_half4", "sweep_flow6", "sweep_half6"];
+
+/// What has been removed together is swept for together.
+const SOON: Duration = Duration::from_millis(50);
+/// Between the end of a sweep that somebody asked for and the next one of that kind.
+const PAUSE: Duration = Duration::from_secs(1);
+/// That pause is so many times as long as the sweep was, where tables are large: the thread is never busy for long.
+const SHARE: u32 = 20;
 
 /// What the last sweep did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -70,9 +77,45 @@ impl Reports {
 /// A thread that sweeps until it is dropped.
 #[derive(Debug)]
 pub struct Sweeper {
-    stop: Option<mpsc::Sender<()>>,
+    /// Asks for a sweep soon; dropped, it ends the thread.
+    asks: Option<mpsc::Sender<()>>,
     thread: Option<std::thread::JoinHandle<()>>,
     reports: Reports,
+}
+
+/// When to sweep.
+#[derive(Clone, Copy, Debug)]
+struct Turns {
+    every: Duration,
+    next: Instant,
+    /// `next` was asked for.
+    is_asked: bool,
+    /// Whoever asks waits for this.
+    rested: Instant,
+}
+
+impl Turns {
+    fn from(now: Instant, every: Duration) -> Self {
+        Self { every, next: now + every, is_asked: false, rested: now }
+    }
+
+    /// A sweep is wanted soon.
+    fn ask(&mut self, now: Instant) {
+        let soon = (now + SOON).max(self.rested);
+        if !self.is_asked && soon < self.next {
+            self.next = soon;
+            self.is_asked = true;
+        }
+    }
+
+    /// The sweep that was due has ended, and has taken so long.
+    fn done(&mut self, now: Instant, took: Duration) {
+        if self.is_asked {
+            self.rested = now + PAUSE.max(took.saturating_mul(SHARE));
+        }
+        self.is_asked = false;
+        self.next = now + self.every;
+    }
 }
 
 /// The walks of all tables.
@@ -117,21 +160,34 @@ pub fn once(datapath: &Datapath, maps: &Maps) -> Result<Report, DatapathError> {
     Ok(Report::default().after(families, busy))
 }
 
+fn sweep(walks: &Walks, reports: &Reports) {
+    match walks.run() {
+        Ok((busy, families)) => {
+            let mut report = reports.0.lock().unwrap_or_else(PoisonError::into_inner);
+            *report = report.after(families, busy);
+        }
+        Err(error) => tracing::warn!(%error, "a sweep of the flow tables failed"),
+    }
+}
+
 impl Sweeper {
-    /// Starts sweeping at this interval.
+    /// Starts sweeping at this interval, and when asked to.
     pub fn start(datapath: &Datapath, maps: &Maps, every: Duration) -> Result<Self, DatapathError> {
         let walks = Walks::new(datapath, maps)?;
         let reports = Reports(Arc::new(Mutex::new(Report::default())));
-        let (stop, stopped) = mpsc::channel();
+        let (asks, asked) = mpsc::channel();
         let shared = reports.clone();
         let body = move || {
-            while stopped.recv_timeout(every) == Err(RecvTimeoutError::Timeout) {
-                match walks.run() {
-                    Ok((busy, families)) => {
-                        let mut report = shared.0.lock().unwrap_or_else(PoisonError::into_inner);
-                        *report = report.after(families, busy);
+            let mut turns = Turns::from(Instant::now(), every);
+            loop {
+                match asked.recv_timeout(turns.next.saturating_duration_since(Instant::now())) {
+                    Ok(()) => turns.ask(Instant::now()),
+                    Err(RecvTimeoutError::Timeout) => {
+                        let start = Instant::now();
+                        sweep(&walks, &shared);
+                        turns.done(Instant::now(), start.elapsed());
                     }
-                    Err(error) => tracing::warn!(%error, "a sweep of the flow tables failed"),
+                    Err(RecvTimeoutError::Disconnected) => return,
                 }
             }
         };
@@ -139,7 +195,16 @@ impl Sweeper {
             .name("sweep".into())
             .spawn(body)
             .map_err(failed("starting the thread"))?;
-        Ok(Self { stop: Some(stop), thread: Some(thread), reports })
+        Ok(Self { asks: Some(asks), thread: Some(thread), reports })
+    }
+
+    /// Something that flows may lead by is gone: a sweep comes within a twentieth of a second, or where the last one that
+    /// was asked for is not long ago, after a second.
+    pub fn hurry(&self) {
+        if let Some(asks) = &self.asks {
+            // A thread that has ended is told by its reports.
+            let _ = asks.send(());
+        }
     }
 
     /// What the last sweep did.
@@ -155,10 +220,52 @@ impl Sweeper {
 
 impl Drop for Sweeper {
     fn drop(&mut self) {
-        drop(self.stop.take());
+        drop(self.asks.take());
         if let Some(thread) = self.thread.take() {
             // A panic of the thread has been printed where it happened.
             let _ = thread.join();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const EVERY: Duration = Duration::from_secs(5);
+    const TOOK: Duration = Duration::from_millis(10);
+
+    /// The sweeps of `length`, by when they begin, where somebody asks at `asks`.
+    fn sweeps(asks: impl IntoIterator<Item = u64>, length: u64, took: Duration) -> Vec<u64> {
+        let start = Instant::now();
+        let at = |millis| start + Duration::from_millis(millis);
+        let mut turns = Turns::from(start, EVERY);
+        let mut asks = asks.into_iter().peekable();
+        let mut found = Vec::new();
+        loop {
+            match asks.next_if(|ask| at(*ask) <= turns.next) {
+                Some(ask) => turns.ask(at(ask)),
+                None if turns.next > at(length) => return found,
+                None => {
+                    found.push((turns.next - start).as_millis() as u64);
+                    turns.done(turns.next + took, took);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn who_asks_waits_for_a_moment_only_and_the_others_come_at_their_interval() {
+        assert_eq!(sweeps([], 11_000, TOOK), [5_000, 10_010]);
+        assert_eq!(sweeps([2_000, 2_010, 2_040], 8_000, TOOK), [2_050, 7_060]);
+        // Nor does a sweep that nobody has asked for keep anybody waiting.
+        assert_eq!(sweeps([4_990, 5_020], 6_000, TOOK), [5_000, 5_070]);
+    }
+
+    #[test]
+    fn a_storm_of_changes_costs_a_sweep_a_second_and_large_tables_less() {
+        assert_eq!(sweeps((1_000..3_500).step_by(10), 4_000, TOOK), [1_050, 2_060, 3_070]);
+        let slow = Duration::from_millis(200);
+        assert_eq!(sweeps((1_000..7_000).step_by(10), 7_000, slow), [1_050, 5_250]);
     }
 }

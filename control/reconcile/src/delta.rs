@@ -70,12 +70,15 @@ pub struct Written {
     pub done: usize,
     /// Elements that failed.
     pub failed: usize,
+    /// Front ends and members of Services that were removed: flows may lead by them that are over now.
+    pub withdrawn: usize,
 }
 
 impl std::ops::AddAssign for Written {
     fn add_assign(&mut self, other: Self) {
         self.done += other.done;
         self.failed += other.failed;
+        self.withdrawn += other.withdrawn;
     }
 }
 
@@ -265,7 +268,8 @@ impl<K: Copy + Eq + Hash, V: Copy + PartialEq> DeltaTracker<K, V> {
             Part::Deletes => table.delete(&places.map(|(key, _)| *key).collect::<Vec<_>>()),
         };
         let failed: HashMap<usize, TableError> = failures.into_iter().collect();
-        let written = Written { done: due.len() - failed.len().min(due.len()), failed: failed.len() };
+        let done = due.len() - failed.len().min(due.len());
+        let written = Written { done, failed: failed.len(), ..Written::default() };
         for (index, number) in due.into_iter().enumerate() {
             match failed.get(&index) {
                 None => self.done(number),

@@ -338,6 +338,9 @@ impl Node {
                     traces.tell(round, written);
                 }
                 self.count_written(written, start.elapsed());
+                if written.withdrawn > 0 {
+                    self.parts.sweeper.hurry();
+                }
                 if written.done > 0 || written.failed > 0 {
                     tracing::debug!(done = written.done, failed = written.failed, "kernel");
                 }

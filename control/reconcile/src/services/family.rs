@@ -358,7 +358,9 @@ impl<F: Family> Tables<F> {
         let mut removed = self.backend.apply(F::backends(kernel), Part::Deletes, now, free);
         let free = |key: &MaglevKey, _: Option<&F::Piece>| key.piece >= most(key.service).1;
         removed += self.maglev.apply(F::pieces(kernel), Part::Deletes, now, free);
-        removed += self.member.apply(F::members(kernel), Part::Deletes, now, |_, _| true);
+        let members = self.member.apply(F::members(kernel), Part::Deletes, now, |_, _| true);
+        written.withdrawn = written.done + members.done;
+        removed += members;
         removed += self.range.apply(F::ranges(kernel), Part::Deletes, now, |_, _| true);
         if removed.done > 0 {
             self.backend.retry_full();

@@ -512,6 +512,25 @@ fn addresses_that_are_excluded_are_not_translated_for_as_long_as_they_are() {
 }
 
 #[test]
+fn who_removes_what_flows_may_lead_by_says_so() {
+    let history = history();
+    let world = World::new();
+    let mut agent = Agent::start(&world, Saved::default(), &history[0], 0);
+    assert_eq!(agent.apply().withdrawn, 0);
+    let mut step = |from: &Desired, to: &Desired| {
+        agent.receive(to.since(from, 0));
+        agent.apply().withdrawn
+    };
+    let (both, mut one, mut none) = (&history[0], history[0].clone(), history[0].clone());
+    one.services.insert("back", vec!["10.65.0.3"]);
+    none.services.remove("back");
+    assert_eq!(step(both, &one), 2, "members: with the affinity nobody looks for back ends by address");
+    assert_eq!(step(&one, both), 0);
+    assert_eq!(step(both, &none), 4, "two members and two front ends");
+    assert_eq!(step(&none, both), 0);
+}
+
+#[test]
 fn tables_of_another_size_take_the_place_of_those_in_force() {
     let history = history();
     let world = World::new();

@@ -1,9 +1,10 @@
-//! Connections to a pod that goes without a word: its peers hear of it.
+//! Connections to a pod that goes without a word: its peers hear of it, or are led elsewhere.
 
+use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use tortie_lab::{Family, Probe};
+use tortie_lab::{Family, Probe, Where};
 use tortie_tests_e2e::{TestLab, endpoint, items, tortie_lab};
 
 const WORLD: &str = "
@@ -108,4 +109,82 @@ fn peers_of_a_vanished_pod_get_a_reset_where_sockets_were_led_to_it() {
 #[test]
 fn peers_of_a_vanished_pod_get_a_reset_where_packets_were_translated() {
     peers_of_vanished_pods_get_a_reset("Disabled");
+}
+
+/// Names, of one back end and of another one.
+const ASKED: &str = "
+apiVersion: v1
+kind: Pod
+metadata: {name: client}
+spec: {nodeName: node1, containers: [{name: c, image: any}]}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: names}
+spec:
+  type: NodePort
+  ipFamilyPolicy: PreferDualStack
+  selector: {app: names}
+  ports: [{port: 53, targetPort: 5353, nodePort: 30053, protocol: UDP}]
+";
+
+fn names(pod: &str, node: &str) -> String {
+    format!(
+        "apiVersion: v1\nkind: Pod\nmetadata: {{name: {pod}, labels: {{app: names}}}}\n\
+         spec: {{nodeName: {node}, containers: [{{name: c, image: any, ports: [{{containerPort: 5353, protocol: UDP}}]}}]}}\n"
+    )
+}
+
+/// A client that keeps its port, as a resolver's may.
+fn asking(test: &TestLab, from: &Where, at: IpAddr) -> UdpSocket {
+    let place = test.lab.place(from).expect("a place");
+    let socket = place.run(move || {
+        let any: IpAddr = if at.is_ipv4() { "0.0.0.0".parse()? } else { "::".parse()? };
+        let socket = UdpSocket::bind(SocketAddr::new(any, 0))?;
+        socket.connect(SocketAddr::new(at, 30053))?;
+        socket.set_read_timeout(Some(Duration::from_millis(20)))?;
+        Ok(socket)
+    });
+    socket.expect("a socket")
+}
+
+/// Until there is an answer, or for as long as this.
+fn ask(socket: &UdpSocket, until: Instant) -> bool {
+    while Instant::now() < until {
+        let _ = socket.send(b"who");
+        if socket.recv(&mut [0; 512]).is_ok() {
+            return true;
+        }
+    }
+    false
+}
+
+#[test]
+fn udp_clients_are_led_to_another_back_end_at_once_when_theirs_on_another_node_is_gone() {
+    let mut test = crate::cluster(2);
+    test.apply(ASKED);
+    test.configure("defaultEndpointToHostAction: Accept, bpfConnectTimeLoadBalancing: Disabled");
+    let node = test.lab.state.plan.node("node1").expect("node1");
+    let node: Vec<IpAddr> = node.addresses.iter().map(|address| address.addr()).collect();
+    let clients = [Where::Pod("default".into(), "client".into()), Where::Client("c1".into())];
+    // A sweep that comes by itself is seldom just in time.
+    for round in 0..3 {
+        test.apply(&names("far", "node2"));
+        let places = clients.iter().flat_map(|client| node.iter().map(move |at| (client, *at)));
+        let sockets: Vec<UdpSocket> = places.map(|(client, at)| asking(&test, client, at)).collect();
+        for socket in &sockets {
+            assert!(ask(socket, Instant::now() + Duration::from_secs(5)), "{socket:?}");
+        }
+        test.apply(&names("near", "node1"));
+        silence(&test, "node2", "default/far");
+        test.delete(&names("far", "node2"));
+        test.lab.wait(Duration::from_secs(30)).expect("lab wait");
+        let until = Instant::now() + Duration::from_secs(1);
+        for socket in &sockets {
+            assert!(ask(socket, until), "round {round}: {socket:?}");
+        }
+        // The next round's sweep is another one.
+        thread::sleep(Duration::from_millis(1100));
+        test.delete(&names("near", "node1"));
+    }
 }

@@ -96,7 +96,7 @@ fn a_change_is_a_trace_from_the_watch_event_to_each_write_in_their_order() {
     assert_eq!(table.upsert(&[(1, 1), (2, 2)]).len(), 1, "the answer is the table's own");
     assert_eq!(table.delete(&[]), [], "nothing is no write");
     assert_eq!(table.delete(&[1]), []);
-    traces.tell(round, Written { done: 3, failed: 1 });
+    traces.tell(round, Written { done: 3, failed: 1, withdrawn: 0 });
     drop(traces);
 
     let (head, request) = said.recv_timeout(Duration::from_secs(10)).unwrap();
