@@ -4,9 +4,9 @@ use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use tortie_lab::{Lab, Probe};
-use tortie_tests_e2e::endpoint;
+use tortie_tests_e2e::{endpoint, items};
 
-use crate::verbs::{cluster, items};
+use crate::verbs::cluster;
 
 const WORLD: &str = "
 apiVersion: v1

@@ -9,7 +9,8 @@ use tortie_wire::Mac;
 use tortie_wire::tcp::TcpFlags;
 
 use crate::frames;
-use crate::verbs::{cluster, items, status};
+use crate::verbs::{cluster, status};
+use tortie_tests_e2e::items;
 
 const WORLD: &str = "
 apiVersion: v1

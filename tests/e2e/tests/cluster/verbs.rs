@@ -7,7 +7,7 @@ use std::process::Output;
 use serde_json::Value;
 use tortie_lab::Lab;
 use tortie_tests_e2e::TestLab;
-pub use tortie_tests_e2e::{items, on_node, said};
+pub use tortie_tests_e2e::{on_node, said};
 
 /// A laboratory of so many nodes, with these objects in it.
 pub fn cluster(nodes: usize, world: &str) -> TestLab {

@@ -1,6 +1,7 @@
 //! The journeys of tests/e2e, and what its cluster suite does with pods, on a real API server. Needs root and
 //! scripts/kubernetes.sh. What breaks, fills or floods files is missing, since only a directory has them (`inputs`,
-//! `storm`, `away`); `tests/operator/manifests/bad_input.rs` and `tests/operator/control_plane` have the counterparts.
+//! `storm`, `away`), and so is what packets and interfaces alone decide (`floods`, `half_open`, `interfaces`, `malformed`, `sctp`,
+//! `tunnel`); `tests/operator/manifests/bad_input.rs` and `tests/operator/control_plane` have the counterparts.
 //!
 //! They have few control planes, one for each that runs at once, and use them in turn: `turns` is the test of that.
 
@@ -12,22 +13,12 @@ mod connect_time;
 mod direct;
 #[path = "../../../e2e/tests/journeys/doors.rs"]
 mod doors;
-#[path = "../../../e2e/tests/journeys/floods.rs"]
-mod floods;
-#[path = "../../../e2e/tests/cluster/frames.rs"]
-mod frames;
 #[path = "../../../e2e/tests/journeys/growth.rs"]
 mod growth;
-#[path = "../../../e2e/tests/cluster/half_open.rs"]
-mod half_open;
 #[path = "../../../e2e/tests/journeys/host_ports.rs"]
 mod host_ports;
-#[path = "../../../e2e/tests/journeys/interfaces.rs"]
-mod interfaces;
 #[path = "../../../e2e/tests/journeys/maglev.rs"]
 mod maglev;
-#[path = "../../../e2e/tests/cluster/malformed.rs"]
-mod malformed;
 #[path = "../../../e2e/tests/cluster/matrix.rs"]
 mod matrix;
 #[path = "../../../e2e/tests/cluster/pods.rs"]
@@ -36,16 +27,12 @@ mod pods;
 mod recipes;
 #[path = "../../../e2e/tests/journeys/revocation.rs"]
 mod revocation;
-#[path = "../../../e2e/tests/journeys/sctp.rs"]
-mod sctp;
 #[path = "../../../e2e/tests/journeys/service_ranges.rs"]
 mod service_ranges;
 #[path = "../../../e2e/tests/journeys/services.rs"]
 mod services;
 #[path = "../../../e2e/tests/journeys/source_ranges.rs"]
 mod source_ranges;
-#[path = "../../../e2e/tests/journeys/tunnel.rs"]
-mod tunnel;
 mod turns;
 #[path = "../../../e2e/tests/journeys/untranslated.rs"]
 mod untranslated;
