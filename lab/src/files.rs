@@ -7,12 +7,16 @@
 use std::fs;
 use std::io;
 use std::path::Path;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use anyhow::Context as _;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::error::{Result, no};
+
+/// Threads of one process may write the same file.
+static DRAFTS: AtomicU32 = AtomicU32::new(0);
 
 /// Replaces the file's content in one step. The temporary file has a leading dot, which readers of the
 /// directory store skip.
@@ -21,7 +25,8 @@ pub fn write_atomically(path: &Path, content: &[u8]) -> Result<()> {
         return Err(no!("{}: not the path of a file", path.display()));
     };
     fs::create_dir_all(parent).with_context(|| parent.display().to_string())?;
-    let draft = parent.join(format!(".{}.{}.tmp", name.to_string_lossy(), std::process::id()));
+    let (process, draft) = (std::process::id(), DRAFTS.fetch_add(1, Ordering::Relaxed));
+    let draft = parent.join(format!(".{}.{process}-{draft}.tmp", name.to_string_lossy()));
     fs::write(&draft, content).with_context(|| draft.display().to_string())?;
     Ok(fs::rename(&draft, path).with_context(|| path.display().to_string())?)
 }
