@@ -127,6 +127,12 @@ pub fn of_storage(kind: &str) -> &str {
     if kind == "IPAMConfig" { "IPAMConfiguration" } else { kind }
 }
 
+/// The other way round: what a kind is called where it has this `apiVersion`.
+pub fn in_form<'a>(api_version: &str, kind: &'a str) -> &'a str {
+    let is_stored = api_version.split_once('/').is_some_and(|(group, _)| group == CALICO_CRD);
+    if is_stored && kind == "IPAMConfiguration" { "IPAMConfig" } else { kind }
+}
+
 /// Where kinds of that name are, if `group` is one in which it would be expected: a policy of the wrong group
 /// must not be taken for something unknown.
 pub fn elsewhere(group: &str, kind: &str) -> Option<String> {

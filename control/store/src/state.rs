@@ -8,11 +8,13 @@ use crate::rejection::Rejection;
 use crate::resource::Key;
 use crate::settings::{Layer, Layers};
 use crate::wire::Noun;
+use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::SystemTime;
 use tortie_model::settings::Settings;
-use tortie_model::{Change, Object};
+use tortie_model::workload::PodUid;
+use tortie_model::{Change, NodeName, Object};
 
 /// Everything said so far.
 pub(crate) struct State {
@@ -47,6 +49,24 @@ impl State {
     /// Revision of the last batch.
     pub fn revision(&self) -> Revision {
         self.revision
+    }
+
+    /// Whether this pod is to run on this node and is not known, or only another one of its name.
+    pub fn is_new_here(&self, pod: &Value) -> bool {
+        let text = |pointer: &str| pod.pointer(pointer).and_then(Value::as_str);
+        let here = self.node_settings.strip_prefix("node.");
+        if text("/spec/nodeName") != here {
+            return false;
+        }
+        let of = |pointer| text(pointer).unwrap_or_default().to_owned();
+        let (namespace, name) = (of("/metadata/namespace"), of("/metadata/name"));
+        let key = Key { group: String::new(), kind: "Pod".into(), namespace, name };
+        let known = match self.objects.get(&key) {
+            Some(Object::Workload(change)) => change.value.as_ref(),
+            _ => None,
+        };
+        let uid = text("/metadata/uid").and_then(PodUid::parse);
+        known.is_none_or(|known| known.uid != uid || known.node.as_ref().map(NodeName::as_str) != here)
     }
 
     /// What an object is from now on; `None`: it is gone. Gives whether that is new.

@@ -94,6 +94,10 @@ impl Access {
     }
 
     pub(super) async fn base(&self) -> Result<Config, ClusterError> {
+        self.read().await.map(with_whole_token)
+    }
+
+    async fn read(&self) -> Result<Config, ClusterError> {
         let options = KubeConfigOptions { context: self.context.clone(), ..KubeConfigOptions::default() };
         if let Some(path) = &self.kubeconfig {
             let wrong = |cause: String| ClusterError::Configuration {
@@ -122,6 +126,18 @@ impl Access {
             cause: format!("kubeconfig: {}; in a pod: {}", chain(&kubeconfig), chain(&pod)),
         })
     }
+}
+
+/// A token file may end with a line feed, as kubectl takes it; its token is then read again with the configuration, when the
+/// server refuses it.
+fn with_whole_token(mut config: Config) -> Config {
+    let user = &mut config.auth_info;
+    let text = user.token_file.as_ref().and_then(|path| std::fs::read_to_string(path).ok());
+    if let Some(text) = text.filter(|text| text.trim() != text) {
+        user.token_file = None;
+        user.token = Some(text.trim().to_owned().into());
+    }
+    config
 }
 
 /// What the files of a list say together of which some are missing, as kubectl takes it; `None`: none or all are there, and

@@ -12,6 +12,7 @@ use super::identity::Identity;
 use super::objects::Objects;
 use super::report::Reporter;
 use super::served::Served;
+use super::withheld::Withheld;
 use crate::event::{Batch, Event};
 use crate::kind::{KINDS, Kind, Role};
 use crate::settings::{LOOK, NodeSettings};
@@ -94,6 +95,7 @@ pub(super) struct Driver {
     remembers: bool,
     /// A list of the definitions is under way.
     lists_definitions: bool,
+    withheld: Withheld,
     shared: Arc<Mutex<Seen>>,
 }
 
@@ -190,6 +192,7 @@ impl Driver {
             open: false,
             remembers,
             lists_definitions: false,
+            withheld: Withheld::default(),
             shared,
         }
     }
@@ -201,6 +204,7 @@ impl Driver {
         let mut looks = tokio::time::interval(LOOK);
         loop {
             let retry = self.cache.again().map(Instant::from_std);
+            let until = self.withheld.until();
             tokio::select! {
                 () = self.ends.batches.closed() => return,
                 request = self.ends.requests.recv() => match request {
@@ -225,11 +229,13 @@ impl Driver {
                 }
                 _ = looks.tick(), if self.local.have_file() => self.look(false),
                 () = tokio::time::sleep_until(retry.unwrap_or(patience)), if retry.is_some() => {}
+                () = tokio::time::sleep_until(until.unwrap_or(patience)), if until.is_some() => {}
             }
             for _ in 0..BURST {
                 let Ok((number, signal)) = self.signals.try_recv() else { break };
                 self.take(number, signal);
             }
+            self.let_go();
             self.note();
             self.remember();
             if self.open && !self.say() {
@@ -305,7 +311,33 @@ impl Driver {
             }
             return;
         }
-        self.objects.take(number, signal, &mut self.state, &mut self.cache);
+        let state = &self.state;
+        let signal = match self.followed.get(number).map(|followed| followed.kind.role) {
+            Some(Role::NetworkPolicy) => {
+                match &signal {
+                    Signal::Listed { .. } | Signal::NotServed { .. } => self.withheld.policies_listed(),
+                    Signal::Going => self.withheld.policies(true),
+                    Signal::Trouble(_) => self.withheld.policies(false),
+                    _ => {}
+                }
+                Some(signal)
+            }
+            Some(Role::Pod) => self.withheld.pass(signal, |pod| state.is_new_here(pod)),
+            _ => Some(signal),
+        };
+        if let Some(signal) = signal {
+            self.objects.take(number, signal, &mut self.state, &mut self.cache);
+        }
+    }
+
+    /// Pods whose policies are known by now.
+    fn let_go(&mut self) {
+        let Some(pods) = self.followed.iter().position(|followed| followed.kind.role == Role::Pod) else {
+            return;
+        };
+        for pod in self.withheld.let_go() {
+            self.objects.take(pods, Signal::Is(pod), &mut self.state, &mut self.cache);
+        }
     }
 
     /// Definitions have changed: kinds that were not served are looked for.

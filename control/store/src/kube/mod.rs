@@ -23,6 +23,7 @@ mod report;
 mod served;
 mod trim;
 mod watching;
+mod withheld;
 mod writer;
 
 pub use crate::stream::Standing;

@@ -265,7 +265,8 @@ async fn write(
     };
     // What has gone meanwhile needs no Event.
     let Some((api_version, uid, name)) = identity else { return Ok(()) };
-    let involved = json!({"apiVersion": api_version, "kind": report.object.kind, "name": name, "uid": uid});
+    let kind = kind::in_form(&api_version, &report.object.kind);
+    let involved = json!({"apiVersion": api_version, "kind": kind, "name": name, "uid": uid});
     let Some((namespace, event)) = event(node, &report, involved) else { return Ok(()) };
     let ask = Ask::with_body(
         Method::POST,

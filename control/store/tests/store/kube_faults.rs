@@ -6,7 +6,7 @@ use crate::suite::{Listener, changed, id, rejected, resolved};
 use serde_json::{Value, json};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
-use tortie_model::ObjectId;
+use tortie_model::{Object, ObjectId};
 use tortie_store::kube::{self, Access};
 use tortie_store::{Effect, Event};
 
@@ -383,13 +383,74 @@ fn the_preferred_form_is_followed_as_soon_as_it_is_served() {
     assert_eq!(pools(&events), [(ObjectId::Pool("q".into()), true)], "and nothing was gone between");
 }
 
+/// Of a pod with a uid, on a node.
+fn pod(name: &str, node: &str, uid: u8) -> Value {
+    json!({"apiVersion": "v1", "kind": "Pod",
+        "metadata": {"namespace": "a", "name": name, "uid": format!("00000000-0000-0000-0000-0000000000{uid:02x}")},
+        "spec": {"nodeName": node, "containers": [{"name": "c", "image": "any"}]}})
+}
+
+/// Pods and policies, in the order in which they were said.
+fn pods_and_policies(events: &[Event]) -> Vec<(&str, bool)> {
+    let of = |event: &'_ Event| match event {
+        Event::Changed(Object::Workload(change)) => Some(("pod", change.value.is_some())),
+        Event::Changed(Object::NetworkPolicy(change)) => Some(("policy", change.value.is_some())),
+        _ => None,
+    };
+    events.iter().filter_map(of).collect()
+}
+
 #[test]
-fn a_rotated_token_is_read_again() {
+fn a_new_pod_of_this_node_waits_while_policies_cannot_be_read() {
+    let server = Server::of_a_cluster();
+    server.put(&pod("known", "node1", 1));
+    let mut world = World::on(server, &["a"]);
+    world.listener.catch_up();
+    let forbidden = status(403, "Forbidden", "networkpolicies is forbidden");
+    let refuse = vec![("/networkpolicies?".into(), 403, forbidden)];
+    world.faults(|faults| {
+        faults.refuse = refuse;
+        faults.down = true;
+    });
+    world.faults(|faults| faults.down = false);
+    world.until("a report", |events| !rejected(events).is_empty());
+    let deny = json!({"apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy",
+        "metadata": {"namespace": "a", "name": "deny"}, "spec": {"podSelector": {}}});
+    world.server.put(&deny);
+    // One that is scheduled later, one that takes a known name, and one that comes and goes.
+    let mut unscheduled = pod("late", "node1", 2);
+    unscheduled["spec"].as_object_mut().unwrap().remove("nodeName");
+    world.server.put(&unscheduled);
+    world.server.put(&pod("late", "node1", 2));
+    world.server.delete(&pod("known", "node1", 1));
+    world.server.put(&pod("known", "node1", 3));
+    world.server.put(&pod("brief", "node1", 4));
+    world.server.delete(&pod("brief", "node1", 4));
+    world.server.put(&pod("elsewhere", "node2", 5));
+    let events = world.during(Duration::from_secs(1));
+    let said = pods_and_policies(&events);
+    assert_eq!(
+        said,
+        [("pod", true), ("pod", false), ("pod", true)],
+        "late without a node, known gone, elsewhere"
+    );
+    world.heal();
+    let events = world.until("the pods", |events| pods_and_policies(events).len() == 3);
+    assert_eq!(pods_and_policies(&events).iter().filter(|it| **it == ("policy", true)).count(), 1);
+    assert_eq!(pods_and_policies(&world.during(Duration::from_millis(500))), [], "brief has gone");
+}
+
+#[test]
+fn a_rotated_token_is_read_again_with_or_without_a_line_feed() {
+    ["", "\n"].into_iter().for_each(a_rotated_token_is_read_again);
+}
+
+fn a_rotated_token_is_read_again(end: &str) {
     let server = Server::of_a_cluster();
     server.with_faults(|faults| faults.token = Some("one".into()));
     let directory = tempfile::tempdir().unwrap();
     let token = directory.path().join("token");
-    std::fs::write(&token, "one").unwrap();
+    std::fs::write(&token, format!("one{end}")).unwrap();
     let kubeconfig = server.kubeconfig(directory.path(), &json!({"tokenFile": token}));
     let mut options = options(&server, &directory);
     server.kubeconfig(directory.path(), &json!({"tokenFile": token}));
@@ -405,7 +466,7 @@ fn a_rotated_token_is_read_again() {
     let trouble = || handle.standing().unwrap().trouble.unwrap_or_default();
     wait("the trouble is named", || trouble().starts_with("401 "));
     server.put(&namespace("a"));
-    std::fs::write(&token, "two").unwrap();
+    std::fs::write(&token, format!("two{end}")).unwrap();
     until(&mut listener, "a", |events| names(events) == [is("a")]);
     // Every kind has a watch of its own, and each asks again in its own time.
     wait("no watch is in trouble", || trouble().is_empty());

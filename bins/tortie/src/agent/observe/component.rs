@@ -73,6 +73,8 @@ pub struct Outside {
     pub sweeps: Option<(u64, Duration)>,
     /// Why the store does not answer.
     pub store_trouble: Option<String>,
+    /// Kinds that the store has not listed since the start.
+    pub never_listed: Vec<String>,
     /// How often it should sweep.
     pub sweep_every: Duration,
 }
@@ -105,9 +107,18 @@ fn told(name: &'static str, ready: bool, detail: String) -> Component {
     Component { name, live: true, ready, detail }
 }
 
-/// A store that is away changes nothing about what is in force, so the agent stays ready.
+/// A store that is away changes nothing about what is in force, so the agent stays ready. One that is there and does not let a
+/// kind be read leaves it with what an agent before it knew.
 fn store(facts: &Facts, outside: &Outside) -> Component {
     let known = match (facts.in_sync, facts.revision) {
+        (true, revision) if outside.store_trouble.is_none() && !outside.never_listed.is_empty() => {
+            let kinds = outside.never_listed.join(", ");
+            return told(
+                "store",
+                false,
+                format!("revision {revision}; not listed yet: {kinds}; see tortie status"),
+            );
+        }
         (true, revision) => format!("in sync, revision {revision}"),
         (false, 0) => "has said nothing yet; is it reachable?".to_owned(),
         (false, revision) => format!("reading what it holds, revision {revision}"),
@@ -180,6 +191,7 @@ mod tests {
             watchdog: 90 * second,
             socket: Ok(()),
             store_trouble: None,
+            never_listed: Vec::new(),
             sweeps: Some((3, second)),
             sweep_every: 5 * second,
         };
@@ -226,6 +238,11 @@ mod tests {
         assert_eq!(judge(&facts, &deaf), (true, false, vec!["socket"]));
         let away = Outside { store_trouble: Some("connection refused".into()), ..outside.clone() };
         assert_eq!(judge(&facts, &away), (true, true, vec![]), "what is in force does not need the store");
+        let never_listed = vec!["networkpolicies".to_owned()];
+        let forbidden = Outside { never_listed, ..outside.clone() };
+        assert_eq!(judge(&facts, &forbidden), (true, false, vec!["store"]));
+        let away = Outside { store_trouble: Some("connection refused".into()), ..forbidden };
+        assert_eq!(judge(&facts, &away), (true, true, vec![]), "what was remembered is in force");
         let waiting = Facts { dirty: [("route", 3)].into(), ..facts.clone() };
         assert_eq!(judge(&waiting, &outside), (true, true, vec![]), "a change on its way is no fault");
     }

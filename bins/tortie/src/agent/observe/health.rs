@@ -38,11 +38,13 @@ struct Report<'a> {
 
 /// Looks at the agent.
 pub async fn look(vitals: &Vitals) -> Vec<Component> {
+    let standing = vitals.store();
     let outside = Outside {
         idle: vitals.idle(),
         watchdog: vitals.watchdog(),
         socket: socket(vitals).await,
-        store_trouble: vitals.store().and_then(|standing| standing.trouble),
+        store_trouble: standing.as_ref().and_then(|standing| standing.trouble.clone()),
+        never_listed: standing.map(|standing| standing.waiting_for).unwrap_or_default(),
         sweeps: vitals.sweeps().map(|report| {
             let since = report.ended.unwrap_or(vitals.started);
             (report.sweeps, since.elapsed())

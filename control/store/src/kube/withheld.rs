@@ -1,0 +1,80 @@
+//! New pods of this node, while it is not known which policies they have.
+//!
+//! Owns: keeping them back, and when that ends. Does not: know what is in force.
+//! Invariant: who is kept back is unknown to everybody else, and a pod that is not known has no network: it is never let
+//! go with policies that are older than it.
+
+use super::follow::Signal;
+use serde_json::Value;
+use std::collections::BTreeMap;
+use tokio::time::{Duration, Instant};
+
+/// What happened to policies while they could not be followed comes within this of when they are followed again.
+const CATCH_UP: Duration = Duration::from_millis(250);
+
+/// Pods that wait.
+#[derive(Debug, Default)]
+pub(super) struct Withheld {
+    /// By namespace and name.
+    pods: BTreeMap<(String, String), Value>,
+    /// Policies are followed, from this moment with all that happened; `None`: they are not.
+    current: Option<Instant>,
+}
+
+impl Withheld {
+    /// Policies are followed from now on, or are not.
+    pub fn policies(&mut self, followed: bool) {
+        match followed {
+            true => self.current = self.current.or_else(|| Some(Instant::now() + CATCH_UP)),
+            false => self.current = None,
+        }
+    }
+
+    /// Policies were listed: nothing is missing.
+    pub fn policies_listed(&mut self) {
+        self.current = Some(Instant::now());
+    }
+
+    /// What is said of pods, without the ones that have to wait: those for which `is_new` says that they are to run here and
+    /// are not known.
+    pub fn pass(&mut self, signal: Signal, is_new: impl FnOnce(&Value) -> bool) -> Option<Signal> {
+        match &signal {
+            // Those that are still there are said again.
+            Signal::Listing | Signal::NotServed { .. } => self.pods.clear(),
+            Signal::Gone(pod) => {
+                self.pods.remove(&name(pod));
+            }
+            Signal::Is(pod) if self.have_to_wait() && is_new(pod) => {
+                let Signal::Is(pod) = signal else { return None };
+                let (namespace, pod_name) = name(&pod);
+                tracing::info!(namespace, pod = pod_name, "a new pod waits until policies can be read");
+                self.pods.insert((namespace, pod_name), pod);
+                return None;
+            }
+            _ => {}
+        }
+        Some(signal)
+    }
+
+    fn have_to_wait(&self) -> bool {
+        self.current.is_none_or(|at| at > Instant::now())
+    }
+
+    /// When somebody may be let go.
+    pub fn until(&self) -> Option<Instant> {
+        self.current.filter(|_| !self.pods.is_empty())
+    }
+
+    /// Those whose time has come.
+    pub fn let_go(&mut self) -> impl Iterator<Item = Value> + use<> {
+        let pods = if self.have_to_wait() { BTreeMap::new() } else { std::mem::take(&mut self.pods) };
+        pods.into_values()
+    }
+}
+
+fn name(pod: &Value) -> (String, String) {
+    let of = |field: &str| {
+        pod.pointer(&format!("/metadata/{field}")).and_then(Value::as_str).unwrap_or_default().to_owned()
+    };
+    (of("namespace"), of("name"))
+}
