@@ -185,6 +185,20 @@ impl Links {
         result.map_err(|(operation, source)| self.error(interface, direction, operation, source))
     }
 
+    /// Puts programs in the place of those of their name, wherever these are attached: an interface's old program and
+    /// the new ones that it calls do not have to agree about more than their maps' layout, but better not for long.
+    pub fn replace(&self, programs: &BTreeMap<String, Program>) -> Result<(), LinkError> {
+        for Found { interface, direction, ifindex, program_id } in self.attached()? {
+            // The kernel keeps 15 bytes of a name, by which these differ. Others belong to one pod each.
+            let Ok(info) = Program::by_id(program_id).and_then(|program| program.info()) else { continue };
+            let named = |name: &str| name.get(..name.len().min(15)) == Some(info.name.as_str());
+            if let Some((_, program)) = programs.iter().find(|(name, _)| named(name)) {
+                self.attach(&interface, ifindex, direction, program)?;
+            }
+        }
+        Ok(())
+    }
+
     /// [`Links::attach`] for an interface that somebody waits for. A TCX link takes a grace period of RCU in which
     /// nobody can change the network (`tcx_entry_sync`, under RTNL), and as long again when the interface goes; a
     /// filter takes neither. It guards as well until [`Links::make_links`] puts a link in its place.

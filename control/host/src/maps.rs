@@ -15,6 +15,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use tortie_abi::maps::{ALL, MapKind, MapSpec, Writer};
+use tortie_abi::{Tick, v4, v6};
+use zerocopy::FromBytes as _;
 
 /// A map could not be had.
 #[derive(Debug, thiserror::Error)]
@@ -136,8 +138,14 @@ impl Maps {
             return Ok(existing);
         }
         let count = || existing.count().map_err(|e| kernel("counting", e));
-        let entries = size.of_existing(existing.info().max_entries, count)?;
-        if existing.info().max_entries == entries {
+        let present = existing.info().max_entries;
+        let entries = size.of_existing(present, count)?;
+        if present == entries {
+            return Ok(existing);
+        }
+        // Programs go on writing into it.
+        if entries < present && spec.writer != Writer::Agent && is_crowded(count()?, entries) {
+            self.kept_size.push((spec.name, present));
             return Ok(existing);
         }
         self.resize(&path, spec, existing, entries)
@@ -153,7 +161,7 @@ impl Maps {
     ) -> Result<Map, MapsError> {
         let kernel = |operation, source| MapsError::Kernel { name: spec.name, operation, source };
         let new = create(spec, entries)?;
-        if let Err(error) = copy(&old, &new, Update::Any) {
+        if let Err(error) = copy(&old, &new) {
             if error.raw_os_error() == Some(libc::E2BIG) {
                 // More in it than would fit: the old size stays in force until it has emptied.
                 self.kept_size.push((spec.name, old.info().max_entries));
@@ -173,11 +181,15 @@ impl Maps {
         Ok(new)
     }
 
-    /// What programs have written meanwhile into maps that others have followed is taken over.
+    /// What programs have written meanwhile into maps that others have followed is taken over. Once there is no room, the
+    /// rest is left: as many connections more than a size that somebody has chosen.
     pub fn catch_up(&self) -> Result<(), MapsError> {
         for (spec, before) in &self.followed {
             let failed = |source| MapsError::Kernel { name: spec.name, operation: "copying", source };
-            copy(before, self.get(spec.name)?, Update::Create).map_err(failed)?;
+            let without_room = copy_newer(before, self.get(spec.name)?).map_err(failed)?;
+            if without_room > 0 {
+                tracing::warn!(map = spec.name, without_room, "more came than the smaller map has room for");
+            }
         }
         Ok(())
     }
@@ -306,30 +318,22 @@ fn other(path: PathBuf, spec: &MapSpec, found: String) -> MapsError {
 }
 
 /// Copies what can be copied. Program arrays and ring buffers start empty: their content is rebuilt.
-fn copy(from: &Map, to: &Map, mode: Update) -> io::Result<()> {
+fn copy(from: &Map, to: &Map) -> io::Result<()> {
     let kind = from.info().kind;
     if kind == MapKind::ProgArray as u32 || kind == MapKind::RingBuf as u32 {
         return Ok(());
     }
-    let one = |key: &[u8], value: &[u8]| match to.update(key, value, mode) {
+    let one = |key: &[u8], value: &[u8]| match to.update(key, value, Update::Any) {
         // An array's slots beyond the new end hold nothing that is in use when they are zero.
         Err(e) if e.raw_os_error() == Some(libc::E2BIG) && value.iter().all(|b| *b == 0) => Ok(()),
-        Err(e) if e.raw_os_error() == Some(libc::EEXIST) && mode == Update::Create => Ok(()),
         other => other,
     };
-    let mut key = vec![0; from.info().key_bytes as usize];
-    let mut value = vec![0; from.value_stride()];
     if kind != MapKind::LpmTrie as u32 {
-        let mut result = Ok(());
-        from.read_batches(|keys, values| {
-            let mut pairs = keys.chunks_exact(key.len()).zip(values.chunks_exact(value.len()));
-            if result.is_ok() {
-                result = pairs.try_for_each(|(key, value)| one(key, value));
-            }
-        })?;
-        return result;
+        return each(from, one);
     }
     // Older kernels read no tries by batches.
+    let mut key = vec![0; from.info().key_bytes as usize];
+    let mut value = vec![0; from.value_stride()];
     let mut previous: Option<Vec<u8>> = None;
     while from.next_key(previous.as_deref(), &mut key)? {
         if from.lookup(&key, &mut value)? {
@@ -338,6 +342,52 @@ fn copy(from: &Map, to: &Map, mode: Update) -> io::Result<()> {
         previous = Some(key.clone());
     }
     Ok(())
+}
+
+/// Copies what is not there, and flows of which the other map has not seen later packets; gives how many there was no
+/// room for.
+fn copy_newer(from: &Map, to: &Map) -> io::Result<usize> {
+    let mut without_room = 0;
+    let mut there = vec![0; to.value_stride()];
+    each(from, |key, value| {
+        if to.lookup(key, &mut there)? && (there == value || !has_seen_later(value, &there)) {
+            return Ok(());
+        }
+        match to.update(key, value, Update::Any) {
+            Err(error) if error.raw_os_error() == Some(libc::E2BIG) => without_room += 1,
+            other => other?,
+        }
+        Ok(())
+    })?;
+    Ok(without_room)
+}
+
+/// Whether the last packet of a flow came later than that of `other`, or at the same moment; not of what is no flow.
+fn has_seen_later(value: &[u8], other: &[u8]) -> bool {
+    match (last_seen(value), last_seen(other)) {
+        (Some(this), Some(other)) => other.since(this) == 0,
+        _ => false,
+    }
+}
+
+fn last_seen(value: &[u8]) -> Option<Tick> {
+    let v4 = || v4::FlowPair::read_from_bytes(value).ok().map(|pair| pair.ways.map(|way| way.core));
+    let v6 = || v6::FlowPair::read_from_bytes(value).ok().map(|pair| pair.ways.map(|way| way.core));
+    let ways = v4().or_else(v6)?;
+    let seen = ways.iter().filter(|core| core.is_there()).map(|core| core.last_seen);
+    seen.reduce(|latest, tick| if tick.since(latest) > 0 { tick } else { latest })
+}
+
+fn each(map: &Map, mut action: impl FnMut(&[u8], &[u8]) -> io::Result<()>) -> io::Result<()> {
+    let (key, value) = (map.info().key_bytes as usize, map.value_stride());
+    let mut result = Ok(());
+    map.read_batches(|keys, values| {
+        let mut pairs = keys.chunks_exact(key).zip(values.chunks_exact(value));
+        if result.is_ok() {
+            result = pairs.try_for_each(|(key, value)| action(key, value));
+        }
+    })?;
+    result
 }
 
 #[cfg(test)]

@@ -36,6 +36,12 @@ impl Parts {
         }
         let datapath = Datapath::open(&options.bpffs, &maps, &options.run_dir)?;
         let links = Rc::new(Links::open(&options.bpffs, mechanism)?);
+        if !datapath.adopted {
+            if let Err(error) = links.replace(datapath.programs()) {
+                tracing::warn!(%error, "programs of interfaces are replaced later");
+            }
+            maps.catch_up()?;
+        }
         // Of pods that went while no agent was there.
         if let Err(error) = links.remove_stale() {
             tracing::warn!(%error, "stale links could not be removed");

@@ -36,7 +36,13 @@ impl Size {
     pub fn of_existing<E>(self, present: u32, count: impl FnOnce() -> Result<usize, E>) -> Result<u32, E> {
         match self {
             Self::Fixed(entries) => Ok(entries),
-            Self::Growing { least, needed } => Ok(large_enough(least.max(present), needed.max(count()?))),
+            Self::Growing { least, needed } => {
+                let held = count()?;
+                // Of a full one nobody knows how much more there would be.
+                let is_full = held.saturating_mul(16) >= (present as usize).saturating_mul(15);
+                let held = if is_full { held.saturating_mul(2) } else { held };
+                Ok(large_enough(least.max(present), needed.max(held)))
+            }
         }
     }
 }
@@ -74,7 +80,8 @@ mod tests {
     fn one_that_exists_never_shrinks_by_itself() {
         let of = |size: Size, present, count| size.of_existing::<()>(present, || Ok(count)).expect("counted");
         assert_eq!(of(Size::Growing { least: 1024, needed: 0 }, 4096, 10), 4096);
-        assert_eq!(of(Size::Growing { least: 1024, needed: 0 }, 1024, 1024), 2048);
+        assert_eq!(of(Size::Growing { least: 1024, needed: 0 }, 1024, 900), 2048);
+        assert_eq!(of(Size::Growing { least: 1024, needed: 0 }, 1024, 1024), 4096, "more did not fit");
         assert_eq!(of(Size::Growing { least: 1024, needed: 5000 }, 1024, 10), 8192);
         assert_eq!(of(Size::Fixed(512), 4096, 4096), 512);
     }

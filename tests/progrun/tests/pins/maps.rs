@@ -2,10 +2,13 @@
 
 use super::{Pins, passing};
 use std::path::Path;
+use tortie_abi::flow::State;
 use tortie_abi::maps::{ALL, FLOW4, MapSpec, ROUTE4, ROUTE6};
+use tortie_abi::{Tick, v4};
 use tortie_host::bpf::{self, Map, MapDef, Update};
 use tortie_host::bpffs;
 use tortie_host::maps::{Maps, MapsError, Size, Sizes, pin_name};
+use zerocopy::{FromBytes as _, IntoBytes as _};
 
 #[test]
 fn a_map_that_lost_its_pin_is_pinned_again_and_is_the_same_map() {
@@ -165,19 +168,55 @@ fn a_crowded_map_is_followed_by_a_larger_one_that_catches_up_with_it() {
     assert_eq!(there, (0..27).collect::<Vec<_>>());
 }
 
+/// A flow whose last packet came then.
+fn seen(map: &Map, number: u8, at: u32) {
+    let mut pair = v4::FlowPair::NONE;
+    pair.ways[0].core.state = State::Established as u8;
+    pair.ways[0].core.last_seen = Tick(at);
+    map.update(&element(number)[0], pair.as_bytes(), Update::Any).expect("update");
+}
+
+fn last_seen(map: &Map, number: u8) -> Tick {
+    let [key, mut value] = element(number);
+    assert!(map.lookup(&key, &mut value).expect("lookup"));
+    v4::FlowPair::read_from_bytes(&value).expect("a flow").ways[0].core.last_seen
+}
+
 #[test]
-fn what_is_newer_in_the_larger_map_stays_as_it_is() {
+fn of_a_flow_that_both_maps_have_the_later_one_counts() {
     let pins = Pins::new();
     let maps = Maps::open(&pins.0, &growing(32)).expect("maps");
     let before = maps.get("flow4").expect("map");
-    (0..25).for_each(|number| put(before, number));
+    (0..25).for_each(|number| seen(before, number, 10));
     let larger = Maps::open(&pins.0, &growing(32)).expect("maps");
-    let [key, mut value] = element(3);
-    value[0] = 99;
-    larger.get("flow4").expect("map").update(&key, &value, Update::Any).expect("update");
+    let after = larger.get("flow4").expect("map");
+    seen(after, 3, 12);
+    seen(before, 3, 11);
+    seen(before, 4, 11);
+    // The clock's ticks begin again from time to time.
+    seen(before, 5, u32::MAX);
+    seen(after, 5, 3);
     larger.catch_up().expect("catch up");
-    larger.get("flow4").expect("map").lookup(&key, &mut value).expect("lookup");
-    assert_eq!(value[0], 99);
+    assert_eq!([3, 4, 5, 6].map(|number| last_seen(after, number).0), [12, 11, 3, 10]);
+}
+
+#[test]
+fn a_smaller_map_that_fills_meanwhile_takes_what_it_can() {
+    let pins = Pins::new();
+    let maps = Maps::open(&pins.0, &growing(64)).expect("maps");
+    let before = maps.get("flow4").expect("map");
+    (0..20).for_each(|number| put(before, number));
+    let mut smaller = small();
+    smaller.insert("flow4", Size::Fixed(20));
+    let kept = Maps::open(&pins.0, &smaller).expect("maps");
+    assert_eq!(kept.kept_size(), [("flow4", 64)], "it would be crowded at once");
+    smaller.insert("flow4", Size::Fixed(32));
+    let mut maps = Maps::open(&pins.0, &smaller).expect("maps");
+    (20..50).for_each(|number| put(before, number));
+    maps.leave_followed().expect("leave");
+    let after = maps.get("flow4").expect("map");
+    assert_eq!((after.info().max_entries, after.count().expect("count")), (32, 32));
+    assert!(!followed(&pins, &FLOW4));
 }
 
 #[test]
