@@ -7,7 +7,7 @@
 
 mod size;
 
-pub use size::{Size, Sizes, is_crowded};
+pub use size::{Size, Sizes, is_crowded, room_for};
 
 use crate::bpf::{self, Map, MapDef, Update};
 use std::collections::BTreeMap;

@@ -7,7 +7,7 @@
 //! The kernel runs no such program on a made-up call (`BPF_PROG_TEST_RUN` is for packets).
 
 use crate::bpf::{Link, Program, ProgramDef, ProgramKind, Runs, Statistics, Update};
-use crate::maps::{Maps, Sizes};
+use crate::maps::{Maps, room_for};
 use crate::object::{self, ObjectError, Prepared};
 use crate::packet_bench::{BenchError, Figure, put_service};
 use crate::sockets::PROGRAMS;
@@ -111,7 +111,7 @@ struct World {
 
 impl World {
     fn new(root: &Path, services: u32, servers: &[TcpListener; 2]) -> Result<Self, BenchError> {
-        let maps = Maps::anonymous(&Sizes::new())?;
+        let maps = Maps::anonymous(&room_for(services))?;
         let prepared = object::prepare(object::embedded(), &maps)?;
         let programs = prepared.load_all().map_err(ObjectError::from)?;
         let cgroup = Cgroup::new(root, services)?;

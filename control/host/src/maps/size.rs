@@ -4,7 +4,7 @@
 //! Invariant: a map of the size that is given for its content is not crowded by it, unless it cannot be larger.
 
 use std::collections::BTreeMap;
-use tortie_abi::maps::MOST_ENTRIES;
+use tortie_abi::maps::{GROWING, MOST_ENTRIES, MapSpec};
 
 /// Sizes that differ from the list's, by map name.
 pub type Sizes = BTreeMap<&'static str, Size>;
@@ -45,6 +45,12 @@ impl Size {
             }
         }
     }
+}
+
+/// Maps that grow have room for so many elements.
+pub fn room_for(elements: u32) -> Sizes {
+    let size = |spec: &MapSpec| Size::Growing { least: spec.max_entries, needed: elements as usize };
+    GROWING.iter().map(|spec| (spec.name, size(spec))).collect()
 }
 
 /// Whether so many elements are more than three quarters of a map.

@@ -1,5 +1,6 @@
 //! The verbs of a node, in a laboratory with real agents. Needs root.
 
+mod bench;
 mod check;
 mod drops;
 mod health_checks;

@@ -11,7 +11,7 @@ use anyhow::{Context as _, anyhow};
 use tortie_abi::maps::{BACKEND4, FRONTEND4, MapSpec};
 use tortie_calc::Calc;
 use tortie_host::links::{Links, best_mechanism};
-use tortie_host::maps::{Maps, Size, Sizes};
+use tortie_host::maps::{Maps, room_for};
 use tortie_host::{clock, kernel};
 use tortie_model::{NodeName, Object};
 use tortie_reconcile::{Kernel, Reconciler, Saved};
@@ -77,11 +77,7 @@ struct Target {
 
 impl Target {
     fn new(scratch: &Path, services: u32) -> Result<Self, Failure> {
-        let room = |spec: &MapSpec, needed: u32| {
-            (spec.name, Size::Growing { least: spec.max_entries, needed: needed as usize })
-        };
-        let backends = services.saturating_mul(super::world::ENDPOINTS);
-        let sizes = Sizes::from([room(&FRONTEND4, services), room(&BACKEND4, backends)]);
+        let sizes = room_for(services.saturating_mul(super::world::ENDPOINTS));
         let maps = Maps::anonymous(&sizes).map_err(Failure::not_allowed)?;
         std::fs::create_dir_all(scratch).context("a directory for links")?;
         let links = Rc::new(Links::open(scratch, best_mechanism()).map_err(anyhow::Error::from)?);
