@@ -138,3 +138,48 @@ spec: {ports: [{port: 80}]}
     goes_on(&mut test);
     assert!(test.probe("pod:default/client", "svc:default/server", |_| {}).is_connected());
 }
+
+#[test]
+fn connections_that_begin_while_agents_are_dead_in_the_middle_of_a_resize_go_on() {
+    let mut test = crate::cluster(2);
+    test.apply(WORLD);
+    let size = |size: u32| {
+        format!(
+            "bpfConnectTimeLoadBalancing: Disabled, bpfMapSizeConntrackScaling: Disabled, bpfMapSizeConntrack: {size}"
+        )
+    };
+    let mut streams = Vec::new();
+    for round in 0..4 {
+        test.configure(&size(4096 << (round % 2)));
+        for node in NODES {
+            test.lab.kill_agent(node).expect("kill-agent");
+            test.lab.start_agent(node).expect("start-agent");
+        }
+        // Before, while and after programs are loaded.
+        thread::sleep(Duration::from_millis(250 * (round + 1)));
+        for node in NODES {
+            test.lab.kill_agent(node).expect("kill-agent");
+        }
+        for family in BOTH {
+            let name = format!("s{round}{family:?}").to_lowercase();
+            let mut asking = Probe::new(endpoint("pod:default/client"), endpoint("svc:default/server"));
+            asking.family = Some(family);
+            test.lab.stream_start(&name, &asking, Duration::from_millis(5)).expect("starting");
+            streams.push(name);
+        }
+        thread::sleep(Duration::from_millis(100));
+        for node in NODES {
+            test.lab.start_agent(node).expect("start-agent");
+        }
+        test.lab.wait(PATIENCE).expect("wait");
+    }
+    for name in streams {
+        let report = test.lab.stream_stop(&name).expect("stopping");
+        assert_eq!((report.lost, report.ended.as_deref()), (0, Some("stopped")), "{name}: {report:?}");
+    }
+    for node in NODES {
+        let left = std::fs::read_dir(test.lab.paths.node_bpffs(node).join("maps")).expect("pins");
+        let old = left.flatten().filter(|pin| pin.file_name().to_string_lossy().ends_with("_old")).count();
+        assert_eq!(old, 0, "{node}");
+    }
+}
