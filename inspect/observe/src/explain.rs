@@ -79,7 +79,8 @@ pub const fn reason(reason: DropReason) -> &'static str {
         R::RewriteFailed => "The packet could not be changed.",
         R::ReplyFailed => "The answer to the sender could not be built.",
         R::Internal => {
-            "A setting or scratch space is missing: the agent has not finished. See `tortie status`."
+            "A setting, a flow or scratch space is missing: the agent has not finished, or replaces its programs (a start of \
+             another version, a larger map), when a packet or two are normal. See `tortie status`."
         }
         R::TailCall => "A program is missing from its slot. See `tortie status`.",
     }
