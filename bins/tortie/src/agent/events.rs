@@ -143,7 +143,9 @@ pub async fn run(options: Options, mut store: Store, observer: Observer) -> anyh
     loop {
         node.observe();
         main.waiters.answer(|goal| node.standing(goal));
-        if let Some(Crowded { map, elements, size }) = node.crowded(main.drops.take_table_full()) {
+        let table_is_full = main.drops.take_table_full();
+        let crowded = node.growth.crowded(&node.parts, &node.reconciler, table_is_full);
+        if let Some(Crowded { map, elements, size }) = crowded {
             tracing::info!(map, elements, size, "a map is getting full; starting again with a larger one");
             return Ok(End::Again);
         }

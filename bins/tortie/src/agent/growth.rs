@@ -4,11 +4,18 @@
 //! which does.
 //! Invariant: what is crowded here gets a larger size at the next start, so that an agent never starts again for nothing.
 
+use std::time::{Duration, Instant};
+
 use tortie_abi::maps::{FLOW4, FLOW6, GROWING, MOST_ENTRIES};
 use tortie_host::maps::{Maps, MapsError, Size, Sizes, is_crowded};
 use tortie_host::sweep::Report;
 use tortie_model::settings::Settings;
-use tortie_reconcile::maglev_pieces;
+use tortie_reconcile::{Reconciler, maglev_pieces};
+
+use super::parts::Parts;
+
+/// How long an agent runs before it starts again for a larger map.
+const AT_LEAST: Duration = Duration::from_secs(10);
 
 /// The maps whose size the settings choose, or what is `needed` of them, by name.
 pub fn sizes(settings: &Settings, needed: &[(&'static str, usize)]) -> Sizes {
@@ -47,33 +54,67 @@ pub struct Crowded {
     pub size: u32,
 }
 
-/// The first map that is crowded and can be larger; where a start is not free (`only_full`), the first that is too small.
-pub fn crowded(maps: &Maps, sizes: &Sizes, only_full: bool) -> Result<Option<Crowded>, MapsError> {
-    for (name, size) in sizes {
-        let Size::Growing { needed, .. } = size else { continue };
-        let size = maps.get(name)?.info().max_entries;
-        let is_full = *needed >= size as usize;
-        if size < MOST_ENTRIES && is_crowded(*needed, size) && (is_full || !only_full) {
-            return Ok(Some(Crowded { map: name, elements: *needed, size }));
-        }
-    }
-    Ok(None)
-}
-
-/// Looks at the flow tables, whose elements only the kernel knows.
-#[derive(Debug, Default)]
-pub struct FlowTables {
+/// Whether an agent that runs should start again for a larger map.
+#[derive(Debug)]
+pub struct Growth {
+    started: Instant,
+    /// The last sweep that was looked at.
     looked_at: u64,
 }
 
-impl FlowTables {
-    /// How many elements they have; not counted where the last sweep rules out that they are crowded, unless a packet was
-    /// refused because one `is_full`.
-    pub fn elements(
+impl Growth {
+    /// Of an agent that starts.
+    pub fn new() -> Self {
+        Self { started: Instant::now(), looked_at: 0 }
+    }
+
+    /// A map that should be larger; also one of flows where `table_is_full`: it had no room for a packet's. Not in an agent
+    /// that has just started: whatever happens, it does more than start again.
+    pub fn crowded(
+        &mut self,
+        parts: &Parts,
+        reconciler: &Reconciler,
+        table_is_full: bool,
+    ) -> Option<Crowded> {
+        if self.started.elapsed() < AT_LEAST {
+            return None;
+        }
+        let found = self.first(parts, reconciler, table_is_full);
+        found.unwrap_or_else(|error| {
+            tracing::warn!(%error, "it is not known how full maps are");
+            None
+        })
+    }
+
+    fn first(
+        &mut self,
+        parts: &Parts,
+        reconciler: &Reconciler,
+        table_is_full: bool,
+    ) -> Result<Option<Crowded>, MapsError> {
+        let mut needed = reconciler.needed().to_vec();
+        needed.extend(self.flows(&parts.maps, &parts.sweeper.reports().last(), table_is_full)?);
+        for (map, elements) in needed {
+            let size = parts.maps.get(map)?.info().max_entries;
+            if size >= MOST_ENTRIES || !is_crowded(elements, size) {
+                continue;
+            }
+            let grows = matches!(sizes(reconciler.settings(), &[]).get(map), Some(Size::Growing { .. }));
+            // A start is not free where it may cost somebody his last good policy.
+            if grows && (elements >= size as usize || !reconciler.is_any_list_refused()) {
+                return Ok(Some(Crowded { map, elements, size }));
+            }
+        }
+        Ok(None)
+    }
+
+    /// How many elements the flow tables have, which only the kernel knows; not counted where the last sweep rules out that
+    /// they are crowded.
+    fn flows(
         &mut self,
         maps: &Maps,
         sweep: &Report,
-        is_full: bool,
+        table_is_full: bool,
     ) -> Result<Vec<(&'static str, usize)>, MapsError> {
         let is_new = std::mem::replace(&mut self.looked_at, sweep.sweeps) != sweep.sweeps;
         let mut counted = Vec::new();
@@ -81,7 +122,7 @@ impl FlowTables {
             let map = maps.get(flows.name)?;
             // An element has one entry or two, and some of these are half open.
             let seen = usize::try_from(family.seen).unwrap_or(usize::MAX);
-            if is_full || is_new && is_crowded(seen, map.info().max_entries) {
+            if table_is_full || is_new && is_crowded(seen, map.info().max_entries) {
                 let failed = |source| MapsError::Kernel { name: flows.name, operation: "counting", source };
                 counted.push((flows.name, map.count().map_err(failed)?));
             }

@@ -23,7 +23,7 @@ use tortie_store::{Batch, Handle, NodeState, Rejection, Revision};
 use super::Options;
 use super::attachments::Attachments;
 use super::devices::{Devices, TUNNEL};
-use super::growth::{self, Crowded, FlowTables};
+use super::growth::Growth;
 use super::host_routes::{self, HostRoutes};
 use super::intake::{Beginning, count, take_in};
 use super::link_check::{self, Ahead, Expected};
@@ -38,8 +38,6 @@ use super::traces::Round;
 use super::ways::Ways;
 use super::{conflicts, facts, uplinks};
 
-/// How long an agent runs before it starts again for a larger map.
-const AT_LEAST: Duration = Duration::from_secs(10);
 /// When a step that failed as a whole is tried again.
 const RETRY: Duration = Duration::from_secs(1);
 /// How often the observing thread is told how things are, at most.
@@ -92,7 +90,7 @@ pub struct Node {
     ahead: Vec<Ahead>,
     /// What was said of interfaces without programs.
     told_left_out: Vec<String>,
-    flow_tables: FlowTables,
+    pub growth: Growth,
 }
 
 impl Node {
@@ -141,7 +139,7 @@ impl Node {
             told_conflicts: conflicts::Told::default(),
             ahead: Vec::new(),
             told_left_out: Vec::new(),
-            flow_tables: FlowTables::default(),
+            growth: Growth::new(),
         };
         node.reconciler.set_kernel_timeouts(sysctl::kernel_timeouts());
         if let Some(addresses) = beginning.node_addresses {
@@ -466,25 +464,6 @@ impl Node {
             }
             self.warnings.push(text);
         }
-    }
-
-    /// A map that should be larger; also one of flows that had no room for a packet's. Not in an agent that has just
-    /// started: whatever happens, it does more than start again.
-    pub fn crowded(&mut self, table_is_full: bool) -> Option<Crowded> {
-        if self.started.elapsed() < AT_LEAST {
-            return None;
-        }
-        let (maps, sweep) = (&self.parts.maps, self.parts.sweeper.reports().last());
-        let mut needed = self.reconciler.needed().to_vec();
-        let found = self.flow_tables.elements(maps, &sweep, table_is_full).and_then(|flows| {
-            needed.extend(flows);
-            let sizes = growth::sizes(self.reconciler.settings(), &needed);
-            growth::crowded(maps, &sizes, self.reconciler.is_any_list_refused())
-        });
-        found.unwrap_or_else(|error| {
-            tracing::warn!(%error, "it is not known how full maps are");
-            None
-        })
     }
 
     /// One pod that is old enough gets links in the place of its filters: each takes a while ([`SHORT_LIVED`]).
