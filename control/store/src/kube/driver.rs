@@ -314,12 +314,7 @@ impl Driver {
         let state = &self.state;
         let signal = match self.followed.get(number).map(|followed| followed.kind.role) {
             Some(Role::NetworkPolicy) => {
-                match &signal {
-                    Signal::Listed { .. } | Signal::NotServed { .. } => self.withheld.policies_listed(),
-                    Signal::Going => self.withheld.policies(true),
-                    Signal::Trouble(_) => self.withheld.policies(false),
-                    _ => {}
-                }
+                self.withheld.policies(&signal);
                 Some(signal)
             }
             Some(Role::Pod) => self.withheld.pass(signal, |pod| state.is_new_here(pod)),

@@ -22,17 +22,15 @@ pub(super) struct Withheld {
 }
 
 impl Withheld {
-    /// Policies are followed from now on, or are not.
-    pub fn policies(&mut self, followed: bool) {
-        match followed {
-            true => self.current = self.current.or_else(|| Some(Instant::now() + CATCH_UP)),
-            false => self.current = None,
+    /// What is said of policies.
+    pub fn policies(&mut self, signal: &Signal) {
+        match signal {
+            // Nothing is missing.
+            Signal::Listed { .. } | Signal::NotServed { .. } => self.current = Some(Instant::now()),
+            Signal::Going => self.current = self.current.or_else(|| Some(Instant::now() + CATCH_UP)),
+            Signal::Trouble(_) => self.current = None,
+            Signal::Listing | Signal::Is(_) | Signal::Gone(_) => {}
         }
-    }
-
-    /// Policies were listed: nothing is missing.
-    pub fn policies_listed(&mut self) {
-        self.current = Some(Instant::now());
     }
 
     /// What is said of pods, without the ones that have to wait: those for which `is_new` says that they are to run here and
