@@ -16,7 +16,9 @@ use std::thread;
 use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use serde_json::Value;
-use tortie_lab::{Dataplane, Endpoint, Family, Lab, LabName, Probe, ProbeResult, UpOptions, parse_objects};
+use tortie_lab::{
+    Dataplane, Endpoint, Family, Lab, LabName, Probe, ProbeResult, StreamReport, UpOptions, parse_objects,
+};
 
 /// Both families.
 pub const BOTH: [Family; 2] = [Family::Ipv4, Family::Ipv6];
@@ -140,6 +142,15 @@ impl TestLab {
         let keys: Vec<_> =
             parse_objects(yaml, "the test").expect("YAML").iter().map(|object| object.key()).collect();
         self.lab.delete(&keys, None).expect("lab delete");
+    }
+
+    /// Stops a stream, of which nothing was lost or came twice or late, and which nobody has ended before.
+    #[track_caller]
+    pub fn unharmed(&self, stream: &str) -> StreamReport {
+        let report = self.lab.stream_stop(stream).expect("stopping");
+        let end = (report.lost, report.disordered, report.ended.as_deref());
+        assert_eq!(end, (0, 0, Some("stopped")), "{stream}: {report:?}");
+        report
     }
 
     /// How long a connection goes on after a policy that forbids it is there. It gets in before, and again once the policy

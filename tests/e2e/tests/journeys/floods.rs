@@ -46,12 +46,7 @@ fn a_hundred_thousand_half_open_flows_do_not_disturb_an_established_one() {
             Probe { port: Some(1000), ..Probe::new(endpoint("pod:default/flooder"), endpoint(silent)) };
         assert_eq!(test.lab.flood(&flood, 100_000).expect("flood"), 100_000);
     }
-    let report = test.lab.stream_stop("s").expect("stopping");
-    assert_eq!(
-        (report.lost, report.disordered, report.ended.as_deref()),
-        (0, 0, Some("stopped")),
-        "{report:?}"
-    );
+    let report = test.unharmed("s");
     assert!(report.silent_micros < 500_000 && report.longest_pause_micros < 1_000_000, "{report:?}");
     assert!(test.probe("pod:default/client", "svc:default/server", |_| {}).is_connected());
 }
