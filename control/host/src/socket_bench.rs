@@ -6,6 +6,8 @@
 //!
 //! The kernel runs no such program on a made-up call (`BPF_PROG_TEST_RUN` is for packets).
 
+mod floor;
+
 use crate::bpf::{Link, Program, ProgramDef, ProgramKind, Runs, Statistics, Update};
 use crate::maps::{Maps, room_for};
 use crate::object::{self, ObjectError, Prepared};
@@ -18,7 +20,7 @@ use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
-use std::os::fd::AsFd as _;
+use std::os::fd::{AsFd as _, AsRawFd as _};
 use std::path::{Path, PathBuf};
 use tortie_abi::service::Frontend;
 use tortie_abi::settings::{Settings, flags};
@@ -55,8 +57,9 @@ fn measure_here(root: &Path) -> Result<Vec<Figure>, BenchError> {
     let servers =
         [TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?, TcpListener::bind((Ipv6Addr::LOCALHOST, 0))?];
     let mut worlds = Vec::new();
-    for services in SERVICES {
-        worlds.push(World::new(root, services, &servers)?);
+    for (services, [miss, hit, least]) in SERVICES.into_iter().zip([FEW, MANY]) {
+        worlds.push(World::new(root, services, &servers, &[(false, miss), (true, hit)])?);
+        worlds.push(World::floor(root, services, &servers, (true, least))?);
     }
     // Left before the worlds go: a cgroup with a process in it cannot be removed.
     let _home = Home::find(root)?;
@@ -66,7 +69,7 @@ fn measure_here(root: &Path) -> Result<Vec<Figure>, BenchError> {
         for world in &worlds {
             world.cgroup.enter()?;
             for (family, server) in [4, 6].into_iter().zip(&servers) {
-                for (hit, name) in [(false, world.names[0]), (true, world.names[1])] {
+                for &(hit, name) in &world.figures {
                     let net = world.round(family, server, hit, &mut random)?;
                     series.entry((name, family)).or_default().push(net);
                 }
@@ -77,7 +80,14 @@ fn measure_here(root: &Path) -> Result<Vec<Figure>, BenchError> {
 }
 
 /// In the order of names; many against few are compared round by round.
-fn figures(series: BTreeMap<(&'static str, u8), Vec<f64>>) -> Vec<Figure> {
+fn figures(mut series: BTreeMap<(&'static str, u8), Vec<f64>>) -> Vec<Figure> {
+    let mut floors = BTreeMap::new();
+    for [_, hit, least] in [FEW, MANY] {
+        for family in [4, 6] {
+            let nanos = series.remove(&(least, family)).unwrap_or_default();
+            floors.insert((hit, Some(family)), Figure::of(least, Some(family), nanos).value);
+        }
+    }
     let mut figures = Vec::new();
     for (name, few, many) in
         [("connect-miss-flatness", FEW[0], MANY[0]), ("connect-hit-flatness", FEW[1], MANY[1])]
@@ -88,50 +98,91 @@ fn figures(series: BTreeMap<(&'static str, u8), Vec<f64>>) -> Vec<Figure> {
             figures.push(Figure::of(name, Some(family), ratios));
         }
     }
-    let costs = series.into_iter().map(|((name, family), nanos)| Figure::of(name, Some(family), nanos));
+    let costs = series.into_iter().map(|((name, family), nanos)| {
+        let floor = floors.get(&(name, Some(family))).copied();
+        Figure { floor, ..Figure::of(name, Some(family), nanos) }
+    });
     costs.chain(figures).collect()
 }
 
-/// Names of the figures with few Services and with many: where there is none, and where there is one.
-const FEW: [&str; 2] = ["connect-miss-10", "connect-hit-10"];
-const MANY: [&str; 2] = ["connect-miss", "connect-hit-20000"];
+/// Names of the figures with few Services and with many: where there is none, where there is one, and the least that
+/// it could cost there.
+const FEW: [&str; 3] = ["connect-miss-10", "connect-hit-10", "connect-floor-10"];
+const MANY: [&str; 3] = ["connect-miss", "connect-hit-20000", "connect-floor-20000"];
 
-/// A cgroup with the programs on maps of their own, and an empty program beside each that is measured.
+/// A cgroup with programs on maps of their own, and an empty program beside each that is measured.
 struct World {
     services: u32,
-    names: [&'static str; 2],
+    /// What is measured: does it lead to a Service, and under which name?
+    figures: Vec<(bool, &'static str)>,
     programs: BTreeMap<String, Program>,
     empty: [Program; 2],
     /// They detach the programs when dropped.
     _links: Vec<Link>,
     _maps: Maps,
-    _prepared: Prepared,
+    _prepared: Option<Prepared>,
     cgroup: Cgroup,
 }
 
 impl World {
-    fn new(root: &Path, services: u32, servers: &[TcpListener; 2]) -> Result<Self, BenchError> {
+    /// Our programs.
+    fn new(
+        root: &Path,
+        services: u32,
+        servers: &[TcpListener; 2],
+        figures: &[(bool, &'static str)],
+    ) -> Result<Self, BenchError> {
         let maps = Maps::anonymous(&room_for(services))?;
+        fill(&maps, services, servers)?;
         let prepared = object::prepare(object::embedded(), &maps)?;
-        let programs = prepared.load_all().map_err(ObjectError::from)?;
-        let cgroup = Cgroup::new(root, services)?;
+        let mut programs = prepared.load_all().map_err(ObjectError::from)?;
+        programs.retain(|name, _| name == RELEASE || MEASURED.contains(&name.as_str()));
+        Ok(Self { _prepared: Some(prepared), ..Self::of(root, services, figures, maps, programs)? })
+    }
+
+    /// Programs that do [the least](floor).
+    fn floor(
+        root: &Path,
+        services: u32,
+        servers: &[TcpListener; 2],
+        figure: (bool, &'static str),
+    ) -> Result<Self, BenchError> {
+        let maps = Maps::anonymous(&room_for(services))?;
+        fill(&maps, services, servers)?;
+        let mut programs = BTreeMap::new();
+        for (name, family, table) in [(MEASURED[0], 4, "frontend4"), (MEASURED[1], 6, "frontend6")] {
+            let table = maps.get(table)?.as_fd().as_raw_fd();
+            let insns = floor::floor(family)?.link(|map| (map == floor::FRONTENDS).then_some(table))?;
+            programs.insert(name.to_owned(), load(kind_of(name), &insns)?);
+        }
+        Self::of(root, services, &[figure], maps, programs)
+    }
+
+    /// With these at a cgroup of its own.
+    fn of(
+        root: &Path,
+        services: u32,
+        figures: &[(bool, &'static str)],
+        maps: Maps,
+        programs: BTreeMap<String, Program>,
+    ) -> Result<Self, BenchError> {
+        let cgroup = Cgroup::new(root, figures.first().map_or("", |(_, name)| name))?;
         let directory = File::open(&cgroup.0)?;
-        let kind_of = |name| PROGRAMS.iter().find(|(it, _)| *it == name).map_or(0, |(_, kind)| *kind);
         let mut links = Vec::new();
-        let mut empty = Vec::new();
-        for name in MEASURED.into_iter().chain([RELEASE]) {
-            let program = programs.get(name).ok_or(BenchError::Missing(name))?;
+        for (name, program) in &programs {
             links.push(Link::cgroup(program.as_fd(), directory.as_fd(), kind_of(name))?);
         }
+        let mut empty = Vec::new();
         for name in MEASURED {
-            let program = nothing(kind_of(name))?;
+            // Lets every call go on.
+            let program =
+                load(kind_of(name), &[[0xb7, 0, 0, 0, 1, 0, 0, 0], [0x95, 0, 0, 0, 0, 0, 0, 0]].concat())?;
             links.push(Link::cgroup(program.as_fd(), directory.as_fd(), kind_of(name))?);
             empty.push(program);
         }
         let empty = empty.try_into().map_err(|_| BenchError::Missing("empty"))?;
-        fill(&maps, services, servers)?;
-        let names = if services == SERVICES[0] { FEW } else { MANY };
-        Ok(Self { services, names, programs, empty, _links: links, _maps: maps, _prepared: prepared, cgroup })
+        let figures = figures.to_vec();
+        Ok(Self { services, figures, programs, empty, _links: links, _maps: maps, _prepared: None, cgroup })
     }
 
     /// Connects to the server, by a Service or as it is; nanoseconds of a run, net.
@@ -182,10 +233,13 @@ fn mean(before: Runs, after: Runs) -> Option<f64> {
     (runs >= CONNECTIONS).then(|| time.as_nanos() as f64 / runs as f64)
 }
 
-/// A program that lets every call go on.
-fn nothing(attach_type: u32) -> Result<Program, BenchError> {
-    let insns = [[0xb7, 0, 0, 0, 1, 0, 0, 0], [0x95, 0, 0, 0, 0, 0, 0, 0]].concat();
-    let def = ProgramDef::new("tortie_bench", ProgramKind::CgroupSockAddr, &insns);
+/// Where a program is attached, by its name.
+fn kind_of(name: &str) -> u32 {
+    PROGRAMS.iter().find(|(it, _)| *it == name).map_or(0, |(_, kind)| *kind)
+}
+
+fn load(attach_type: u32, insns: &[u8]) -> Result<Program, BenchError> {
+    let def = ProgramDef::new("tortie_bench", ProgramKind::CgroupSockAddr, insns);
     Ok(Program::load(&ProgramDef { expected_attach_type: attach_type, ..def })?)
 }
 
@@ -219,8 +273,8 @@ fn fill(maps: &Maps, services: u32, servers: &[TcpListener; 2]) -> Result<(), Be
 struct Cgroup(PathBuf);
 
 impl Cgroup {
-    fn new(root: &Path, number: u32) -> io::Result<Self> {
-        let dir = root.join(format!("tortie-bench-{}-{number}", std::process::id()));
+    fn new(root: &Path, name: &str) -> io::Result<Self> {
+        let dir = root.join(format!("tortie-bench-{}-{name}", std::process::id()));
         fs::create_dir(&dir)?;
         Ok(Self(dir))
     }
