@@ -4,7 +4,9 @@
 //! Does not: wait; the main loop does.
 //! Invariant: after [`Node::settle`] everything that was said is in force or listed as dirty.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod guard;
+
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -13,7 +15,6 @@ use ipnet::IpNet;
 use tortie_abi::settings::TUNNEL_PORT;
 use tortie_calc::Calc;
 use tortie_host::bpf::netns_cookie;
-use tortie_host::links::Direction;
 use tortie_host::netlink::{Device, Netlink, NetworkEvent};
 use tortie_host::{clock, sysctl};
 use tortie_model::WorkloadId;
@@ -26,7 +27,7 @@ use super::devices::{Devices, TUNNEL};
 use super::growth::Growth;
 use super::host_routes::{self, HostRoutes};
 use super::intake::{Beginning, count, take_in};
-use super::link_check::{self, Ahead, Expected};
+use super::link_check::Ahead;
 use super::node_names::NodeNames;
 use super::observe::Observer;
 use super::own_addresses::{self, OwnAddresses};
@@ -36,18 +37,12 @@ use super::sockets::Sockets;
 use super::state_files::StateFiles;
 use super::traces::Round;
 use super::ways::Ways;
-use super::{conflicts, facts, uplinks};
+use super::{conflicts, facts};
 
 /// When a step that failed as a whole is tried again.
 const RETRY: Duration = Duration::from_secs(1);
 /// How often the observing thread is told how things are, at most.
 const OBSERVE: Duration = Duration::from_millis(200);
-/// How a warning about maps without pins begins.
-const UNPINNED: &str = "a map has lost its pin";
-/// How a warning about settings of the whole node begins.
-const NOT_FORWARDING: &str = "this node does not forward packets";
-/// A pod that is gone by then never costs the node the grace periods of its links, neither when it comes nor when it goes.
-const SHORT_LIVED: Duration = Duration::from_secs(5);
 
 /// Everything the agent knows and holds.
 pub struct Node {
@@ -155,26 +150,6 @@ impl Node {
         }
         node.keep_forwarding();
         node
-    }
-
-    /// Lets the node forward packets; gives the settings that were others.
-    fn keep_forwarding(&mut self) -> Vec<&'static str> {
-        let known: Vec<String> =
-            self.warnings.extract_if(.., |warning| warning.starts_with(NOT_FORWARDING)).collect();
-        let mut changed = Vec::new();
-        for (name, value) in sysctl::FORWARDING {
-            match sysctl::set(name, value) {
-                Ok(is_new) => changed.extend(is_new.then_some(name)),
-                Err(error) => {
-                    let text = format!("{NOT_FORWARDING}: {error}");
-                    if !known.contains(&text) {
-                        tracing::error!("{text}");
-                    }
-                    self.warnings.push(text);
-                }
-            }
-        }
-        changed
     }
 
     /// The store has said something.
@@ -406,108 +381,6 @@ impl Node {
     /// When to turn again so that the last change is told too, however quiet it is from then on.
     pub fn next_observation(&self) -> Option<Instant> {
         self.observed.filter(|_| self.unobserved).map(|at| at + OBSERVE)
-    }
-
-    /// Puts back programs that somebody took off an interface, looked for on those that `changed`, or on all; says which run
-    /// before ours.
-    pub fn check_links(&mut self, changed: Option<&BTreeSet<u32>>) {
-        let mut expected: Expected<'_> = BTreeMap::new();
-        for (name, ifindex) in self.reconciler.hooked() {
-            expected.insert(name, (ifindex, &Direction::ALL));
-        }
-        expected.extend(
-            self.devices.guarded().map(|it| (it.device.name.as_str(), (it.device.index, it.directions))),
-        );
-        let checked = link_check::check(&self.parts.links, &expected, changed);
-        self.observer.live.link_check_seconds.observe(checked.took.as_secs_f64());
-        for name in checked.lost {
-            self.put_back(&name);
-        }
-        let new: Vec<Ahead> =
-            checked.ahead.iter().filter(|program| !self.ahead.contains(program)).cloned().collect();
-        self.ahead = checked.ahead;
-        for problem in self.overtaken(&new) {
-            tracing::error!("{problem}");
-        }
-    }
-
-    /// Where programs of others decide before ours.
-    pub fn ahead(&self) -> Vec<String> {
-        self.overtaken(&self.ahead)
-    }
-
-    fn overtaken(&self, programs: &[Ahead]) -> Vec<String> {
-        let problem = |Ahead { interface, direction, program, name }: &Ahead| {
-            let pod = self.attachments.pod_at(interface).map(|id| format!(" (pod {id})")).unwrap_or_default();
-            let direction = direction.name();
-            format!(
-                "interface {interface}{pod}, {direction}: program {program} ({name}) runs before ours and decides first, so \
-                 that policy may not hold there; take it off, and attach it behind ours (bpftool net show dev {interface})"
-            )
-        };
-        programs.iter().map(problem).collect()
-    }
-
-    /// Pins maps again that somebody unpinned: an agent that starts would find none, and make empty ones.
-    pub fn check_pins(&mut self) {
-        let known: Vec<String> =
-            self.warnings.extract_if(.., |warning| warning.starts_with(UNPINNED)).collect();
-        for (map, result) in self.parts.maps.pin_again() {
-            let Err(error) = result else {
-                tracing::warn!(map, "somebody removed the map's pin; pinned again");
-                continue;
-            };
-            let text =
-                format!("{UNPINNED}, and the next start of the agent would end all connections: {error}");
-            if !known.contains(&text) {
-                tracing::error!("{text}");
-            }
-            self.warnings.push(text);
-        }
-    }
-
-    /// One pod that is old enough gets links in the place of its filters: each takes a while ([`SHORT_LIVED`]).
-    pub fn make_links(&mut self) {
-        match self.parts.links.make_links(SHORT_LIVED) {
-            Ok(None) => {}
-            Ok(Some(interface)) => tracing::debug!(interface, "has links"),
-            Err(error) => tracing::warn!(%error, "links could not be made; the filters stay"),
-        }
-    }
-
-    fn put_back(&mut self, name: &str) {
-        if self.devices.kind(name) != Devices::WORKLOAD {
-            self.devices.invalidate();
-            return self.attach_hosts();
-        }
-        let result = self.reconciler.put_back(&mut self.parts.kernel, name);
-        self.observer.live.links_lost.with_label_values(&[Devices::WORKLOAD]).inc();
-        match result {
-            Ok(()) => tracing::warn!(interface = name, "somebody took our programs off; put back"),
-            Err(error) => tracing::error!(interface = name, %error, "our programs were taken off"),
-        }
-    }
-
-    /// The node's own interfaces carry programs; those that had lost them are told, whoever looked first.
-    fn attach_hosts(&mut self) {
-        for name in self.devices.attach(&self.parts) {
-            self.observer.live.links_lost.with_label_values(&[self.devices.kind(&name)]).inc();
-            tracing::warn!(interface = name, "somebody took our programs off; put back");
-        }
-    }
-
-    /// Why nothing from outside reaches Services here, if so.
-    pub fn left_out(&self) -> Vec<String> {
-        let is_pods = |name: &str| self.attachments.have(name);
-        uplinks::left_out(&self.devices, &self.interface_addresses, &self.own_addresses, is_pods)
-    }
-
-    fn tell_left_out(&mut self) {
-        let now = self.left_out();
-        for problem in now.iter().filter(|problem| !self.told_left_out.contains(problem)) {
-            tracing::error!("{problem}");
-        }
-        self.told_left_out = now;
     }
 
     fn save(&mut self) {
