@@ -87,7 +87,7 @@ pub enum NetworkEvent {
     Device(Device),
     /// An interface is gone.
     DeviceGone(Device),
-    /// Routes of others changed: ways to other nodes may be others.
+    /// Routes of others or rules changed: ways to other nodes, and to clients outside, may be others.
     Routing,
     /// One of our routes was made, or is there no more; also when we did it ourselves. Of an interface that is switched
     /// off the kernel removes the routes without a word.
@@ -165,6 +165,8 @@ impl Netlink {
             MulticastGroup::Ipv6Ifaddr,
             MulticastGroup::Ipv4Route,
             MulticastGroup::Ipv6Route,
+            MulticastGroup::Ipv4Rule,
+            MulticastGroup::Ipv6Rule,
         ];
         let (listening, _handle, messages) = new_multicast_connection(&groups)?;
         tokio::spawn(listening);
@@ -336,6 +338,7 @@ fn event(message: &RouteNetlinkMessage) -> Option<NetworkEvent> {
         RouteNetlinkMessage::DelAddress(message) => address_event(message, false),
         RouteNetlinkMessage::NewRoute(route) => route_event(route, true),
         RouteNetlinkMessage::DelRoute(route) => route_event(route, false),
+        RouteNetlinkMessage::NewRule(_) | RouteNetlinkMessage::DelRule(_) => Some(NetworkEvent::Routing),
         _ => None,
     }
 }
@@ -379,9 +382,20 @@ fn address_event(message: &AddressMessage, there: bool) -> Option<NetworkEvent> 
 
 fn route_event(route: &RouteMessage, there: bool) -> Option<NetworkEvent> {
     if route.header.protocol != RouteProtocol::Other(ROUTE_PROTOCOL) {
-        return Some(NetworkEvent::Routing);
+        return leads_on(route).then_some(NetworkEvent::Routing);
     }
     our_route(route).map(|(net, via)| NetworkEvent::OwnRoute { net, via, there })
+}
+
+/// Does it lead beyond a link? What comes and goes with every interface, and so with every pod, does not.
+fn leads_on(route: &RouteMessage) -> bool {
+    let to_link = route.attributes.iter().any(|attribute| match attribute {
+        RouteAttribute::Destination(address) => {
+            matches!(ip(address), Some(IpAddr::V6(to)) if to.is_unicast_link_local() || to.is_multicast())
+        }
+        _ => false,
+    });
+    route.header.table != libc::RT_TABLE_LOCAL && !to_link
 }
 
 fn ip(address: &RouteAddress) -> Option<IpAddr> {

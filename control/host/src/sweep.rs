@@ -60,6 +60,7 @@ fn sum(a: Sweep, b: Sweep) -> Sweep {
         expired: a.expired.saturating_add(b.expired),
         stale: a.stale.saturating_add(b.stale),
         orphaned: a.orphaned.saturating_add(b.orphaned),
+        doubt: 0,
     }
 }
 
@@ -78,9 +79,18 @@ impl Reports {
 #[derive(Debug)]
 pub struct Sweeper {
     /// Asks for a sweep soon; dropped, it ends the thread.
-    asks: Option<mpsc::Sender<()>>,
+    asks: Option<mpsc::Sender<Ask>>,
     thread: Option<std::thread::JoinHandle<()>>,
     reports: Reports,
+}
+
+/// Why a sweep is wanted soon.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ask {
+    /// Something is gone.
+    Gone,
+    /// Other interfaces may lead to clients outside.
+    Routes,
 }
 
 /// When to sweep.
@@ -132,9 +142,10 @@ impl Walks {
         Ok(Self { programs, reports })
     }
 
-    fn run(&self) -> io::Result<(Duration, [Sweep; 2])> {
+    fn run(&self, doubt: bool) -> io::Result<(Duration, [Sweep; 2])> {
+        let said = Sweep { doubt: u64::from(doubt), ..Sweep::default() };
         for family in [0u32, 1] {
-            self.reports.update(&family.to_ne_bytes(), Sweep::default().as_bytes(), Update::Any)?;
+            self.reports.update(&family.to_ne_bytes(), said.as_bytes(), Update::Any)?;
         }
         let start = Instant::now();
         for program in &self.programs {
@@ -156,17 +167,22 @@ fn failed(operation: &'static str) -> impl Fn(io::Error) -> DatapathError {
 
 /// One sweep, now.
 pub fn once(datapath: &Datapath, maps: &Maps) -> Result<Report, DatapathError> {
-    let (busy, families) = Walks::new(datapath, maps)?.run().map_err(failed("sweeping"))?;
+    let (busy, families) = Walks::new(datapath, maps)?.run(false).map_err(failed("sweeping"))?;
     Ok(Report::default().after(families, busy))
 }
 
-fn sweep(walks: &Walks, reports: &Reports) {
-    match walks.run() {
+/// Whether all tables were walked.
+fn sweep(walks: &Walks, reports: &Reports, doubt: bool) -> bool {
+    match walks.run(doubt) {
         Ok((busy, families)) => {
             let mut report = reports.0.lock().unwrap_or_else(PoisonError::into_inner);
             *report = report.after(families, busy);
+            true
         }
-        Err(error) => tracing::warn!(%error, "a sweep of the flow tables failed"),
+        Err(error) => {
+            tracing::warn!(%error, "a sweep of the flow tables failed");
+            false
+        }
     }
 }
 
@@ -179,12 +195,16 @@ impl Sweeper {
         let shared = reports.clone();
         let body = move || {
             let mut turns = Turns::from(Instant::now(), every);
+            let mut doubt = false;
             loop {
                 match asked.recv_timeout(turns.next.saturating_duration_since(Instant::now())) {
-                    Ok(()) => turns.ask(Instant::now()),
+                    Ok(ask) => {
+                        doubt |= ask == Ask::Routes;
+                        turns.ask(Instant::now());
+                    }
                     Err(RecvTimeoutError::Timeout) => {
                         let start = Instant::now();
-                        sweep(&walks, &shared);
+                        doubt &= !sweep(&walks, &shared, doubt);
                         turns.done(Instant::now(), start.elapsed());
                     }
                     Err(RecvTimeoutError::Disconnected) => return,
@@ -201,9 +221,19 @@ impl Sweeper {
     /// Something that flows may lead by is gone: a sweep comes within a twentieth of a second, or where the last one that
     /// was asked for is not long ago, after a second.
     pub fn hurry(&self) {
+        self.ask(Ask::Gone);
+    }
+
+    /// Routes have changed: the next sweep, as soon as if it had been asked for by [`Sweeper::hurry`], makes every flow to a
+    /// client outside ask for its way at its next packet.
+    pub fn doubt(&self) {
+        self.ask(Ask::Routes);
+    }
+
+    fn ask(&self, ask: Ask) {
         if let Some(asks) = &self.asks {
             // A thread that has ended is told by its reports.
-            let _ = asks.send(());
+            let _ = asks.send(ask);
         }
     }
 

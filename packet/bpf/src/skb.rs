@@ -252,15 +252,15 @@ impl<F: Tables> Ways<F> for Tc {
     #[cfg(not(feature = "test-io"))]
     #[inline(always)]
     fn way_out(&self, source: &F::Addr, destination: &F::Addr) -> Option<u32> {
-        way::<F>(self, source, destination, BPF_FIB_LOOKUP_SKIP_NEIGH)
+        way::<F>(self, self.ifindex(), source, destination, BPF_FIB_LOOKUP_SKIP_NEIGH)
     }
 
     #[cfg(not(feature = "test-io"))]
     #[inline(always)]
     fn leads(&self, ifindex: u32, source: &F::Addr, destination: &F::Addr) -> bool {
         // IPv6 takes the interface for a wish.
-        way::<F>(self, source, destination, BPF_FIB_LOOKUP_SKIP_NEIGH | BPF_FIB_LOOKUP_OUTPUT)
-            == Some(ifindex)
+        let flags = BPF_FIB_LOOKUP_SKIP_NEIGH | BPF_FIB_LOOKUP_OUTPUT;
+        way::<F>(self, ifindex, source, destination, flags) == Some(ifindex)
     }
 
     #[cfg(feature = "test-io")]
@@ -276,16 +276,15 @@ impl<F: Tables> Ways<F> for Tc {
     }
 }
 
-/// What the kernel's routes say of a packet that came in by this packet's interface, or with `BPF_FIB_LOOKUP_OUTPUT` goes
-/// out by it.
+/// What the kernel's routes say of a packet that came in by an interface, or with `BPF_FIB_LOOKUP_OUTPUT` goes out by it.
 #[cfg(not(feature = "test-io"))]
 #[inline(always)]
-fn way<F: Tables>(tc: &Tc, source: &F::Addr, destination: &F::Addr, flags: u32) -> Option<u32> {
+fn way<F: Tables>(tc: &Tc, ifindex: u32, source: &F::Addr, destination: &F::Addr, flags: u32) -> Option<u32> {
     let words = |address: &F::Addr| F::widen(address).0.map(|word| word.raw());
     // SAFETY: integers all the way down.
     let mut question: bpf_fib_lookup = unsafe { core::mem::zeroed() };
     question.family = F::ADDRESS_FAMILY as u8;
-    question.ifindex = tc.ifindex();
+    question.ifindex = ifindex;
     question.__bindgen_anon_3.ipv6_src = words(source);
     question.__bindgen_anon_4.ipv6_dst = words(destination);
     let size = size_of::<bpf_fib_lookup>() as i32;

@@ -16,7 +16,7 @@ use core::ptr;
 use tortie_abi::Tick;
 use tortie_abi::flow::flags;
 use tortie_datapath::family::{FlowEntry as _, Spot};
-use tortie_datapath::hook::sweep::{Fate, examine};
+use tortie_datapath::hook::sweep::{Fate, doubt, examine};
 use tortie_datapath::kernel::{Flows, Table};
 use tortie_datapath::stage::table;
 use tortie_datapath::{V4, V6};
@@ -75,7 +75,7 @@ unsafe fn sweep<F: Tables>(key: *const c_void, value: *mut c_void, table: Table)
 }
 
 #[inline(always)]
-fn entry<F: Tables>(table: Table, key: &F::FlowKey, entry: &F::Flow) {
+fn entry<F: Tables>(table: Table, key: &F::FlowKey, entry: &mut F::Flow) {
     if !entry.core().is_there() {
         return;
     }
@@ -89,6 +89,10 @@ fn entry<F: Tables>(table: Table, key: &F::FlowKey, entry: &F::Flow) {
     };
     let forward = entry.core().flags & flags::REPLY == 0;
     report::<F>(table, forward, fate, removed);
+    // Last: what follows a branch the verifier follows twice. A target that a packet writes meanwhile it has just asked for.
+    if matches!(fate, Fate::Keep) {
+        doubt(entry.core_mut(), || SWEEP.with(&F::SWEEP, |sweep| sweep.doubt != 0).unwrap_or(false));
+    }
 }
 
 /// Tracing programs may not use the coarse clock.

@@ -8,6 +8,7 @@ pub mod join;
 pub mod maglev;
 pub mod masquerade;
 pub mod nat;
+pub mod outside;
 pub mod parse;
 pub mod policy;
 pub mod port;

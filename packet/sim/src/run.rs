@@ -4,6 +4,7 @@ use crate::context::Context;
 use crate::node::{HasTables, Node};
 use tortie_abi::counter::CounterKey;
 use tortie_abi::{DropReason, Hook, Target, Tick};
+use tortie_datapath::FlowEntry as _;
 use tortie_datapath::family::Spot;
 use tortie_datapath::hook::{self, sweep::Fate};
 use tortie_datapath::kernel::Table;
@@ -249,6 +250,13 @@ pub fn examine<F: HasTables>(
 pub fn entry<F: HasTables>(node: &Node, table: Table, key: &F::FlowKey) -> Option<F::Flow> {
     let k = Context::of_packet(node, Packet::new(Vec::new(), 0));
     stage::table::entry::<F, _, _>(&k, table, &Spot::of(key), |entry| *entry)
+}
+
+/// Routes have changed: doubts the way that an entry says, as a sweep does.
+pub fn doubt<F: HasTables>(node: &Node, table: Table, key: &F::FlowKey) {
+    let k = Context::of_packet(node, Packet::new(Vec::new(), 0));
+    let one = |entry: &mut F::Flow| hook::sweep::doubt(entry.core_mut(), || true);
+    let _ = stage::table::entry::<F, _, _>(&k, table, &Spot::of(key), one);
 }
 
 /// Removes an entry from a flow table, as a sweep does.

@@ -149,7 +149,7 @@ maps! {
     COUNTER = "counter", PerCpuHash, counter::CounterKey => counter::Counter, 16_384, NO_PREALLOC, v 1, Both;
     EVENT = "event", RingBuf, () => (), 1 << 18, 0, v 1, Kernel;
     EVENT_LOST = "event_lost", PerCpuArray, u32 => u64, 1, 0, v 1, Both;
-    SWEEP = "sweep", Array, u32 => sweep::Sweep, 2, 0, v 2, Both;
+    SWEEP = "sweep", Array, u32 => sweep::Sweep, 2, 0, v 3, Both;
 }
 
 /// Maps that begin small, since a hash table costs 16 bytes for each element that it could hold, and grow with what is in them.

@@ -19,6 +19,9 @@ pub struct Sweep {
     pub stale: u64,
     /// Entries without their other direction, removed.
     pub orphaned: u64,
+    /// Said by user space before a sweep: not 0 puts in doubt which devices lead to clients outside
+    /// ([`crate::Target::doubted`]), as routes have changed.
+    pub doubt: u64,
 }
 
-const _: () = assert!(size_of::<Sweep>() == 48);
+const _: () = assert!(size_of::<Sweep>() == 56);

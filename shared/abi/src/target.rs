@@ -6,7 +6,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 ///
 /// The slot indexes `endpoint` or `next_hop`; the record there holds the whole id, and a flow whose
 /// target differs from the record is stale: its endpoint is gone, and the slot may serve another. A device
-/// is named by its interface index, which takes the place of both (30 bits).
+/// is named by its interface index, which takes the place of both (29 bits, below one that says that it is in doubt).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(transparent)]
 pub struct Target(pub u32);
@@ -30,7 +30,9 @@ impl Target {
     pub const HOST: Self = Self(0);
     const KIND_SHIFT: u32 = 30;
     const INCARNATION_SHIFT: u32 = 16;
-    const DEVICE_MASK: u32 = (1 << Self::KIND_SHIFT) - 1;
+    /// Of a device: routes have changed since it was chosen.
+    const DOUBT: u32 = 1 << (Self::KIND_SHIFT - 1);
+    const DEVICE_MASK: u32 = Self::DOUBT - 1;
     /// Incarnations count from 1 to this, then start again.
     pub const MAX_INCARNATION: u16 = (1 << 14) - 1;
 
@@ -76,6 +78,19 @@ impl Target {
     #[inline(always)]
     pub const fn ifindex(self) -> u32 {
         self.0 & Self::DEVICE_MASK
+    }
+
+    /// A device that may lead nowhere by now; others as they are.
+    #[inline(always)]
+    pub const fn doubted(self) -> Self {
+        if matches!(self.kind(), TargetKind::Device) { Self(self.0 | Self::DOUBT) } else { self }
+    }
+
+    /// Is it a device that may lead nowhere by now?
+    #[inline(always)]
+    pub const fn is_in_doubt(self) -> bool {
+        const BITS: u32 = 3 << Target::KIND_SHIFT | Target::DOUBT;
+        self.0 & BITS == BITS
     }
 
     /// Which use of the slot this is.

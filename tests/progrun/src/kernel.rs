@@ -11,6 +11,7 @@ use std::os::fd::AsFd as _;
 use tortie_abi::counter::{Counter, CounterKey};
 use tortie_abi::endpoint::Endpoint;
 use tortie_abi::service::{MAGLEV_PIECE, MaglevKey, Member};
+use tortie_abi::sweep::Sweep;
 use tortie_abi::{Hook, stage, v4, v6};
 use tortie_datapath::{Family, V4, V6};
 use tortie_host::bpf::{Map, Program, Run, Update};
@@ -408,8 +409,12 @@ impl Kernel {
         Ok([entries(main?), entries(half_open?), affinity?])
     }
 
-    /// Runs the sweeps.
+    /// Runs the sweeps, which put the ways to clients outside in doubt.
     pub fn sweep(&self, now_nanos: u64) -> io::Result<()> {
+        let said = Sweep { doubt: 1, ..Sweep::default() };
+        for family in [0_u32, 1] {
+            self.map("sweep").update(&family.to_ne_bytes(), said.as_bytes(), Update::Any)?;
+        }
         let io = TestIo { now_nanos, concluded: self.concluded, ..TestIo::new_zeroed() };
         self.test_io().update(&[0; 4], io.as_bytes(), Update::Any)?;
         SWEEPS.iter().try_for_each(|name| self.programs[*name].call().map(drop))

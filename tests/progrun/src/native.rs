@@ -13,7 +13,7 @@ use tortie_datapath::{V4, V6, Verdict};
 use tortie_policy::evaluate::{Packet as Question, evaluate};
 use tortie_policy::form::{Action, List};
 use tortie_sim::node::{HasTables, Node};
-use tortie_sim::run::{entry, examine, remove};
+use tortie_sim::run::{doubt, entry, examine, remove};
 use tortie_sim::table::Hash;
 use tortie_sim::{Packet, run};
 use zerocopy::{FromBytes, IntoBytes};
@@ -145,7 +145,7 @@ impl Native {
         if v6 { dump::<V6>(&self.node) } else { dump::<V4>(&self.node) }
     }
 
-    /// Removes what a sweep would.
+    /// Does what a sweep would.
     pub fn sweep(&self) {
         sweep::<V4>(&self.node);
         sweep::<V6>(&self.node);
@@ -189,7 +189,7 @@ fn sweep_entry<F: HasTables>(node: &Node, table: Table, bytes: &[u8]) {
     let Some(entry) = entry::<F>(node, table, &key) else { return };
     let (fate, partner) = examine::<F>(node, table, &key, &entry);
     match fate {
-        Fate::Keep => {}
+        Fate::Keep => doubt::<F>(node, table, &key),
         Fate::Orphaned => remove::<F>(node, table, &key),
         Fate::Expired | Fate::Stale => {
             remove::<F>(node, table, &key);

@@ -197,7 +197,7 @@ impl Node {
                 self.reconciler.interface(&name, Some(index));
                 if self.devices.kind(&name) != Devices::WORKLOAD {
                     self.attach_hosts();
-                    self.ways.invalidate();
+                    self.rerouted();
                     // The kernel tells of no IPv4 route that goes with an interface.
                     self.routes.invalidate();
                 }
@@ -206,18 +206,18 @@ impl Node {
                 self.routes.interface(device.index);
                 if self.devices.remove(&device) {
                     self.reconciler.interface(&device.name, None);
-                    self.ways.invalidate();
+                    self.rerouted();
                 }
                 if let Err(error) = self.parts.links.remove_stale() {
                     tracing::warn!(%error, "stale links could not be removed");
                 }
             }
-            NetworkEvent::Routing => self.ways.invalidate(),
+            NetworkEvent::Routing => self.rerouted(),
             NetworkEvent::OwnRoute { net, via, there } => self.routes.noticed(net, via, there),
             NetworkEvent::Address { ifindex, address, there } => {
                 let of_pod = |device: &Device| self.devices.kind(&device.name) == Devices::WORKLOAD;
                 if !self.devices.by_index(ifindex).is_some_and(of_pod) {
-                    self.ways.invalidate();
+                    self.rerouted();
                     self.routes.invalidate();
                 }
                 if self.interface_addresses.one(ifindex, address, there) {
@@ -225,6 +225,12 @@ impl Node {
                 }
             }
         }
+    }
+
+    /// Other ways may lead to nodes, and to clients outside.
+    fn rerouted(&mut self) {
+        self.ways.invalidate();
+        self.parts.sweeper.doubt();
     }
 
     /// The tunnel for clients outside. Without it they only reach back ends of this node.
@@ -265,7 +271,7 @@ impl Node {
                 self.reconciler.interface(&name, Some(index));
             }
         }
-        self.ways.invalidate();
+        self.rerouted();
         let addresses = self.netlink.addresses().await?;
         self.mend_host_sides(&addresses).await;
         self.interface_addresses.all(addresses);

@@ -1,12 +1,13 @@
 //! What few packets need before they leave. Once in the life of a flow that is answered directly, the other node is told
-//! the front end, or the answers leave the tunnel; the checksum of a translated SCTP packet follows its ports.
+//! the front end, or the answers leave the tunnel; once routes have changed, the way to a client outside is asked for again;
+//! the checksum of a translated SCTP packet follows its ports.
 //!
 //! A program of its own: what every packet needs stays small.
 
 use super::finish;
-use crate::family::Family;
+use crate::family::{Family, FlowEntry as _};
 use crate::kernel::Kernel;
-use crate::stage::{direct, exit};
+use crate::stage::{direct, exit, outside};
 use crate::state::State;
 use crate::verdict::{Next, Step};
 
@@ -24,6 +25,9 @@ fn settled<F: Family, K: Kernel<F>>(k: &K, s: &mut State<F>) -> Step<Next> {
     }
     if direct::is_due(s) {
         direct::settle(k, s)?;
+    }
+    if s.flow.core().target.is_in_doubt() {
+        outside::ask_again(k, s);
     }
     exit::leave_settled(k, s)
 }

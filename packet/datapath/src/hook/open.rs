@@ -7,7 +7,7 @@ use super::{finish, known};
 use crate::family::Family;
 use crate::kernel::Kernel;
 use crate::stage::service::{Choice, Side};
-use crate::stage::{direct, exit, join, route, service, source};
+use crate::stage::{direct, exit, join, outside, route, service, source};
 use crate::state::{NO_SLOT, State, phase};
 use crate::verdict::{Next, Step};
 use tortie_abi::flow::flags;
@@ -105,15 +105,14 @@ fn through_tunnel<F: Family, K: Kernel<F>>(k: &K, s: &mut State<F>) -> Step<()> 
 }
 
 /// A reply under a Service's address must not meet the stack, which takes its own address as source for a
-/// forgery: it leaves by the interface that the request came in by, or where that leads to nobody beyond its own links,
-/// by the one that leads to the client.
+/// forgery: it leaves by the interface that the request came in by, unless another one leads to the client.
 #[inline(always)]
 fn way_back<F: Family, K: Kernel<F>>(k: &K, s: &State<F>, from: Option<Route>, is_service: bool) -> Target {
     let known = from.map_or(Target::HOST, |r| r.target);
     if !is_service || known != Target::HOST {
         return known;
     }
-    let (client, asked, arrival) = (&s.tuple.source, &s.tuple.destination, k.ifindex());
-    let other = if k.leads(arrival, asked, client) { None } else { k.way_out(asked, client) };
-    Target::device(other.unwrap_or(arrival))
+    let arrival = k.ifindex();
+    let way = outside::way::<F, K>(k, arrival, &s.tuple.destination, &s.tuple.source);
+    Target::device(way.unwrap_or(arrival))
 }

@@ -29,6 +29,15 @@ pub enum Fate {
     Orphaned,
 }
 
+/// Routes have changed: whether the device that an entry names still leads to its client is asked at its next packet.
+#[inline(always)]
+pub fn doubt(core: &mut FlowCore, is_asked: impl FnOnce() -> bool) {
+    let doubted = core.target.doubted();
+    if doubted != core.target && is_asked() {
+        core.target = doubted;
+    }
+}
+
 /// Judges one entry of `table` and says the key of its other direction.
 #[inline(always)]
 pub fn examine<F: Family, K: Flows<F> + Topology<F> + Services<F>>(

@@ -80,7 +80,7 @@ fn way<F: Family, K: Packet + Topology<F>>(k: &K, s: &mut State<F>) -> Step<Next
         check_own(k, s)?;
         return Ok(Next::Pass);
     }
-    if direct::is_due(s) {
+    if direct::is_due(s) || s.flow.core().target.is_in_doubt() {
         return Ok(Next::Apart);
     }
     match s.flow.core().target.kind() {

@@ -21,6 +21,7 @@ mod sweep;
 mod tcp;
 mod untranslated;
 mod vanished;
+mod ways;
 
 use std::net::IpAddr;
 use tortie_sim::world::{Journey, Landed, Pod, World};

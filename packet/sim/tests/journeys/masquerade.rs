@@ -1,6 +1,6 @@
 //! `natOutgoing`: pods leave the cluster under their node's address.
 
-use crate::sweep::fates_on;
+use crate::sweep::{doubt_on, fates_on};
 use crate::{ACK, FIN_ACK, Family, SYN, SYN_ACK, assert_lands, both, ends, shop, tcp, udp};
 use std::net::IpAddr;
 use tortie_abi::DropReason;
@@ -188,5 +188,20 @@ fn a_masqueraded_udp_flow_is_not_taken_for_one_whose_back_end_has_left() {
         let found =
             if f == Family::V4 { fates_on::<V4>(&world.nodes[0]) } else { fates_on::<V6>(&world.nodes[0]) };
         assert_eq!(found, [Fate::Keep, Fate::Keep]);
+    });
+}
+
+#[test]
+fn a_masqueraded_flow_takes_another_way_once_its_own_leads_nowhere() {
+    both(|f| {
+        let (world, a, _) = world();
+        let first = world.send(&a, udp(f.of(&a), 5000, f.outside(), 53));
+        assert_eq!(first.steps.last().unwrap().2, Verdict::Routed { ifindex: UPLINK });
+        world.nodes[0].dead_end.set(UPLINK);
+        world.nodes[0].way_out.set(77);
+        doubt_on(&world.nodes[0]);
+        let second = world.send(&a, udp(f.of(&a), 5000, f.outside(), 53));
+        assert_eq!(second.steps.last().unwrap().2, Verdict::Routed { ifindex: 77 });
+        assert_eq!(ends(&second.packet), ends(&first.packet));
     });
 }

@@ -12,12 +12,12 @@ use tortie_datapath::Verdict;
 use tortie_sim::world::{Landed, Pod, UPLINK, World};
 use tortie_testkit::packet::{PacketBuilder, verify_checksums};
 
-const NODE_PORT: u16 = 30_080;
-const CLUSTER: u32 = flags::EXTERNAL | flags::NODE_PORT;
+pub const NODE_PORT: u16 = 30_080;
+pub const CLUSTER: u32 = flags::EXTERNAL | flags::NODE_PORT;
 const LOCAL: u32 = CLUSTER | flags::EXTERNAL_LOCAL;
 
 /// A front end on the first node: its address (or every one of the node's), and its back ends, this node's first.
-fn serve(world: &mut World, at: (IpAddr, u16, u8), flags: u32, local: u32, backends: &[(IpAddr, u16)]) {
+pub fn serve(world: &mut World, at: (IpAddr, u16, u8), flags: u32, local: u32, backends: &[(IpAddr, u16)]) {
     let service = world.new_service();
     let backends_count = backends.len() as u32;
     let frontend =
@@ -25,7 +25,7 @@ fn serve(world: &mut World, at: (IpAddr, u16, u8), flags: u32, local: u32, backe
     world.set_frontend(0, at, frontend, backends);
 }
 
-fn every(f: Family) -> IpAddr {
+pub fn every(f: Family) -> IpAddr {
     f.pick("0.0.0.0", "::")
 }
 
@@ -43,22 +43,6 @@ fn a_client_outside_meets_a_pod_behind_a_node_port_and_never_learns_of_it() {
         assert_eq!(ends(&back.packet), (f.node(0), NODE_PORT, f.outside(), 40000));
         verify_checksums(&back.packet).unwrap();
         assert_lands(&world.arrive(0, tcp(f.outside(), 40000, f.node(0), NODE_PORT, ACK)), "b");
-    });
-}
-
-#[test]
-fn a_client_that_the_interface_of_its_request_does_not_lead_to_is_answered_the_nodes_own_way() {
-    const OTHER: u32 = 77;
-    both(|f| {
-        let (mut world, _, b, _) = shop();
-        serve(&mut world, (every(f), NODE_PORT, 6), CLUSTER, 1, &[(f.of(&b), 8080)]);
-        world.nodes[0].dead_end.set(UPLINK);
-        for (port, way_out, by) in [(40000, OTHER, OTHER), (40001, 0, UPLINK)] {
-            world.nodes[0].way_out.set(way_out);
-            assert_lands(&world.arrive(0, tcp(f.outside(), port, f.node(0), NODE_PORT, SYN)), "b");
-            let back = world.send(&b, tcp(f.of(&b), 8080, f.outside(), port, SYN_ACK));
-            assert_eq!(back.steps.last().unwrap().2, Verdict::Routed { ifindex: by });
-        }
     });
 }
 

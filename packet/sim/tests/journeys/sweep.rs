@@ -5,7 +5,7 @@ use tortie_datapath::hook::sweep::Fate;
 use tortie_datapath::kernel::Table;
 use tortie_datapath::{V4, V6};
 use tortie_sim::node::{HasTables, Node};
-use tortie_sim::run::{fate, remove};
+use tortie_sim::run::{doubt, fate, remove};
 use tortie_sim::world::World;
 use zerocopy::FromBytes;
 
@@ -21,6 +21,20 @@ pub fn fates_on<F: HasTables>(node: &Node) -> Vec<Fate> {
 fn fates_in<F: HasTables>(node: &Node, table: Table) -> Vec<Fate> {
     let entries = F::tables(node).entries(table).into_iter();
     entries.map(|(k, e)| fate::<F>(node, table, &F::FlowKey::read_from_bytes(&k).unwrap(), &e)).collect()
+}
+
+/// Routes have changed: a sweep has been there since.
+pub fn doubt_on(node: &Node) {
+    doubt_in::<V4>(node);
+    doubt_in::<V6>(node);
+}
+
+fn doubt_in<F: HasTables>(node: &Node) {
+    for table in [Table::Main, Table::HalfOpen] {
+        for key in F::tables(node).entries(table).into_keys() {
+            doubt::<F>(node, table, &F::FlowKey::read_from_bytes(&key).unwrap());
+        }
+    }
 }
 
 fn established() -> (World, tortie_sim::world::Pod, tortie_sim::world::Pod) {

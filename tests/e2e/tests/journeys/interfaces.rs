@@ -27,6 +27,7 @@ kind: Service
 metadata: {name: near}
 spec:
   type: NodePort
+  externalIPs: [203.0.113.7, '2001:db8:e::7']
   ipFamilyPolicy: PreferDualStack
   selector: {app: near}
   ports: [{name: web, port: 80, targetPort: web, nodePort: 30080}, {name: dns, port: 53, targetPort: dns, protocol: UDP, nodePort: 30082}]
@@ -36,6 +37,7 @@ kind: Service
 metadata: {name: far}
 spec:
   type: NodePort
+  externalIPs: [203.0.113.8, '2001:db8:e::8']
   ipFamilyPolicy: PreferDualStack
   selector: {app: far}
   ports: [{name: web, port: 80, targetPort: web, nodePort: 30081}, {name: dns, port: 53, targetPort: dns, protocol: UDP, nodePort: 30083}]
@@ -178,6 +180,64 @@ fn a_connection_goes_on_when_its_requests_come_in_by_the_other_interface() {
     for (name, ..) in streams {
         let report = test.unharmed(name);
         assert!(report.longest_pause_micros < 400_000, "{name}: {report:?}");
+    }
+}
+
+/// What the world knows the Services by, whichever interface of the node it asks.
+const EXTERNAL: [(Family, &str); 4] = [
+    (Family::Ipv4, "203.0.113.7"),
+    (Family::Ipv4, "203.0.113.8"),
+    (Family::Ipv6, "2001:db8:e::7"),
+    (Family::Ipv6, "2001:db8:e::8"),
+];
+
+/// The router asks `node1` for the Services by this interface from now on.
+fn lead_to(test: &TestLab, [v4, v6]: [&str; 2]) {
+    ip(test, "router", &format!("route replace 203.0.113.0/24 via {v4}"));
+    ip(test, "router", &format!("-6 route replace 2001:db8:e::/64 via {v6}"));
+}
+
+/// The router has noticed first: requests come in by the other interface already.
+#[test]
+fn a_connection_goes_on_when_its_interface_leads_to_the_client_no_more() {
+    let mut test = crate::cluster(2);
+    test.apply(WORLD);
+    let losses: [&[&str]; 3] = [
+        &["route del default via 10.241.0.254 dev eth1", "-6 route del default via fd00:241::fe dev eth1"],
+        &["link set eth1 down"],
+        &["link del eth1"],
+    ];
+    for (number, loss) in losses.into_iter().enumerate() {
+        second_interface(&test);
+        for interface in ["br0", "second"] {
+            set_strict(&test, interface, false);
+        }
+        ip(&test, "node1", "-6 route add default via fd00:241::fe dev eth1 metric 10");
+        lead_to(&test, ["10.241.0.1", "fd00:241::1"]);
+        let streams = EXTERNAL.map(|at| (format!("{number}-{}", at.1), asking(at, Protocol::Tcp, 80)));
+        for (name, probe) in &streams {
+            eventually(|| match test.lab.probe(probe).expect("probe") {
+                result if result.is_connected() => Ok(()),
+                result => Err(format!("{name}: {result:?}")),
+            });
+            test.lab.stream_start(name, probe, Duration::from_millis(5)).expect("starting");
+        }
+        thread::sleep(Duration::from_millis(300));
+        lead_to(&test, ["10.240.0.1", "fd00:240::1"]);
+        for command in loss {
+            ip(&test, "node1", command);
+        }
+        // What is sent before the agent has heard of it waits for a neighbour that does not answer, three seconds, and TCP
+        // sends nothing again while it waits.
+        thread::sleep(Duration::from_millis(5500));
+        for (name, _) in &streams {
+            let report = test.unharmed(name);
+            assert!(report.silent_micros < 1_000_000, "{loss:?}, {name}: {report:?}");
+        }
+        if !loss.contains(&"link del eth1") {
+            ip(&test, "node1", "link del eth1");
+            ip(&test, "node1", "-6 rule del from fd00:241::/64 lookup 241");
+        }
     }
 }
 
