@@ -139,7 +139,8 @@ impl Endpoints {
     pub fn read(&mut self, kernel: &mut Kernel) -> Result<(), TableError> {
         let records = kernel.endpoint.list()?;
         for (slot, record) in &records {
-            self.generations.seen(record.egress_generation.max(record.ingress_generation));
+            self.generations.seen(record.egress_generation);
+            self.generations.seen(record.ingress_generation);
             let Ok(slot) = u16::try_from(*slot) else { continue };
             // A record without a name: its slot stays away from new workloads until it is removed.
             let used = Use { slot, incarnation: record.id.incarnation() };
@@ -184,9 +185,8 @@ impl Endpoints {
                 owners.insert(*ifindex, (id, wanted));
             }
         }
-        let (mut generation, mut incarnation) = (0, 0);
+        let mut incarnation = 0;
         for (slot, record) in &records {
-            generation = generation.max(record.egress_generation).max(record.ingress_generation);
             incarnation = incarnation.max(record.id.incarnation());
             let Ok(slot) = u16::try_from(*slot) else { continue };
             let used = Use { slot, incarnation: record.id.incarnation() };
@@ -199,7 +199,12 @@ impl Endpoints {
                 self.saved.entry(((*id).clone(), wanted.container_id.clone())).or_insert(used);
             }
         }
-        if self.generations.found(generation) {
+        let generations = records.iter().flat_map(|(_, r)| [r.egress_generation, r.ingress_generation]);
+        if self.generations.found(generations) {
+            tracing::warn!(
+                from = self.generations.last(),
+                "the saved policy generations are not those of this node; others begin far from those in use"
+            );
             self.slots.forgot(incarnation);
         }
         Ok(())

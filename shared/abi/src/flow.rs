@@ -26,8 +26,8 @@ pub struct FlowCore {
     /// Where this direction's packets go.
     pub target: Target,
     /// Sum of the policy generations that admitted the flow: the client endpoint's egress and the
-    /// server endpoint's ingress, 0 for an end without policy here. Generations only grow, so the
-    /// sum is unequal after any change.
+    /// server endpoint's ingress, 0 for an end without policy here. Generations are given out in the order of
+    /// a ring whose sums do not overflow, so the sum is unequal after any change (`reconcile::generations`).
     pub generation: u32,
     /// With `nat_address`: the port that this direction's rewrite writes.
     pub nat_port: Be16,

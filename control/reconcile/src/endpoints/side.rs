@@ -1,7 +1,8 @@
 //! One direction of a workload: what decides it, and since which generation.
 //!
 //! Owns: when the generation changes. Does not: write records.
-//! Invariant: another basis is another generation; without a basis there is none, and the record is not READY.
+//! Invariant: another basis is another generation, and none outlives its part of the ring; without a basis there is none,
+//! and the record is not READY.
 
 use crate::generations::Generations;
 use crate::policies::Policies;
@@ -37,7 +38,8 @@ impl Side {
                 None => self.meanwhile(id, policies),
             },
         };
-        if basis != self.basis {
+        let is_kept = basis == self.basis && (basis.is_none() || generations.is_fresh(self.generation));
+        if !is_kept {
             self.basis = basis;
             self.generation = if basis.is_some() { generations.take() } else { 0 };
         }

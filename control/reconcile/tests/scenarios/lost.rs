@@ -92,3 +92,39 @@ fn a_number_never_comes_to_lead_to_somebody_else() {
     let kept = before.iter().find(|(_, address)| **address == stays.to_string()).unwrap();
     assert!(after.contains_key(kept.0), "the node that stays keeps its number");
 }
+
+#[test]
+fn a_ceiling_that_nobody_wrote_keeps_no_change_of_policy_from_open_connections() {
+    // What an agent that went on from there has left behind.
+    let stuck: fn(&World) = |world| {
+        world.endpoint.tamper(|records| {
+            for (_, record) in records {
+                (record.egress_generation, record.ingress_generation) = (u32::MAX, u32::MAX);
+            }
+        });
+    };
+    for (ceiling, damage) in
+        [(u32::MAX, None), (1 << 31, None), (u32::MAX - 1, None), (u32::MAX, Some(stuck))]
+    {
+        let (history, world) = (super::history(), World::new());
+        let mut agent = Agent::start(&world, Saved::default(), &history[0], 0);
+        agent.settle();
+        damage.into_iter().for_each(|damage| damage(&world));
+        let saved = Saved { generation_ceiling: ceiling, ..agent.saved.clone() };
+        let sums = |world: &World| -> Vec<u32> {
+            generations(world).iter().map(|(_, egress, ingress)| egress.wrapping_add(*ingress)).collect()
+        };
+        let mut seen: Vec<Vec<u32>> = sums(&world).into_iter().map(|sum| vec![sum]).collect();
+        let mut agent = Agent::start(&world, saved, &history[0], 0);
+        agent.settle();
+        for change in [1, 0, 1, 0, 1] {
+            agent.receive(history[change].since(&history[1 - change], 0));
+            agent.settle();
+            // The pod whose ingress list asks about the set that changes.
+            let (seen, sum) = (seen.first_mut().unwrap(), sums(&world)[0]);
+            assert!(!seen.contains(&sum), "ceiling {ceiling}: {sum} again, after {seen:?}");
+            seen.push(sum);
+        }
+        assert!(agent.saved.generation_ceiling < 1 << 30, "{}", agent.saved.generation_ceiling);
+    }
+}
