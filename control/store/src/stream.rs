@@ -62,6 +62,8 @@ pub struct Standing {
     pub from_cache: bool,
     /// Kinds that have not been read yet.
     pub waiting_for: Vec<String>,
+    /// Kinds that were lost sight of and are not followed again: what is in force of them may be old.
+    pub behind: Vec<String>,
     /// Why what is remembered of the time before the agent began is not in force: file and damage.
     pub memory: Option<String>,
     /// Why what is in force is not remembered for a start without the server: file and cause.

@@ -90,8 +90,9 @@ pub fn starting(options: &Options, begun: Instant, beginning: &Beginning) -> Val
 
 /// How the store can be reached, where it is somewhere else.
 fn store(handle: &Handle) -> Option<Value> {
-    let Standing { server, trouble, since, from_cache, waiting_for, memory, unwritten, fallback } =
-        handle.standing()?;
+    let standing = handle.standing()?;
+    let Standing { server, trouble, since, from_cache, waiting_for, behind, memory, unwritten, fallback } =
+        standing;
     Some(json!({
         "server": server,
         "connected": trouble.is_none(),
@@ -99,6 +100,7 @@ fn store(handle: &Handle) -> Option<Value> {
         "sinceSeconds": since.elapsed().map(|since| since.as_secs()).ok(),
         "fromCache": from_cache,
         "waitingFor": waiting_for,
+        "behind": behind,
         "memory": memory,
         "unwritten": unwritten,
         "fallback": fallback,

@@ -96,6 +96,9 @@ pub struct Store {
     /// Kinds that have not been read yet.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub waiting_for: Vec<String>,
+    /// Kinds that were lost sight of and are not followed again.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub behind: Vec<String>,
     /// Why what was known before the agent began is not in force: file and damage.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub memory: Option<String>,

@@ -178,6 +178,9 @@ fn away(store: &answer::Store) -> Option<String> {
         None if !store.waiting_for.is_empty() => {
             Some(format!("the API server has not listed yet: {}{known}", store.waiting_for.join(", ")))
         }
+        None if !store.behind.is_empty() => {
+            Some(format!("what is in force may be old; not followed again yet: {}", store.behind.join(", ")))
+        }
         None => None,
     }
 }
@@ -319,6 +322,18 @@ mod tests {
     #[test]
     fn an_agent_that_starts_is_not_healthy_yet() {
         assert_eq!(judged(Status { health: "starting".into(), ..healthy() }).health, "starting");
+    }
+
+    #[test]
+    fn kinds_that_are_not_followed_again_after_an_outage_are_named() {
+        let behind = vec!["pods".to_owned(), "networkpolicies".to_owned()];
+        let store = answer::Store { connected: true, behind, ..answer::Store::default() };
+        let status = judged(Status { store: Some(store), ..healthy() });
+        assert_eq!(status.health, "degraded");
+        assert_eq!(
+            status.reasons,
+            ["what is in force may be old; not followed again yet: pods, networkpolicies"]
+        );
     }
 
     #[test]

@@ -33,6 +33,44 @@ impl Backoff {
     }
 }
 
+/// The pauses of one that asks again and again. A server that is away says nothing of how long one that refuses is to be
+/// left alone, so that the two are waited for separately.
+#[derive(Debug)]
+pub(super) struct Pauses {
+    away: Backoff,
+    refused: Backoff,
+    hurried: bool,
+}
+
+impl Pauses {
+    pub fn new(first: Duration, longest: Duration) -> Self {
+        let backoff = || Backoff::new(first, longest);
+        Self { away: backoff(), refused: backoff(), hurried: false }
+    }
+
+    /// How long to wait after a failure.
+    pub fn after_failure(&mut self, away: bool) -> Duration {
+        if away { self.away.next() } else { self.refused.next() }
+    }
+
+    /// The last pause was cut short. The next one is waited out: servers that answer now and then are not asked in a circle.
+    pub fn was_hurried(&self) -> bool {
+        self.hurried
+    }
+
+    /// See [`Pauses::was_hurried`].
+    pub fn set_hurried(&mut self, hurried: bool) {
+        self.hurried = hurried;
+    }
+
+    /// It works again.
+    pub fn reset(&mut self) {
+        self.away.reset();
+        self.refused.reset();
+        self.hurried = false;
+    }
+}
+
 /// Below `limit`, or 0. Good enough to spread load.
 pub(super) fn random(limit: u64) -> u64 {
     RandomState::new().build_hasher().finish().checked_rem(limit).unwrap_or_default()

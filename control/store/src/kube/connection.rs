@@ -15,6 +15,7 @@ use serde_json::Value;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
+use tokio::sync::watch;
 
 /// Credentials are not read again more often.
 const RELOAD_AT_MOST: Duration = Duration::from_secs(2);
@@ -83,6 +84,8 @@ pub(super) struct Connection {
     access: Access,
     servers: Arc<Mutex<Option<Servers>>>,
     standing: Arc<Mutex<Option<Standing>>>,
+    /// Whether it is in trouble.
+    away: Arc<watch::Sender<bool>>,
     losses: Arc<AtomicU64>,
     /// Addresses that the cluster itself has told.
     told: Arc<Mutex<Vec<String>>>,
@@ -97,6 +100,7 @@ impl Connection {
             access,
             servers: Arc::default(),
             standing: Arc::default(),
+            away: Arc::new(watch::Sender::new(false)),
             losses: Arc::default(),
             told: Arc::default(),
             logs: true,
@@ -140,6 +144,12 @@ impl Connection {
     /// How it stands; `None`: nothing has been asked yet.
     pub fn standing(&self) -> Option<Standing> {
         self.standing.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Ends when a server answers, whoever asked it.
+    pub async fn answers(&self) {
+        // The sender is here, so it does not end.
+        let _ = self.away.subscribe().wait_for(|away| !away).await;
     }
 
     /// Asks, and reads the answer's body as JSON.
@@ -337,12 +347,14 @@ impl Connection {
             (false, None) => tracing::info!(server, "API server answers"),
             _ => {}
         }
+        self.away.send_replace(trouble.is_some());
         *standing = Some(Standing {
             server: server.to_owned(),
             trouble,
             since,
             from_cache: false,
             waiting_for: Vec::new(),
+            behind: Vec::new(),
             memory: None,
             unwritten: None,
             fallback: None,

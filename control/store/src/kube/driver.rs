@@ -6,6 +6,7 @@
 
 use super::cache::{Cache, Memory};
 use super::connection::Connection;
+use super::current::Current;
 use super::error::ClusterError;
 use super::follow::{Follower, Orders, Signal, Subject};
 use super::identity::Identity;
@@ -61,6 +62,7 @@ struct Followed {
     done: Option<u64>,
     /// It cannot be listed for now.
     troubled: bool,
+    current: Current,
 }
 
 impl Followed {
@@ -106,6 +108,8 @@ pub(super) struct Seen {
     disbelief: Option<String>,
     from_cache: bool,
     waiting_for: Vec<String>,
+    /// Kinds that have been listed, and how far they are followed.
+    listed: Vec<(&'static Kind, Current)>,
     /// Why what is remembered is not relied on.
     memory: Option<String>,
     /// Why what is in force is not remembered.
@@ -116,11 +120,13 @@ pub(super) struct Seen {
 pub(super) fn standing(connection: &Connection, served: &Served, seen: &Mutex<Seen>) -> Option<Standing> {
     let seen = seen.lock().unwrap_or_else(PoisonError::into_inner);
     let (from_cache, waiting_for) = (seen.from_cache, seen.waiting_for.clone());
+    let behind = seen.listed.iter().filter(|(_, current)| current.is_behind());
+    let behind = behind.map(|(kind, _)| kind.plural.to_owned()).collect();
     let (memory, unwritten) = (seen.memory.clone(), seen.unwritten.clone());
     let standing = connection.standing()?;
     let trouble = standing.trouble.or_else(|| seen.disbelief.clone());
     let fallback = served.fallback();
-    Some(Standing { from_cache, waiting_for, memory, unwritten, trouble, fallback, ..standing })
+    Some(Standing { from_cache, waiting_for, behind, memory, unwritten, trouble, fallback, ..standing })
 }
 
 /// What a driver begins with.
@@ -162,7 +168,13 @@ impl Driver {
         for (number, subject) in subjects.into_iter().enumerate() {
             let orders = Arc::new(Orders::default());
             let kind = subject.kind;
-            followed.push(Followed { kind, orders: Arc::clone(&orders), done: None, troubled: false });
+            followed.push(Followed {
+                kind,
+                orders: Arc::clone(&orders),
+                done: None,
+                troubled: false,
+                current: Current::default(),
+            });
             let follower = Follower {
                 connection: connection.clone(),
                 served: served.clone(),
@@ -261,6 +273,7 @@ impl Driver {
 
     fn take(&mut self, number: usize, signal: Signal) {
         let Some(followed) = self.followed.get_mut(number) else { return };
+        followed.current.hear(&signal);
         match &signal {
             Signal::Listed { orders } | Signal::NotServed { orders } => {
                 followed.done = Some(*orders);
@@ -298,7 +311,7 @@ impl Driver {
                     self.connection.tell_servers(vec![server]);
                 }
             }
-            Signal::Listing => {}
+            Signal::Listing | Signal::Behind => {}
         }
         if self.followed.get(number).is_some_and(|followed| followed.kind == &DEFINITIONS) {
             match signal {
@@ -357,6 +370,8 @@ impl Driver {
         let mut seen = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
         seen.from_cache = self.open && !complete;
         seen.waiting_for = missing;
+        let listed = self.followed.iter().filter(|it| it.done.is_some() && it.is_needed());
+        seen.listed = listed.map(|it| (it.kind, it.current)).collect();
         if self.open && complete && seen.memory.take().is_some() && self.cache.trouble().is_none() {
             tracing::info!("the API server has said everything; what is in force is remembered again");
         }

@@ -5,7 +5,7 @@
 //! and where that cannot be, everything is listed again. A kind that comes to be served in the form that is preferred is
 //! followed there: its list there takes the place of what was known, at once.
 
-use super::backoff::Backoff;
+use super::backoff::{self, Pauses};
 use super::connection::{Ask, Connection};
 use super::error::ClusterError;
 use super::identity::Identity;
@@ -14,7 +14,7 @@ use super::served::{self, Api, Served, encoded};
 use crate::kind::Kind;
 use serde_json::Value;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::{Notify, mpsc};
 
 /// Objects of one page of a list.
@@ -25,6 +25,8 @@ const GIVE_UP_AFTER: u32 = 3;
 const LOOK_AGAIN: Duration = Duration::from_secs(300);
 /// A kind is served some moments after it has been defined; so often we look then, at doubling intervals.
 const LOOKS: u32 = 7;
+/// Whoever waits for a server asks it again within so many milliseconds of when another one was answered.
+const HURRY: u64 = 50;
 
 /// What is followed.
 #[derive(Clone, Debug)]
@@ -94,6 +96,8 @@ pub(super) enum Signal {
     },
     /// A watch is open.
     Going,
+    /// A watch is over and cannot go on where it was: what happened since will be in a list.
+    Behind,
     /// It does not go on for the moment.
     Trouble(ClusterError),
 }
@@ -206,7 +210,7 @@ impl Follower {
     /// Runs until the listener is gone.
     pub async fn run(self) {
         let timing = self.connection.timing();
-        let mut backoff = Backoff::new(timing.first_pause, timing.longest_pause);
+        let mut pauses = Pauses::new(timing.first_pause, timing.longest_pause);
         let mut attention = Attention::default();
         loop {
             let orders = self.orders.count();
@@ -214,7 +218,7 @@ impl Follower {
             let api = match self.find().await {
                 Ok(Some(api)) => api,
                 Ok(None) => {
-                    backoff.reset();
+                    pauses.reset();
                     if !self.said(Signal::NotServed { orders }).await {
                         return;
                     }
@@ -229,7 +233,7 @@ impl Follower {
                     continue;
                 }
                 Err(error) => {
-                    if !self.trouble(error, &mut backoff, orders).await {
+                    if !self.trouble(error, &mut pauses, orders).await {
                         return;
                     }
                     continue;
@@ -237,9 +241,9 @@ impl Follower {
             };
             match self.list(&api, orders).await {
                 Ok(Some(reached)) => {
-                    backoff.reset();
+                    pauses.reset();
                     let from = (orders, looks);
-                    if matches!(self.watch(&api, reached, from, &mut backoff).await, Ended::Closed) {
+                    if matches!(self.watch(&api, reached, from, &mut pauses).await, Ended::Closed) {
                         return;
                     }
                 }
@@ -254,7 +258,7 @@ impl Follower {
                     if error.is_expired() {
                         continue;
                     }
-                    if !self.trouble(error, &mut backoff, orders).await {
+                    if !self.trouble(error, &mut pauses, orders).await {
                         return;
                     }
                 }
@@ -298,18 +302,30 @@ impl Follower {
         self.say.send((self.number, signal)).await.is_ok()
     }
 
-    /// Says what is wrong and waits; `false`: nobody listens.
-    async fn trouble(&self, error: ClusterError, backoff: &mut Backoff, orders: u64) -> bool {
+    /// Says what is wrong and waits, for a server that is away no longer than until another one is answered: what is in
+    /// force is old meanwhile. `false`: nobody listens.
+    async fn trouble(&self, error: ClusterError, pauses: &mut Pauses, orders: u64) -> bool {
         let after = match &error {
             ClusterError::Refused(refusal) => refusal.retry_after,
             _ => None,
         };
-        let wait = backoff.next().max(after.unwrap_or_default());
+        let away = error.is_unreachable() || error.is_unauthorized();
+        let wait = pauses.after_failure(away).max(after.unwrap_or_default());
         if !self.said(Signal::Trouble(error)).await {
             return false;
         }
-        self.rest(wait, orders).await;
+        let hurried = tokio::select! {
+            () = self.rest(wait, orders) => false,
+            () = self.somebody_is_answered(), if away && !pauses.was_hurried() => true,
+        };
+        pauses.set_hurried(hurried);
         !self.say.is_closed()
+    }
+
+    /// And a moment more, so that not all ask at once.
+    async fn somebody_is_answered(&self) {
+        self.connection.answers().await;
+        tokio::time::sleep(Duration::from_millis(backoff::random(HURRY))).await;
     }
 
     /// Waits, but not when there is an order or nobody listens any more.
@@ -365,44 +381,48 @@ impl Follower {
     }
 
     /// `from`: the orders and looks that have been heeded.
-    async fn watch(&self, api: &Api, mut reached: String, from: (u64, u64), backoff: &mut Backoff) -> Ended {
+    async fn watch(&self, api: &Api, mut reached: String, from: (u64, u64), pauses: &mut Pauses) -> Ended {
         let (orders, looks) = from;
         let mut failures = 0;
         let mut preferred = std::pin::pin!(self.preferred(api, looks));
         loop {
             let before = reached.clone();
+            let began = Instant::now();
             let result = tokio::select! {
                 result = self.watch_once(api, &mut reached) => result,
                 () = self.ordered(orders) => return Ended::ListAgain,
                 () = &mut preferred => return Ended::ListAgain,
                 () = self.say.closed() => return Ended::Closed,
             };
-            if reached != before {
-                backoff.reset();
+            // One of a kind of which nothing changes need not say anything.
+            if reached != before || began.elapsed() > self.connection.timing().longest_pause {
+                pauses.reset();
                 failures = 0;
             }
             let error = match result {
                 Ok(Ended::Resume) => {
                     // A server that ends every watch at once is not asked in a circle.
                     if reached == before {
-                        self.rest(backoff.next(), orders).await;
+                        self.rest(pauses.after_failure(false), orders).await;
                     }
                     continue;
                 }
                 Ok(other) => return other,
                 Err(error) => error,
             };
-            if error.is_expired() {
-                return Ended::ListAgain;
-            }
-            if error.is_not_found() {
-                self.served.forget();
-                return Ended::ListAgain;
+            if error.is_expired() || error.is_not_found() {
+                if error.is_not_found() {
+                    self.served.forget();
+                }
+                return match self.said(Signal::Behind).await {
+                    true => Ended::ListAgain,
+                    false => Ended::Closed,
+                };
             }
             if !error.is_unreachable() && !error.is_unauthorized() && !error.is_forbidden() {
                 failures += 1;
             }
-            if !self.trouble(error, backoff, orders).await {
+            if !self.trouble(error, pauses, orders).await {
                 return Ended::Closed;
             }
             if failures >= GIVE_UP_AFTER {
@@ -438,7 +458,7 @@ impl Follower {
     async fn watch_once(&self, api: &Api, reached: &mut String) -> Result<Ended, ClusterError> {
         self.check_identity().await?;
         let path = api.collection(&self.subject.namespace);
-        let until = 290 + super::backoff::random(300);
+        let until = 290 + backoff::random(300);
         let ask = format!(
             "{path}?watch=true&allowWatchBookmarks=true&timeoutSeconds={until}&resourceVersion={}{}",
             encoded(reached),

@@ -10,6 +10,7 @@ mod cache;
 mod client;
 mod cluster;
 mod connection;
+mod current;
 mod driver;
 mod error;
 mod execute;

@@ -108,6 +108,7 @@ impl Objects {
                     self.set_trouble(number, None);
                 }
             }
+            Signal::Behind => {}
             Signal::Trouble(error) => {
                 let report = trouble(shelf.kind, &error);
                 if report.is_some() {

@@ -120,7 +120,7 @@ pub(super) async fn relay(
                 }
                 let _ = changes.send(Change::NotServed(kind));
             }
-            Signal::Going => {}
+            Signal::Going | Signal::Behind => {}
             Signal::Trouble(error) => {
                 let _ = changes.send(Change::Trouble(kind, error));
             }

@@ -4,33 +4,24 @@
 //! Invariant: who is kept back is unknown to everybody else, and a pod that is not known has no network: it is never let
 //! go with policies that are older than it.
 
+use super::current::Current;
 use super::follow::Signal;
 use serde_json::Value;
 use std::collections::BTreeMap;
-use tokio::time::{Duration, Instant};
-
-/// What happened to policies while they could not be followed comes within this of when they are followed again.
-const CATCH_UP: Duration = Duration::from_millis(250);
+use tokio::time::Instant;
 
 /// Pods that wait.
 #[derive(Debug, Default)]
 pub(super) struct Withheld {
     /// By namespace and name.
     pods: BTreeMap<(String, String), Value>,
-    /// Policies are followed, from this moment with all that happened; `None`: they are not.
-    current: Option<Instant>,
+    policies: Current,
 }
 
 impl Withheld {
     /// What is said of policies.
     pub fn policies(&mut self, signal: &Signal) {
-        match signal {
-            // Nothing is missing.
-            Signal::Listed { .. } | Signal::NotServed { .. } => self.current = Some(Instant::now()),
-            Signal::Going => self.current = self.current.or_else(|| Some(Instant::now() + CATCH_UP)),
-            Signal::Trouble(_) => self.current = None,
-            Signal::Listing | Signal::Is(_) | Signal::Gone(_) => {}
-        }
+        self.policies.hear(signal);
     }
 
     /// What is said of pods, without the ones that have to wait: those for which `is_new` says that they are to run here and
@@ -42,7 +33,7 @@ impl Withheld {
             Signal::Gone(pod) => {
                 self.pods.remove(&name(pod));
             }
-            Signal::Is(pod) if self.have_to_wait() && is_new(pod) => {
+            Signal::Is(pod) if self.policies.is_behind() && is_new(pod) => {
                 let Signal::Is(pod) = signal else { return None };
                 let (namespace, pod_name) = name(&pod);
                 tracing::info!(namespace, pod = pod_name, "a new pod waits until policies can be read");
@@ -54,18 +45,14 @@ impl Withheld {
         Some(signal)
     }
 
-    fn have_to_wait(&self) -> bool {
-        self.current.is_none_or(|at| at > Instant::now())
-    }
-
     /// When somebody may be let go.
     pub fn until(&self) -> Option<Instant> {
-        self.current.filter(|_| !self.pods.is_empty())
+        self.policies.from().filter(|_| !self.pods.is_empty())
     }
 
     /// Those whose time has come.
     pub fn let_go(&mut self) -> impl Iterator<Item = Value> + use<> {
-        let pods = if self.have_to_wait() { BTreeMap::new() } else { std::mem::take(&mut self.pods) };
+        let pods = if self.policies.is_behind() { BTreeMap::new() } else { std::mem::take(&mut self.pods) };
         pods.into_values()
     }
 }

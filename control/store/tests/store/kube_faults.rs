@@ -1,6 +1,7 @@
 //! API servers that are dead, slow, overloaded, forgetful or lying: nothing that is in force goes.
 
 mod memory;
+mod outage;
 
 use crate::kube::{object, options};
 use crate::server::{Faults, Server, status};

@@ -20,6 +20,8 @@ pub struct Faults {
     pub down: bool,
     /// Nothing is answered and nothing more is said on a watch, but connections stay open.
     pub silent: bool,
+    /// Requests whose path and query contain the text are not answered.
+    pub held: Option<String>,
     /// Requests whose path and query contain the text get this status and body.
     pub refuse: Vec<(String, u16, String)>,
     /// Watches from below this version are told that it has expired.
@@ -34,6 +36,8 @@ pub struct Faults {
     pub absent: Vec<String>,
     /// Requests need this token.
     pub token: Option<String>,
+    /// Watches end as they do in the ordinary way.
+    pub over: bool,
     /// Not ready: `/readyz` fails.
     pub unready: bool,
 }
@@ -295,7 +299,8 @@ fn serve(world: &(Mutex<World>, Condvar), stream: TcpStream) {
     while let Some(request) = read_request(&mut reader) {
         let mut guard = world.0.lock().unwrap();
         guard.requests.push(format!("{} {}", request.method, request.target));
-        while guard.faults.silent && !guard.faults.down {
+        let held = |faults: &Faults| faults.held.as_ref().is_some_and(|text| request.target.contains(text));
+        while (guard.faults.silent || held(&guard.faults)) && !guard.faults.down {
             guard = world.1.wait_timeout(guard, Duration::from_millis(50)).unwrap().0;
         }
         if guard.faults.down {
@@ -503,6 +508,9 @@ fn watch(
     loop {
         if guard.faults.down {
             return None;
+        }
+        if guard.faults.over {
+            return out.write_all(b"0\r\n\r\n").ok();
         }
         let next = guard.log.iter().find(|(version, of, kind, _, object)| {
             let here = namespace.is_empty() || object["metadata"]["namespace"] == namespace.as_str();

@@ -1,0 +1,90 @@
+//! The end of an outage: what was in force is old until every kind is followed again.
+
+use super::*;
+use std::collections::BTreeSet;
+use tortie_store::kube::Timing;
+
+impl World {
+    fn behind(&self) -> Vec<String> {
+        self.listener.store.handle().standing().unwrap().behind
+    }
+
+    fn outage(&self) {
+        self.faults(|faults| faults.down = true);
+        wait("trouble", || self.trouble().is_some());
+    }
+}
+
+#[test]
+fn a_kind_that_is_not_followed_again_after_an_outage_is_named() {
+    let world = World::new(&["a"]);
+    wait("everything is followed", || world.behind().is_empty());
+    world.outage();
+    wait("it is behind", || world.behind().contains(&"networkpolicies".to_owned()));
+    let busy = status(503, "ServiceUnavailable", "no");
+    world.faults(|faults| {
+        faults.refuse = vec![("/networkpolicies?watch".into(), 503, busy.clone())];
+        faults.down = false;
+    });
+    wait("only it is behind", || world.behind() == ["networkpolicies"]);
+    assert_eq!(world.trouble(), None, "the server answers");
+    world.heal();
+    wait("it is followed", || world.behind().is_empty());
+}
+
+#[test]
+fn a_kind_whose_history_is_gone_after_an_outage_is_behind_until_it_has_been_listed() {
+    let world = World::new(&["a"]);
+    world.outage();
+    world.server.unseen(|server| {
+        server.delete(&namespace("a"));
+        server.with_faults(|faults| faults.held = Some("/namespaces?limit".into()));
+    });
+    wait("all others are followed", || world.behind() == ["namespaces"]);
+    std::thread::sleep(Duration::from_millis(600));
+    assert_eq!(world.behind(), ["namespaces"], "its watch was opened, and was told nothing");
+    world.heal();
+    wait("it is listed", || world.behind().is_empty());
+}
+
+#[test]
+fn a_watch_that_ends_in_the_ordinary_way_is_no_outage() {
+    let world = World::new(&["a"]);
+    wait("everything is followed", || world.behind().is_empty());
+    let watches = || world.server.requests().iter().filter(|it| it.contains("/namespaces?watch")).count();
+    let before = watches();
+    world.faults(|faults| faults.over = true);
+    wait("it is opened again", || {
+        assert_eq!((world.behind(), world.trouble()), (Vec::new(), None));
+        watches() > before
+    });
+}
+
+/// Each waits for two to four seconds by itself.
+#[test]
+fn whoever_waits_for_a_server_asks_again_when_another_one_is_answered() {
+    let server = Server::of_a_cluster();
+    let directory = tempfile::tempdir().unwrap();
+    let mut options = options(&server, &directory);
+    let pause = Duration::from_secs(4);
+    options.access.timing = Timing { first_pause: pause, longest_pause: pause, ..options.access.timing };
+    let mut listener = Listener::new(kube::open(options).unwrap());
+    listener.catch_up();
+    let watched = |from: usize| {
+        let requests = server.requests();
+        let watches = requests[from..].iter().filter(|it| it.contains("?watch"));
+        watches.map(|it| it.split('?').next().unwrap().to_owned()).collect::<BTreeSet<_>>()
+    };
+    wait("watches", || watched(0).len() > 20);
+    std::thread::sleep(Duration::from_millis(200));
+    let all = watched(0);
+    server.with_faults(|faults| faults.down = true);
+    let handle = listener.store.handle();
+    wait("trouble", || handle.standing().unwrap().trouble.is_some());
+    let before = server.requests().len();
+    server.with_faults(|faults| faults.down = false);
+    wait("the first", || !watched(before).is_empty());
+    let first = Instant::now();
+    wait("all", || watched(before) == all);
+    assert!(first.elapsed() < Duration::from_secs(1), "{:?}", first.elapsed());
+}
