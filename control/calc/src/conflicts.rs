@@ -8,7 +8,7 @@ use std::fmt;
 use std::net::IpAddr;
 use tortie_intent::Frontend;
 use tortie_model::workload::Transport;
-use tortie_model::{NodeName, ObjectId, ServiceId, WorkloadId};
+use tortie_model::{NodeName, ObjectId, RangesId, ServiceId, WorkloadId};
 
 /// What is contested.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -27,6 +27,8 @@ pub enum Contested {
     NotGiven(WorkloadId, IpAddr),
     /// A prefix for pods that its Node may not have.
     PodPrefix(NodeName, IpNet),
+    /// A range of Services that has in it what is no Service's.
+    Range(RangesId, IpNet),
     /// A `hostIP` of a pod that is no address of its node.
     HostAddress(WorkloadId, IpAddr),
     /// This node, which no Node is of, where there are Nodes.
@@ -63,6 +65,7 @@ impl fmt::Display for Contested {
                 write!(f, "address {address} of Pod {pod}")
             }
             Self::PodPrefix(node, prefix) => write!(f, "podCIDR {prefix} of Node {node}"),
+            Self::Range(ranges, net) => write!(f, "range {net} of {ranges}"),
             Self::HostAddress(pod, address) => write!(f, "hostIP {address} of Pod {pod}"),
             Self::NoNode(node) | Self::NoNodeAddress(node) => write!(f, "Node {node}"),
         }
@@ -80,6 +83,7 @@ impl Contested {
             Self::NoService(_) | Self::NoNode(_) => None,
             Self::NoPool(..) | Self::NotGiven(..) => Some("OutsidePools"),
             Self::PodPrefix(..) => Some("PodCIDRRefused"),
+            Self::Range(..) => Some("RangeTooWide"),
             Self::HostAddress(..) => Some("NoSuchHostIP"),
             Self::NoNodeAddress(_) => Some("NoNodeAddress"),
         }
@@ -139,6 +143,16 @@ impl Contested {
                 "is refused: it is every address there is; give the Node a prefix of its own (there is no route to its pods)"
                     .into()
             }
+            (Self::Range(..), None) => {
+                "is every address there is: what pods, and clients through this node, send to anything outside is dropped \
+                 (no-service), unless serviceLoopPrevention is Disabled; give the ranges that Services have their addresses from"
+                    .into()
+            }
+            (Self::Range(..), Some(winner)) => format!(
+                "has addresses of {} in it: packets to whatever else is in it and is no Service's are dropped (no-service), \
+                 unless serviceLoopPrevention is Disabled; give ranges apart from those of pods and nodes",
+                name(winner)
+            ),
             (Self::HostAddress(..), _) => {
                 "is no address of this node, and its ports there are not served; give one of the Node's addresses, or none"
                     .into()

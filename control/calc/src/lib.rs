@@ -22,6 +22,7 @@ mod routes;
 mod rules;
 mod services;
 mod sets;
+mod wide;
 
 pub use conflicts::{Conflict, Conflicts, Contested};
 pub use services::{HealthCheck, KnownEndpoint, KnownService};

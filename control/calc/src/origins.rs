@@ -64,6 +64,16 @@ impl Origins {
         });
     }
 
+    /// Where pods have their addresses from.
+    pub(crate) fn pools(&self) -> impl Iterator<Item = (&Arc<str>, &IpNet)> {
+        self.pools.iter()
+    }
+
+    /// Where Services have their addresses from.
+    pub(crate) fn services(&self) -> impl Iterator<Item = (&RangesId, IpNet)> {
+        self.services.iter().flat_map(|(id, nets)| nets.iter().map(move |net| (id, net.trunc())))
+    }
+
     /// This node's interfaces have these addresses.
     pub(crate) fn own(&self) -> &[IpNet] {
         &self.own

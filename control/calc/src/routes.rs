@@ -9,6 +9,7 @@ use crate::origins::{Origins, Unfounded};
 use crate::outbox::{Outbox, Phase};
 use crate::pods::Pod;
 use crate::prefixes::Prefixes;
+use crate::wide::Wide;
 use ipnet::IpNet;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -79,6 +80,7 @@ pub(crate) struct Routes {
     nodes_differ: bool,
     prefixes: Prefixes,
     origins: Origins,
+    wide: Wide,
     /// Up to which version of the origins the claims of pods are right.
     judged: u64,
     /// How often this node's prefixes have changed.
@@ -108,6 +110,7 @@ impl Routes {
             nodes_differ: false,
             prefixes: Prefixes::default(),
             origins: Origins::default(),
+            wide: Wide::default(),
             judged: 0,
             own_prefixes: 0,
             pods_on: BTreeMap::new(),
@@ -211,6 +214,9 @@ impl Routes {
 
     /// Everything has been taken in: judges again what depends on several objects.
     pub(crate) fn settle(&mut self, conflicts: &mut Conflicts) {
+        if self.nodes_differ || self.judged != self.origins.version() {
+            self.wide.judge(&self.origins, &self.nodes, conflicts);
+        }
         if std::mem::take(&mut self.nodes_differ) {
             let others = self.prefixes.judge(&self.here, self.origins.own(), &self.nodes, conflicts);
             others.iter().for_each(|name| self.claim_node(name));

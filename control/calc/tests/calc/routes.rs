@@ -290,7 +290,39 @@ fn ranges_of_services_are_routes_that_everything_known_in_them_shadows() {
     assert_eq!(route(&state, "192.0.2.1"), Some(&Route::Host));
     assert_eq!(route(&state, "10.0.2.0/24"), Some(&remote("n2", "192.0.2.2")), "pods are there");
     assert_eq!(route(&state, "10.0.0.0/8"), Some(&Route::Pool { nat_outgoing: true }));
-    assert!(state.conflicts.is_empty(), "{:?}", state.conflicts);
+    let reported: Vec<String> = state.conflicts.keys().map(ToString::to_string).collect();
+    assert_eq!(reported, ["range 192.0.2.0/24 of ServiceCIDR more"]);
+}
+
+#[test]
+fn a_range_of_services_that_has_more_in_it_is_reported_while_it_does() {
+    let said = |driver: &Driver| -> Vec<String> {
+        let state = driver.state();
+        state.conflicts.iter().map(|(what, who)| format!("{what} {}", what.explain(who))).collect()
+    };
+    let all = "0.0.0.0/0 ::/0 10.96.0.0/12 10.0.0.0/8 192.0.2.0/24 fd01::/64";
+    let mut driver = Driver::with("n3", &[service_cidr("wide", all), pool("main", "10.244.0.0/16", true)]);
+    driver.step(&[node("n3", "192.0.2.7 fd01::7", "")]);
+    let reported = said(&driver);
+    let expected = [
+        "range 0.0.0.0/0 of ServiceCIDR wide is every address there is: what pods",
+        "range 10.0.0.0/8 of ServiceCIDR wide has addresses of IPPool main in it: ",
+        "range 192.0.2.0/24 of ServiceCIDR wide has addresses of Node n3 in it: ",
+        "range ::/0 of ServiceCIDR wide is every address there is: ",
+        "range fd01::/64 of ServiceCIDR wide has addresses of Node n3 in it: ",
+    ];
+    assert_eq!(reported.len(), expected.len(), "{reported:#?}");
+    for (said, expected) in reported.iter().zip(expected) {
+        assert!(
+            said.starts_with(expected) && said.contains("(no-service), unless serviceLoopPrevention is"),
+            "{said}"
+        );
+    }
+    assert!(driver.state().conflicts.keys().all(|it| it.reason() == Some("RangeTooWide")));
+    driver.step(&[gone(&node("n3", "192.0.2.7 fd01::7", "")).expect("an object")]);
+    assert_eq!(said(&driver).len(), 3, "{:#?}", said(&driver));
+    driver.step(&[service_cidr("wide", "10.96.0.0/12")]);
+    assert_eq!(said(&driver), Vec::<String>::new());
 }
 
 #[test]
