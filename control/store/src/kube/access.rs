@@ -23,7 +23,7 @@ const DEFAULT_PORT: u16 = 6443;
 pub struct Timing {
     /// No answer to a request comes later.
     pub answer: Duration,
-    /// A watch without even a bookmark for so long is not believed to be one; servers send one a minute.
+    /// A watch without even a bookmark for so long may have nobody at its other end any more; most servers send one a minute.
     pub quiet: Duration,
     /// The first pause after a failure.
     pub first_pause: Duration,
@@ -39,7 +39,7 @@ impl Default for Timing {
     fn default() -> Self {
         Self {
             answer: Duration::from_secs(30),
-            quiet: Duration::from_secs(100),
+            quiet: Duration::from_secs(70),
             first_pause: Duration::from_millis(200),
             longest_pause: Duration::from_secs(30),
             patience: Duration::from_secs(5),

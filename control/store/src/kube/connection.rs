@@ -20,6 +20,9 @@ use tokio::sync::watch;
 /// Credentials are not read again more often.
 const RELOAD_AT_MOST: Duration = Duration::from_secs(2);
 
+/// Answered to everybody who is known, and without looking at anything.
+const CHEAPEST: &str = "/version";
+
 /// A request, apart from the server it goes to.
 #[derive(Clone, Debug)]
 pub(super) struct Ask {
@@ -78,6 +81,22 @@ struct Servers {
     stale: bool,
 }
 
+/// The answer to whether a server is there: which one answered, and when.
+struct Sign {
+    at: Instant,
+    from: Result<String, ClusterError>,
+}
+
+impl Sign {
+    /// It is new enough for whoever asks at that moment. A failure is one for those who waited for it, and no longer.
+    fn holds(&self, asked: Instant, quiet: Duration) -> bool {
+        match self.from {
+            Ok(_) => self.at + quiet / 2 > asked,
+            Err(_) => self.at >= asked,
+        }
+    }
+}
+
 /// The way to the cluster; clones share it.
 #[derive(Clone)]
 pub(super) struct Connection {
@@ -87,6 +106,7 @@ pub(super) struct Connection {
     /// Whether it is in trouble.
     away: Arc<watch::Sender<bool>>,
     losses: Arc<AtomicU64>,
+    sign: Arc<tokio::sync::Mutex<Option<Sign>>>,
     /// Addresses that the cluster itself has told.
     told: Arc<Mutex<Vec<String>>>,
     /// Nobody waits for the answers, so trouble goes into the log.
@@ -102,6 +122,7 @@ impl Connection {
             standing: Arc::default(),
             away: Arc::new(watch::Sender::new(false)),
             losses: Arc::default(),
+            sign: Arc::default(),
             told: Arc::default(),
             logs: true,
         }
@@ -182,6 +203,29 @@ impl Connection {
             Ok(result) => result,
             Err(_) => Err(self.silent()),
         }
+    }
+
+    /// Whether the server of a watch that says nothing is there; `false`: another one answers. Watches share the question.
+    pub async fn still_answers(&self, server: &str) -> Result<bool, ClusterError> {
+        let asked = Instant::now();
+        let mut sign = self.sign.lock().await;
+        let known = sign.take().filter(|sign| sign.holds(asked, self.timing().quiet));
+        let known = match known {
+            Some(known) => known,
+            None => {
+                let from = match self.stream(&Ask::get(CHEAPEST)).await {
+                    // A no is an answer as well.
+                    Err(error) if !error.is_unreachable() && !error.is_unauthorized() => {
+                        Ok(server.to_owned())
+                    }
+                    other => other.map(|(server, _)| server),
+                };
+                Sign { at: Instant::now(), from }
+            }
+        };
+        let from = known.from.clone();
+        *sign = Some(known);
+        Ok(from? == server)
     }
 
     /// A client for connections that become something else, with the server that answered last.

@@ -2,10 +2,11 @@
 //!
 //! Owns: cutting the stream into lines and lines into events. Does not: ask again.
 //! Invariant: an event is given only when its whole line has come, so a stream that breaks off loses nothing
-//! that was given.
+//! that was given. A server need not say anything of a kind of which nothing changes: silence alone is no failure.
 
 use super::connection::{Ask, Connection};
 use super::error::{ClusterError, Refusal};
+use http::Version;
 use http_body_util::BodyExt as _;
 use kube::client::Body;
 use serde::Deserialize;
@@ -15,6 +16,8 @@ use std::time::Duration;
 
 /// No object is larger: the API server's own limit is 3 MB.
 const LONGEST_LINE: usize = 16 << 20;
+/// No watch lasts longer: its end, which the server was asked for, has been lost.
+const LONGEST_SILENCE: Duration = Duration::from_secs(600);
 
 /// One event of a watch.
 #[derive(Clone, Debug, PartialEq)]
@@ -36,7 +39,10 @@ pub(super) struct Lines {
     /// Up to here the buffer has no end of line.
     searched: usize,
     ready: VecDeque<Heard>,
+    /// Its connection is that of other requests.
+    shares: bool,
     quiet: Duration,
+    silent: Duration,
 }
 
 #[derive(Deserialize)]
@@ -46,21 +52,23 @@ struct Line {
 }
 
 impl Lines {
-    /// Asks for a watch; a stream that says nothing for `quiet` counts as lost.
+    /// Asks for a watch; when it says nothing for `quiet` it is looked whether the server is there.
     pub async fn open(connection: &Connection, ask: &Ask, quiet: Duration) -> Result<Self, ClusterError> {
         let (server, response) = connection.stream(ask).await?;
         Ok(Self {
             connection: connection.clone(),
             server,
+            shares: response.version() == Version::HTTP_2,
             body: response.into_body(),
             buffer: Vec::new(),
             searched: 0,
             ready: VecDeque::new(),
             quiet,
+            silent: Duration::ZERO,
         })
     }
 
-    /// The next event; `None`: the server has ended the watch, as it does every few minutes.
+    /// The next event; `None`: the watch is over, as it is every few minutes.
     pub async fn next(&mut self) -> Result<Option<Heard>, ClusterError> {
         loop {
             if let Some(heard) = self.ready.pop_front() {
@@ -68,11 +76,10 @@ impl Lines {
             }
             let frame = match tokio::time::timeout(self.quiet, self.body.frame()).await {
                 Ok(frame) => frame,
-                Err(_) => {
-                    let cause = format!("a watch said nothing for {} s", self.quiet.as_secs());
-                    return Err(self.connection.lost(&self.server, &cause));
-                }
+                Err(_) if self.is_alive().await? => continue,
+                Err(_) => return Ok(None),
             };
+            self.silent = Duration::ZERO;
             match frame {
                 Some(Ok(frame)) => {
                     if let Some(data) = frame.data_ref() {
@@ -92,6 +99,14 @@ impl Lines {
                 None => return Ok(None),
             }
         }
+    }
+
+    /// After silence. What is asked on the connection of all watches tells of this one, too; of a connection of its own only
+    /// a new watch does.
+    async fn is_alive(&mut self) -> Result<bool, ClusterError> {
+        self.silent += self.quiet;
+        let ask = self.shares && self.silent < LONGEST_SILENCE;
+        Ok(ask && self.connection.still_answers(&self.server).await?)
     }
 
     fn cut(&mut self) -> Result<(), ClusterError> {

@@ -60,6 +60,23 @@ fn a_watch_that_ends_in_the_ordinary_way_is_no_outage() {
     });
 }
 
+#[test]
+fn a_server_that_has_nothing_to_say_is_not_away() {
+    let mut world = World::new(&["a"]);
+    std::thread::sleep(Duration::from_millis(300));
+    let before = world.server.requests().len();
+    let (since, end) = (Instant::now(), Duration::from_secs(4));
+    while since.elapsed() < end {
+        assert_eq!((world.trouble(), world.behind()), (None, Vec::new()), "{:?}", since.elapsed());
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    // On a connection of its own, as HTTP/1.1 has it, a watch is asked for again.
+    let asked = world.server.requests().split_off(before);
+    assert!(!asked.is_empty() && asked.iter().all(|it| it.contains("?watch")), "{asked:?}");
+    world.server.put(&namespace("b"));
+    assert_eq!(names(&world.listener.next_unasked()), [is("b")]);
+}
+
 /// Each waits for two to four seconds by itself.
 #[test]
 fn whoever_waits_for_a_server_asks_again_when_another_one_is_answered() {

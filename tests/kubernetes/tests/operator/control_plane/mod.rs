@@ -23,10 +23,11 @@ type Step = (&'static str, fn(&mut TestLab));
 fn traffic_does_not_notice_what_happens_to_the_control_plane() {
     let mut test = tortie_tests_kubernetes::cluster(2);
     test.apply(world::WORLD);
-    let tests: [Step; 17] = [
+    let tests: [Step; 18] = [
         ("a rolling restart of a Deployment fails no connection", rolling::restart),
         ("a Service follows its Deployment from none to many and back", rolling::scale),
         ("the Service of the API server keeps its last back end", silence::of_its_service),
+        ("an API server that has nothing to say is not away", silence::of_kinds),
         ("nothing breaks while the API server is there and says nothing", silence::of_the_server),
         ("nothing breaks while the API server and etcd are dead", faults::outage),
         ("a certificate that has expired is renewed in its file", credentials::certificate),

@@ -1,13 +1,17 @@
 //! The API server says nothing, or its own Service says that nobody is there.
 
+use std::io::{self, Seek as _, SeekFrom};
 use std::net::{SocketAddr, TcpStream};
 use std::process::{Command, Stdio};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use serde_json::Value;
 use tortie_lab::{Component, Lab, Where};
+use tortie_store::Event;
+use tortie_store::kube::{self, Access, Options, Timing};
 use tortie_tests_e2e::{TestLab, briefly, endpoint};
-use tortie_tests_kubernetes::{kubectl, while_asking};
+use tortie_tests_kubernetes::{kubectl, until, while_asking};
 
 use super::world::{PATIENCE, asking};
 
@@ -53,6 +57,40 @@ fn cut_the_cable(lab: &Lab, now: bool) {
     let stdio = [Stdio::null(), Stdio::null(), Stdio::inherit()];
     let mut child = lab.router_place().spawn(&command, stdio).expect("ip");
     assert!(child.wait().expect("ip").success());
+}
+
+/// A kind of which nothing changes has no bookmarks either, as long as etcd does not tell the API server how far it is. All watches
+/// on one connection ask one question, and stay open.
+pub fn of_kinds(test: &mut TestLab) {
+    let lab = &test.lab;
+    let timing = Timing { quiet: Duration::from_secs(2), ..Timing::default() };
+    let access = Access { kubeconfig: Some(lab.agent_kubeconfig("node1")), timing, ..Access::default() };
+    let options = Options { access, node: "node1".into(), ..Options::default() };
+    let place = lab.control_plane_place().expect("the machine of the API server");
+    let mut store = place.run(|| Ok(kube::open(options).expect("a store"))).expect("a store");
+    while !store.blocking_next().expect("a batch").events.contains(&Event::InSync) {}
+    let standing = || store.handle().standing().expect("it is elsewhere");
+    until(|| standing().behind.is_empty(), "every kind is followed");
+    let log = std::fs::metadata(lab.audit_log()).expect("the audit log").len();
+    let since = Instant::now();
+    while since.elapsed() < Duration::from_secs(9) {
+        let standing = standing();
+        assert_eq!((standing.trouble, standing.behind), (None, Vec::new()), "{:?}", since.elapsed());
+        thread::sleep(Duration::from_millis(20));
+    }
+    let asked = asked_from(lab, &lab.api_server_url(), log);
+    assert!(asked.iter().all(|uri| uri == "/version"), "{asked:?}");
+    assert!((2..=9).contains(&asked.len()), "{asked:?}");
+}
+
+/// What agents have asked from the address of the API server, after so many bytes of its log.
+fn asked_from(lab: &Lab, url: &str, bytes: u64) -> Vec<String> {
+    let mut log = std::fs::File::open(lab.audit_log()).expect("the audit log");
+    log.seek(SeekFrom::Start(bytes)).expect("the audit log");
+    let text = io::read_to_string(log).expect("text");
+    let events = text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    let from = |event: &Value| url.contains(event["sourceIPs"][0].as_str().unwrap_or("nowhere"));
+    events.filter(from).map(|event| event["requestURI"].as_str().unwrap_or_default().to_owned()).collect()
 }
 
 /// Whoever reaches the API server through its Service must not lose the way when the list of its servers is lost.
