@@ -31,6 +31,9 @@ pub struct Timing {
     pub longest_pause: Duration,
     /// A server that says nothing new for so long at the start is away.
     pub patience: Duration,
+    /// A kind that could be read has to be refused for so long to be reported; an API server that has just begun does not know
+    /// roles yet.
+    pub refusal: Duration,
     /// Until other agents say an Event that those before them should have said.
     pub turn: Duration,
 }
@@ -43,6 +46,7 @@ impl Default for Timing {
             first_pause: Duration::from_millis(200),
             longest_pause: Duration::from_secs(30),
             patience: Duration::from_secs(5),
+            refusal: Duration::from_secs(5),
             turn: Duration::from_secs(60),
         }
     }

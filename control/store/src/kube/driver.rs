@@ -148,7 +148,8 @@ impl Driver {
         let Beginning { ends, connection, mut state, local, mut cache, shared, served, reporter, findings } =
             beginning;
         let subjects = subjects();
-        let mut objects = Objects::new(subjects.iter().map(|subject| subject.kind));
+        let mut objects =
+            Objects::new(subjects.iter().map(|subject| subject.kind), connection.timing().refusal);
         let mut servers = Vec::new();
         let memory = cache.recall(|value| {
             servers.extend(server_of(&value));
@@ -216,7 +217,7 @@ impl Driver {
         let mut looks = tokio::time::interval(LOOK);
         loop {
             let retry = self.cache.again().map(Instant::from_std);
-            let until = self.withheld.until();
+            let until = self.withheld.until().into_iter().chain(self.objects.until()).min();
             tokio::select! {
                 () = self.ends.batches.closed() => return,
                 request = self.ends.requests.recv() => match request {
@@ -248,6 +249,7 @@ impl Driver {
                 self.take(number, signal);
             }
             self.let_go();
+            self.objects.note_refusals();
             self.note();
             self.remember();
             if self.open && !self.say() {

@@ -1,6 +1,7 @@
 //! Every object of the API server that is followed: whether it is in force, and what is wrong with it.
 //!
-//! Owns: the rule of the last good version, and what a new list leaves out. Does not: talk to the server.
+//! Owns: the rule of the last good version, what a new list leaves out, and which refusals are reported. Does not: talk to the
+//! server.
 //! Invariant: only a deletion, a complete list without the object, or a kind that is surely not served removes it.
 
 use super::cache::Cache;
@@ -16,6 +17,8 @@ use crate::wire;
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::Instant;
 
 /// A report says no more than so much of a value.
 const LONGEST_PROBLEM: usize = 300;
@@ -24,6 +27,8 @@ const LONGEST_PROBLEM: usize = 300;
 #[derive(Debug)]
 pub(super) struct Objects {
     shelves: Vec<Shelf>,
+    /// How long a kind that could be read is refused before it is reported.
+    refusal: Duration,
     /// Whether reports have changed since they were taken.
     reports_changed: bool,
     /// Objects with something new to report.
@@ -42,6 +47,8 @@ struct Shelf {
     garbled: bool,
     /// Of the kind as a whole.
     trouble: Option<Arc<Rejection>>,
+    /// It may not be read at the moment; from when that is its trouble.
+    refused: Option<(Instant, Rejection)>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -53,7 +60,7 @@ struct Entry {
 
 impl Objects {
     /// Nothing of these kinds.
-    pub fn new(kinds: impl IntoIterator<Item = &'static Kind>) -> Self {
+    pub fn new(kinds: impl IntoIterator<Item = &'static Kind>, refusal: Duration) -> Self {
         let shelf = |kind| Shelf {
             kind,
             list: 0,
@@ -61,9 +68,10 @@ impl Objects {
             faulty: BTreeMap::new(),
             garbled: false,
             trouble: None,
+            refused: None,
         };
         let shelves = kinds.into_iter().map(shelf).collect();
-        Self { shelves, reports_changed: true, fresh: Vec::new() }
+        Self { shelves, refusal, reports_changed: true, fresh: Vec::new() }
     }
 
     /// An object that was in force before this process began; `false`: this version does not take it.
@@ -110,9 +118,13 @@ impl Objects {
             }
             Signal::Behind => {}
             Signal::Trouble(error) => {
-                let report = trouble(shelf.kind, &error);
-                if report.is_some() {
-                    self.set_trouble(number, report);
+                let may_pass = error.is_forbidden() && shelf.list > 0 && shelf.trouble.is_none();
+                match trouble(shelf.kind, &error) {
+                    Some(report) if may_pass => {
+                        shelf.refused.get_or_insert((Instant::now() + self.refusal, report));
+                    }
+                    Some(report) => self.set_trouble(number, Some(report)),
+                    None => {}
                 }
             }
         }
@@ -191,10 +203,28 @@ impl Objects {
 
     fn set_trouble(&mut self, number: usize, trouble: Option<Rejection>) {
         let Some(shelf) = self.shelves.get_mut(number) else { return };
+        shelf.refused = None;
         let trouble = trouble.map(Arc::new);
         if shelf.trouble != trouble {
             shelf.trouble = trouble;
             self.reports_changed = true;
+        }
+    }
+
+    /// When a refusal has lasted long enough to be reported.
+    pub fn until(&self) -> Option<Instant> {
+        self.shelves.iter().filter_map(|shelf| shelf.refused.as_ref()).map(|(at, _)| *at).min()
+    }
+
+    /// Reports refusals that have lasted.
+    pub fn note_refusals(&mut self) {
+        let now = Instant::now();
+        for number in 0..self.shelves.len() {
+            let shelf = self.shelves.get_mut(number);
+            let lasting = shelf.and_then(|shelf| shelf.refused.take_if(|(at, _)| *at <= now));
+            if let Some((_, report)) = lasting {
+                self.set_trouble(number, Some(report));
+            }
         }
     }
 

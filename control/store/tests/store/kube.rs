@@ -16,6 +16,7 @@ pub const QUICK: Timing = Timing {
     first_pause: Duration::from_millis(10),
     longest_pause: Duration::from_millis(80),
     patience: Duration::from_millis(400),
+    refusal: Duration::from_millis(200),
     turn: Duration::from_millis(300),
 };
 

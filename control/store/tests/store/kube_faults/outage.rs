@@ -47,6 +47,47 @@ fn a_kind_whose_history_is_gone_after_an_outage_is_behind_until_it_has_been_list
     wait("it is listed", || world.behind().is_empty());
 }
 
+fn may_not(what: &str) -> (String, u16, String) {
+    (what.into(), 403, status(403, "Forbidden", "RBAC: clusterrole not found"))
+}
+
+/// An API server that has begun a second ago knows no roles.
+#[test]
+fn a_kind_that_may_not_be_read_for_a_moment_is_behind_and_is_not_reported() {
+    let server = Server::of_a_cluster();
+    let directory = tempfile::tempdir().unwrap();
+    let mut options = options(&server, &directory);
+    options.access.timing.refusal = Duration::from_secs(60);
+    let mut listener = Listener::new(kube::open(options).unwrap());
+    listener.catch_up();
+    let mut world = World { server, _directory: directory, listener };
+    world.outage();
+    world.faults(|faults| {
+        faults.refuse = vec![may_not("?watch"), may_not("?limit")];
+        faults.down = false;
+    });
+    wait("the server answers", || world.trouble().is_none());
+    assert!(world.behind().len() > 3, "{:?}", world.behind());
+    let events = world.during(Duration::from_millis(500));
+    assert_eq!(rejected(&events).len(), 0, "{events:#?}");
+    world.heal();
+    wait("all are followed", || world.behind().is_empty());
+    let events = world.listener.catch_up();
+    assert_eq!((rejected(&events).len(), resolved(&events).len()), (0, 0), "{events:#?}");
+}
+
+#[test]
+fn a_kind_that_could_never_be_read_is_reported_at_once() {
+    let server = Server::of_a_cluster();
+    server.with_faults(|faults| faults.refuse = vec![may_not("/tiers?")]);
+    let directory = tempfile::tempdir().unwrap();
+    let mut options = options(&server, &directory);
+    options.access.timing.refusal = Duration::from_secs(60);
+    let mut listener = Listener::new(kube::open(options).unwrap());
+    let events = until(&mut listener, "a report", |events| !rejected(events).is_empty());
+    assert!(rejected(&events)[0].problem.starts_with("tiers: may not be read"), "{events:#?}");
+}
+
 #[test]
 fn a_watch_that_ends_in_the_ordinary_way_is_no_outage() {
     let world = World::new(&["a"]);
