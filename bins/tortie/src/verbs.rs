@@ -41,7 +41,7 @@ pub enum Verb {
     #[command(subcommand, after_help = inspect::HITS)]
     Policy(Query<inspect::PolicyFilter>),
     /// The flow table.
-    #[command(subcommand)]
+    #[command(subcommand, after_help = inspect::LED)]
     Conntrack(Query<inspect::ConntrackFilter>),
     /// Dropped packets by interface, hook and reason.
     #[command(subcommand)]

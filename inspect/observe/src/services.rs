@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use tortie_abi::route::Kind;
 use tortie_abi::service::{Frontend, flags};
+use tortie_abi::settings::{self, Settings};
 use tortie_abi::time::Tick;
 use tortie_datapath::stage::service::{self, Side};
 
@@ -88,6 +89,30 @@ pub struct Row {
     pub external_traffic_policy: &'static str,
     /// How clients outside are spread: `random`, or `maglev`: by a consistent hash of their connection.
     pub external_traffic_strategy: &'static str,
+}
+
+impl Row {
+    /// Whether its Service is NAMESPACE/NAME.
+    pub fn is_called(&self, name: &str) -> bool {
+        name.split_once('/') == Some((&self.namespace, &self.name))
+    }
+
+    /// Whether sockets of this node that connect to it, or send to it, are led to an endpoint before there is a packet. What
+    /// they open are flows that no Service is known of (design/connect-time.md).
+    pub fn is_chosen_at_connect(&self, settings: &Settings) -> bool {
+        let mode = match self.protocol.as_str() {
+            "TCP" => settings::flags::CONNECT_TCP,
+            "UDP" => settings::flags::CONNECT_UDP,
+            _ => 0,
+        };
+        // A port of the node is left to the packet programs.
+        let asked = |frontend: &FrontendRow| {
+            matches!(frontend.scope, "cluster" | "external") && !frontend.untranslated
+        };
+        settings.flags & mode != 0
+            && self.frontends.iter().any(asked)
+            && self.endpoints.iter().any(|endpoint| endpoint.used)
+    }
 }
 
 /// All Service ports, sorted by namespace, name and port.

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use tortie_abi::counter::{Counter, CounterKey};
+use tortie_abi::settings::{Settings, flags};
 use tortie_abi::{DropReason, Hook};
 use tortie_datapath::kernel::Table;
 use tortie_observe::names::{EndpointName, Matches, Names, ProgramName, RuleName, ServiceName};
@@ -361,6 +362,26 @@ fn what_the_kernel_does_not_know_of_a_service_the_agent_says() {
     for (_, frontend) in &mut snapshot.frontend4 {
         frontend.affinity = tortie_abi::time::Tick::ticks_of_millis(10_800_000);
     }
+#[test]
+fn connections_that_their_socket_leads_to_a_service_are_not_known_to_be_its() {
+    let mut world = World::new(1);
+    let b = world.add_pod("b", 0);
+    world.add_service("10.96.0.1".parse().unwrap(), 80, 6, &[(b.v4.into(), 8080)]);
+    let snapshot = snapshot(&world.nodes[0]);
+    let row = services::rows(&snapshot, &names()).remove(0);
+    let settings = |flags| Settings { flags, ..snapshot.settings.unwrap() };
+    let (tcp, udp) = (settings(flags::CONNECT_TCP), settings(flags::CONNECT_UDP));
+    assert!(row.is_chosen_at_connect(&tcp));
+    assert!(!row.is_chosen_at_connect(&udp) && !row.is_chosen_at_connect(&settings(0)));
+    let with_udp = services::Row { protocol: "UDP".into(), ..row.clone() };
+    assert!(with_udp.is_chosen_at_connect(&udp) && !with_udp.is_chosen_at_connect(&tcp));
+    let without = services::Row { endpoints: Vec::new(), ..row.clone() };
+    assert!(!without.is_chosen_at_connect(&tcp), "there is nobody to be led to");
+    let frontends = vec![services::FrontendRow { scope: "node-port", ..row.frontends[0].clone() }];
+    let at_a_node = services::Row { frontends, ..row };
+    assert!(!at_a_node.is_chosen_at_connect(&tcp), "a port of the node is left to the packet programs");
+}
+
     let mut rows = services::rows(&snapshot, &names());
     assert_eq!(rows[0].affinity_seconds, Some(10_800));
     let known = |service_type: Option<&str>, rejected| services::KnownService {

@@ -3,6 +3,7 @@
 //! Owns: their flags and tables. Does not: interpret bytes (inspect/observe does) or need an agent: maps
 //! are pinned, names are in the run directory. Invariant: what is shown is what is in the kernel now.
 
+mod conntrack;
 pub(crate) mod fill;
 pub(crate) mod filters;
 pub(crate) mod names;
@@ -14,10 +15,11 @@ use crate::exit::{Answer, Failure, Outcome};
 use crate::output::{self, Items};
 use clap::{Args, Subcommand};
 use comfy_table::{Table, presets};
+pub use conntrack::{ConntrackFilter, LED, conntrack};
 use filters::{AtNode, Meant};
 use serde::Serialize;
 use tortie_observe::names::Matches;
-use tortie_observe::{Names, Snapshot, conntrack, counters, endpoints, policy, routes, services};
+use tortie_observe::{Names, Snapshot, counters, endpoints, policy, routes, services};
 
 /// `list` and `show`.
 #[derive(Debug, Subcommand)]
@@ -30,23 +32,6 @@ pub enum Query<F: Args> {
         /// reason of counters.
         name: String,
     },
-}
-
-/// Filters of `conntrack list`.
-#[derive(Debug, Args)]
-pub struct ConntrackFilter {
-    /// Only this protocol: tcp, udp, icmp …
-    #[arg(long, value_parser = filters::protocol)]
-    protocol: Option<String>,
-    /// Only flows of this Service.
-    #[arg(long, value_name = "NS/NAME", value_parser = filters::namespaced)]
-    service: Option<String>,
-    /// Only flows with this address at either end, or as back end.
-    #[arg(long)]
-    address: Option<std::net::IpAddr>,
-    /// Only flows in this state.
-    #[arg(long, value_parser = filters::state())]
-    state: Option<String>,
 }
 
 /// Filters by namespace.
@@ -138,74 +123,6 @@ fn columns(headers: &[&str]) -> Table {
     table
 }
 
-/// `conntrack`.
-pub fn conntrack(query: Query<ConntrackFilter>, global: &Global) -> Outcome {
-    let (snapshot, names) = load(global, true)?;
-    let mut rows = conntrack::rows(&snapshot, &names);
-    match query {
-        Query::List(filter) => {
-            rows.retain(|r| filter.matches(r));
-            finish(global, rows, conntrack_table)
-        }
-        Query::Show { name } => {
-            let meant = Meant::by(&name, &endpoints::rows(&snapshot, &names));
-            rows.retain(|r| {
-                r.service.as_ref().is_some_and(|service| meant.is_called(service))
-                    || ends_of(r).any(|end| meant.is_at(end.address, end.port))
-            });
-            finish_show(global, "conntrack", &name, rows, conntrack_table)
-        }
-    }
-}
-
-impl ConntrackFilter {
-    fn matches(&self, row: &conntrack::Row) -> bool {
-        self.protocol.as_ref().is_none_or(|p| *p == row.protocol)
-            && self.service.as_ref().is_none_or(|s| row.service.as_ref() == Some(s))
-            && self.state.as_ref().is_none_or(|s| s == row.state)
-            && self.address.is_none_or(|a| ends_of(row).any(|end| end.address == a))
-    }
-}
-
-fn ends_of(row: &conntrack::Row) -> impl Iterator<Item = &tortie_observe::AddressPort> {
-    [Some(&row.client), Some(&row.server), row.backend.as_ref()].into_iter().flatten()
-}
-
-fn socket(end: &tortie_observe::AddressPort) -> String {
-    std::net::SocketAddr::new(end.address, end.port).to_string()
-}
-
-fn conntrack_table(rows: &[conntrack::Row], wide: bool) -> Table {
-    let mut headers = vec!["PROTOCOL", "CLIENT", "SERVER", "BACKEND", "STATE", "IDLE", "SENT", "RECEIVED"];
-    if wide {
-        headers.extend(["AGE", "EXPIRES", "GENERATION", "SERVICE", "FLAGS"]);
-    }
-    let mut table = columns(&headers);
-    for r in rows {
-        let mut cells = vec![
-            r.protocol.clone(),
-            socket(&r.client),
-            socket(&r.server),
-            r.backend.as_ref().map(socket).unwrap_or_default(),
-            r.state.to_owned(),
-            format!("{:.0}s", r.idle_seconds),
-            format!("{}/{}B", r.forward.packets, r.forward.bytes),
-            format!("{}/{}B", r.reverse.packets, r.reverse.bytes),
-        ];
-        if wide {
-            cells.extend([
-                format!("{:.0}s", r.age_seconds),
-                format!("{:.0}s", r.expires_seconds),
-                r.policy_generation.to_string(),
-                r.service.clone().unwrap_or_default(),
-                r.flags.join(","),
-            ]);
-        }
-        table.add_row(cells);
-    }
-    table
-}
-
 /// `services`.
 pub fn services(query: Query<EndpointFilter>, global: &Global) -> Outcome {
     let (snapshot, names) = load(global, false)?;
@@ -222,12 +139,12 @@ pub fn services(query: Query<EndpointFilter>, global: &Global) -> Outcome {
             let meant = Meant::by(&name, &endpoints::rows(&snapshot, &names));
             let at_node = AtNode::by(&name, &routes::rows(&snapshot, &names));
             rows.retain(|r| {
-                format!("{}/{}", r.namespace, r.name) == name
+                r.is_called(&name)
                     || r.frontends.iter().any(|f| meant.is_at(f.address, f.port))
                     || at_node.as_ref().is_some_and(|at| r.frontends.iter().any(|f| at.is_served_by(f)))
                     || r.endpoints.iter().any(|b| meant.is_at(b.address, b.port))
             });
-            let absent = told.services.iter().find(|it| format!("{}/{}", it.namespace, it.name) == name);
+            let absent = told.services.iter().find(|it| it.is_called(&name));
             if let (true, Some(service)) = (rows.is_empty(), absent) {
                 return Err(Failure::no(anyhow::anyhow!("Service {name}: {}", service.why_absent())));
             }

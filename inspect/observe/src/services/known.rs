@@ -61,6 +61,11 @@ pub struct KnownService {
 }
 
 impl KnownService {
+    /// Whether it is NAMESPACE/NAME.
+    pub fn is_called(&self, name: &str) -> bool {
+        name.split_once('/') == Some((&self.namespace, &self.name))
+    }
+
     /// Why it has no front end in the kernel.
     pub fn why_absent(&self) -> &'static str {
         match self {

@@ -91,6 +91,29 @@ spec: {defaultEndpointToHostAction: Accept, bpfConnectTimeLoadBalancing: Disable
 }
 
 #[test]
+fn who_asks_for_the_flows_of_a_service_is_told_of_those_that_nobody_knows_to_be_its() {
+    let mut test = world();
+    assert!(
+        test.probe("pod:default/client", "svc:default/server", |p| p.port = Some(8000)).is_connected(),
+        "led by its socket"
+    );
+    let list = ["conntrack", "list", "--service", "default/server", "-o", "json"];
+    let said = |test: &TestLab| {
+        let output = verb(test, &list);
+        assert_eq!(output.status.code(), Some(0), "{output:?}");
+        let answer: Value = serde_json::from_slice(&output.stdout).expect("JSON alone");
+        (answer["items"].clone(), String::from_utf8_lossy(&output.stderr).into_owned())
+    };
+    let (flows, note) = said(&test);
+    assert_eq!(flows.as_array().map(Vec::len), Some(0), "{flows}");
+    let address = note.split_once("--address ").expect(&note).1.split('`').next().expect("an address");
+    let near = pod_address(&test, "near");
+    assert!([near.clone(), pod_address(&test, "far")].contains(&address.to_owned()), "{note}");
+    test.configure("bpfConnectTimeLoadBalancing: Disabled");
+    assert_eq!(said(&test).1, "", "nothing is led from here on");
+}
+
+#[test]
 fn a_filter_that_nothing_can_pass_is_bad_input_and_one_that_nothing_passes_an_empty_list() {
     let test = world();
     for filter in [
