@@ -109,11 +109,16 @@ pub fn run(drops: Drops, global: &Global) -> Outcome {
     let snapshot = read::snapshot(&global.bpffs, false)?;
     let names = names::load(&global.run_dir, &snapshot);
     let mut counted = counters::rows(&snapshot, &names);
+    let told = ask::agent(&global.run_dir, &json!({"verb": "drops", "since": 0}));
+    if let Some(interface) = &drops.interface {
+        // One that is gone has its name in what the agent kept.
+        let kept = items(told.as_ref().unwrap_or(&Value::Null)).filter_map(|item| item["interface"].as_str());
+        inspect::find_interface(interface, counted.iter().map(|row| row.interface.as_str()).chain(kept))?;
+    }
     counted.retain(|row| drops.wants(&row.interface, &row.reason));
     counted.sort_by(|a, b| b.packets.cmp(&a.packets).then_with(|| a.cmp(b)));
     let pods = pods(&endpoints::rows(&snapshot, &names));
     let lost_events = read::lost_events(&global.bpffs)?;
-    let told = ask::agent(&global.run_dir, &json!({"verb": "drops", "since": 0}));
     let (items, last) = match &told {
         Ok(answer) => drops.latest(answer, &pods),
         Err(_) => (Vec::new(), 0),
@@ -145,13 +150,17 @@ impl Drops {
 
     /// The latest drops of the agent's answer, oldest first, and the number of the last.
     fn latest(&self, answer: &Value, pods: &Pods) -> (Vec<Dropped>, u64) {
-        let items = answer.get("items").and_then(Value::as_array).into_iter().flatten();
-        let mut rows: Vec<Dropped> = items.filter_map(|item| dropped(item, pods)).collect();
+        let mut rows: Vec<Dropped> = items(answer).filter_map(|item| dropped(item, pods)).collect();
         rows.retain(|row| self.wants(&row.interface, &row.reason));
         let rows = rows.split_off(rows.len().saturating_sub(self.last));
         (rows, answer.get("last").and_then(Value::as_u64).unwrap_or_default())
     }
 }
+/// The drops of the agent's answer.
+fn items(answer: &Value) -> impl Iterator<Item = &Value> {
+    answer.get("items").and_then(Value::as_array).into_iter().flatten()
+}
+
 
 fn dropped(item: &Value, pods: &Pods) -> Option<Dropped> {
     let mut row: Dropped = serde_json::from_value(item.clone()).ok()?;

@@ -102,11 +102,14 @@ fn finish_show<R: Serialize>(
     table: impl FnOnce(&[R], bool) -> Table,
 ) -> Outcome {
     if rows.is_empty() {
-        return Err(Failure::no(anyhow::anyhow!(
-            "{what} {name}: not in the kernel of this node; see `tortie {what} list`"
-        )));
+        return Err(absent(what, name));
     }
     finish(global, rows, |rows, _| table(rows, true))
+}
+
+/// What was named is not there.
+fn absent(what: &str, name: &str) -> Failure {
+    Failure::no(anyhow::anyhow!("{what} {name}: not in the kernel of this node; see `tortie {what} list`"))
 }
 
 /// Without blanks at the ends of lines.
@@ -257,7 +260,13 @@ pub fn policy(query: Query<PolicyFilter>, global: &Global) -> Outcome {
     let mut rows = policy::rows(&snapshot, &names);
     match query {
         Query::List(filter) => {
-            rows.retain(|r| filter.endpoint.as_ref().is_none_or(|e| *e == r.endpoint));
+            // Each endpoint has rows, whatever its policies are.
+            if let Some(endpoint) = &filter.endpoint {
+                rows.retain(|r| r.endpoint == *endpoint);
+                if rows.is_empty() {
+                    return Err(absent("policy", endpoint));
+                }
+            }
             rows.retain(|r| filter.direction.as_ref().is_none_or(|d| d == r.direction));
             finish(global, rows, policy_table)
         }
@@ -379,7 +388,10 @@ pub fn counters(query: Query<CounterFilter>, global: &Global) -> Outcome {
     let mut rows = counters::rows(&snapshot, &names);
     match query {
         Query::List(filter) => {
-            rows.retain(|r| filter.interface.as_ref().is_none_or(|i| *i == r.interface));
+            if let Some(interface) = &filter.interface {
+                find_interface(interface, rows.iter().map(|r| r.interface.as_str()))?;
+                rows.retain(|r| r.interface == *interface);
+            }
             rows.retain(|r| filter.reason.as_ref().is_none_or(|x| *x == r.reason));
             finish(global, rows, counters_table)
         }
@@ -404,6 +416,16 @@ pub fn counters_table(rows: &[counters::Row], wide: bool) -> Table {
             r.hook.clone(),
             r.reason.clone(),
             r.packets.to_string(),
+/// An interface that is asked for is there, or was when something was dropped; else nothing dropped would mean nothing.
+pub fn find_interface<'n>(name: &str, mut told: impl Iterator<Item = &'n str>) -> Result<(), Failure> {
+    if names::is_interface(name) || told.any(|known| known == name) {
+        return Ok(());
+    }
+    Err(Failure::no(anyhow::anyhow!(
+        "interface {name}: not on this node; see `tortie status -o wide`, and `tortie endpoints list` for those of pods"
+    )))
+}
+
             r.bytes.to_string(),
         ];
         if wide {

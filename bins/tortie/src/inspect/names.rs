@@ -38,6 +38,11 @@ fn interface_name(ifindex: u32) -> Option<String> {
     nix::net::if_::if_indextoname(ifindex).ok()?.into_string().ok().filter(|name| !name.is_empty())
 }
 
+/// Whether this node has an interface of that name.
+pub(crate) fn is_interface(name: &str) -> bool {
+    nix::net::if_::if_nametoindex(name).is_ok()
+}
+
 pub(crate) fn from_saved(saved: Saved, nodes: &NodeNames, interfaces: BTreeMap<u32, String>) -> Names {
     let endpoint = |SavedEndpoint { slot, namespace, name, interface, .. }| {
         (u32::from(slot), EndpointName { namespace, name, interface })
@@ -70,5 +75,6 @@ mod tests {
     fn an_interface_that_is_gone_has_no_name() {
         assert_eq!(interface_name(1).as_deref(), Some("lo"));
         assert_eq!((interface_name(0), interface_name(u32::MAX)), (None, None));
+        assert!(is_interface("lo") && !is_interface("nope") && !is_interface(""));
     }
 }

@@ -163,6 +163,23 @@ fn what_is_not_there_is_a_no_and_says_where_to_look() {
         assert_eq!(output.status.code(), Some(3), "{list}: {said}");
         assert!(said.contains("tortie agent"), "{said}");
     }
+    // far is another node's pod; a Service without a connection is an empty list.
+    for (named, word) in [
+        (["policy", "list", "--endpoint", "default/nobody"].as_slice(), "policy default/nobody"),
+        (&["policy", "list", "--endpoint", "default/far"], "policy default/far"),
+        (&["conntrack", "list", "--service", "default/nobody"], "Service default/nobody"),
+        (&["counters", "list", "--interface", "nope"], "interface nope"),
+        (&["drops", "--interface", "nope"], "interface nope"),
+        (&["drops", "--follow", "--interface", "nope"], "interface nope"),
+    ] {
+        let output = verb(&test, named);
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!((output.status.code(), output.stdout.len()), (Some(1), 0), "{named:?}: {said}");
+        assert!(said.contains(word), "{said}");
+    }
+    assert!(items(&test, &["conntrack", "list", "--service", "default/server"]).is_empty());
+    assert!(items(&test, &["counters", "list", "--interface", "lo"]).is_empty());
+    assert_eq!(verb(&test, &["drops", "--interface", "lo"]).status.code(), Some(0));
     let (list, code) = answer(&test, &["endpoints", "list", "-n", "elsewhere"]);
     assert_eq!((list["items"].as_array().map(Vec::len), code), (Some(0), 0));
 }
