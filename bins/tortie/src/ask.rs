@@ -11,6 +11,8 @@ use std::time::Duration;
 use serde_json::Value;
 use tortie::agent_api;
 
+use crate::exit::Failure;
+
 /// A busy agent answers within this.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -49,12 +51,26 @@ pub fn unreachable(run_dir: &Path, error: &io::Error) -> String {
     let why = match error.kind() {
         io::ErrorKind::NotFound => "there is no such socket".to_owned(),
         io::ErrorKind::ConnectionRefused => "nobody listens there; it has ended".to_owned(),
-        io::ErrorKind::PermissionDenied => "not permitted; run as root".to_owned(),
+        io::ErrorKind::PermissionDenied => "not permitted".to_owned(),
         io::ErrorKind::WouldBlock => "no answer in time".to_owned(),
         _ => error.to_string(),
     };
-    format!(
-        "the agent cannot be reached at {}: {why}; is `tortie agent` running on this node?",
-        socket.display()
-    )
+    let next = match error.kind() {
+        io::ErrorKind::PermissionDenied => "run as root",
+        _ => "is `tortie agent` running on this node?",
+    };
+    format!("the agent cannot be reached at {}: {why}; {next}", socket.display())
+}
+
+/// The same as a verb's failure: who may not ask is not to look for the agent.
+pub fn failure(run_dir: &Path, error: &io::Error) -> Failure {
+    classed(error, unreachable(run_dir, error))
+}
+
+/// Words about a question without an answer, in the class of what kept it from being answered.
+pub fn classed(error: &io::Error, words: String) -> Failure {
+    match error.kind() {
+        io::ErrorKind::PermissionDenied => Failure::not_allowed(anyhow::anyhow!(words)),
+        _ => Failure::unreachable(anyhow::anyhow!(words)),
+    }
 }

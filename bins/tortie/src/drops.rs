@@ -135,9 +135,8 @@ pub fn run(drops: Drops, global: &Global) -> Outcome {
     }
     if let Err(error) = told {
         let why = ask::unreachable(&global.run_dir, &error);
-        return Err(Failure::unreachable(anyhow::anyhow!(
-            "{why} The counters are the kernel's; the packets are kept by the agent."
-        )));
+        let words = format!("{why} The counters are the kernel's; the packets are kept by the agent.");
+        return Err(ask::classed(&error, words));
     }
     if drops.follow { follow(&drops, global, last, &pods) } else { Ok(Answer::Yes) }
 }
@@ -156,11 +155,11 @@ impl Drops {
         (rows, answer.get("last").and_then(Value::as_u64).unwrap_or_default())
     }
 }
+
 /// The drops of the agent's answer.
 fn items(answer: &Value) -> impl Iterator<Item = &Value> {
     answer.get("items").and_then(Value::as_array).into_iter().flatten()
 }
-
 
 fn dropped(item: &Value, pods: &Pods) -> Option<Dropped> {
     let mut row: Dropped = serde_json::from_value(item.clone()).ok()?;
@@ -189,8 +188,7 @@ fn pods(rows: &[endpoints::Row]) -> Pods {
 /// Prints drops as they come. A reader that has gone ends it quietly; an agent that has gone does not.
 fn follow(drops: &Drops, global: &Global, since: u64, pods: &Pods) -> Outcome {
     let question = json!({"verb": "drops", "follow": true, "since": since});
-    let lost =
-        |error: &io::Error| Failure::unreachable(anyhow::anyhow!(ask::unreachable(&global.run_dir, error)));
+    let lost = |error: &io::Error| ask::failure(&global.run_dir, error);
     for told in ask::stream(&global.run_dir, &question).map_err(|e| lost(&e))? {
         let Some(row) = dropped(&told.map_err(|e| lost(&e))?, pods) else { continue };
         if !drops.wants(&row.interface, &row.reason) {

@@ -3,13 +3,15 @@
 //! Owns: the screen. Does not: judge the node; `status` does.
 //! Invariant: says that there is no BGP before anybody looks for it.
 
+use std::io;
+
 use clap::Subcommand;
 use serde::Serialize;
 use tortie_observe::routes;
 
 use crate::args::Global;
 use crate::ask;
-use crate::exit::{Answer, Failure, Outcome};
+use crate::exit::{Answer, Outcome};
 use crate::inspect;
 use crate::output::{self, columns};
 
@@ -52,13 +54,12 @@ pub fn run(node: Node, global: &Global) -> Outcome {
 fn status(global: &Global) -> Outcome {
     let judged = crate::status::of_this_node(global).map_err(|error| {
         let why = ask::unreachable(&global.run_dir, &error);
-        match error.kind() {
-            std::io::ErrorKind::PermissionDenied => Failure::not_allowed(anyhow::anyhow!(why)),
-            std::io::ErrorKind::WouldBlock => {
-                Failure::unreachable(anyhow::anyhow!("Tortie agent does not answer. {why}"))
-            }
-            _ => Failure::unreachable(anyhow::anyhow!("Tortie agent is not running. {why}")),
-        }
+        let words = match error.kind() {
+            io::ErrorKind::PermissionDenied => why,
+            io::ErrorKind::WouldBlock => format!("Tortie agent does not answer. {why}"),
+            _ => format!("Tortie agent is not running. {why}"),
+        };
+        ask::classed(&error, words)
     })?;
     let healthy = judged.is_healthy();
     let status = Status {

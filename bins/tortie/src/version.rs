@@ -16,6 +16,7 @@ use tortie_store::resource::Key;
 use crate::args::Global;
 use crate::ask;
 use crate::exit::{self, Answer, Failure, Outcome};
+use crate::inspect::names;
 use crate::output;
 use crate::resources::open;
 
@@ -43,7 +44,8 @@ struct Versions {
     cluster_type: Option<String>,
 }
 
-/// Runs the verb. Exit 3 when the agent of this node, or the store that is meant, cannot be asked; calicoctl, too, fails then.
+/// Runs the verb. Exit 3 when the agent of this node, or the store that is meant, cannot be asked, 4 when it may not be; calicoctl, too,
+/// fails then.
 pub fn run(version: &Version, global: &Global) -> Outcome {
     let mut versions =
         Versions { client_version: format!("v{}", env!("CARGO_PKG_VERSION")), ..Versions::default() };
@@ -55,12 +57,11 @@ pub fn run(version: &Version, global: &Global) -> Outcome {
                 (versions.agent_version, versions.node) =
                     (text("version").map(|it| format!("v{it}")), text("node"));
             }
-            // No agent has ever been here.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => {
-                let why = ask::unreachable(&global.run_dir, &error);
-                failure = Some(Failure::unreachable(anyhow::anyhow!(why)));
-            }
+            // No agent has ever been here; one that was stopped has left its names.
+            Err(error)
+                if error.kind() == io::ErrorKind::NotFound
+                    && names::nodes(&global.run_dir).node.is_empty() => {}
+            Err(error) => failure = Some(ask::failure(&global.run_dir, &error)),
         }
         if let Err(of_cluster) = cluster(&mut versions, global) {
             failure.replace(of_cluster).iter().for_each(exit::say);

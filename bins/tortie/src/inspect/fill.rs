@@ -16,6 +16,20 @@ pub fn all(bpffs: &Path) -> Vec<Fill> {
     ALL.iter().filter_map(|spec| Some(of(spec, &open(spec)?))).collect()
 }
 
+/// The same; where there are pins that none may be opened of, the refusal and not an empty answer.
+pub fn permitted(bpffs: &Path) -> io::Result<Vec<Fill>> {
+    let found = all(bpffs);
+    let place = bpffs.join("maps");
+    // Older kernels refuse the question whether a pin is there before they look.
+    if !found.is_empty() || place.metadata().is_err_and(|error| error.kind() == io::ErrorKind::NotFound) {
+        return Ok(found);
+    }
+    let refused = |spec: &MapSpec| {
+        get_map(&place.join(pin_name(spec))).err().filter(|it| it.kind() == io::ErrorKind::PermissionDenied)
+    };
+    ALL.iter().find_map(refused).map_or(Ok(found), Err)
+}
+
 /// One map.
 pub fn of(spec: &MapSpec, map: &Map) -> Fill {
     Fill {

@@ -87,9 +87,15 @@ fn show(status: &Status, global: &Global) -> io::Result<()> {
 fn without_agent(global: &Global, error: &io::Error) -> Outcome {
     let why = ask::unreachable(&global.run_dir, error);
     if error.kind() == io::ErrorKind::PermissionDenied {
-        return Err(Failure::not_allowed(anyhow::anyhow!(why)));
+        return Err(ask::failure(&global.run_dir, error));
     }
-    match offline::status(global) {
+    let pinned = offline::status(global).map_err(|error| {
+        let place = global.bpffs.display();
+        Failure::not_allowed(anyhow::anyhow!(
+            "{why} And what is pinned at {place} is not to be seen: {error}; run as root"
+        ))
+    })?;
+    match pinned {
         Some(mut status) => {
             name_pods(&mut status, &global.run_dir);
             let more: Vec<String> = full_maps(&status).chain(loose_ends(&status)).collect();

@@ -1,6 +1,8 @@
 //! What the kernel tells about a node whose agent cannot be asked.
 //!
-//! Invariant: nothing is made or changed; where nothing is pinned the answer is `None`.
+//! Invariant: nothing is made or changed; where nothing is pinned the answer is `None`, and who may not look is told so.
+
+use std::io;
 
 use tortie_abi::maps::ALL;
 use tortie_host::bpf::Program;
@@ -13,14 +15,14 @@ use super::answer::{ConnectTime, Interface, MapFill, SocketProgram, Status};
 use crate::args::Global;
 use crate::inspect::{self, names};
 
-/// Pins, as far as they can be read.
-pub fn status(global: &Global) -> Option<Status> {
-    let maps: Vec<MapFill> = inspect::fill::all(&global.bpffs).into_iter().map(fill).collect();
+/// Pins, as far as they can be read; an error where none of them may be.
+pub fn status(global: &Global) -> io::Result<Option<Status>> {
+    let maps: Vec<MapFill> = inspect::fill::permitted(&global.bpffs)?.into_iter().map(fill).collect();
     if maps.is_empty() {
-        return None;
+        return Ok(None);
     }
     let saved = names::saved(&global.run_dir);
-    Some(Status {
+    Ok(Some(Status {
         health: NO_AGENT.to_owned(),
         node: names::nodes(&global.run_dir).node,
         kernel: tortie_host::sysctl::get("kernel/osrelease").ok(),
@@ -30,7 +32,7 @@ pub fn status(global: &Global) -> Option<Status> {
         connect_time: connect_time(global),
         maps,
         ..Status::default()
-    })
+    }))
 }
 
 fn fill(fill: Fill) -> MapFill {
