@@ -459,7 +459,9 @@ impl Node {
         dirty.extend(self.devices.errors().iter().map(|(name, e)| failed(format!("interface {name}"), e)));
         dirty.extend(self.routes.errors().iter().map(|(net, e)| failed(format!("host route {net}"), e)));
         let lost = "the host has no route there any more; the last one known is used".to_owned();
-        dirty.extend(self.ways.lost().map(|node| failed(format!("way to node {node}"), &lost)));
+        dirty.extend(
+            self.ways.lost().map(|node| failed(format!("way to node {}", self.names.of(node)), &lost)),
+        );
         if self.retry_at.is_some() {
             dirty.push(Dirty::waiting("the kernel's state"));
         }

@@ -69,6 +69,11 @@ impl NodeNames {
         self.changed = true;
     }
 
+    /// An address as people are told of it: with its node, where it is known.
+    pub fn of(&self, address: &IpAddr) -> String {
+        self.addresses.get(address).map_or_else(|| address.to_string(), |node| format!("{node} ({address})"))
+    }
+
     /// Writes the file when something has changed since the last time.
     pub fn save(&mut self, run_dir: &Path) -> io::Result<()> {
         if self.changed {
@@ -106,8 +111,10 @@ mod tests {
         let read = NodeNames::read(dir.path());
         let of = |address| read.addresses.get(address).map(String::as_str);
         assert_eq!(addresses.each_ref().map(of), [Some("node1"); 2], "the other one has it still");
+        assert_eq!(names.of(&addresses[1]), "node1 (fd00::1)");
         names.set(&one, &[]);
         assert!(names.addresses.is_empty());
+        assert_eq!(names.of(&addresses[1]), "fd00::1");
     }
 
     #[test]

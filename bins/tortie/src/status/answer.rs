@@ -222,6 +222,15 @@ pub struct Dirty {
     pub attempts: u32,
 }
 
+impl Dirty {
+    /// Which and why, in a line.
+    pub fn sentence(&self) -> String {
+        let reason = if self.reason.is_empty() { "not tried yet" } else { &self.reason };
+        let tries = if self.attempts > 1 { format!(" ({} tries)", self.attempts) } else { String::new() };
+        format!("{}: {reason}{tries}", self.object)
+    }
+}
+
 /// Something written that is not in force.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase", default)]

@@ -9,9 +9,9 @@ use std::thread;
 
 use serde::Serialize;
 
-use super::answer::Status;
+use super::answer::{Dirty, Status};
 use super::nodes::{Ask, Node};
-use super::{Arguments, NO_AGENT, nodes, text};
+use super::{Arguments, NO_AGENT, NOT_IN_FORCE, nodes, text};
 use crate::args::Global;
 use crate::exit::{Answer, Failure, Outcome};
 use crate::output::{self, Colour, Items, columns, paint};
@@ -53,6 +53,16 @@ impl Row {
             Self::Answered(status) => (&status.node, &status.health, &status.reasons),
             Self::Silent(silent) => (&silent.node, silent.health, &silent.reasons),
         }
+    }
+
+    /// Why it is not as desired. There is no room for the list of what is not in force: each is a reason, in place of
+    /// their number.
+    fn why(&self) -> Vec<String> {
+        let Self::Answered(status) = self else { return self.parts().2.to_vec() };
+        let named = status.dirty.iter().map(Dirty::sentence);
+        let is_number = |reason: &str| NOT_IN_FORCE.iter().any(|words| reason.ends_with(words));
+        let others = status.reasons.iter().filter(|it| status.dirty.is_empty() || !is_number(it));
+        named.chain(others.cloned()).collect()
     }
 
     fn is_healthy(&self) -> bool {
@@ -126,7 +136,7 @@ fn screen(rows: &[Row], ask: &Ask, wide: bool) -> String {
 }
 
 fn line(row: &Row, wide: bool) -> Vec<String> {
-    let (node, health, reasons) = row.parts();
+    let (node, health, _) = row.parts();
     let (colour, word) = match health {
         "healthy" => (Colour::Green, health),
         "starting" => (Colour::Yellow, health),
@@ -139,7 +149,7 @@ fn line(row: &Row, wide: bool) -> Vec<String> {
         Row::Silent(_) => <[String; 7]>::default(),
     };
     cells.extend(told);
-    let why = match reasons {
+    let why = match row.why().as_slice() {
         [] => String::new(),
         all if wide => all.join("; "),
         [one] => one.clone(),
@@ -184,6 +194,20 @@ mod tests {
         assert_eq!(cells(&degraded, false), "n1|degraded|0.1.0|3||||||1 object is rejected, and 2 more");
         assert_eq!(cells(&degraded, true), "n1|degraded|0.1.0|3||6.18||||1 object is rejected; b; c");
         assert_eq!(cells(&silent, true), "n2|no agent||||||||no pod");
+        let dirty =
+            |object: &str, reason: &str| Dirty { object: object.into(), reason: reason.into(), attempts: 1 };
+        let status = Status {
+            health: "degraded".into(),
+            reasons: vec!["2 things are not in force yet".into(), "1 object is rejected".into()],
+            dirty: vec![dirty("way to node n3 (10.0.0.3)", "no route"), dirty("host route fd00::/64", "")],
+            ..Status::default()
+        };
+        let dirty = Row::new("n1", Ok(status));
+        let why = |wide| line(&dirty, wide).pop().unwrap();
+        assert_eq!(why(false), "way to node n3 (10.0.0.3): no route, and 2 more");
+        let all =
+            "way to node n3 (10.0.0.3): no route; host route fd00::/64: not tried yet; 1 object is rejected";
+        assert_eq!(why(true), all);
         assert!(silent.is_silent() && !degraded.is_silent() && !degraded.is_healthy());
     }
 }

@@ -27,6 +27,8 @@ pub use answer::Status;
 
 /// From here on a map's fill is a warning, in per cent.
 const NEARLY_FULL: u64 = 80;
+/// What is said of one thing, and of several, that are listed elsewhere on a node's own screen.
+const NOT_IN_FORCE: [&str; 2] = ["thing is not in force yet", "things are not in force yet"];
 /// What `health` says when only the kernel was asked.
 const NO_AGENT: &str = "agent-unreachable";
 /// A busy agent answers within this.
@@ -150,7 +152,7 @@ fn judge(status: &mut Status) {
     reasons.extend(status.store.as_ref().and_then(forgotten));
     reasons.extend(status.store.as_ref().and_then(unwritten));
     reasons.extend(status.store.as_ref().and_then(fallen_back));
-    reasons.extend(many(status.dirty.len(), "thing is not in force yet", "things are not in force yet"));
+    reasons.extend(many(status.dirty.len(), NOT_IN_FORCE[0], NOT_IN_FORCE[1]));
     reasons.extend(many(refused.len(), "object is rejected", "objects are rejected"));
     reasons.extend(many(
         relied_on,

@@ -122,14 +122,9 @@ fn sweep(sweep: &super::answer::Sweep) -> String {
 }
 
 fn dirty(status: &Status) -> String {
-    let line = |text: &mut String, object: &str, reason: &str, attempts: u32| {
-        let reason = if reason.is_empty() { "not tried yet" } else { reason };
-        let tries = if attempts > 1 { format!(" ({attempts} tries)") } else { String::new() };
-        let _ = writeln!(text, "  {object}: {reason}{tries}");
-    };
     let mut text = heading("NOT IN FORCE", status.dirty.is_empty());
     for dirty in &status.dirty {
-        line(&mut text, &dirty.object, &dirty.reason, dirty.attempts);
+        let _ = writeln!(text, "  {}", dirty.sentence());
     }
     text
 }
