@@ -48,7 +48,10 @@ pub const fn reason(reason: DropReason) -> &'static str {
              gets another port; where it fails for good, few are free: widen bpfPSNATPorts or natPortRange."
         }
         R::IcmpUnrelated => "An ICMP error about a connection that is not known, or that policy has cut.",
-        R::NoBackend => "The Service has no ready endpoints. See `tortie services show`.",
+        R::NoBackend => {
+            "The Service leads nowhere from here: no endpoint is ready, or none has the port that the Service asks for. \
+             `tortie services show` says which."
+        }
         R::BackendMissing => "The chosen endpoint is not in the table; a change was under way.",
         R::NoTunnel => {
             "A client outside was led to an endpoint on another node, and there is no tunnel to it. See `tortie status`."

@@ -2,11 +2,12 @@
 
 mod known;
 
+use known::MISNAMED;
 pub use known::{Known, KnownService, join, tell_types};
 
 use crate::{AddressPort, Names, Snapshot, protocol_name};
 use serde::Serialize;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use tortie_abi::route::Kind;
 use tortie_abi::service::{Frontend, flags};
@@ -33,7 +34,8 @@ pub struct FrontendRow {
 pub struct BackendRow {
     /// Address.
     pub address: IpAddr,
-    /// Port.
+    /// Port; 0 and absent: its EndpointSlice has none that could be meant.
+    #[serde(skip_serializing_if = "is_none")]
     pub port: u16,
     /// Its node, when this node knows it.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -48,6 +50,11 @@ pub struct BackendRow {
     /// Why it is not in use.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<&'static str>,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
+const fn is_none(port: &u16) -> bool {
+    *port == 0
 }
 
 /// The conditions of an endpoint.
@@ -95,6 +102,14 @@ impl Row {
     /// Whether its Service is NAMESPACE/NAME.
     pub fn is_called(&self, name: &str) -> bool {
         name.split_once('/') == Some((&self.namespace, &self.name))
+    }
+
+    /// Addresses that are ready and have no port of this name and protocol, as where no container has the port that the
+    /// Service's `targetPort` names.
+    pub fn misnamed(&self) -> usize {
+        let ready = |it: &&BackendRow| it.conditions.is_some_and(|it| it.ready);
+        let addresses = self.endpoints.iter().filter(|it| it.reason == Some(MISNAMED)).filter(ready);
+        addresses.map(|it| it.address).collect::<BTreeSet<_>>().len()
     }
 
     /// Whether sockets of this node that connect to it, or send to it, are led to an endpoint before there is a packet. What

@@ -346,6 +346,15 @@ fn endpoints_that_are_not_in_use_are_listed_with_the_reason_when_the_agent_knows
     let misnamed = "its EndpointSlice has no port of this name and protocol";
     assert_eq!(told("10.9.9.4"), (false, Some(true), Some(misnamed)));
     assert_eq!(rows[0].endpoints.len(), 7);
+    assert_eq!(rows[0].misnamed(), 1);
+    let nameless =
+        ["10.9.9.4", "10.9.9.4"].map(|it| services::Known { port: 0, ..known(it, [true, true, false]) });
+    let unready =
+        services::Known { address: "10.9.9.6".parse().unwrap(), ready: false, ..nameless[0].clone() };
+    let mut bare = [services::Row { endpoints: Vec::new(), ..rows[0].clone() }];
+    services::join(&mut bare, &[&nameless[..], &[unready]].concat());
+    assert_eq!((bare[0].endpoints.len(), bare[0].misnamed()), (2, 1), "one is ready");
+    assert_eq!(serde_json::to_value(&bare[0]).unwrap()["endpoints"][0].get("port"), None);
     let remote = [known("10.9.9.5", [true, true, false])];
     rows[0].internal_traffic_policy = "Local";
     services::join(&mut rows, &remote);
@@ -353,15 +362,6 @@ fn endpoints_that_are_not_in_use_are_listed_with_the_reason_when_the_agent_knows
     assert_eq!(reason, Some("internalTrafficPolicy keeps clients on their own node"));
 }
 
-#[test]
-fn what_the_kernel_does_not_know_of_a_service_the_agent_says() {
-    let mut world = World::new(1);
-    let b = world.add_pod("b", 0);
-    world.add_service("10.96.0.1".parse().unwrap(), 80, 6, &[(b.v4.into(), 8080)]);
-    let mut snapshot = snapshot(&world.nodes[0]);
-    for (_, frontend) in &mut snapshot.frontend4 {
-        frontend.affinity = tortie_abi::time::Tick::ticks_of_millis(10_800_000);
-    }
 #[test]
 fn connections_that_their_socket_leads_to_a_service_are_not_known_to_be_its() {
     let mut world = World::new(1);
@@ -382,6 +382,15 @@ fn connections_that_their_socket_leads_to_a_service_are_not_known_to_be_its() {
     assert!(!at_a_node.is_chosen_at_connect(&tcp), "a port of the node is left to the packet programs");
 }
 
+#[test]
+fn what_the_kernel_does_not_know_of_a_service_the_agent_says() {
+    let mut world = World::new(1);
+    let b = world.add_pod("b", 0);
+    world.add_service("10.96.0.1".parse().unwrap(), 80, 6, &[(b.v4.into(), 8080)]);
+    let mut snapshot = snapshot(&world.nodes[0]);
+    for (_, frontend) in &mut snapshot.frontend4 {
+        frontend.affinity = tortie_abi::time::Tick::ticks_of_millis(10_800_000);
+    }
     let mut rows = services::rows(&snapshot, &names());
     assert_eq!(rows[0].affinity_seconds, Some(10_800));
     let known = |service_type: Option<&str>, rejected| services::KnownService {

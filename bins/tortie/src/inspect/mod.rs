@@ -189,16 +189,13 @@ fn services_table(rows: &[services::Row], wide: bool) -> Table {
                     None if b.conditions.is_some_and(|it| it.terminating) => " terminating".to_owned(),
                     None => String::new(),
                 };
-                end(b.address, b.port) + &node.unwrap_or_default() + &remark
+                let place = if b.port == 0 { b.address.to_string() } else { end(b.address, b.port) };
+                place + &node.unwrap_or_default() + &remark
             })
             .collect();
         let strategy =
             if r.external_traffic_strategy == services::MAGLEV { "\nby hash (maglev)" } else { "" };
-        let none = match r.internal_traffic_policy {
-            "Local" => "none on this node",
-            _ => "none: clients are refused",
-        };
-        let none = (!r.endpoints.iter().any(|b| b.used)).then(|| none.to_owned());
+        let none = (!r.endpoints.iter().any(|b| b.used)).then(|| nobody(r));
         let endpoints: Vec<String> = none.into_iter().chain(endpoints).collect();
         table.add_row([
             r.namespace.clone(),
@@ -211,6 +208,22 @@ fn services_table(rows: &[services::Row], wide: bool) -> Table {
         ]);
     }
     table
+}
+
+/// What is said of a Service port without an endpoint in use, before those that are not.
+fn nobody(row: &services::Row) -> String {
+    let none = match row.internal_traffic_policy {
+        "Local" => "none on this node",
+        _ => "none: clients are refused",
+    };
+    let of = |addresses: &str| {
+        format!("{none}; {addresses} no port of this name: does a container have the targetPort?")
+    };
+    match row.misnamed() {
+        0 => none.to_owned(),
+        1 => of("1 ready address has"),
+        n => of(&format!("{n} ready addresses have")),
+    }
 }
 
 /// `endpoints`.
@@ -403,6 +416,16 @@ pub fn counters(query: Query<CounterFilter>, global: &Global) -> Outcome {
     }
 }
 
+/// An interface that is asked for is there, or was when something was dropped; else nothing dropped would mean nothing.
+pub fn find_interface<'n>(name: &str, mut told: impl Iterator<Item = &'n str>) -> Result<(), Failure> {
+    if names::is_interface(name) || told.any(|known| known == name) {
+        return Ok(());
+    }
+    Err(Failure::no(anyhow::anyhow!(
+        "interface {name}: not on this node; see `tortie status -o wide`, and `tortie endpoints list` for those of pods"
+    )))
+}
+
 /// Drop counters as a table; `drops` shows them too.
 pub fn counters_table(rows: &[counters::Row], wide: bool) -> Table {
     let mut headers = vec!["INTERFACE", "HOOK", "REASON", "PACKETS", "BYTES"];
@@ -416,16 +439,6 @@ pub fn counters_table(rows: &[counters::Row], wide: bool) -> Table {
             r.hook.clone(),
             r.reason.clone(),
             r.packets.to_string(),
-/// An interface that is asked for is there, or was when something was dropped; else nothing dropped would mean nothing.
-pub fn find_interface<'n>(name: &str, mut told: impl Iterator<Item = &'n str>) -> Result<(), Failure> {
-    if names::is_interface(name) || told.any(|known| known == name) {
-        return Ok(());
-    }
-    Err(Failure::no(anyhow::anyhow!(
-        "interface {name}: not on this node; see `tortie status -o wide`, and `tortie endpoints list` for those of pods"
-    )))
-}
-
             r.bytes.to_string(),
         ];
         if wide {

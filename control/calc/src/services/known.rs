@@ -6,7 +6,7 @@ use super::backends::unfit;
 use super::{Record, Services};
 use std::net::IpAddr;
 use tortie_intent::{self as intent, Backend, ServicePortId};
-use tortie_model::service::{Endpoint, Service, ServicePort, ServiceType, SlicePort};
+use tortie_model::service::{Endpoint, EndpointSlice, Service, ServicePort, ServiceType, SlicePort};
 use tortie_model::{NodeName, ServiceId};
 
 /// One endpoint of one Service port.
@@ -16,7 +16,7 @@ pub struct KnownEndpoint {
     pub id: ServicePortId,
     /// Address.
     pub address: IpAddr,
-    /// Port.
+    /// Port; 0: its slice has none that could be meant.
     pub port: u16,
     /// Its node, where its slice says so.
     pub node: Option<NodeName>,
@@ -32,7 +32,8 @@ pub struct KnownEndpoint {
     pub refused: bool,
     /// The hints of the endpoints lead this node's clients to others.
     pub elsewhere: bool,
-    /// Its slice has no port of the Service port's name and protocol; `port` is one that no Service port has.
+    /// Neither its slice nor any other of its family has a port of the Service port's name and protocol; `port` is one that no
+    /// Service port has. Slices may be split by port.
     pub misnamed: bool,
 }
 
@@ -79,26 +80,21 @@ impl Services {
     fn known_of(&self, id: &ServiceId, record: &Record) -> Vec<KnownEndpoint> {
         let mut known = Vec::new();
         let Some(service) = &record.service else { return known };
-        let fits =
-            |it: &SlicePort, port: &ServicePort| it.name == port.name && it.transport == port.transport;
         for slice in record.slices.values() {
-            let nobodys = |it: &&SlicePort| !service.ports.iter().any(|port| fits(it, port));
             for port in &service.ports {
-                let misnamed = !slice.ports.iter().any(|it| fits(it, port));
-                let numbers = slice.ports.iter();
-                let numbers: Vec<_> = match misnamed {
-                    true => numbers.filter(nobodys).collect(),
-                    false => numbers.filter(|it| fits(it, port)).collect(),
-                };
+                let numbers: Vec<u16> =
+                    slice.ports.iter().filter(|it| fits(it, port)).map(|it| it.port).collect();
+                let misnamed = numbers.is_empty();
+                let numbers = if misnamed { unclaimed(slice, service) } else { numbers };
                 let wanted =
                     record.ports.iter().find(|it| is_port(&it.id, port)).and_then(|it| it.wanted.as_deref());
-                for number in numbers {
-                    let of = |endpoint| {
-                        let known = self.endpoint(id, service, port, number.port, endpoint);
+                let told = slice.endpoints.iter().filter(|it| !misnamed || !is_served(record, port, it));
+                for endpoint in told {
+                    known.extend(numbers.iter().map(|number| {
+                        let known = self.endpoint(id, service, port, *number, endpoint);
                         let elsewhere = wanted.is_some_and(|wanted| leads_elsewhere(wanted, &known));
                         KnownEndpoint { misnamed, elsewhere, ..known }
-                    };
-                    known.extend(slice.endpoints.iter().map(of));
+                    }));
                 }
             }
         }
@@ -140,6 +136,26 @@ impl Services {
             misnamed: false,
         }
     }
+}
+
+fn fits(it: &SlicePort, port: &ServicePort) -> bool {
+    it.name == port.name && it.transport == port.transport
+}
+
+/// The numbers that somebody may have meant: those of no Service port; 0: there is none.
+fn unclaimed(slice: &EndpointSlice, service: &Service) -> Vec<u16> {
+    let nobodys = slice.ports.iter().filter(|it| !service.ports.iter().any(|port| fits(it, port)));
+    let numbers: Vec<u16> = nobodys.map(|it| it.port).collect();
+    if numbers.is_empty() { vec![0] } else { numbers }
+}
+
+/// Whether some slice has the port, and an endpoint of the same family.
+fn is_served(record: &Record, port: &ServicePort, endpoint: &Endpoint) -> bool {
+    let like = |it: &Endpoint| it.address.is_ipv4() == endpoint.address.is_ipv4();
+    let serves = |slice: &EndpointSlice| {
+        slice.ports.iter().any(|it| fits(it, port)) && slice.endpoints.iter().any(like)
+    };
+    record.slices.values().any(|slice| serves(slice))
 }
 
 fn is_port(id: &ServicePortId, port: &ServicePort) -> bool {

@@ -5,7 +5,7 @@ use crate::support::driver::Driver;
 use crate::support::expand::expand;
 use crate::support::state::State;
 use std::sync::Arc;
-use tortie_calc::HealthCheck;
+use tortie_calc::{HealthCheck, KnownEndpoint};
 use tortie_intent::{Frontend, Intent, ServicePort, ServicePortId};
 use tortie_model::service::{Hints, Service, ServiceType, TrafficPolicy};
 use tortie_model::workload::Transport;
@@ -503,7 +503,8 @@ fn what_is_known_of_endpoints_that_nobody_is_led_to_says_why() {
         web(),
         node_in("a"),
         slice_of_web("shop/a", vec![hinted("10.0.1.1", "zone=a"), hinted("10.0.1.2", "zone=b")]),
-        slice("shop/b", "shop/web", &[("htp", Transport::Tcp, 8080)], vec![endpoint("10.0.1.3", "rs")]),
+        slice("shop/b", "shop/web", &[("htp", TCP, 8080)], vec![endpoint("10.0.1.3", "rs")]),
+        slice("shop/c", "shop/web", &[("htp", TCP, 8080)], vec![endpoint("fd00::3", "rs")]),
         service("shop/none", "", &[]),
     ];
     let calc = Driver::with("n1", &with).calc;
@@ -511,9 +512,38 @@ fn what_is_known_of_endpoints_that_nobody_is_led_to_says_why() {
     let of_http = known.iter().filter(|it| it.id.port == "http");
     let mut told: Vec<_> = of_http.map(|it| (it.address, it.elsewhere, it.misnamed)).collect();
     told.sort_unstable();
-    let expected = [("10.0.1.1", false, false), ("10.0.1.2", true, false), ("10.0.1.3", false, true)];
+    // The port has endpoints of IPv4, and none of IPv6.
+    let expected = [("10.0.1.1", false, false), ("10.0.1.2", true, false), ("fd00::3", false, true)];
     assert_eq!(told, expected.map(|(address, elsewhere, misnamed)| (ip(address), elsewhere, misnamed)));
     let services = calc.known_services();
     let told: Vec<_> = services.iter().map(|it| (&*it.id.name, it.service_type)).collect();
     assert_eq!(told, [("none", None), ("web", Some(ServiceType::ClusterIp))]);
+}
+
+#[test]
+fn slices_that_are_split_by_port_are_no_defect_and_a_port_that_no_slice_has_is() {
+    let two = service("shop/two", "10.96.0.2", &[("a", TCP, 80), ("b", TCP, 81)]);
+    let of = |name: &str, ports: &[(&str, Transport, u16)], address: &str| {
+        slice(name, "shop/two", ports, vec![endpoint(address, "rs")])
+    };
+    let told = |slices: &[Object]| {
+        let calc = Driver::with("n1", &[std::slice::from_ref(&two), slices].concat()).calc;
+        let row = |it: &KnownEndpoint| (it.id.port.clone(), it.address.to_string(), it.port, it.misnamed);
+        let mut rows: Vec<_> = calc.known_endpoints().iter().map(row).collect();
+        rows.sort_unstable();
+        rows
+    };
+    let row = |port: &str, address: &str, number, misnamed| (port.into(), address.into(), number, misnamed);
+    let split = [
+        of("shop/1", &[("a", TCP, 8080)], "10.0.1.1"),
+        of("shop/2", &[("b", TCP, 8081), ("zz", TCP, 8001)], "10.0.1.2"),
+    ];
+    assert_eq!(told(&split), [row("a", "10.0.1.1", 8080, false), row("b", "10.0.1.2", 8081, false)]);
+    // As the controller makes them where no container has a port of the name that targetPort says.
+    let nameless = [of("shop/1", &[], "10.0.1.1")];
+    assert_eq!(told(&nameless), [row("a", "10.0.1.1", 0, true), row("b", "10.0.1.1", 0, true)]);
+    let one = [of("shop/1", &[("a", TCP, 8080)], "10.0.1.1")];
+    assert_eq!(told(&one), [row("a", "10.0.1.1", 8080, false), row("b", "10.0.1.1", 0, true)]);
+    let other = [of("shop/1", &[("a", TCP, 8080), ("bb", TCP, 8081)], "10.0.1.1")];
+    assert_eq!(told(&other)[1], row("b", "10.0.1.1", 8081, true));
 }

@@ -21,7 +21,7 @@ pub struct Known {
     pub protocol: String,
     /// Address.
     pub address: IpAddr,
-    /// Port.
+    /// Port; 0: its slice has none that could be meant.
     pub port: u16,
     /// Its node.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -39,7 +39,7 @@ pub struct Known {
     /// Topology hints lead this node's clients to other endpoints.
     #[serde(default)]
     pub elsewhere: bool,
-    /// Its slice has no port of the Service port's name and protocol.
+    /// No slice of its family has a port of the Service port's name and protocol.
     #[serde(default)]
     pub misnamed: bool,
 }
@@ -129,10 +129,13 @@ fn add(row: &mut Row, it: &Known, of_family: bool) {
     }
 }
 
+/// A reason.
+pub(super) const MISNAMED: &str = "its EndpointSlice has no port of this name and protocol";
+
 const fn reason(it: &Known, of_family: bool, internal_local: bool) -> &'static str {
     match it {
         Known { refused: true, .. } => "no back end may have this address",
-        Known { misnamed: true, .. } => "its EndpointSlice has no port of this name and protocol",
+        Known { misnamed: true, .. } => MISNAMED,
         _ if !of_family => "the Service has no address of this family",
         Known { ready: true, elsewhere: true, .. } => {
             "the hints (trafficDistribution) prefer another node or zone"

@@ -202,3 +202,27 @@ fn an_endpoint_that_is_not_ready_is_listed_with_the_reason() {
     let table = String::from_utf8_lossy(&verb(&test, &["services", "list"]).stdout).into_owned();
     assert!(table.contains(&format!("{ill}:80 not used: not ready")), "{table}");
 }
+
+#[test]
+fn a_service_whose_port_no_container_has_says_so_and_not_that_nobody_is_ready() {
+    let mut test = world();
+    test.apply(
+        "
+apiVersion: v1
+kind: Service
+metadata: {name: wrong}
+spec: {selector: {app: server}, ports: [{name: web, port: 8000, targetPort: nope}]}
+",
+    );
+    let table =
+        String::from_utf8_lossy(&verb(&test, &["services", "show", "default/wrong"]).stdout).into_owned();
+    assert!(
+        table.contains("none: clients are refused; 2 ready addresses have no port of this name"),
+        "{table}"
+    );
+    let near = pod_address(&test, "near");
+    assert!(
+        table.contains(&format!("{near} (node1) not used: its EndpointSlice has no port of this name")),
+        "{table}"
+    );
+}
