@@ -104,13 +104,13 @@ impl Access {
     async fn read(&self) -> Result<Config, ClusterError> {
         let options = KubeConfigOptions { context: self.context.clone(), ..KubeConfigOptions::default() };
         if let Some(path) = &self.kubeconfig {
-            let wrong = |cause: String| ClusterError::Configuration {
+            let wrong = |error: KubeconfigError| ClusterError::Configuration {
                 source_of: format!("kubeconfig {}", path.display()),
-                cause,
+                cause: cause(&error),
             };
-            let kubeconfig = Kubeconfig::read_from(path).map_err(|error| wrong(chain(&error)))?;
+            let kubeconfig = Kubeconfig::read_from(path).map_err(wrong)?;
             let config = Config::from_custom_kubeconfig(kubeconfig, &options).await;
-            return config.map_err(|error| wrong(chain(&error)));
+            return config.map_err(wrong);
         }
         let in_cluster = || match self.servers.is_empty() {
             true => Config::incluster_env(),
@@ -127,8 +127,24 @@ impl Access {
         };
         in_cluster().map_err(|pod| ClusterError::Configuration {
             source_of: "no configuration for the API server".into(),
-            cause: format!("kubeconfig: {}; in a pod: {}", chain(&kubeconfig), chain(&pod)),
+            cause: format!("{}; in a pod: {}", of_kubeconfig(&kubeconfig), chain(&pod)),
         })
+    }
+}
+
+/// What is wrong with a kubeconfig, whose path is known.
+fn cause(error: &KubeconfigError) -> String {
+    match error {
+        KubeconfigError::ReadConfig(error, _) => error.to_string(),
+        other => chain(other),
+    }
+}
+
+/// The same, with its path where it could not be read.
+fn of_kubeconfig(error: &KubeconfigError) -> String {
+    match error {
+        KubeconfigError::ReadConfig(_, path) => format!("kubeconfig {}: {}", path.display(), cause(error)),
+        other => format!("kubeconfig: {}", cause(other)),
     }
 }
 
@@ -185,7 +201,9 @@ pub(super) fn chain(error: &dyn std::error::Error) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{present, url};
+    use super::{Access, of_kubeconfig, present, url};
+    use kube::config::KubeconfigError;
+    use std::io;
 
     #[test]
     fn files_of_a_list_that_are_missing_are_passed_over() {
@@ -200,6 +218,16 @@ mod tests {
         assert_eq!(of(&[&missing, &there, &here]), Some("y".into()));
         assert_eq!(of(&[&here, &missing]), Some("x".into()));
         assert_eq!((of(&[&here, &there]), of(&[&missing]), of(&[])), (None, None, None));
+    }
+
+    #[test]
+    fn a_kubeconfig_that_is_not_there_is_named_as_it_is_called() {
+        let missing = io::Error::from(io::ErrorKind::NotFound);
+        let said = of_kubeconfig(&KubeconfigError::ReadConfig(missing, "/root/.kube/config".into()));
+        assert_eq!(said, "kubeconfig /root/.kube/config: entity not found");
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let error = runtime.block_on(Access::new(Some("/no/such".into())).base()).unwrap_err().to_string();
+        assert!(error.starts_with("kubeconfig /no/such: No such file or directory"), "{error}");
     }
 
     #[test]
