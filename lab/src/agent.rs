@@ -172,6 +172,10 @@ pub(crate) fn connect(socket: &Path, deadline: Instant, is_alive: impl Fn() -> b
     loop {
         match UnixStream::connect(socket) {
             Ok(stream) => return Ok(stream),
+            // Whoever is refused will be.
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                return Err(anyhow::Error::from(error).context(socket.display().to_string()).into());
+            }
             Err(error) if Instant::now() >= deadline || !is_alive() => {
                 return Err(silent!("{}: {error}", socket.display()));
             }

@@ -2,12 +2,14 @@
 
 use std::fs;
 use std::io::{BufRead as _, BufReader};
+use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::process::CommandExt as _;
 use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use tortie_lab::LabName;
-use tortie_tests_e2e::{TestLab, binary, eventually, fresh_name, residue, tortie_lab};
+use tortie_tests_e2e::{TestLab, binary, copy_of_binary, eventually, fresh_name, residue, tortie_lab};
 
 const NOTHING: [String; 0] = [];
 
@@ -179,6 +181,38 @@ fn asking_for_what_is_not_there_or_not_possible_has_its_own_exit_code() {
         );
         assert_eq!(residue(&name), NOTHING, "{arguments:?}");
     }
+}
+
+#[test]
+fn somebody_who_is_not_root_is_told_so_and_not_that_nothing_answers() {
+    let test = TestLab::plain(1);
+    let dir = tempfile::tempdir().expect("a directory");
+    fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).expect("permissions");
+    let mut probe = Command::new(copy_of_binary(dir.path()));
+    probe.args([
+        "lab",
+        "probe",
+        "--name",
+        &test.lab.name.to_string(),
+        "--from",
+        "node:node1",
+        "--to",
+        "node:node1",
+        "--protocol",
+        "icmp",
+    ]);
+    let start = Instant::now();
+    let output = probe
+        .uid(65_534)
+        .gid(65_534)
+        .current_dir("/")
+        .env_remove("TORTIE_BIN")
+        .output()
+        .expect("running tortie");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(4), "{said}");
+    assert!(said.contains("the laboratory needs root"), "{said}");
+    assert!(start.elapsed() < Duration::from_secs(5), "who is refused will be: {:?}", start.elapsed());
 }
 
 fn pods(count: usize) -> String {
