@@ -1,5 +1,6 @@
 //! The API server says nothing, or its own Service says that nobody is there.
 
+use std::collections::BTreeSet;
 use std::io::{self, Seek as _, SeekFrom};
 use std::net::{SocketAddr, TcpStream};
 use std::process::{Command, Stdio};
@@ -67,30 +68,37 @@ pub fn of_kinds(test: &mut TestLab) {
     let access = Access { kubeconfig: Some(lab.agent_kubeconfig("node1")), timing, ..Access::default() };
     let options = Options { access, node: "node1".into(), ..Options::default() };
     let place = lab.control_plane_place().expect("the machine of the API server");
+    let log = std::fs::metadata(lab.audit_log()).expect("the audit log").len();
     let mut store = place.run(|| Ok(kube::open(options).expect("a store"))).expect("a store");
     while !store.blocking_next().expect("a batch").events.contains(&Event::InSync) {}
     let standing = || store.handle().standing().expect("it is elsewhere");
     until(|| standing().behind.is_empty(), "every kind is followed");
-    let log = std::fs::metadata(lab.audit_log()).expect("the audit log").len();
     let since = Instant::now();
     while since.elapsed() < Duration::from_secs(9) {
         let standing = standing();
         assert_eq!((standing.trouble, standing.behind), (None, Vec::new()), "{:?}", since.elapsed());
         thread::sleep(Duration::from_millis(20));
     }
-    let asked = asked_from(lab, &lab.api_server_url(), log);
-    assert!(asked.iter().all(|uri| uri == "/version"), "{asked:?}");
-    assert!((2..=9).contains(&asked.len()), "{asked:?}");
+    let asked = asked_from_its_machine(lab, log);
+    let questions = asked.iter().filter(|uri| *uri == "/version").count();
+    assert!((2..=9).contains(&questions), "{asked:?}");
+    let watches = asked.iter().filter(|uri| uri.contains("?watch"));
+    let mut watched: Vec<&str> = watches.filter_map(|uri| uri.split('?').next()).collect();
+    watched.sort_unstable();
+    let once: BTreeSet<&str> = watched.iter().copied().collect();
+    assert_eq!(watched, Vec::from_iter(once), "each is opened once");
 }
 
-/// What agents have asked from the address of the API server, after so many bytes of its log.
-fn asked_from(lab: &Lab, url: &str, bytes: u64) -> Vec<String> {
+/// What has been asked as an agent from the address of the API server, after so many bytes of its log.
+fn asked_from_its_machine(lab: &Lab, bytes: u64) -> Vec<String> {
+    let url = lab.api_server_url();
+    let server: SocketAddr = url.trim_start_matches("https://").parse().expect("an address");
     let mut log = std::fs::File::open(lab.audit_log()).expect("the audit log");
     log.seek(SeekFrom::Start(bytes)).expect("the audit log");
     let text = io::read_to_string(log).expect("text");
     let events = text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
-    let from = |event: &Value| url.contains(event["sourceIPs"][0].as_str().unwrap_or("nowhere"));
-    events.filter(from).map(|event| event["requestURI"].as_str().unwrap_or_default().to_owned()).collect()
+    let is_here = |event: &Value| event["sourceIPs"][0] == server.ip().to_string();
+    events.filter(is_here).map(|event| event["requestURI"].as_str().unwrap_or_default().to_owned()).collect()
 }
 
 /// Whoever reaches the API server through its Service must not lose the way when the list of its servers is lost.
