@@ -9,6 +9,8 @@ mod size;
 
 pub use size::{Size, Sizes, is_crowded, room_for};
 
+use size::Fate;
+
 use crate::bpf::{self, Map, MapDef, Update};
 use std::collections::BTreeMap;
 use std::io;
@@ -139,13 +141,11 @@ impl Maps {
         }
         let count = || existing.count().map_err(|e| kernel("counting", e));
         let present = existing.info().max_entries;
-        let entries = size.of_existing(present, count)?;
-        if present == entries {
-            return Ok(existing);
+        let Fate { entries, waits } = size.of_existing(present, spec.writer != Writer::Agent, count)?;
+        if waits {
+            self.kept_size.push((spec.name, entries));
         }
-        // Programs go on writing into it.
-        if entries < present && spec.writer != Writer::Agent && is_crowded(count()?, entries) {
-            self.kept_size.push((spec.name, present));
+        if present == entries {
             return Ok(existing);
         }
         self.resize(&path, spec, existing, entries)
@@ -229,6 +229,14 @@ impl Maps {
     /// Maps whose wanted size could not be had, with the size they have.
     pub fn kept_size(&self) -> &[(&'static str, u32)] {
         &self.kept_size
+    }
+
+    /// Whether a map is of the size that was wanted for it, as far as its content lets it be: neither does it keep another one
+    /// nor had a step to be finished first that an agent before was in the middle of.
+    pub fn has_wanted_size(&self, name: &str) -> bool {
+        let keeps = self.kept_size.iter().any(|(kept, _)| *kept == name);
+        let is_followed = self.followed.iter().any(|(spec, _)| spec.name == name);
+        !keeps && (!is_followed || self.created.contains(&name))
     }
 
     /// Pins again each map whose pin is gone: the next agent would make an empty one. What came of it, for each of those.

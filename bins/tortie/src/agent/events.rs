@@ -23,6 +23,7 @@ use tortie_reconcile::{Reconciler, Saved};
 use tortie_store::Store;
 
 use super::Options;
+use super::chosen_sizes::ChosenSizes;
 use super::drops::Drops;
 use super::growth::Crowded;
 use super::intake::{Beginning, count, take_in};
@@ -221,8 +222,11 @@ fn open(
         false => best_mechanism(),
     };
     let start = Instant::now();
-    let sizes = growth::sizes(settings, &reconciler.needed());
+    let mut sizes = growth::sizes(settings, &reconciler.needed());
+    let chosen = ChosenSizes::read(&options.run_dir);
+    chosen.compare(&mut sizes);
     let mut parts = Parts::open(&options, &sizes, mechanism)?;
+    chosen.remember(&sizes, |map| parts.maps.has_wanted_size(map));
     tracing::info!(
         adopted = parts.datapath.adopted,
         created = parts.maps.created().len(),

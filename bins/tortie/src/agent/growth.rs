@@ -21,7 +21,7 @@ const AT_LEAST: Duration = Duration::from_secs(10);
 pub fn sizes(settings: &Settings, needed: &[(&'static str, usize)]) -> Sizes {
     let growing = |name, least| {
         let needed = needed.iter().find(|(of, _)| *of == name).map_or(0, |(_, elements)| *elements);
-        Size::Growing { least, needed }
+        Size::Growing { least, needed, is_new: false }
     };
     let mut sizes: Sizes =
         GROWING.iter().map(|spec| (spec.name, growing(spec.name, spec.max_entries))).collect();
@@ -159,10 +159,10 @@ mod tests {
         let map_sizes = MapSizes { flows: Some(7), backends: Some(9), ..MapSizes::default() };
         let sizes =
             sizes(&Settings { map_sizes, ..Settings::default() }, &[("frontend4", 5), ("backend4", 5)]);
-        assert_eq!(sizes["flow4"], Size::Growing { least: 7, needed: 0 });
+        assert_eq!(sizes["flow4"], Size::Growing { least: 7, needed: 0, is_new: false });
         assert_eq!(sizes["backend4"], Size::Fixed(9));
         let least = tortie_abi::maps::FRONTEND4.max_entries;
-        assert_eq!(sizes["frontend4"], Size::Growing { least, needed: 5 });
+        assert_eq!(sizes["frontend4"], Size::Growing { least, needed: 5, is_new: false });
         let growing = sizes.values().filter(|size| matches!(size, Size::Growing { .. })).count();
         assert_eq!(growing, 6, "flows, front ends, addresses");
     }

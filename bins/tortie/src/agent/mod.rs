@@ -5,6 +5,7 @@
 //! Invariant: whatever ends the agent, the data plane goes on working; the next start takes it over.
 
 mod attachments;
+mod chosen_sizes;
 mod conflicts;
 pub(crate) mod devices;
 mod drops;

@@ -14,13 +14,24 @@ pub type Sizes = BTreeMap<&'static str, Size>;
 pub enum Size {
     /// So large, whatever is in it.
     Fixed(u32),
-    /// Large enough for what is in it, and never smaller than it is.
+    /// Large enough for what is in it, and never smaller than it is, unless `is_new` says so.
     Growing {
         /// At least so large.
         least: u32,
         /// So many elements are about to be in it.
         needed: usize,
+        /// Somebody chose this `least` since the map got its size.
+        is_new: bool,
     },
+}
+
+/// What becomes of a map that exists.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fate {
+    /// Its size from now on.
+    pub entries: u32,
+    /// The smaller one that was chosen would be crowded: it waits.
+    pub waits: bool,
 }
 
 impl Size {
@@ -28,20 +39,41 @@ impl Size {
     pub fn of_new(self) -> u32 {
         match self {
             Self::Fixed(entries) => entries,
-            Self::Growing { least, needed } => large_enough(least, needed),
+            Self::Growing { least, needed, .. } => large_enough(least, needed),
         }
     }
 
-    /// The size of one that is `present` elements large and, told by `count`, holds so many.
-    pub fn of_existing<E>(self, present: u32, count: impl FnOnce() -> Result<usize, E>) -> Result<u32, E> {
+    /// How large somebody wants it to be, at first at least.
+    pub fn chosen(self) -> u32 {
         match self {
-            Self::Fixed(entries) => Ok(entries),
-            Self::Growing { least, needed } => {
+            Self::Fixed(entries) => entries,
+            Self::Growing { least, .. } => least,
+        }
+    }
+
+    /// Of one that is `present` elements large and, told by `count`, holds so many. Into one that is `written` by programs
+    /// more may come at any time.
+    pub fn of_existing<E>(
+        self,
+        present: u32,
+        written: bool,
+        count: impl FnOnce() -> Result<usize, E>,
+    ) -> Result<Fate, E> {
+        match self {
+            Self::Fixed(entries) => {
+                let waits = entries < present && written && is_crowded(count()?, entries);
+                Ok(Fate { entries: if waits { present } else { entries }, waits })
+            }
+            Self::Growing { least, needed, is_new } => {
                 let held = count()?;
+                let is_smaller = is_new && least < present;
+                if is_smaller && !is_crowded(needed.max(held), least) {
+                    return Ok(Fate { entries: least, waits: false });
+                }
                 // Of a full one nobody knows how much more there would be.
                 let is_full = held.saturating_mul(16) >= (present as usize).saturating_mul(15);
                 let held = if is_full { held.saturating_mul(2) } else { held };
-                Ok(large_enough(least.max(present), needed.max(held)))
+                Ok(Fate { entries: large_enough(least.max(present), needed.max(held)), waits: is_smaller })
             }
         }
     }
@@ -49,7 +81,8 @@ impl Size {
 
 /// Maps that grow have room for so many elements.
 pub fn room_for(elements: u32) -> Sizes {
-    let size = |spec: &MapSpec| Size::Growing { least: spec.max_entries, needed: elements as usize };
+    let size =
+        |spec: &MapSpec| Size::Growing { least: spec.max_entries, needed: elements as usize, is_new: false };
     GROWING.iter().map(|spec| (spec.name, size(spec))).collect()
 }
 
@@ -73,7 +106,7 @@ mod tests {
 
     #[test]
     fn a_size_is_doubled_until_a_quarter_is_free_and_never_beyond_the_most() {
-        let growing = |least, needed| Size::Growing { least, needed };
+        let growing = |least, needed| Size::Growing { least, needed, is_new: false };
         assert_eq!(growing(1024, 768).of_new(), 1024);
         assert_eq!(growing(1024, 769).of_new(), 2048);
         assert_eq!(growing(1000, 3001).of_new(), 8000);
@@ -82,13 +115,31 @@ mod tests {
         assert_eq!(Size::Fixed(7).of_new(), 7);
     }
 
+    fn of(size: Size, present: u32, count: usize) -> (u32, bool) {
+        let Ok(fate) = size.of_existing::<()>(present, true, || Ok(count)) else { unreachable!("counted") };
+        (fate.entries, fate.waits)
+    }
+
     #[test]
     fn one_that_exists_never_shrinks_by_itself() {
-        let of = |size: Size, present, count| size.of_existing::<()>(present, || Ok(count)).expect("counted");
-        assert_eq!(of(Size::Growing { least: 1024, needed: 0 }, 4096, 10), 4096);
-        assert_eq!(of(Size::Growing { least: 1024, needed: 0 }, 1024, 900), 2048);
-        assert_eq!(of(Size::Growing { least: 1024, needed: 0 }, 1024, 1024), 4096, "more did not fit");
-        assert_eq!(of(Size::Growing { least: 1024, needed: 5000 }, 1024, 10), 8192);
-        assert_eq!(of(Size::Fixed(512), 4096, 4096), 512);
+        let growing = |least, needed| Size::Growing { least, needed, is_new: false };
+        assert_eq!(of(growing(1024, 0), 4096, 10), (4096, false));
+        assert_eq!(of(growing(1024, 0), 1024, 900), (2048, false));
+        assert_eq!(of(growing(1024, 0), 1024, 1024), (4096, false), "more did not fit");
+        assert_eq!(of(growing(1024, 5000), 1024, 10), (8192, false));
+    }
+
+    #[test]
+    fn a_smaller_one_that_somebody_chose_is_taken_unless_it_would_be_crowded() {
+        let growing = |least, needed| Size::Growing { least, needed, is_new: true };
+        assert_eq!(of(growing(1024, 0), 4096, 768), (1024, false));
+        assert_eq!(of(growing(1024, 0), 4096, 769), (4096, true));
+        assert_eq!(of(growing(1024, 769), 4096, 10), (4096, true));
+        assert_eq!(of(growing(1024, 0), 4096, 4096), (16_384, true), "and is larger where it must");
+        assert_eq!(of(growing(8192, 0), 4096, 10), (8192, false));
+        assert_eq!(of(Size::Fixed(1024), 4096, 768), (1024, false));
+        assert_eq!(of(Size::Fixed(1024), 4096, 769), (4096, true));
+        let of_ours = Size::Fixed(512).of_existing::<()>(4096, false, || Ok(512));
+        assert_eq!(of_ours, Ok(Fate { entries: 512, waits: false }), "nothing else comes into it");
     }
 }

@@ -72,11 +72,15 @@ fn a_flow_table_that_is_full_becomes_larger_under_open_connections() {
     test.apply(WORLD);
     // One by one, so that flows are in the table and not at sockets.
     let small = "bpfConnectTimeLoadBalancing: Disabled, bpfMapSizeConntrack: 64";
-    test.configure(&format!("{small}, bpfMapSizeConntrackScaling: Disabled"));
+    // Of those that it may grow from, the one that is chosen, and not the one that it has.
+    test.configure("bpfConnectTimeLoadBalancing: Disabled, bpfMapSizeConntrack: 4096");
+    restart(&mut test);
+    test.lab.wait(PATIENCE).expect("wait");
+    assert_eq!([size(&test, "node1", "flow4"), size(&test, "node2", "flow6")], [4096; 2]);
+    test.configure(small);
     restart(&mut test);
     test.lab.wait(PATIENCE).expect("wait");
     assert_eq!([size(&test, "node1", "flow4"), size(&test, "node2", "flow6")], [SIZE; 2]);
-    test.configure(small);
     let processes = NODES.map(|node| test.lab.agent_pid(node));
     stream(&mut test);
     thread::sleep(AT_LEAST);
@@ -97,6 +101,10 @@ fn a_flow_table_that_is_full_becomes_larger_under_open_connections() {
     assert_eq!(NODES.map(|node| test.lab.agent_pid(node)), processes, "they are the same processes");
     test.lab.wait(PATIENCE).expect("wait");
     goes_on(&mut test);
+    let grown = NODES.map(|node| size(&test, node, "flow4"));
+    restart(&mut test);
+    test.lab.wait(PATIENCE).expect("wait");
+    assert_eq!(NODES.map(|node| size(&test, node, "flow4")), grown, "nobody has chosen another size");
     for node in NODES {
         let left = on_node(&test.lab, node, &["status", "-o", "json"]);
         assert!(left.status.success(), "{}", tortie_tests_e2e::said(&left));

@@ -132,7 +132,7 @@ fn has(map: &Map, number: u8) -> bool {
 
 fn growing(least: u32) -> Sizes {
     let mut sizes = small();
-    sizes.insert("flow4", Size::Growing { least, needed: 0 });
+    sizes.insert("flow4", Size::Growing { least, needed: 0, is_new: false });
     sizes
 }
 
@@ -220,6 +220,28 @@ fn a_smaller_map_that_fills_meanwhile_takes_what_it_can() {
 }
 
 #[test]
+fn a_table_that_grew_takes_the_smaller_size_that_somebody_chose_once_it_fits() {
+    let pins = Pins::new();
+    let maps = Maps::open(&pins.0, &growing(32)).expect("maps");
+    (0..25).for_each(|number| put(maps.get("flow4").expect("map"), number));
+    let mut maps = Maps::open(&pins.0, &growing(32)).expect("maps");
+    maps.leave_followed().expect("leave");
+    let chosen = |least| {
+        let mut sizes = small();
+        sizes.insert("flow4", Size::Growing { least, needed: 0, is_new: true });
+        let mut maps = Maps::open(&pins.0, &sizes).expect("maps");
+        maps.leave_followed().expect("leave");
+        (maps.get("flow4").expect("map").info().max_entries, maps.kept_size().to_vec())
+    };
+    assert_eq!(chosen(16), (64, vec![("flow4", 64)]), "it would be crowded at once");
+    let flows = maps.get("flow4").expect("map");
+    (0..13).for_each(|number| assert!(flows.delete(&element(number)[0]).expect("delete")));
+    assert_eq!(chosen(16), (16, vec![]));
+    let after = Maps::open(&pins.0, &growing(16)).expect("maps");
+    assert!((13..25).all(|number| has(after.get("flow4").expect("map"), number)));
+}
+
+#[test]
 fn an_agent_that_dies_before_its_programs_are_in_force_loses_no_flow_to_the_larger_map() {
     let pins = Pins::new();
     let maps = Maps::open(&pins.0, &growing(32)).expect("maps");
@@ -231,6 +253,7 @@ fn an_agent_that_dies_before_its_programs_are_in_force_loses_no_flow_to_the_larg
     assert_eq!(Maps::remove_outdated(&pins.0).expect("outdated"), Vec::<String>::new());
     let mut next = Maps::open(&pins.0, &growing(128)).expect("maps");
     assert_eq!(next.get("flow4").expect("map").info().max_entries, 64, "one step at a time");
+    assert!(!next.has_wanted_size("flow4") && next.has_wanted_size("flow6"));
     next.leave_followed().expect("leave");
     assert!(has(next.get("flow4").expect("map"), 25));
     assert!(!followed(&pins, &FLOW4));
@@ -242,7 +265,7 @@ fn only_maps_that_programs_write_are_kept_after_others_have_followed() {
     let pins = Pins::new();
     let mut sizes = small();
     Maps::open(&pins.0, &sizes).expect("maps");
-    sizes.insert("frontend6", Size::Growing { least: 4096, needed: 4000 });
+    sizes.insert("frontend6", Size::Growing { least: 4096, needed: 4000, is_new: false });
     sizes.insert("route6", Size::Fixed(8192));
     let maps = Maps::open(&pins.0, &sizes).expect("maps");
     let size = |name| maps.get(name).expect("map").info().max_entries;
