@@ -77,9 +77,7 @@ pub struct Node {
     pub netlink: Netlink,
     ways: Ways,
     retry_at: Option<Instant>,
-    files: StateFiles,
-    /// When to write them again, after they could not be written.
-    save_again: Option<Instant>,
+    pub files: StateFiles,
     told_conflicts: conflicts::Told,
     /// Programs that run before ours.
     ahead: Vec<Ahead>,
@@ -130,7 +128,6 @@ impl Node {
             ways: Ways::new(),
             retry_at: None,
             files,
-            save_again: None,
             told_conflicts: conflicts::Told::default(),
             ahead: Vec::new(),
             told_left_out: Vec::new(),
@@ -390,28 +387,15 @@ impl Node {
     }
 
     fn save(&mut self) {
-        if let Err(error) = self.names.save(&self.options.run_dir) {
-            tracing::warn!(%error, "nodes.json cannot be written; lists show nodes by address");
-        }
         // Where nothing is new, what could not be written may fit by now.
-        if !self.files.collect(&mut self.reconciler) && self.save_again.is_none_or(|at| at > Instant::now()) {
+        let is_due = self.files.retry_at().is_some_and(|at| at <= Instant::now());
+        if !self.files.collect(&mut self.reconciler, &mut self.names) && !is_due {
             return;
         }
         let rules = &self.reconciler.saved().rules;
         let policies: BTreeSet<&str> = rules.iter().map(|rule| rule.policy.as_str()).collect();
         self.local_policies = policies.len();
-        self.warnings.retain(|warning| !warning.starts_with("state.json"));
-        let again = self.save_again.take().is_some();
-        if let Err(error) = self.files.write(&self.reconciler) {
-            let place = self.options.run_dir.display();
-            if !again {
-                tracing::error!(path = %place, %error, "state.json or services.jsonl cannot be written; names may be lost when the agent restarts");
-            }
-            self.warnings.push(format!(
-                "state.json or services.jsonl: {error}; make room in {place} (names may be lost when the agent restarts)"
-            ));
-            self.save_again = Some(Instant::now() + RETRY);
-        }
+        self.files.write(&self.reconciler, &self.names);
     }
 
     /// Compares kernel and desired state; [`Node::settle`] repairs what differs.
@@ -446,7 +430,7 @@ impl Node {
     pub fn next_retry(&self) -> Option<Instant> {
         let now = clock::monotonic();
         let table = self.reconciler.next_retry().map(|at| Instant::now() + at.saturating_sub(now));
-        [table, self.retry_at, self.save_again, self.routes.retry_at(), self.ways.due()]
+        [table, self.retry_at, self.files.retry_at(), self.routes.retry_at(), self.ways.due()]
             .into_iter()
             .flatten()
             .min()

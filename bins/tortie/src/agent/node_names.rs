@@ -27,8 +27,11 @@ pub struct NodeNames {
     changed: bool,
 }
 
+/// Its name.
+pub const NODES: &str = "nodes.json";
+
 fn path(run_dir: &Path) -> PathBuf {
-    run_dir.join("nodes.json")
+    run_dir.join(NODES)
 }
 
 impl NodeNames {
@@ -74,13 +77,14 @@ impl NodeNames {
         self.addresses.get(address).map_or_else(|| address.to_string(), |node| format!("{node} ({address})"))
     }
 
-    /// Writes the file when something has changed since the last time.
-    pub fn save(&mut self, run_dir: &Path) -> io::Result<()> {
-        if self.changed {
-            replace_json(&path(run_dir), self)?;
-            self.changed = false;
-        }
-        Ok(())
+    /// Whether the file is to be written: something has changed since this was last asked.
+    pub fn take_changed(&mut self) -> bool {
+        std::mem::take(&mut self.changed)
+    }
+
+    /// Writes the file.
+    pub fn write(&self, run_dir: &Path) -> io::Result<()> {
+        replace_json(&path(run_dir), self)
     }
 
     /// What the last agent wrote; nothing where there is no such file.
@@ -102,12 +106,12 @@ mod tests {
         let mut names = NodeNames::new(&one);
         names.set(&one, &addresses);
         names.set(&two, &addresses[..1]);
-        names.save(dir.path()).unwrap();
+        names.write(dir.path()).unwrap();
         let read = NodeNames::read(dir.path());
         assert_eq!(read.node, "node1");
         assert_eq!(read.addresses.get(&addresses[0]).map(String::as_str), Some("node2"));
         names.set(&two, &[]);
-        names.save(dir.path()).unwrap();
+        names.write(dir.path()).unwrap();
         let read = NodeNames::read(dir.path());
         let of = |address| read.addresses.get(address).map(String::as_str);
         assert_eq!(addresses.each_ref().map(of), [Some("node1"); 2], "the other one has it still");
@@ -118,14 +122,12 @@ mod tests {
     }
 
     #[test]
-    fn what_has_not_changed_is_not_written() {
-        let dir = tempfile::tempdir().unwrap();
+    fn what_has_not_changed_need_not_be_written() {
         let mut names = NodeNames::new(&NodeName::new("node1"));
-        names.save(dir.path()).unwrap();
-        fs::remove_file(path(dir.path())).unwrap();
+        assert_eq!([names.take_changed(), names.take_changed()], [true, false]);
         names.set(&NodeName::new("node2"), &[]);
-        names.save(dir.path()).unwrap();
-        assert!(!path(dir.path()).exists());
-        assert_eq!(NodeNames::read(dir.path()), NodeNames::default());
+        assert!(!names.take_changed());
+        names.set(&NodeName::new("node2"), &["10.0.0.2".parse().unwrap()]);
+        assert!(names.take_changed());
     }
 }

@@ -1,6 +1,6 @@
-//! `<run-dir>/state.json` and `<run-dir>/services.jsonl`: the names behind the kernel's numbers.
+//! `<run-dir>/state.json` and `<run-dir>/services.jsonl`: the names behind the kernel's numbers. Beside them `nodes.json`.
 //!
-//! Owns: both files' form and both ends of them. Services are many, so that their file grows by a line for each that
+//! Owns: the first two files' form and both ends of them; when all three are written, and again. Services are many, so that their file grows by a line for each that
 //! comes or goes, and is written anew when it has become more than twice as long. Invariant: `state.json` is complete
 //! whenever it exists, a line that was not written to its end counts for nothing, and what is damaged is moved aside,
 //! not overwritten.
@@ -8,13 +8,18 @@
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use serde::Deserialize;
 use tortie::replace::{replace, replace_json};
 use tortie_reconcile::{Reconciler, Saved, SavedChange, SavedService, SavedServices};
 
+use super::node_names::{NODES, NodeNames};
+
 const STATE: &str = "state.json";
 const SERVICES: &str = "services.jsonl";
+/// What could not be written is tried again as often.
+const RETRY: Duration = Duration::from_secs(1);
 /// So many lines may be added at least before the file is written anew.
 const ROOM: usize = 1000;
 
@@ -24,7 +29,13 @@ pub struct StateFiles {
     run_dir: PathBuf,
     /// `state.json` is not what it should be.
     is_stale: bool,
+    /// Nor is `nodes.json`.
+    are_nodes_stale: bool,
     services: ServicesFile,
+    /// What could not be written the last time, and why.
+    unwritten: Vec<(&'static str, io::Error)>,
+    /// When to try that again.
+    again: Option<Instant>,
 }
 
 #[derive(Debug, Default)]
@@ -57,27 +68,78 @@ impl StateFiles {
                 ServicesFile::default()
             }
         };
-        (Self { run_dir: run_dir.to_owned(), is_stale: false, services: file }, saved)
+        let files = Self {
+            run_dir: run_dir.to_owned(),
+            is_stale: false,
+            are_nodes_stale: false,
+            services: file,
+            unwritten: Vec::new(),
+            again: None,
+        };
+        (files, saved)
     }
 
     /// Takes what is new; whether there is something.
-    pub fn collect(&mut self, reconciler: &mut Reconciler) -> bool {
+    pub fn collect(&mut self, reconciler: &mut Reconciler, nodes: &mut NodeNames) -> bool {
         let (state, services) = (reconciler.save(), reconciler.service_changes());
-        let is_new = state || !services.is_empty();
+        let nodes = nodes.take_changed();
+        let is_new = state || nodes || !services.is_empty();
         self.is_stale |= state;
+        self.are_nodes_stale |= nodes;
         self.services.changes.extend(services);
         is_new
     }
 
-    /// Writes what is not in the files yet. After an error all of that is still to be written.
-    pub fn write(&mut self, reconciler: &Reconciler) -> io::Result<()> {
+    /// When what could not be written may be by now.
+    pub fn retry_at(&self) -> Option<Instant> {
+        self.again
+    }
+
+    /// Writes what is not in the files yet. What cannot be written is said in the log, once, and stays to be written.
+    pub fn write(&mut self, reconciler: &Reconciler, nodes: &NodeNames) {
+        let before = std::mem::take(&mut self.unwritten);
+        let mut failed = |file, result: io::Result<()>| {
+            let Err(error) = result else { return false };
+            if before.iter().all(|(before, _)| *before != file) {
+                let (dir, costs) = (self.run_dir.display(), costs(file));
+                tracing::error!(file, path = %dir, %error, "cannot be written and is tried again; {costs}");
+            }
+            self.unwritten.push((file, error));
+            true
+        };
         // First: of an older version, the names of Services are in the other file alone.
-        self.services.write(&self.run_dir.join(SERVICES), || reconciler.saved_services())?;
-        if self.is_stale {
-            replace_json(&self.run_dir.join(STATE), reconciler.saved())?;
-            self.is_stale = false;
+        let services = self.services.write(&self.run_dir.join(SERVICES), || reconciler.saved_services());
+        if !failed(SERVICES, services) && self.is_stale {
+            self.is_stale = failed(STATE, replace_json(&self.run_dir.join(STATE), reconciler.saved()));
         }
-        Ok(())
+        if self.are_nodes_stale {
+            self.are_nodes_stale = failed(NODES, nodes.write(&self.run_dir));
+        }
+        self.again = (!self.unwritten.is_empty()).then(|| Instant::now() + RETRY);
+    }
+
+    /// What could not be written, what to do and what it costs.
+    pub fn warnings(&self) -> impl Iterator<Item = String> {
+        self.unwritten.iter().map(|(file, error)| {
+            format!("{file}: {error}; {} ({})", advice(error, &self.run_dir), costs(file))
+        })
+    }
+}
+
+fn costs(file: &str) -> &'static str {
+    match file {
+        NODES => "lists show nodes by address",
+        _ => "names may be lost when the agent restarts",
+    }
+}
+
+/// What helps against an error of writing.
+fn advice(error: &io::Error, dir: &Path) -> String {
+    let dir = dir.display();
+    match error.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => format!("make room in {dir}"),
+        io::ErrorKind::ReadOnlyFilesystem => format!("mount the file system of {dir} for writing"),
+        _ => format!("let the agent replace its files in {dir}"),
     }
 }
 
@@ -182,6 +244,7 @@ fn line(to: &mut impl Write, change: &SavedChange) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use tortie_model::NodeName;
 
     fn given(id: u32) -> SavedChange {
         let [namespace, port, protocol] = ["default", "http", "TCP"].map(str::to_owned);
@@ -278,6 +341,49 @@ mod tests {
         assert_eq!(Agent::start(dir.path()).services, agent.services);
     }
 
+    fn nodes() -> NodeNames {
+        NodeNames::new(&NodeName::new("node1"))
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_written_waits_and_keeps_no_other_from_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let (mut files, saved) = StateFiles::open(dir.path());
+        let (mut reconciler, mut nodes) = (Reconciler::new(saved), nodes());
+        let in_the_way = dir.path().join(NODES);
+        fs::create_dir(&in_the_way).unwrap();
+        assert!(files.collect(&mut reconciler, &mut nodes));
+        files.is_stale = true;
+        files.write(&reconciler, &nodes);
+        let told: Vec<String> = files.warnings().collect();
+        assert!(
+            told.len() == 1 && told[0].starts_with("nodes.json: ") && told[0].contains("by address"),
+            "{told:?}"
+        );
+        assert!(!told[0].contains("make room"), "{told:?}");
+        assert!(dir.path().join(STATE).exists() && files.retry_at().is_some());
+        assert!(!files.collect(&mut reconciler, &mut nodes), "nothing else is new");
+        fs::remove_dir(&in_the_way).unwrap();
+        files.write(&reconciler, &nodes);
+        assert_eq!((files.warnings().count(), files.retry_at()), (0, None));
+        assert_eq!(NodeNames::read(dir.path()).node, "node1");
+        files.write(&reconciler, &nodes);
+        assert!(dir.path().join(SERVICES).exists());
+    }
+
+    #[test]
+    fn room_helps_only_where_there_is_none() {
+        for (code, word) in [
+            (nix::libc::ENOSPC, "make room in /run/x"),
+            (nix::libc::EDQUOT, "make room in /run/x"),
+            (nix::libc::EROFS, "for writing"),
+            (nix::libc::EISDIR, "replace its files in /run/x"),
+        ] {
+            let told = advice(&io::Error::from_raw_os_error(code), Path::new("/run/x"));
+            assert!(told.contains(word), "{told}");
+        }
+    }
+
     #[test]
     fn the_file_of_an_older_version_is_read() {
         let dir = tempfile::tempdir().unwrap();
@@ -287,7 +393,7 @@ mod tests {
         let (mut files, saved) = StateFiles::open(dir.path());
         let reconciler = Reconciler::new(saved);
         files.is_stale = true;
-        files.write(&reconciler).unwrap();
+        files.write(&reconciler, &nodes());
         assert!(!fs::read_to_string(dir.path().join(STATE)).unwrap().contains("s4"), "it has moved");
         let mut agent = Agent::start(dir.path());
         assert_eq!((agent.services.named.len(), agent.services.last), (1, 9));

@@ -27,6 +27,7 @@ pub fn status(node: &Node) -> Value {
     let dirty = node.dirty();
     let warnings = node.warnings.iter().cloned();
     let warnings: Vec<String> = warnings
+        .chain(node.files.warnings())
         .chain(node.routes.taken().cloned())
         .chain(node.deaf())
         .chain(node.sockets.error().map(str::to_owned))
