@@ -1,12 +1,13 @@
 //! Settings from objects, a file and the environment.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::Duration;
 use tortie_model::settings::{
     ConnectTime, EndpointToHost, Listen, LoopPrevention, MapSizes, Settings, Timeout,
 };
 use tortie_store::dir::content::{self, Content};
-use tortie_store::settings::{Layer, Layers, local};
+use tortie_store::settings::{Layer, Layers, local, names, parameter};
 use tortie_store::wire::Noun;
 use tortie_store::{Effect, Rejection};
 
@@ -367,4 +368,21 @@ fn durations_are_read_as_go_writes_them() {
     for text in ["", "5", "s", "5 s", "-5s", "1..5s", "5d", "9999999999999999h"] {
         assert!(duration(text).is_err(), "{text}");
     }
+}
+
+/// What nobody may miss: a setting that this version acts on.
+#[test]
+fn every_setting_that_is_acted_on_is_in_the_document_and_no_other() {
+    let document =
+        std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/configure.md")).unwrap();
+    let rows = document.lines().skip_while(|line| !line.starts_with("| setting |")).skip(2);
+    let rows = rows.take_while(|line| line.starts_with('|'));
+    // `a`, `b` in the first column.
+    let names =
+        rows.filter_map(|row| row.split('|').nth(1)).flat_map(|column| column.split('`').skip(1).step_by(2));
+    let told: BTreeSet<&str> = names.collect();
+    let is_acted_on = |name: &&str| !matches!(parameter::read(name, &serde_json::Value::Null), Ok(None));
+    let acted_on: BTreeSet<&str> = names::FIELDS.iter().copied().filter(is_acted_on).collect();
+    assert!(acted_on.len() > 30, "{acted_on:?}");
+    assert_eq!(told, acted_on);
 }
