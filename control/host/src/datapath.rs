@@ -112,7 +112,8 @@ impl Datapath {
     pub fn fill_stage(&self, maps: &Maps) -> Result<usize, DatapathError> {
         let array = maps.get("stage")?;
         let mut written = 0;
-        for (name, slot) in STAGES {
+        // Those that packets come to last first: what these programs begin is not for others to go on with.
+        for (name, slot) in STAGES.into_iter().rev() {
             let failed = |source| DatapathError::Stage { name, source };
             let program = self.program(name)?;
             let wanted = program.info().map_err(failed)?.id;

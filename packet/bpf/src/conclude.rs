@@ -2,7 +2,7 @@
 //! drop counters and events.
 
 use crate::map::{ANY, Programs};
-use crate::maps::{COUNTER, EVENT, EVENT_LOST, NEXT_HOP, POLICY, SETTINGS, STAGE, Tables};
+use crate::maps::{COUNTER, ENDPOINT, EVENT, EVENT_LOST, NEXT_HOP, POLICY, SETTINGS, STAGE, Tables};
 use crate::skb::{TUNNEL_KEY_BYTES, Tc};
 use aya_ebpf::bindings::{
     BPF_F_INGRESS, BPF_F_TUNINFO_IPV6, BPF_F_ZERO_CSUM_TX, TC_ACT_SHOT, TC_ACT_UNSPEC, bpf_redir_neigh,
@@ -14,9 +14,9 @@ use aya_ebpf::helpers::generated::{
 use aya_ebpf::helpers::{bpf_redirect, bpf_skb_vlan_pop};
 use tortie_abi::counter::{Counter, CounterKey};
 use tortie_abi::event::{Event, Kind};
-use tortie_abi::{DropReason, Hook};
+use tortie_abi::{DropReason, Hook, Tick};
 use tortie_datapath::kernel::Packet;
-use tortie_datapath::state::IP_OFFSET;
+use tortie_datapath::state::{IP_OFFSET, NO_SLOT};
 use tortie_datapath::{Family, Next, State};
 use tortie_wire::{Be16, Ip6};
 
@@ -30,27 +30,27 @@ const TUNNEL_TTL: u8 = 64;
 pub fn follow<F: Tables>(tc: &Tc, s: &mut State<F>, next: Next) -> i32 {
     match next {
         Next::Policy => {
-            tail_call(tc, &POLICY, s.output);
+            tail_call(tc, s, &POLICY, s.output);
             s.reason = DropReason::PolicyNotReady as u16;
         }
         Next::Reply => {
-            tail_call(tc, &STAGE, F::REPLY);
+            tail_call(tc, s, &STAGE, F::REPLY);
             s.reason = DropReason::TailCall as u16;
         }
         Next::Related => {
-            tail_call(tc, &STAGE, F::RELATED);
+            tail_call(tc, s, &STAGE, F::RELATED);
             s.reason = DropReason::TailCall as u16;
         }
         Next::Open => {
-            tail_call(tc, &STAGE, F::OPEN);
+            tail_call(tc, s, &STAGE, F::OPEN);
             s.reason = DropReason::TailCall as u16;
         }
         Next::Apart => {
-            tail_call(tc, &STAGE, F::APART);
+            tail_call(tc, s, &STAGE, F::APART);
             s.reason = DropReason::TailCall as u16;
         }
         Next::Admit => {
-            tail_call(tc, &STAGE, F::RESUME);
+            tail_call(tc, s, &STAGE, F::RESUME);
             s.reason = DropReason::TailCall as u16;
         }
         _ => {}
@@ -60,9 +60,35 @@ pub fn follow<F: Tables>(tc: &Tc, s: &mut State<F>, next: Next) -> i32 {
 
 /// Returns only when the slot is empty.
 #[inline(always)]
-fn tail_call(tc: &Tc, programs: &Programs, slot: u32) {
+fn tail_call<F: Family>(tc: &Tc, s: &mut State<F>, programs: &Programs, slot: u32) {
+    // SAFETY: a field of what we alone refer to. Volatile: whoever is called reads it, which the compiler cannot know.
+    unsafe { core::ptr::write_volatile(&raw mut s.awaits, 1) };
     // SAFETY: the context of this program.
     unsafe { programs.tail_call(tc.0.as_ptr(), slot) };
+    s.awaits = 0;
+}
+
+/// A packet that a program of another object has begun, which is the last thing that is known about it: its way ends here. It is
+/// counted where it is, by the interface and its direction.
+#[inline(always)]
+pub fn stray<F: Family>(tc: &Tc, s: &mut State<F>) -> Next {
+    s.begin(place(tc), NO_SLOT, Tick(0));
+    s.reason = DropReason::Internal as u16;
+    Next::Drop
+}
+
+#[inline(always)]
+fn place(tc: &Tc) -> Hook {
+    let ifindex = tc.ifindex();
+    let arrives = tc.0.ingress_ifindex() == ifindex;
+    // Elsewhere than on workloads' interfaces no preamble has said a slot, and any number may be there.
+    if ENDPOINT.with(&tc.0.slot(), |endpoint| endpoint.ifindex) == Some(ifindex) {
+        return if arrives { Hook::FromWorkload } else { Hook::ToWorkload };
+    }
+    if SETTINGS.with(&0, |settings| settings.tunnel_ifindex) == Some(ifindex) {
+        return Hook::FromTunnel;
+    }
+    if arrives { Hook::FromHostDevice } else { Hook::ToHostDevice }
 }
 
 /// Ends the program.

@@ -73,6 +73,12 @@ impl Skb {
         field!(self.0, cb[0])
     }
 
+    /// The interface that the packet came in by, 0 for what the node sends itself.
+    #[inline(always)]
+    pub fn ingress_ifindex(self) -> u32 {
+        field!(self.0, ingress_ifindex)
+    }
+
     /// Ethertype, as on the wire.
     #[inline(always)]
     pub fn ethertype(self) -> u16 {

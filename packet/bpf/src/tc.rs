@@ -1,6 +1,6 @@
 //! The tc programs, as the loader finds them: each begins or continues a packet's state and calls its hook.
 
-use crate::conclude::follow;
+use crate::conclude::{follow, stray};
 use crate::maps::Tables;
 use crate::skb::Skb;
 use crate::tables::Running;
@@ -23,13 +23,18 @@ macro_rules! program {
     };
 }
 
-/// Starts a packet's way, or continues after a tail call: the state is where the last program left it. No function with the
-/// hook as argument: that may become one in the object, too, with a stack of its own.
+/// Starts a packet's way, or continues after a tail call: the state is where the last program left it, if that was one of this
+/// object. No function with the hook as argument: that may become one in the object, too, with a stack of its own.
 macro_rules! run {
-    ($tc:ident, $(begin($hook:expr, $slot:expr),)? hook::$run:ident, $family:ty) => {{
+    ($tc:ident, begin($hook:expr, $slot:expr), hook::$run:ident, $family:ty) => {{
         let Some(state) = scratch::<$family>() else { return TC_ACT_SHOT };
-        $(state.begin($hook, $slot, $tc.now());)?
+        state.begin($hook, $slot, $tc.now());
         let next = hook::$run($tc, state);
+        follow($tc, state, next)
+    }};
+    ($tc:ident, hook::$run:ident, $family:ty) => {{
+        let Some(state) = scratch::<$family>() else { return TC_ACT_SHOT };
+        let next = if state.take_over() { hook::$run($tc, state) } else { stray($tc, state) };
         follow($tc, state, next)
     }};
 }

@@ -166,6 +166,8 @@ pub struct State<F: Family> {
     pub note: u8,
     /// What a packet that waits for its checksum does next ([`crate::verdict::Next::forward`]); 0: it does not wait.
     pub next: u8,
+    /// Not 0: the program that goes on with this packet has been called, and has not begun.
+    pub awaits: u8,
 }
 
 impl<F: Family> State<F> {
@@ -226,6 +228,14 @@ impl<F: Family> State<F> {
         self.answer = 0;
         self.note = note::UNDECIDED;
         self.next = 0;
+        self.awaits = 0;
+    }
+
+    /// A program goes on with a packet. `false`: this is not that packet's state. While programs are exchanged for those of another
+    /// object, one may be called by a program of the other, whose states are elsewhere; here is what the last packet left.
+    #[inline(always)]
+    pub const fn take_over(&mut self) -> bool {
+        core::mem::replace(&mut self.awaits, 0) != 0
     }
 
     /// TCP flags as a set.

@@ -220,6 +220,7 @@ fn poisoned<F: HasTables>() -> State<F> {
         phase: POISON,
         answer: POISON,
         note: POISON,
+        awaits: POISON,
         next: POISON,
     }
 }

@@ -14,7 +14,7 @@ use tortie_abi::service::{MAGLEV_PIECE, MaglevKey, Member};
 use tortie_abi::sweep::Sweep;
 use tortie_abi::{Hook, stage, v4, v6};
 use tortie_datapath::{Family, V4, V6};
-use tortie_host::bpf::{Map, Program, Run, Update};
+use tortie_host::bpf::{Map, Program, Run, RunResult, Update};
 use tortie_host::maps::{Maps, Size, Sizes};
 use tortie_host::object::{self, Prepared};
 use tortie_host::policy::{LoadedPolicy, Shared, load_preamble};
@@ -31,7 +31,8 @@ struct Context {
     len: u32,
     pkt_type: u32,
     mark: u32,
-    other: [u32; 7],
+    other: [u32; 6],
+    ingress_ifindex: u32,
     ifindex: u32,
     tc_index: u32,
     cb: [u32; 5],
@@ -331,15 +332,26 @@ impl Kernel {
 
     /// Sends a packet through its hook. `Ok(None)`: the kernel does not run programs on such a frame.
     pub fn shoot(&mut self, shot: &Shot, now_nanos: u64, random: u32) -> Result<Option<Observed>, String> {
+        let Some((result, mark)) = self.send(shot, now_nanos, random)? else { return Ok(None) };
+        let mut bytes = [0; size_of::<TestIo>()];
+        self.test_io().lookup(&[0; 4], &mut bytes).map_err(|e| e.to_string())?;
+        let io = TestIo::read_from_bytes(&bytes).map_err(|_| "test_io has another size")?;
+        self.observed(io, result.code, mark, result.data_bytes).map(Some)
+    }
+
+    /// Runs the hook's program on a packet: what the kernel says of it, and its mark. `None` as with [`Kernel::shoot`].
+    fn send(&mut self, shot: &Shot, now_nanos: u64, random: u32) -> Result<Option<(RunResult, u32)>, String> {
         let concluded = self.concluded;
         let (tunnel_source, tunnel_network) = tunnel_source(shot).unwrap_or_default();
         let io =
             TestIo { now_nanos, random, concluded, tunnel_source, tunnel_network, ..TestIo::new_zeroed() };
-        let text = |error: io::Error| error.to_string();
-        self.test_io().update(&[0; 4], io.as_bytes(), Update::Any).map_err(text)?;
+        self.test_io().update(&[0; 4], io.as_bytes(), Update::Any).map_err(|e| e.to_string())?;
         let mut context = Context::new_zeroed();
         context.mark = shot.mark;
         context.ifindex = ifindex_of(shot.hook, shot.slot);
+        if matches!(shot.hook, Hook::FromWorkload | Hook::FromHostDevice | Hook::FromTunnel) {
+            context.ingress_ifindex = context.ifindex;
+        }
         (context.gso_size, context.gso_segs) = if shot.aggregate { (500, 2) } else { (0, 0) };
         let mut after = Context::new_zeroed();
         let program = match shot.hook {
@@ -357,14 +369,28 @@ impl Kernel {
             context_out: after.as_mut_bytes(),
             repeat: 1,
         };
-        let result = match program.ok_or("no preamble for this slot")?.run(&mut run) {
-            Err(error) if error.kind() == io::ErrorKind::InvalidInput => return Ok(None),
-            other => other.map_err(text)?,
-        };
-        let mut bytes = [0; size_of::<TestIo>()];
-        self.test_io().lookup(&[0; 4], &mut bytes).map_err(text)?;
-        let io = TestIo::read_from_bytes(&bytes).map_err(|_| "test_io has another size")?;
-        self.observed(io, result.code, after.mark, result.data_bytes).map(Some)
+        match program.ok_or("no preamble for this slot")?.run(&mut run) {
+            Err(error) if error.kind() == io::ErrorKind::InvalidInput => Ok(None),
+            Err(error) => Err(error.to_string()),
+            Ok(result) => Ok(Some((result, after.mark))),
+        }
+    }
+
+    /// Another object's programs are loaded over the same maps and put where tail calls lead; what packets meet first stays.
+    pub fn exchange(&self, object: &[u8]) -> Result<(), String> {
+        let prepared = object::prepare(object, &self.maps).map_err(|e| e.to_string())?;
+        let programs = prepared.load_all().map_err(|e| e.to_string())?;
+        for (name, slot) in STAGES.into_iter().filter(|(_, slot)| *slot >= stage::RESUME4) {
+            let program = programs.get(name).ok_or(name)?;
+            self.map("stage").set_fd(slot, program.as_fd()).map_err(|e| e.to_string())?;
+        }
+        Ok(())
+    }
+
+    /// Whether a packet ends at its hook, whoever ends it.
+    pub fn ends(&mut self, shot: &Shot) -> Result<bool, String> {
+        let (result, _) = self.send(shot, 0, 1)?.ok_or("the kernel runs nothing on such a frame")?;
+        Ok(result.code == SHOT)
     }
 
     /// The verdict as the program told it, held against its return code.
