@@ -217,7 +217,7 @@ impl Driver {
         let mut looks = tokio::time::interval(LOOK);
         loop {
             let retry = self.cache.again().map(Instant::from_std);
-            let until = self.withheld.until().into_iter().chain(self.objects.until()).min();
+            let until = self.withheld.until(self.policies()).into_iter().chain(self.objects.until()).min();
             tokio::select! {
                 () = self.ends.batches.closed() => return,
                 request = self.ends.requests.recv() => match request {
@@ -326,13 +326,9 @@ impl Driver {
             }
             return;
         }
-        let state = &self.state;
+        let (state, policies) = (&self.state, self.policies());
         let signal = match self.followed.get(number).map(|followed| followed.kind.role) {
-            Some(Role::NetworkPolicy) => {
-                self.withheld.policies(&signal);
-                Some(signal)
-            }
-            Some(Role::Pod) => self.withheld.pass(signal, |pod| state.is_new_here(pod)),
+            Some(Role::Pod) => self.withheld.pass(signal, policies, |pod| state.is_new_here(pod)),
             _ => Some(signal),
         };
         if let Some(signal) = signal {
@@ -340,12 +336,18 @@ impl Driver {
         }
     }
 
+    /// How far policies are followed.
+    fn policies(&self) -> Current {
+        let of_policies = self.followed.iter().find(|it| it.kind.role == Role::NetworkPolicy);
+        of_policies.map(|it| it.current).unwrap_or_default()
+    }
+
     /// Pods whose policies are known by now.
     fn let_go(&mut self) {
         let Some(pods) = self.followed.iter().position(|followed| followed.kind.role == Role::Pod) else {
             return;
         };
-        for pod in self.withheld.let_go() {
+        for pod in self.withheld.let_go(self.policies()) {
             self.objects.take(pods, Signal::Is(pod), &mut self.state, &mut self.cache);
         }
     }

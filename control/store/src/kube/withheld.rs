@@ -15,25 +15,24 @@ use tokio::time::Instant;
 pub(super) struct Withheld {
     /// By namespace and name.
     pods: BTreeMap<(String, String), Value>,
-    policies: Current,
 }
 
 impl Withheld {
-    /// What is said of policies.
-    pub fn policies(&mut self, signal: &Signal) {
-        self.policies.hear(signal);
-    }
-
-    /// What is said of pods, without the ones that have to wait: those for which `is_new` says that they are to run here and
-    /// are not known.
-    pub fn pass(&mut self, signal: Signal, is_new: impl FnOnce(&Value) -> bool) -> Option<Signal> {
+    /// What is said of pods, without the ones that have to wait while policies are behind: those for which `is_new` says that
+    /// they are to run here and are not known.
+    pub fn pass(
+        &mut self,
+        signal: Signal,
+        policies: Current,
+        is_new: impl FnOnce(&Value) -> bool,
+    ) -> Option<Signal> {
         match &signal {
             // Those that are still there are said again.
             Signal::Listing | Signal::NotServed { .. } => self.pods.clear(),
             Signal::Gone(pod) => {
                 self.pods.remove(&name(pod));
             }
-            Signal::Is(pod) if self.policies.is_behind() && is_new(pod) => {
+            Signal::Is(pod) if policies.is_behind() && is_new(pod) => {
                 let Signal::Is(pod) = signal else { return None };
                 let (namespace, pod_name) = name(&pod);
                 tracing::info!(namespace, pod = pod_name, "a new pod waits until policies can be read");
@@ -46,13 +45,13 @@ impl Withheld {
     }
 
     /// When somebody may be let go.
-    pub fn until(&self) -> Option<Instant> {
-        self.policies.from().filter(|_| !self.pods.is_empty())
+    pub fn until(&self, policies: Current) -> Option<Instant> {
+        policies.from().filter(|_| !self.pods.is_empty())
     }
 
     /// Those whose time has come.
-    pub fn let_go(&mut self) -> impl Iterator<Item = Value> + use<> {
-        let pods = if self.policies.is_behind() { BTreeMap::new() } else { std::mem::take(&mut self.pods) };
+    pub fn let_go(&mut self, policies: Current) -> impl Iterator<Item = Value> + use<> {
+        let pods = if policies.is_behind() { BTreeMap::new() } else { std::mem::take(&mut self.pods) };
         pods.into_values()
     }
 }
