@@ -70,11 +70,8 @@ fn find(service: &str, services: &[services::Row], global: &Global) -> Result<()
     if services.iter().any(|row| row.is_called(service)) {
         return Ok(());
     }
-    let known = told(global).services;
-    let why = known.iter().find(|it| it.is_called(service)).map_or(
-        "not in the kernel of this node; see `tortie services list`",
-        services::KnownService::why_absent,
-    );
+    let why = told(global).why_absent(service);
+    let why = why.unwrap_or("not in the kernel of this node; see `tortie services list`");
     Err(Failure::no(anyhow::anyhow!("Service {service}: {why}")))
 }
 

@@ -147,9 +147,8 @@ pub fn services(query: Query<EndpointFilter>, global: &Global) -> Outcome {
                     || at_node.as_ref().is_some_and(|at| r.frontends.iter().any(|f| at.is_served_by(f)))
                     || r.endpoints.iter().any(|b| meant.is_at(b.address, b.port))
             });
-            let absent = told.services.iter().find(|it| it.is_called(&name));
-            if let (true, Some(service)) = (rows.is_empty(), absent) {
-                return Err(Failure::no(anyhow::anyhow!("Service {name}: {}", service.why_absent())));
+            if let (true, Some(why)) = (rows.is_empty(), told.why_absent(&name)) {
+                return Err(Failure::no(anyhow::anyhow!("Service {name}: {why}")));
             }
             finish_show(global, "services", &name, rows, services_table)
         }
@@ -162,6 +161,13 @@ pub fn services(query: Query<EndpointFilter>, global: &Global) -> Outcome {
 struct Told {
     items: Vec<services::Known>,
     services: Vec<services::KnownService>,
+}
+
+impl Told {
+    /// Why the Service NAMESPACE/NAME is in no map, if it is known for one that is in none.
+    fn why_absent(&self, name: &str) -> Option<&'static str> {
+        self.services.iter().find(|it| it.is_called(name)).map(services::KnownService::why_absent)
+    }
 }
 
 /// The agent knows it. Without it there is what is in use.
