@@ -13,6 +13,9 @@ pub use encode::{Condition, Instruction, Op, Reg, Size};
 use encode::{CALL, EXIT, PSEUDO_MAP_FD};
 use std::collections::BTreeMap;
 
+/// `bpf_map_lookup_elem`
+const MAP_LOOKUP: i32 = 1;
+
 /// A map that generated instructions use; the loader puts the file descriptor in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum MapRef {
@@ -205,6 +208,14 @@ impl Assembler {
         let [mut low, high] = Instruction::load_u64(dst, 0);
         low.src = PSEUDO_MAP_FD;
         self.code.extend([low, high]);
+    }
+
+    /// R0 = the element of the map whose key is on the stack at this offset, or 0. R1 to R5 are lost.
+    pub fn look_up(&mut self, map: MapRef, key: i16) {
+        self.mov(Reg::R2, Reg::R10);
+        self.alu(Op::Add, Reg::R2, i32::from(key));
+        self.load_map(Reg::R1, map);
+        self.call(MAP_LOOKUP);
     }
 
     /// Resolves the jumps.

@@ -22,8 +22,6 @@ use std::mem::offset_of;
 use tortie_abi::policy::{PolicyIo, Verdict};
 use tortie_abi::stage;
 
-/// `bpf_map_lookup_elem`
-const MAP_LOOKUP: i32 = 1;
 /// `bpf_tail_call`
 const TAIL_CALL: i32 = 12;
 /// `TC_ACT_SHOT`
@@ -70,24 +68,16 @@ impl Writer {
         let mut writer = Self { asm, ends };
         writer.asm.mov(CONTEXT, Reg::R1);
         writer.asm.store(Size::U32, Reg::R10, KEY, 0);
-        writer.look_up(MapRef::PolicyIo);
+        writer.asm.look_up(MapRef::PolicyIo, KEY);
         writer.asm.jump_if(Condition::Equal, Reg::R0, 0, ends.drop);
         writer.asm.mov(IO, Reg::R0);
         writer
     }
 
-    /// R0 = element of `map` whose index is on the stack, or 0. R1 to R5 are lost.
-    fn look_up(&mut self, map: MapRef) {
-        self.asm.mov(Reg::R2, Reg::R10);
-        self.asm.alu(Op::Add, Reg::R2, i32::from(KEY));
-        self.asm.load_map(Reg::R1, map);
-        self.asm.call(MAP_LOOKUP);
-    }
-
     /// R0 = element `index` of `map`; denies when there is none.
     fn element(&mut self, map: MapRef, index: Reg) {
         self.asm.store(Size::U32, Reg::R10, KEY, index);
-        self.look_up(map);
+        self.asm.look_up(map, KEY);
         self.asm.jump_if(Condition::Equal, Reg::R0, 0, self.ends.deny);
     }
 

@@ -1,6 +1,6 @@
 //! The first form: one load of a cell, then its node, or a chain of nodes.
 
-use super::{COLUMN, FAMILY, ICMP_CODE, IO, PortTables, SOURCE_PORT, Writer};
+use super::{COLUMN, FAMILY, ICMP_CODE, IO, KEY, PortTables, SOURCE_PORT, Writer};
 use crate::asm::{AsmError, Condition, MapRef, Op, Program, Reg, Size};
 use crate::compile::{Columns, node_offset};
 
@@ -36,8 +36,8 @@ impl Writer {
         let (again, found, next) = (self.asm.label(), self.asm.label(), self.asm.label());
         self.asm.mov(Reg::R9, longest as i32);
         self.asm.place(again);
-        self.asm.store(Size::U32, Reg::R10, super::KEY, Reg::R8);
-        self.look_up(MapRef::Nodes);
+        self.asm.store(Size::U32, Reg::R10, KEY, Reg::R8);
+        self.asm.look_up(MapRef::Nodes, KEY);
         self.asm.jump_if(Condition::NotEqual, Reg::R0, 0, found);
         self.asm.jump(self.ends.deny);
         self.asm.place(found);

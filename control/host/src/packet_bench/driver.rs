@@ -16,7 +16,6 @@ pub(super) const FLOWS: MapRef = MapRef::Cells;
 /// `offsetof(struct __sk_buff, data)`, `data_end`
 const SKB_DATA: i16 = 76;
 const SKB_DATA_END: i16 = 80;
-const MAP_LOOKUP: i32 = 1;
 const TAIL_CALL: i32 = 12;
 const SET_TUNNEL_KEY: i32 = 21;
 const REDIRECT_PEER: i32 = 155;
@@ -101,10 +100,7 @@ pub(super) fn driver(
 /// The next number into R7.
 fn count(asm: &mut Assembler, out: tortie_policy::asm::Label) {
     asm.store(Size::U32, Reg::R10, -4, 0);
-    asm.mov(Reg::R2, Reg::R10);
-    asm.alu(Op::Add, Reg::R2, -4);
-    asm.load_map(Reg::R1, COUNTER);
-    asm.call(MAP_LOOKUP);
+    asm.look_up(COUNTER, -4);
     asm.jump_if(Condition::Equal, Reg::R0, 0, out);
     asm.load(Size::U64, Reg::R7, Reg::R0, 0);
     asm.alu(Op::Add, Reg::R7, 1);
@@ -142,10 +138,7 @@ pub(super) fn floor(key: &[u8]) -> Result<Listing, AsmError> {
     for (index, word) in words.iter().enumerate() {
         asm.store(Size::U32, Reg::R10, start + (index * 4) as i16, i32::from_ne_bytes(*word));
     }
-    asm.mov(Reg::R2, Reg::R10);
-    asm.alu(Op::Add, Reg::R2, i32::from(start));
-    asm.load_map(Reg::R1, FLOWS);
-    asm.call(MAP_LOOKUP);
+    asm.look_up(FLOWS, start);
     asm.jump_if(Condition::Equal, Reg::R0, 0, out);
     asm.mov(Reg::R7, Reg::R0);
     asm.call(KTIME_GET_COARSE);

@@ -4,7 +4,7 @@
 
 use std::mem::offset_of;
 use tortie_abi::service::Frontend;
-use tortie_policy::asm::{AsmError, Assembler, Condition, MapRef, Op, Program as Listing, Reg, Size};
+use tortie_policy::asm::{AsmError, Assembler, Condition, MapRef, Program as Listing, Reg, Size};
 
 /// In the program: the table of front ends.
 pub(super) const FRONTENDS: MapRef = MapRef::Cells;
@@ -13,7 +13,6 @@ pub(super) const FRONTENDS: MapRef = MapRef::Cells;
 const USER_IP4: i16 = 4;
 const USER_IP6: i16 = 8;
 const USER_PORT: i16 = 24;
-const MAP_LOOKUP: i32 = 1;
 /// `IPPROTO_TCP`
 const TCP: i32 = 6;
 
@@ -32,10 +31,7 @@ pub(super) fn floor(family: u8) -> Result<Listing, AsmError> {
     asm.store(Size::U16, Reg::R10, -4, Reg::R2);
     asm.store(Size::U8, Reg::R10, -2, TCP);
     asm.store(Size::U8, Reg::R10, -1, 0);
-    asm.mov(Reg::R2, Reg::R10);
-    asm.alu(Op::Add, Reg::R2, -i32::from(key_bytes));
-    asm.load_map(Reg::R1, FRONTENDS);
-    asm.call(MAP_LOOKUP);
+    asm.look_up(FRONTENDS, -key_bytes);
     asm.jump_if(Condition::Equal, Reg::R0, 0, out);
     for word in 0..words {
         asm.load(Size::U32, Reg::R2, Reg::R0, offset_of!(Frontend, lone_address) as i16 + word * 4);
