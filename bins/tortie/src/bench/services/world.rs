@@ -83,10 +83,11 @@ pub fn elsewhere(number: u32, turn: u32) -> Vec<String> {
         format!("10.244.{}.{}", 20 + index / 250, 1 + index % 250)
     };
     let mut addresses: Vec<String> = (0..ENDPOINTS - 1).map(|n| address(number * ENDPOINTS + n)).collect();
-    // Turns repeat themselves later than anybody compares.
+    // The same Service comes again after a round number of turns, where an address must not: a prime many.
+    let turned = turn % 2_477;
     addresses.push(match turn {
         0 => format!("10.244.10.{}", 1 + number % 250),
-        _ => format!("10.245.{}.{}", turn % 250, 1 + number % 250),
+        _ => format!("10.{}.{}.{}", 245 + turned / 250, turned % 250, 1 + number % 250),
     });
     addresses
 }
@@ -117,5 +118,6 @@ mod tests {
         assert_eq!(first.len(), ENDPOINTS as usize);
         assert_eq!(first[..4], second[..4]);
         assert!(first[4] != second[4] && second[4] != third[4] && first[4] != third[4]);
+        assert!((1..=50).all(|thousands| elsewhere(7, 1 + thousands * 1000)[4] != second[4]));
     }
 }
