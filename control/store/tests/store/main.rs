@@ -4,6 +4,7 @@
 mod conformance;
 mod edit;
 mod edits;
+mod fields;
 mod kube;
 mod kube_faults;
 mod kube_input;

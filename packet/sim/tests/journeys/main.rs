@@ -12,6 +12,7 @@ mod messages;
 mod outside;
 mod pods;
 mod policy;
+mod remote;
 mod sctp;
 mod service_ranges;
 mod services;
