@@ -40,6 +40,9 @@ pub struct EndpointRecord {
     pub container_id: String,
     /// Path of the pod's network namespace.
     pub netns: String,
+    /// The kernel's number of it (its cookie), by which programs know whose a socket is; records of old have none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub netns_cookie: Option<u64>,
     /// The veth's side on the host, where programs are attached.
     pub interface: String,
     /// The Ethernet address of that side.
@@ -195,6 +198,7 @@ mod tests {
             uid: None,
             container_id: "c1".into(),
             netns: "/run/netns/x".into(),
+            netns_cookie: Some(4711),
             interface: "cali0123456789a".into(),
             host_mac: "ee:ee:ee:ee:ee:ee".into(),
             pod_mac: "02:00:00:00:00:01".into(),

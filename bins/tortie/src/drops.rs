@@ -53,6 +53,9 @@ struct Dropped {
     detail: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     packet: Option<Packet>,
+    /// The system call, where there was no packet yet.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    call: Option<Call>,
     #[serde(skip_serializing_if = "Option::is_none")]
     rule: Option<String>,
 }
@@ -77,6 +80,22 @@ struct Packet {
     icmp: Option<Icmp>,
     #[serde(default)]
     length: u32,
+}
+
+/// A `connect` or a `sendto` that was refused.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Call {
+    task: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pod: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    node: Option<String>,
+    protocol: String,
+    destination: IpAddr,
+    destination_port: u16,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    service: Option<String>,
 }
 
 /// What ICMP has in place of ports.
@@ -279,18 +298,38 @@ fn rule(row: &Dropped) -> Option<String> {
     row.rule.clone().or_else(by_default)
 }
 
+/// Protocol, from where, to where.
 fn ends(row: &Dropped) -> (String, String, String) {
-    let Some(packet) = &row.packet else { return Default::default() };
-    let end = |address: IpAddr, port: Option<u16>, pod: &Option<String>| {
-        let socket = match port {
-            None | Some(0) => address.to_string(),
-            Some(port) => SocketAddr::new(address, port).to_string(),
-        };
-        match pod {
-            Some(pod) => format!("{pod} ({socket})"),
-            None => socket,
-        }
+    match (&row.packet, &row.call) {
+        (Some(packet), _) => ends_of(packet),
+        (None, Some(call)) => (call.protocol.clone(), caller(call), wanted(call)),
+        (None, None) => Default::default(),
+    }
+}
+
+fn caller(call: &Call) -> String {
+    match call.pod.as_ref().or(call.node.as_ref()) {
+        Some(place) => format!("{place} ({})", call.task),
+        None => call.task.clone(),
+    }
+}
+
+fn wanted(call: &Call) -> String {
+    named(call.destination, Some(call.destination_port), call.service.as_ref())
+}
+
+fn named(address: IpAddr, port: Option<u16>, name: Option<&String>) -> String {
+    let socket = match port {
+        None | Some(0) => address.to_string(),
+        Some(port) => SocketAddr::new(address, port).to_string(),
     };
+    match name {
+        Some(name) => format!("{name} ({socket})"),
+        None => socket,
+    }
+}
+
+fn ends_of(packet: &Packet) -> (String, String, String) {
     let protocol = match packet.icmp {
         Some(Icmp { kind, code, id: 0 }) => format!("{} type {kind} code {code}", packet.protocol),
         Some(Icmp { kind, code, id }) => format!("{} type {kind} code {code} id {id}", packet.protocol),
@@ -298,8 +337,8 @@ fn ends(row: &Dropped) -> (String, String, String) {
     };
     (
         protocol,
-        end(packet.source, packet.source_port, &packet.source_pod),
-        end(packet.destination, packet.destination_port, &packet.destination_pod),
+        named(packet.source, packet.source_port, packet.source_pod.as_ref()),
+        named(packet.destination, packet.destination_port, packet.destination_pod.as_ref()),
     )
 }
 

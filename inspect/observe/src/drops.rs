@@ -1,15 +1,15 @@
-//! `drops`: the latest dropped packets, decoded from the ring buffer's events.
+//! `drops`: the latest dropped packets and refused calls, decoded from the ring buffer's events.
 
 use crate::counters::{hook_name, reason_name};
 use crate::{Names, protocol_name};
 use serde::Serialize;
 use std::net::IpAddr;
-use tortie_abi::event::{Event, Kind};
+use tortie_abi::event::{Event, Kind, Refusal};
 use tortie_wire::proto::IpProtocol;
 use tortie_wire::{Be16, Ip4, Ip6};
 use zerocopy::FromBytes;
 
-/// A dropped packet.
+/// A dropped packet, or a system call that was refused before there was any.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Row {
@@ -28,6 +28,9 @@ pub struct Row {
     /// The packet.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub packet: Option<Packet>,
+    /// The system call, where there was no packet yet.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub call: Option<Call>,
     /// The policy rule that decided.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rule: Option<String>,
@@ -56,6 +59,29 @@ pub struct Packet {
     pub length: u32,
 }
 
+/// A `connect` or a `sendto` that was refused.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Call {
+    /// The calling task's name, of at most 15 bytes.
+    pub task: String,
+    /// The pod, `namespace/name`, in whose network namespace the socket is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pod: Option<String>,
+    /// This node, when it is in the node's own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub node: Option<String>,
+    /// `TCP` …
+    pub protocol: String,
+    /// Where it wanted to go.
+    pub destination: IpAddr,
+    /// The port of that.
+    pub destination_port: u16,
+    /// Whose those are: `namespace/name`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub service: Option<String>,
+}
+
 /// What ICMP has in place of ports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Icmp {
@@ -72,40 +98,78 @@ pub struct Icmp {
 /// epoch time at which the monotonic clock was 0.
 pub fn row(record: &[u8], names: &Names, boot_seconds: f64) -> Option<Row> {
     let (event, _) = Event::read_from_prefix(record).ok()?;
-    Kind::from_word(event.kind).map(|kind| match kind {
+    Some(match Kind::from_word(event.kind)? {
         Kind::Drop => drop_row(&event, names, boot_seconds),
+        Kind::Refusal => refusal_row(&Refusal::read_from_prefix(record).ok()?.0, names, boot_seconds),
     })
 }
 
 fn drop_row(event: &Event, names: &Names, boot_seconds: f64) -> Row {
-    let reason = tortie_abi::DropReason::from_word(event.reason);
     Row {
         time: boot_seconds + event.time_nanos as f64 / 1e9,
         interface: names.interface(event.ifindex),
         ifindex: event.ifindex,
         hook: hook_name(event.hook),
         reason: reason_name(event.reason),
-        detail: reason.map_or("unknown to this version", crate::explain::reason).to_owned(),
+        detail: detail(event.reason),
         packet: packet(event),
+        call: None,
         rule: names.rule(event.rule),
     }
 }
 
-fn packet(event: &Event) -> Option<Packet> {
-    let address = |wide: Ip6| match event.family {
+fn refusal_row(refusal: &Refusal, names: &Names, boot_seconds: f64) -> Row {
+    Row {
+        time: boot_seconds + refusal.time_nanos as f64 / 1e9,
+        interface: names.interface(0),
+        ifindex: 0,
+        hook: hook_name(refusal.hook),
+        reason: reason_name(refusal.reason),
+        detail: detail(refusal.reason),
+        packet: None,
+        call: call(refusal, names),
+        rule: None,
+    }
+}
+
+fn call(refusal: &Refusal, names: &Names) -> Option<Call> {
+    let task = refusal.task.split(|byte| *byte == 0).next().unwrap_or_default();
+    let service = names.services.get(&refusal.service);
+    Some(Call {
+        task: String::from_utf8_lossy(task).into_owned(),
+        pod: names.pods_by_netns.get(&refusal.netns).cloned(),
+        node: (names.netns == Some(refusal.netns)).then(|| names.node.clone()),
+        protocol: protocol_name(refusal.protocol),
+        destination: address(refusal.family, refusal.destination)?,
+        destination_port: refusal.destination_port.get(),
+        service: service.map(|s| format!("{}/{}", s.namespace, s.name)),
+    })
+}
+
+fn detail(reason: u16) -> String {
+    tortie_abi::DropReason::from_word(reason)
+        .map_or("unknown to this version", crate::explain::reason)
+        .to_owned()
+}
+
+fn address(family: u8, wide: Ip6) -> Option<IpAddr> {
+    match family {
         4 => Some(IpAddr::V4(Ip4(wide.0[0]).into())),
         6 => Some(IpAddr::V6(wide.into())),
         _ => None,
-    };
+    }
+}
+
+fn packet(event: &Event) -> Option<Packet> {
     let protocol = IpProtocol(event.protocol);
     let is_icmp = matches!(protocol, IpProtocol::ICMP | IpProtocol::ICMPV6);
     let [kind, code] = event.source_port.to_bytes();
     let port = |port: Be16| protocol.has_ports().then_some(port.get());
     Some(Packet {
         protocol: protocol_name(event.protocol),
-        source: address(event.source)?,
+        source: address(event.family, event.source)?,
         source_port: port(event.source_port),
-        destination: address(event.destination)?,
+        destination: address(event.family, event.destination)?,
         destination_port: port(event.destination_port),
         icmp: is_icmp.then_some(Icmp { kind, code, id: event.destination_port.get() }),
         length: event.length,

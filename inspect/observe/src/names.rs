@@ -82,6 +82,10 @@ pub struct Names {
     pub programs: BTreeMap<u32, ProgramName>,
     /// By interface index.
     pub interfaces: BTreeMap<u32, String>,
+    /// The kernel's number of the node's own network namespace (its cookie), where it is known.
+    pub netns: Option<u64>,
+    /// Pods, `namespace/name`, by that number of theirs.
+    pub pods_by_netns: BTreeMap<u64, String>,
 }
 
 impl Names {

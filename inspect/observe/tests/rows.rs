@@ -297,6 +297,37 @@ fn icmp_is_told_by_type_code_and_id() {
 }
 
 #[test]
+fn a_refused_call_is_told_with_who_made_it_and_which_service_it_wanted() {
+    use tortie_abi::event::{Kind, Refusal};
+    use zerocopy::IntoBytes;
+    let mut refusal = Refusal::new_zeroed();
+    (refusal.kind, refusal.hook) = (Kind::Refusal as u16, Hook::Socket as u16);
+    (refusal.reason, refusal.family, refusal.protocol) = (DropReason::NoBackend as u16, 4, 6);
+    refusal.destination.0[0] = tortie_wire::Be32::new(0x0a60_0001);
+    refusal.destination_port = tortie_wire::Be16::new(80);
+    (refusal.service, refusal.netns) = (1, 77);
+    refusal.task[..4].copy_from_slice(b"curl");
+    let told = |refusal: &Refusal, names: &Names| {
+        serde_json::to_value(tortie_observe::drops::row(refusal.as_bytes(), names, 0.0).unwrap()).unwrap()
+    };
+    let mut known = names();
+    known.pods_by_netns.insert(77, "shop/cart".into());
+    known.netns = Some(78);
+    let row = told(&refusal, &known);
+    assert_eq!((&row["reason"], &row["hook"]), (&"no-backend".into(), &"socket".into()));
+    let mut call = serde_json::json!({"task": "curl", "pod": "shop/cart", "protocol": "TCP",
+        "destination": "10.96.0.1", "destinationPort": 80, "service": "shop/web"});
+    assert_eq!((&row["call"], row.get("packet")), (&call, None));
+    refusal.netns = 78;
+    let row = told(&refusal, &known);
+    assert_eq!((&row["call"]["node"], row["call"].get("pod")), (&"node1".into(), None));
+    call.as_object_mut().unwrap().remove("pod");
+    assert_eq!(told(&refusal, &names())["call"], call);
+    // Cut short it is none of which this version knows.
+    assert_eq!(tortie_observe::drops::row(&refusal.as_bytes()[..40], &known, 0.0), None);
+}
+
+#[test]
 fn endpoints_that_are_not_in_use_are_listed_with_the_reason_when_the_agent_knows_them() {
     let mut world = World::new(1);
     let b = world.add_pod("b", 0);

@@ -3,20 +3,23 @@
 //! They run in the process that makes the call, which may be interrupted: their state is on the stack, never in
 //! the per-CPU memory of the packet programs.
 
-use crate::conclude::count_refused;
+use crate::conclude::tell_refused;
 use crate::map::ANY;
 use crate::maps::Tables;
 use crate::places;
 use crate::tables::Running;
 use aya_ebpf::bindings::{bpf_sock, bpf_sock_addr};
-#[cfg(not(feature = "test-io"))]
-use aya_ebpf::helpers::generated::bpf_ktime_get_coarse_ns;
-use aya_ebpf::helpers::generated::{bpf_get_netns_cookie, bpf_get_socket_cookie, bpf_set_retval};
+use aya_ebpf::helpers::generated::{
+    bpf_get_current_comm, bpf_get_netns_cookie, bpf_get_socket_cookie, bpf_ktime_get_coarse_ns,
+    bpf_set_retval,
+};
 use core::ptr;
-use tortie_abi::{DropReason, Tick};
+use tortie_abi::event::{Kind, Refusal};
+use tortie_abi::{DropReason, Hook, Tick};
 use tortie_datapath::hook;
 use tortie_datapath::kernel::{Clock, Refusals, Socket, SocketCall, Sockets};
 use tortie_datapath::stage::socket::Admission;
+use tortie_datapath::tuple::Place;
 use tortie_wire::{Be16, Be32, Ip4, Ip6};
 
 /// The context of a program that is asked about an address.
@@ -131,10 +134,27 @@ impl Clock for Running<Address> {
     }
 }
 
-impl Refusals for Running<Address> {
+impl<F: Tables> Refusals<F> for Running<Address> {
     #[inline(always)]
-    fn refused(&self, reason: DropReason) {
-        count_refused(reason);
+    fn refused(&self, reason: DropReason, (address, port): Place<F::Addr>, service: u32) {
+        let mut refusal = Refusal {
+            // SAFETY: a helper without arguments.
+            time_nanos: unsafe { bpf_ktime_get_coarse_ns() },
+            kind: Kind::Refusal as u16,
+            hook: Hook::Socket as u16,
+            reason: reason as u16,
+            protocol: self.protocol(),
+            family: F::VERSION,
+            netns: self.netns(),
+            destination: F::widen(&address),
+            destination_port: port,
+            _zero: 0,
+            service,
+            task: [0; 16],
+        };
+        // SAFETY: the helper writes at most that many bytes, and zeroes where it has no name.
+        unsafe { bpf_get_current_comm(refusal.task.as_mut_ptr().cast(), refusal.task.len() as u32) };
+        tell_refused(&refusal);
     }
 }
 

@@ -13,12 +13,13 @@ use aya_ebpf::helpers::generated::{
 };
 use aya_ebpf::helpers::{bpf_redirect, bpf_skb_vlan_pop};
 use tortie_abi::counter::{Counter, CounterKey};
-use tortie_abi::event::{Event, Kind};
+use tortie_abi::event::{Event, Kind, Refusal};
 use tortie_abi::{DropReason, Hook, Tick};
 use tortie_datapath::kernel::Packet;
 use tortie_datapath::state::{IP_OFFSET, NO_SLOT};
 use tortie_datapath::{Family, Next, State};
 use tortie_wire::{Be16, Ip6};
+use zerocopy::{Immutable, IntoBytes};
 
 /// The loopback interface is in every network namespace, with this index.
 const LOOPBACK: u32 = 1;
@@ -202,15 +203,21 @@ fn count<F: Family>(tc: &Tc, s: &State<F>) {
         destination_port: s.tuple.destination_port,
         length,
     };
-    if !EVENT.push(&event) {
-        EVENT_LOST.with(&0, |lost| *lost = lost.wrapping_add(1));
-    }
+    tell(&event);
 }
 
-/// Counts a system call that was refused. There is no packet that could be told about.
+/// Counts a system call that was refused, and tells user space about it.
 #[inline(always)]
-pub fn count_refused(reason: DropReason) {
-    add(&CounterKey { ifindex: 0, hook: Hook::Socket as u16, reason: reason as u16 }, 0);
+pub fn tell_refused(refusal: &Refusal) {
+    add(&CounterKey { ifindex: 0, hook: refusal.hook, reason: refusal.reason }, 0);
+    tell(refusal);
+}
+
+#[inline(always)]
+fn tell<T: IntoBytes + Immutable>(record: &T) {
+    if !EVENT.push(record) {
+        EVENT_LOST.with(&0, |lost| *lost = lost.wrapping_add(1));
+    }
 }
 
 #[inline(always)]

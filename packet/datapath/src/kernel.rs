@@ -6,6 +6,7 @@
 
 use crate::family::Family;
 use crate::stage::port::Search;
+use crate::tuple::Place;
 use tortie_abi::endpoint::{Endpoint, NextHop};
 use tortie_abi::policy::PolicyIo;
 use tortie_abi::route::Route;
@@ -217,10 +218,10 @@ pub trait Sockets<F: Family> {
     fn set_message(&self, key: &F::SocketKey, peer: &F::SocketPeer);
 }
 
-/// Counts what was refused where no packet is.
-pub trait Refusals {
-    /// One more for this reason.
-    fn refused(&self, reason: DropReason);
+/// Counts and tells what was refused where no packet is.
+pub trait Refusals<F: Family> {
+    /// One more for this reason: a call to this address and port, which are the Service's.
+    fn refused(&self, reason: DropReason, to: Place<F::Addr>, service: u32);
 }
 
 /// Policy.

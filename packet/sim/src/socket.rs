@@ -13,6 +13,7 @@ use tortie_abi::{DropReason, Hook};
 use tortie_datapath::hook;
 use tortie_datapath::kernel::{Refusals, Socket as Id, SocketCall, Sockets};
 use tortie_datapath::stage::socket::Admission;
+use tortie_datapath::tuple::Place;
 use tortie_wire::{Be16, Ip4, Ip6};
 use zerocopy::IntoBytes;
 
@@ -230,8 +231,8 @@ impl<F: HasTables> Sockets<F> for Context<'_> {
     }
 }
 
-impl Refusals for Context<'_> {
-    fn refused(&self, reason: DropReason) {
+impl<F: HasTables> Refusals<F> for Context<'_> {
+    fn refused(&self, reason: DropReason, _: Place<F::Addr>, _: u32) {
         self.node.count(&CounterKey { ifindex: 0, hook: Hook::Socket as u16, reason: reason as u16 }, 0);
     }
 }

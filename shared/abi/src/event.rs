@@ -35,12 +35,44 @@ pub struct Event {
     pub length: u32,
 }
 
+/// A system call that was refused: there is no packet. In the same ring, and the same as [`Event`] up to the family.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct Refusal {
+    /// Monotonic nanoseconds since boot.
+    pub time_nanos: u64,
+    /// [`Kind::Refusal`].
+    pub kind: u16,
+    /// [`crate::Hook::Socket`].
+    pub hook: u16,
+    /// [`crate::DropReason`].
+    pub reason: u16,
+    /// IP protocol number.
+    pub protocol: u8,
+    /// 4 or 6.
+    pub family: u8,
+    /// The socket's network namespace, by the kernel's number of it (its cookie).
+    pub netns: u64,
+    /// Where the call wanted to go: IPv4 in the first word, the rest 0.
+    pub destination: Ip6,
+    /// Its port.
+    pub destination_port: Be16,
+    /// Zero.
+    pub _zero: u16,
+    /// The Service of that address and port.
+    pub service: u32,
+    /// The calling task's name, zero-terminated.
+    pub task: [u8; 16],
+}
+
 /// What happened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u16)]
 pub enum Kind {
     /// A packet was dropped.
     Drop = 1,
+    /// A system call was refused ([`Refusal`]).
+    Refusal = 2,
 }
 
 impl Kind {
@@ -48,9 +80,10 @@ impl Kind {
     pub const fn from_word(word: u16) -> Option<Self> {
         match word {
             1 => Some(Self::Drop),
+            2 => Some(Self::Refusal),
             _ => None,
         }
     }
 }
 
-const _: () = assert!(size_of::<Event>() == 64);
+const _: () = assert!(size_of::<Event>() == 64 && size_of::<Refusal>() == 64);

@@ -20,6 +20,7 @@ pub struct Attachments {
     known: BTreeMap<WorkloadId, Attachment>,
     gone: BTreeSet<(WorkloadId, String)>,
     bad: BTreeMap<PathBuf, String>,
+    by_netns: BTreeMap<u64, WorkloadId>,
     version: u64,
 }
 
@@ -31,6 +32,7 @@ impl Attachments {
             known: BTreeMap::new(),
             gone: BTreeSet::new(),
             bad: BTreeMap::new(),
+            by_netns: BTreeMap::new(),
             version: 0,
         }
     }
@@ -45,7 +47,13 @@ impl Attachments {
             }
         };
         let (mut found, mut bad) = (BTreeMap::new(), BTreeMap::new());
+        self.by_netns.clear();
         for record in records {
+            if let Ok(record) = &record
+                && let Some(cookie) = record.netns_cookie
+            {
+                self.by_netns.insert(cookie, id_of(record));
+            }
             match record.map(|record| (id_of(&record), attachment(&record))) {
                 Ok((id, Ok(attachment))) => drop(found.insert(id, attachment)),
                 Ok((id, Err(problem))) => drop(bad.insert(self.path_of(&id), problem)),
@@ -121,6 +129,11 @@ impl Attachments {
     /// The pod whose interface has this name.
     pub fn pod_at(&self, interface: &str) -> Option<&WorkloadId> {
         self.known.iter().find(|(_, attachment)| attachment.interface == interface).map(|(id, _)| id)
+    }
+
+    /// Pods by the kernel's number of their network namespace, as far as it is known.
+    pub fn by_netns(&self) -> &BTreeMap<u64, WorkloadId> {
+        &self.by_netns
     }
 
     /// Another one whenever [`Attachments::all`] are others.

@@ -19,6 +19,7 @@ use tortie_host::clsact::FilterEvents;
 use tortie_host::links::{Mechanism, best_mechanism};
 use tortie_host::memory;
 use tortie_host::netlink::{self, Netlink};
+use tortie_observe::Names;
 use tortie_reconcile::{Reconciler, Saved};
 use tortie_store::Store;
 
@@ -389,7 +390,13 @@ impl Loop {
             Ask::Drops(since) => {
                 let services = node.reconciler.saved_services();
                 let saved = Saved { services, ..node.reconciler.saved().clone() };
-                self.drops.rows(since, &from_saved(saved, &node.names, node.devices.names()))
+                let pods = node.attachments.by_netns().iter();
+                let names = Names {
+                    netns: node.netns,
+                    pods_by_netns: pods.map(|(cookie, pod)| (*cookie, pod.to_string())).collect(),
+                    ..from_saved(saved, &node.names, node.devices.names())
+                };
+                self.drops.rows(since, &names)
             }
             Ask::Resync => {
                 node.resync("request").await;

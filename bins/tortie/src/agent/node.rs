@@ -84,6 +84,8 @@ pub struct Node {
     /// What was said of interfaces without programs.
     told_left_out: Vec<String>,
     pub growth: Growth,
+    /// The kernel's number of this process's network namespace.
+    pub netns: Option<u64>,
 }
 
 impl Node {
@@ -132,13 +134,17 @@ impl Node {
             ahead: Vec::new(),
             told_left_out: Vec::new(),
             growth: Growth::new(),
+            netns: None,
         };
         node.reconciler.set_kernel_timeouts(sysctl::kernel_timeouts());
         if let Some(addresses) = beginning.node_addresses {
             node.reconciler.set_node_addresses(addresses);
         }
         match netns_cookie() {
-            Ok(cookie) => node.reconciler.set_netns(cookie),
+            Ok(cookie) => {
+                node.netns = Some(cookie);
+                node.reconciler.set_netns(cookie);
+            }
             Err(error) => {
                 let text = format!("ports of the node are not served at loopback: {error}");
                 tracing::error!("{text}");

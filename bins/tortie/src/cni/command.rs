@@ -15,7 +15,7 @@ use super::netlink::Link;
 use super::netns::Netns;
 use super::records::{self, Lock};
 use super::result::{self, Addresses, HOST_MAC};
-use super::wiring::{self, Pair, Wiring};
+use super::wiring::{self, Pair, Wired, Wiring};
 use crate::agent_api::EndpointRecord;
 
 /// Gives a pod its network, and returns when it is protected.
@@ -46,8 +46,8 @@ fn wire_again(config: &Config, netns: &Netns, record: EndpointRecord) -> Result<
         None => record,
         Some(difference) => {
             tracing::info!("pod {}/{}: {difference}; wiring it again", record.namespace, record.name);
-            let wired = wiring.make(netns)?;
-            let record = EndpointRecord { pod_mac: wired.pod_mac, mtu: wired.mtu, ..record };
+            let Wired { pod_mac, mtu, netns_cookie } = wiring.make(netns)?;
+            let record = EndpointRecord { pod_mac, mtu, netns_cookie, ..record };
             records::write(&config.run_dir, &record)?;
             record
         }
@@ -121,6 +121,7 @@ fn connect_with(
         uid: env.pod_uid()?,
         container_id: env.container_id.clone(),
         netns: env.netns.as_deref().unwrap_or(Path::new("")).to_string_lossy().into_owned(),
+        netns_cookie: wired.netns_cookie,
         host_mac: wiring::mac(&HOST_MAC),
         pod_mac: wired.pod_mac,
         mtu: wired.mtu,

@@ -165,6 +165,7 @@ mod tests {
             uid: None,
             container_id: "c1".into(),
             netns: "/run/netns/x".into(),
+            netns_cookie: Some(4711),
             interface: "cali0123456789a".into(),
             host_mac: "ee:ee:ee:ee:ee:ee".into(),
             pod_mac: "02:00:00:00:00:01".into(),

@@ -3,6 +3,8 @@
 
 use std::net::IpAddr;
 
+use tortie_host::bpf::netns_cookie;
+
 use super::error::CniError;
 use super::netlink::{self, Link, Netlink, Route, Veth};
 use super::netns::Netns;
@@ -36,6 +38,8 @@ pub struct Wired {
     pub pod_mac: String,
     /// MTU of both sides in bytes.
     pub mtu: u32,
+    /// The kernel's number of the pod's network namespace.
+    pub netns_cookie: Option<u64>,
 }
 
 impl Pair<'_> {
@@ -101,7 +105,7 @@ impl Wiring<'_> {
         for route in self.pod_routes(pod.index) {
             netlink.add_route(&route).await?;
         }
-        Ok(Wired { pod_mac: mac(&pod.mac), mtu: pod.mtu })
+        Ok(Wired { pod_mac: mac(&pod.mac), mtu: pod.mtu, netns_cookie: netns_cookie().ok() })
     }
 
     async fn make_host_routes(&self, netlink: &Netlink, host: &Link) -> Result<(), CniError> {

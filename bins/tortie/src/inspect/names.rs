@@ -64,6 +64,7 @@ pub(crate) fn from_saved(saved: Saved, nodes: &NodeNames, interfaces: BTreeMap<u
         rules: saved.rules.into_iter().map(rule).collect(),
         programs: saved.programs.into_iter().map(program).collect(),
         interfaces,
+        ..Names::default()
     }
 }
 

@@ -7,7 +7,7 @@ use std::os::fd::AsRawFd as _;
 
 /// The kernel's number of it, by which the programs know sockets of the node itself (Linux 5.14).
 pub fn netns_cookie() -> io::Result<u64> {
-    let socket = UdpSocket::bind((std::net::Ipv4Addr::LOCALHOST, 0))?;
+    let socket = UdpSocket::bind((std::net::Ipv4Addr::UNSPECIFIED, 0))?;
     let mut cookie = 0_u64;
     let mut length = size_of::<u64>() as libc::socklen_t;
     // SAFETY: the option is a u64, and the kernel writes at most `length` bytes into it.

@@ -40,14 +40,14 @@ pub enum Destination<A> {
 
 /// Everything that choosing needs.
 pub trait Chooser<F: Family>:
-    SocketCall + Services<F> + Sockets<F> + Topology<F> + Random + Clock + Refusals
+    SocketCall + Services<F> + Sockets<F> + Topology<F> + Random + Clock + Refusals<F>
 {
 }
 
 impl<F, K> Chooser<F> for K
 where
     F: Family,
-    K: SocketCall + Services<F> + Sockets<F> + Topology<F> + Random + Clock + Refusals,
+    K: SocketCall + Services<F> + Sockets<F> + Topology<F> + Random + Clock + Refusals<F>,
 {
 }
 
@@ -64,7 +64,7 @@ pub fn connected<F: Family, K: Chooser<F>>(k: &K, to: Place<F::Addr>) -> Destina
         return Destination::Stays;
     }
     let Some(frontend) = frontend::<F, K>(k, to) else { return Destination::Stays };
-    match choose::<F, K>(k, &frontend) {
+    match choose::<F, K>(k, to, &frontend) {
         Ok(backend) => {
             k.set_lead(k.cookie(), &F::socket_lead(to, backend));
             if !is_tcp {
@@ -94,7 +94,7 @@ pub fn sent<F: Family, K: Chooser<F>>(k: &K, to: Place<F::Addr>) -> Destination<
         None if !is_on::<F, K>(k, flags::CONNECT_UDP) && !F::is_at_self(&to.0) => {
             return Destination::Stays;
         }
-        None => match choose::<F, K>(k, &frontend) {
+        None => match choose::<F, K>(k, to, &frontend) {
             Ok(backend) => backend,
             Err(refused) => return Destination::Refused(refused),
         },
@@ -187,10 +187,27 @@ fn at_loopback<F: Family, K: SocketCall + Services<F> + Topology<F>>(
 
 /// One of the back ends that may be used from here.
 #[inline(always)]
-fn choose<F: Family, K: Chooser<F>>(k: &K, frontend: &Frontend) -> Result<Place<F::Addr>, Admission> {
+fn choose<F: Family, K: Chooser<F>>(
+    k: &K,
+    to: Place<F::Addr>,
+    frontend: &Frontend,
+) -> Result<Place<F::Addr>, Admission> {
+    let (reason, admission) = match usable_from_here::<F, K>(k, frontend) {
+        Ok(backend) => return Ok(backend),
+        Err(DropReason::NoBackend) if frontend.backends != 0 => (DropReason::NoBackend, Admission::Forbid),
+        Err(reason) => (reason, Admission::Refuse),
+    };
+    k.refused(reason, to, frontend.service);
+    Err(admission)
+}
+
+#[inline(always)]
+fn usable_from_here<F: Family, K: Chooser<F>>(
+    k: &K,
+    frontend: &Frontend,
+) -> Result<Place<F::Addr>, DropReason> {
     if frontend.backends == 0 {
-        k.refused(DropReason::NoBackend);
-        return Err(Admission::Refuse);
+        return Err(DropReason::NoBackend);
     }
     // A pod by its namespace: its address is not known before the route is. Who asks, and when, costs two calls of the kernel.
     let (netns, now) = if frontend.affinity == 0 { (0, Tick::default()) } else { (k.netns(), k.now()) };
@@ -200,11 +217,5 @@ fn choose<F: Family, K: Chooser<F>>(k: &K, frontend: &Frontend) -> Result<Place<
     if let (0, Some(lone)) = (frontend.affinity, choice::lone::<F>(frontend, range)) {
         return Ok(lone);
     }
-    choice::backend::<F, K>(k, frontend, range, &client, now).map_err(|reason| {
-        k.refused(reason);
-        match reason {
-            DropReason::NoBackend => Admission::Forbid,
-            _ => Admission::Refuse,
-        }
-    })
+    choice::backend::<F, K>(k, frontend, range, &client, now)
 }

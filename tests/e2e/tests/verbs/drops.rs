@@ -7,9 +7,10 @@ use std::thread;
 use std::time::Duration;
 
 use serde_json::Value;
-use tortie_tests_e2e::{TestLab, binary, eventually};
+use tortie_lab::Family;
+use tortie_tests_e2e::{BOTH, TestLab, binary, briefly, eventually};
 
-use crate::{answer, denied, world};
+use crate::{answer, denied, verb, world};
 
 fn is_the_denied_packet(drop: &Value) -> bool {
     let packet = &drop["packet"];
@@ -71,4 +72,68 @@ fn drops_are_followed_as_they_happen_one_object_a_line() {
     let line = line.expect("a line in time").expect("reading");
     let drop: Value = serde_json::from_str(&line).expect("JSON");
     assert!(is_the_denied_packet(&drop), "{drop}");
+}
+
+/// No back end at all, and none that internalTrafficPolicy allows on node1.
+const NOBODY: &str = "
+apiVersion: v1
+kind: Service
+metadata: {name: nobody}
+spec: {ipFamilyPolicy: PreferDualStack, selector: {app: nobody}, ports: [{port: 80}]}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: elsewhere}
+spec: {ipFamilyPolicy: PreferDualStack, internalTrafficPolicy: Local, selector: {app: elsewhere}, ports: [{port: 81, targetPort: 80}]}
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: elsewhere, labels: {app: elsewhere}}
+spec: {nodeName: node2, containers: [{name: c, image: any, ports: [{containerPort: 80}]}]}
+";
+
+#[test]
+fn a_refused_connect_is_told_with_the_pod_or_node_that_called_and_the_service() {
+    let mut test = world();
+    test.apply(NOBODY);
+    for family in BOTH {
+        for (from, kind, place) in
+            [("pod:default/client", "pod", "default/client"), ("node:node1", "node", "node1")]
+        {
+            for (service, port) in [("default/nobody", 80), ("default/elsewhere", 81)] {
+                let seen = test.probe(from, &format!("svc:{service}"), |probe| {
+                    briefly(probe);
+                    probe.family = Some(family);
+                });
+                assert!(!seen.is_connected(), "{from} {service} {family:?}: {seen:?}");
+                let row = call(&test, family, |call| call["service"] == service && call[kind] == place);
+                let call = &row["call"];
+                assert_eq!(
+                    (&call["protocol"], &call["destinationPort"]),
+                    (&"TCP".into(), &port.into()),
+                    "{row}"
+                );
+                assert!(
+                    call["task"] != "" && row["hook"] == "socket" && row.get("packet").is_none(),
+                    "{row}"
+                );
+            }
+        }
+    }
+    let text = String::from_utf8(verb(&test, &["drops"]).stdout).expect("text");
+    let line =
+        text.lines().find(|line| line.contains("default/nobody (")).unwrap_or_else(|| panic!("{text}"));
+    assert!(line.contains("default/client (") || line.contains("node1 ("), "{line}");
+}
+
+/// The refused call of that family, once the agent has read of it.
+fn call(test: &TestLab, family: Family, is_it: impl Fn(&Value) -> bool) -> Value {
+    eventually(|| {
+        let (drops, _) = answer(test, &["drops", "--reason", "no-backend"]);
+        let of_family = |call: &Value| {
+            call["destination"].as_str().is_some_and(|it| it.contains(':') == (family == Family::Ipv6))
+        };
+        let items = drops["items"].as_array().expect("items");
+        items.iter().find(|row| of_family(&row["call"]) && is_it(&row["call"])).cloned().ok_or(drops)
+    })
 }
