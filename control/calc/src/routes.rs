@@ -29,8 +29,10 @@ enum Rank {
     OwnPodCidr,
     RemoteHost,
     /// No route: a pod elsewhere whose address its node's prefix says. Who is outside of its node's prefixes does not get
-    /// it; pods of one node that follow each other may both have it for a moment.
+    /// it; pods of one node that follow each other may both have it for a moment, as their kubelet reports.
     PodOfPrefix,
+    /// As above, of a pod whose kubelet does not report the address: it has it alone or not at all.
+    UnreportedPodOfPrefix,
     RemotePod,
     /// As above, of a pod whose kubelet does not report the address: another pod's word is better.
     UnreportedPod,
@@ -50,7 +52,8 @@ impl Rank {
     const fn is_address(self) -> bool {
         match self {
             Self::Host | Self::LocalPod | Self::RemoteHost => true,
-            Self::PodOfPrefix | Self::RemotePod | Self::UnreportedPod => true,
+            Self::PodOfPrefix | Self::UnreportedPodOfPrefix => true,
+            Self::RemotePod | Self::UnreportedPod => true,
             Self::OwnPodCidr | Self::RemotePodCidr | Self::Services | Self::Pool => false,
         }
     }
@@ -345,7 +348,9 @@ impl Routes {
         let (first, route) = claims.next()?;
         match first.rank {
             Rank::OwnPodCidr => claims.find(|(claimant, _)| claimant.rank.is_background())?.1.as_ref(),
-            Rank::PodOfPrefix => claims.find(|(claimant, _)| !claimant.rank.is_address())?.1.as_ref(),
+            Rank::PodOfPrefix | Rank::UnreportedPodOfPrefix => {
+                claims.find(|(claimant, _)| !claimant.rank.is_address())?.1.as_ref()
+            }
             _ => route.as_ref(),
         }
     }
@@ -361,11 +366,15 @@ impl Routes {
     /// Routes of a pod elsewhere for those of its addresses that its node's prefixes do not say. A pod whose Node does not
     /// exist has none, and none for what is not its own.
     fn claim_remote(&mut self, id: &WorkloadId) {
-        let (mut inside, mut reported, mut unreported) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
+        let (mut inside, mut outside) = (BTreeMap::new(), BTreeMap::new());
+        let (mut of_prefix, mut beyond) = (Rank::PodOfPrefix, Rank::RemotePod);
         if let Some(name) = self.node_of.get(id)
             && let Some(node) = self.nodes.get(name)
             && let Some(workload) = self.pods_on.get(name).and_then(|pods| pods.get(id))
         {
+            if !workload.reported {
+                (of_prefix, beyond) = (Rank::UnreportedPodOfPrefix, Rank::UnreportedPod);
+            }
             let prefixes = self.prefixes.of(name, Some(node));
             for address in &workload.addresses {
                 let net = IpNet::from(*address);
@@ -374,14 +383,16 @@ impl Routes {
                 if prefixes.iter().any(|prefix| prefix.contains(address)) {
                     inside.insert(net, None);
                 } else if is_founded() {
-                    let outside = if workload.reported { &mut reported } else { &mut unreported };
                     outside.insert(net, route());
                 }
             }
         }
-        for (rank, wanted) in
-            [(Rank::PodOfPrefix, inside), (Rank::RemotePod, reported), (Rank::UnreportedPod, unreported)]
-        {
+        for rank in [Rank::PodOfPrefix, Rank::UnreportedPodOfPrefix, Rank::RemotePod, Rank::UnreportedPod] {
+            let wanted = match rank {
+                _ if rank == of_prefix => std::mem::take(&mut inside),
+                _ if rank == beyond => std::mem::take(&mut outside),
+                _ => BTreeMap::new(),
+            };
             self.claim(Claimant::of(rank, ObjectId::Workload(id.clone())), wanted);
         }
     }
@@ -405,7 +416,9 @@ impl Routes {
         let first = all.next();
         let best = first.map(|first| first.rank);
         let rivals = all.filter(|rival| match best {
-            Some(Rank::PodOfPrefix) => matches!(rival.rank, Rank::RemotePod | Rank::UnreportedPod),
+            Some(Rank::PodOfPrefix | Rank::UnreportedPodOfPrefix) => {
+                rival.rank.is_address() && rival.rank != Rank::PodOfPrefix
+            }
             _ => !rival.rank.is_background() || are_pools(rival.rank, best),
         });
         let losers: Vec<ObjectId> = rivals

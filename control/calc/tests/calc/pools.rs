@@ -164,3 +164,24 @@ fn of_two_pods_that_say_one_address_of_a_pool_the_one_whose_kubelet_says_so_has_
     assert!(!counts(&state, "10.244.9.9").1, "and the other's labels are not brought to it");
     assert!(outside(&state).contains(&"address 10.244.9.9".to_owned()));
 }
+
+#[test]
+fn of_two_pods_of_one_node_that_say_one_address_of_its_prefix_the_one_whose_kubelet_says_so_has_it_alone() {
+    // Whatever their names: of one rank the smaller one comes first.
+    for thief in ["shop/a-thief", "shop/z-thief"] {
+        let liar = pod(thief, "10.0.2.7").on("n2").labels("app=front").unreported().object();
+        let victim = pod("shop/victim", "10.0.2.7").on("n2").object();
+        let state = expand(&cluster([liar.clone(), victim.clone()]));
+        assert_eq!(counts(&state, "10.0.2.7"), (false, false), "{thief}");
+        assert_eq!(outside(&state), ["address 10.0.2.7"], "{thief}");
+        let mut driver = Driver::with("n1", &cluster([liar]));
+        assert_eq!(counts(&driver.state(), "10.0.2.7"), (false, true), "as long as nobody else says it");
+        assert!(driver.state().conflicts.is_empty());
+        driver.step(&[victim]);
+        assert_eq!(counts(&driver.state(), "10.0.2.7"), (false, false), "{thief}");
+    }
+    let both = ["shop/one", "shop/two"]
+        .map(|name| pod(name, "10.0.2.7").on("n2").labels("app=front").unreported().object());
+    let state = expand(&cluster(both));
+    assert_eq!(outside(&state), ["address 10.0.2.7"], "nobody's kubelet says it of either");
+}
