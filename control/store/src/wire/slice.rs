@@ -103,21 +103,19 @@ fn read_endpoints(endpoints: Vec<wire::Endpoint>, v6: bool) -> Result<Vec<Endpoi
             check::subdomain(name).map_err(|wrong| InvalidSlice::NodeName { endpoint, wrong })?;
         }
         let hints = hints.map(read_hints).filter(|hints| *hints != Hints::default()).map(Arc::new);
-        for (index, text) in addresses.iter().enumerate() {
-            let address = of_family(text, v6).map_err(|wrong| InvalidSlice::Address {
-                endpoint,
-                address: index,
-                wrong,
-            })?;
-            read.push(Endpoint {
-                address,
-                node: node.as_deref().map(NodeName::new),
-                ready,
-                serving: serving.unwrap_or(ready),
-                terminating: terminating.unwrap_or(false),
-                hints: hints.clone(),
-            });
-        }
+        let read_one = |(address, text): (usize, &String)| {
+            of_family(text, v6).map_err(|wrong| InvalidSlice::Address { endpoint, address, wrong })
+        };
+        let all = addresses.iter().enumerate().map(read_one).collect::<Result<Vec<_>, _>>()?;
+        // What a further one means nobody has said; whoever makes slices writes one, and kube-proxy takes the first.
+        read.extend(all.first().map(|address| Endpoint {
+            address: *address,
+            node: node.as_deref().map(NodeName::new),
+            ready,
+            serving: serving.unwrap_or(ready),
+            terminating: terminating.unwrap_or(false),
+            hints,
+        }));
     }
     Ok(read)
 }
