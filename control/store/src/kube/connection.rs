@@ -267,7 +267,16 @@ impl Connection {
                 }
                 Ok(response) => {
                     let mut refusal = refusal(response).await;
-                    if refusal.code == 401 && !reloaded && self.reload().await {
+                    // Whoever may not do something may be somebody else by now; mostly it is the role that lacks it.
+                    let again_after = match refusal.code {
+                        401 => Some(RELOAD_AT_MOST),
+                        403 => Some(self.timing().longest_pause),
+                        _ => None,
+                    };
+                    if let Some(pause) = again_after
+                        && !reloaded
+                        && self.reload(pause).await
+                    {
                         reloaded = true;
                         continue;
                     }
@@ -288,7 +297,7 @@ impl Connection {
             let may_repeat = not_sent || ask.method == Method::GET;
             if tries >= count || !may_repeat {
                 // A certificate that has been replaced shows as a failed handshake.
-                self.reload().await;
+                self.reload(RELOAD_AT_MOST).await;
                 return Err(lost);
             }
         }
@@ -341,12 +350,12 @@ impl Connection {
         })
     }
 
-    /// Reads files again; `true`: they have been read.
-    async fn reload(&self) -> bool {
+    /// Reads files again, unless that was done within `pause`; `true`: they have been read.
+    async fn reload(&self, pause: Duration) -> bool {
         {
             let mut servers = self.servers.lock().unwrap_or_else(PoisonError::into_inner);
             match servers.as_mut() {
-                Some(servers) if !servers.stale && servers.read.elapsed() < RELOAD_AT_MOST => return false,
+                Some(servers) if !servers.stale && servers.read.elapsed() < pause => return false,
                 Some(servers) => servers.read = Instant::now(),
                 None => {}
             }

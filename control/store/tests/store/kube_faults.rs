@@ -476,6 +476,28 @@ fn a_rotated_token_is_read_again(end: &str) {
 }
 
 #[test]
+fn a_token_without_rights_that_is_replaced_by_the_right_one_is_read_again() {
+    let server = Server::of_a_cluster();
+    let directory = tempfile::tempdir().unwrap();
+    let token = directory.path().join("token");
+    std::fs::write(&token, "weak").unwrap();
+    let mut options = options(&server, &directory);
+    options.access.kubeconfig = Some(server.kubeconfig(directory.path(), &json!({"tokenFile": token})));
+    let mut listener = Listener::new(kube::open(options).unwrap());
+    listener.catch_up();
+    server.with_faults(|faults| {
+        (faults.token, faults.knows_all) = (Some("strong".into()), true);
+        faults.down = true;
+    });
+    server.with_faults(|faults| faults.down = false);
+    let handle = listener.store.handle();
+    wait("it may not be read", || !handle.standing().unwrap().behind.is_empty());
+    server.put(&namespace("a"));
+    std::fs::write(&token, "strong").unwrap();
+    until(&mut listener, "a", |events| names(events) == [is("a")]);
+}
+
+#[test]
 fn the_next_server_is_asked_when_one_is_gone() {
     let (first, second) = (Server::of_a_cluster(), Server::of_a_cluster());
     let directory = tempfile::tempdir().unwrap();

@@ -36,6 +36,8 @@ pub struct Faults {
     pub absent: Vec<String>,
     /// Requests need this token.
     pub token: Option<String>,
+    /// Whoever has another one is known, and may do nothing.
+    pub knows_all: bool,
     /// Watches end as they do in the ordinary way.
     pub over: bool,
     /// Not ready: `/readyz` fails.
@@ -311,7 +313,10 @@ fn serve(world: &(Mutex<World>, Condvar), stream: TcpStream) {
         let refused = guard.faults.refuse.iter().find(|(text, ..)| request.target.contains(text)).cloned();
         let (code, body) = match refused {
             _ if guard.faults.token.as_ref().is_some_and(|token| *token != request.token) => {
-                (401, status(401, "Unauthorized", "who are you"))
+                match guard.faults.knows_all {
+                    true => (403, status(403, "Forbidden", "you may not")),
+                    false => (401, status(401, "Unauthorized", "who are you")),
+                }
             }
             Some((_, code, body)) => (code, body),
             None if query.contains_key("watch") => {
