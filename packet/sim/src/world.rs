@@ -342,6 +342,12 @@ impl World {
         self.travel(from.node, Hook::FromWorkload, from.slot, Packet::new(frame, from.ifindex()), vec![])
     }
 
+    /// A pod sends a buffer that stands for many packets.
+    pub fn send_aggregate(&self, from: &Pod, frame: Vec<u8>) -> Journey {
+        let packet = Packet { aggregate: true, ..Packet::new(frame, from.ifindex()) };
+        self.travel(from.node, Hook::FromWorkload, from.slot, packet, vec![])
+    }
+
     /// A frame arrives at a node's uplink.
     pub fn arrive(&self, node: usize, frame: Vec<u8>) -> Journey {
         self.travel(node, Hook::FromHostDevice, u32::MAX, Packet::arriving(frame, UPLINK), vec![])

@@ -12,12 +12,18 @@ use tortie_abi::settings::flags;
 use tortie_abi::target::TargetKind;
 use tortie_abi::{DropReason, Hook};
 use tortie_wire::Mac;
+use tortie_wire::proto::IpProtocol;
 
 /// The loopback interface is in every network namespace, with this index.
 pub const LOOPBACK: u32 = 1;
 
 /// Bytes of a TCP header with a time stamp.
 const TRANSPORT_BYTES: u32 = 32;
+/// Bytes of a TCP header without options, and of a UDP header.
+const LEAST_TCP_BYTES: u32 = 20;
+const UDP_BYTES: u32 = 8;
+/// In place of the size of pieces: each has a size of its own (SCTP; the kernel's `GSO_BY_FRAGS`).
+const BY_FRAGMENTS: u32 = 0xffff;
 
 /// Rewrites the packet as its flow says and sends it on its way.
 #[inline(always)]
@@ -203,17 +209,25 @@ fn to_next_hop<F: Family, K: Packet + Topology<F>>(k: &K, s: &mut State<F>) -> S
     Ok(if tunnel { Next::Tunnel } else { Next::Neighbour })
 }
 
-/// A buffer that stands for many packets is cut before it leaves; into the tunnel, pieces that were cut for the wire
-/// do not fit. What may be fragmented is, as a packet of the tunnel.
+/// A buffer that stands for many packets is cut before it leaves, into pieces of the sender's size: those that were cut for the
+/// wire do not fit into the tunnel, and those of a sender that knows a larger wire do not fit into this one. Into the tunnel,
+/// what may be fragmented is, as a packet of the tunnel.
 #[inline(always)]
 fn is_too_big<F: Family, K: Packet>(k: &K, s: &State<F>, mtu_bytes: u32, tunnel: bool) -> bool {
     let segment = k.segment_bytes();
-    if !tunnel {
-        return segment == 0 && s.ip.total_bytes > mtu_bytes;
-    }
-    let piece = s.ip.header_bytes.wrapping_add(TRANSPORT_BYTES).wrapping_add(segment);
-    let longest = if segment == 0 { s.ip.total_bytes } else { piece };
-    longest > mtu_bytes && s.ip.dont_fragment != 0
+    // How long a header is is not known here. Into the tunnel a fragment costs more than a piece that is a little smaller;
+    // elsewhere what fits must pass.
+    let transport = match (tunnel, s.tuple.protocol == IpProtocol::TCP.0) {
+        (true, _) => TRANSPORT_BYTES,
+        (false, true) => LEAST_TCP_BYTES,
+        (false, false) => UDP_BYTES,
+    };
+    let longest = match segment {
+        0 => s.ip.total_bytes,
+        BY_FRAGMENTS => 0,
+        _ => s.ip.header_bytes.wrapping_add(transport).wrapping_add(segment),
+    };
+    longest > mtu_bytes && (!tunnel || s.ip.dont_fragment != 0)
 }
 
 /// A router would answer; so does the node.

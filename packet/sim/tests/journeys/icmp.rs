@@ -1,6 +1,6 @@
 //! ICMP errors: made by the node, and about flows.
 
-use crate::{Family, assert_dropped, assert_lands, both, ends, shop, udp};
+use crate::{Family, SYN, assert_dropped, assert_lands, both, ends, shop, udp};
 use std::net::Ipv6Addr;
 use tortie_abi::DropReason;
 use tortie_abi::policy::Verdict as Decision;
@@ -49,6 +49,33 @@ fn a_packet_too_big_for_the_next_hop_is_answered_with_its_mtu() {
         let at = if f == Family::V4 { 14 + 20 + 4 } else { 14 + 40 + 4 };
         assert_eq!(journey.packet[at..at + 4], 1300_u32.to_be_bytes());
         assert_lands(&world.send(&a, PacketBuilder::ip(f.of(&a), f.of(&c)).udp(1, 2).build()), "c");
+    });
+}
+
+#[test]
+fn a_buffer_whose_pieces_are_too_big_for_the_next_hop_is_answered_with_its_mtu() {
+    // As the simulator cuts them.
+    const SEGMENT: u32 = 500;
+    both(|f| {
+        let (world, a, _, c) = shop();
+        let header = if f == Family::V4 { 20 } else { 40 };
+        for (protocol, transport) in [(6, 20), (17, 8)] {
+            let whole = PacketBuilder::ip(f.of(&a), f.of(&c));
+            let whole = if f == Family::V4 { whole.dont_fragment() } else { whole };
+            let whole = match protocol {
+                6 => whole.tcp(40000, 80).flags(SYN),
+                _ => whole.udp(1, 2),
+            };
+            let whole = whole.payload_len(1400).build();
+            let fits = header + transport + SEGMENT;
+            for (mtu, passes) in [(fits, true), (fits - 1, false)] {
+                for hop in world.nodes[0].next_hop.borrow_mut().values_mut() {
+                    hop.mtu_bytes = mtu;
+                }
+                let journey = world.send_aggregate(&a, whole.clone());
+                assert_lands(&journey, if passes { "c" } else { "a" });
+            }
+        }
     });
 }
 
