@@ -8,6 +8,7 @@ use std::fmt::Write as _;
 use std::io::{self, Write as _};
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use clap::Args;
 use serde::{Deserialize, Serialize};
@@ -180,7 +181,9 @@ fn items(answer: &Value) -> impl Iterator<Item = &Value> {
     answer.get("items").and_then(Value::as_array).into_iter().flatten()
 }
 
+/// `None`: it is no drop, or none that this version knows.
 fn dropped(item: &Value, pods: &Pods) -> Option<Dropped> {
+    item.get("reason")?;
     let mut row: Dropped = serde_json::from_value(item.clone()).ok()?;
     if let Some(packet) = &mut row.packet {
         packet.source_pod = pods.by_address.get(&packet.source).cloned();
@@ -207,9 +210,16 @@ fn pods(rows: &[endpoints::Row]) -> Pods {
 /// Prints drops as they come. A reader that has gone ends it quietly; an agent that has gone does not.
 fn follow(drops: &Drops, global: &Global, since: u64, pods: &Pods) -> Outcome {
     let question = json!({"verb": "drops", "follow": true, "since": since});
-    let lost = |error: &io::Error| ask::failure(&global.run_dir, error);
-    for told in ask::stream(&global.run_dir, &question).map_err(|e| lost(&e))? {
-        let Some(row) = dropped(&told.map_err(|e| lost(&e))?, pods) else { continue };
+    let gone = |error: &io::Error| ask::failure(&global.run_dir, error);
+    let mut gaps = Gaps::since_now(&global.bpffs)?;
+    for told in ask::stream(&global.run_dir, &question).map_err(|e| gone(&e))? {
+        let told = told.map_err(|e| gone(&e))?;
+        if let Some(missed) = gaps.after(told.get("missed").and_then(Value::as_u64))? {
+            output::tell(format_args!(
+                "{missed} more came too fast to be told one by one; the counters have them"
+            ));
+        }
+        let Some(row) = dropped(&told, pods) else { continue };
         if !drops.wants(&row.interface, &row.reason) {
             continue;
         }
@@ -219,6 +229,32 @@ fn follow(drops: &Drops, global: &Global, since: u64, pods: &Pods) -> Outcome {
         }
     }
     Err(Failure::unreachable(anyhow::anyhow!("the agent has ended; the data plane works on")))
+}
+
+/// Drops that are counted and not told, of a stream.
+struct Gaps<'a> {
+    bpffs: &'a Path,
+    lost: u64,
+    looked: Instant,
+}
+
+impl<'a> Gaps<'a> {
+    const PAUSE: Duration = Duration::from_secs(1);
+
+    fn since_now(bpffs: &'a Path) -> Result<Self, Failure> {
+        Ok(Self { bpffs, lost: read::lost_events(bpffs)?, looked: Instant::now() })
+    }
+
+    /// How many there are now; `missed`: as many the agent did not keep.
+    fn after(&mut self, missed: Option<u64>) -> Result<Option<u64>, Failure> {
+        if missed.is_none() && self.looked.elapsed() < Self::PAUSE {
+            return Ok(None);
+        }
+        self.looked = Instant::now();
+        let before = std::mem::replace(&mut self.lost, read::lost_events(self.bpffs)?);
+        let more = missed.unwrap_or(0) + self.lost.saturating_sub(before);
+        Ok((more > 0).then_some(more))
+    }
 }
 
 /// One drop in a stream of them.
@@ -307,10 +343,12 @@ fn ends(row: &Dropped) -> (String, String, String) {
     }
 }
 
+/// A task chooses its name: what a terminal would obey is written out.
 fn caller(call: &Call) -> String {
+    let task = call.task.escape_debug();
     match call.pod.as_ref().or(call.node.as_ref()) {
-        Some(place) => format!("{place} ({})", call.task),
-        None => call.task.clone(),
+        Some(place) => format!("{place} ({task})"),
+        None => task.to_string(),
     }
 }
 

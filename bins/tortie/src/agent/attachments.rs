@@ -14,6 +14,9 @@ use tortie_model::{
     workload::{Attachment, PodUid},
 };
 
+/// So many pods more than there are have their network namespace's number remembered.
+const GONE_KEPT: usize = 1000;
+
 /// Records in force.
 pub struct Attachments {
     run_dir: PathBuf,
@@ -47,7 +50,6 @@ impl Attachments {
             }
         };
         let (mut found, mut bad) = (BTreeMap::new(), BTreeMap::new());
-        self.by_netns.clear();
         for record in records {
             if let Ok(record) = &record
                 && let Some(cookie) = record.netns_cookie
@@ -59,6 +61,10 @@ impl Attachments {
                 Ok((id, Err(problem))) => drop(bad.insert(self.path_of(&id), problem)),
                 Err(error) => drop(bad.insert(error.path.clone(), error.source.to_string())),
             }
+        }
+        // Numbers ascend, and none is given out again.
+        while self.by_netns.len() > found.len() + GONE_KEPT {
+            self.by_netns.pop_first();
         }
         for (path, problem) in &mut bad {
             let Some(id) = id_in(path) else {
@@ -131,7 +137,7 @@ impl Attachments {
         self.known.iter().find(|(_, attachment)| attachment.interface == interface).map(|(id, _)| id)
     }
 
-    /// Pods by the kernel's number of their network namespace, as far as it is known.
+    /// Pods by the kernel's number of their network namespace, as far as it is known; also of those that went lately.
     pub fn by_netns(&self) -> &BTreeMap<u64, WorkloadId> {
         &self.by_netns
     }

@@ -13,10 +13,8 @@ use tortie_host::clock;
 use tortie_observe::Names;
 use zerocopy::FromBytes as _;
 
-/// Events kept.
-const KEPT: usize = 1000;
-/// Events taken from the ring before anything else gets its turn.
-const AT_ONCE: usize = 4096;
+/// Events kept: as many as are taken from the ring before anything else gets its turn, so that who follows misses none of them.
+const KEPT: usize = 4096;
 
 /// A dropped packet.
 struct Event {
@@ -49,7 +47,7 @@ impl Drops {
     pub async fn read(&mut self) -> io::Result<()> {
         let mut guard = self.ring.readable_mut().await?;
         let (mut record, boot_seconds) = (Vec::new(), boot_seconds());
-        for _ in 0..AT_ONCE {
+        for _ in 0..KEPT {
             if !guard.get_inner_mut().next(&mut record) {
                 guard.clear_ready();
                 break;
@@ -74,7 +72,8 @@ impl Drops {
         self.next.saturating_sub(1)
     }
 
-    /// Events after number `since` as rows with names, oldest first; the last row's number comes with them.
+    /// Events after number `since` as rows with names, oldest first; the last row's number comes with them, and how many of those after
+    /// `since` are not kept any more (`missed`).
     pub fn rows(&self, since: u64, names: &Names) -> Value {
         let rows: Vec<Value> = self
             .latest
@@ -83,7 +82,9 @@ impl Drops {
             .filter_map(|event| tortie_observe::drops::row(&event.record, names, event.boot_seconds))
             .filter_map(|row| serde_json::to_value(row).ok())
             .collect();
-        json!({"ok": true, "items": rows, "last": self.last()})
+        let first = self.latest.front().map_or(self.next, |event| event.number);
+        let missed = first.saturating_sub(since.saturating_add(1));
+        json!({"ok": true, "items": rows, "last": self.last(), "missed": missed})
     }
 }
 

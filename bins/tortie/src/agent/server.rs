@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -242,6 +242,9 @@ impl Server {
         let mut drops = self.drops.clone();
         loop {
             let answer = self.ask(Ask::Drops(since)).await;
+            if let Some(missed) = answer.get("missed").and_then(Value::as_u64).filter(|missed| *missed > 0) {
+                send(write, &json!({"missed": missed})).await?;
+            }
             for row in answer.get("items").and_then(Value::as_array).into_iter().flatten() {
                 send(write, row).await?;
             }
