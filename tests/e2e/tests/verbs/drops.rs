@@ -1,5 +1,6 @@
 //! `drops`: counters of the kernel, the latest packets, and packets as they are dropped.
 
+use std::fs::{self, File};
 use std::io::{BufRead as _, BufReader};
 use std::process::{Command, Stdio};
 use std::sync::mpsc;
@@ -8,7 +9,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 use tortie_lab::Family;
-use tortie_tests_e2e::{BOTH, TestLab, binary, briefly, eventually};
+use tortie_tests_e2e::{BOTH, TestLab, binary, briefly, eventually, tortie_lab};
 
 use crate::{answer, denied, verb, world};
 
@@ -136,4 +137,48 @@ fn call(test: &TestLab, family: Family, is_it: impl Fn(&Value) -> bool) -> Value
         let items = drops["items"].as_array().expect("items");
         items.iter().find(|row| of_family(&row["call"]) && is_it(&row["call"])).cloned().ok_or(drops)
     })
+}
+
+/// So many that the agent cannot tell each of them in time, on most machines.
+const FLOOD: u64 = 4000;
+
+#[test]
+fn who_follows_is_told_of_every_refused_call_or_of_how_many_more_there_were() {
+    let mut test = world();
+    test.apply(NOBODY);
+    let services = answer(&test, &["services", "list"]).0;
+    let nobody = services["items"].as_array().expect("items").iter().find(|it| it["name"] == "nobody");
+    let frontends = nobody.expect("the Service")["frontends"].as_array().expect("front ends").clone();
+    let address = frontends.iter().filter_map(|it| it["address"].as_str()).find(|it| it.contains('.'));
+    let address = address.expect("an IPv4 address");
+    let directory = tempfile::tempdir().expect("a directory");
+    let [told, said] = ["told", "said"].map(|name| directory.path().join(name));
+    let mut following = Command::new(binary())
+        .args(["lab", "exec", "--name", &test.lab.name.to_string(), "--node", "node1", "--"])
+        .arg(binary())
+        .args(["drops", "--follow", "--last", "0", "--reason", "no-backend", "-o", "json"])
+        .stdin(Stdio::null())
+        .stdout(File::create(&told).expect("a file"))
+        .stderr(File::create(&said).expect("a file"))
+        .spawn()
+        .expect("running tortie");
+    thread::sleep(Duration::from_secs(1));
+    let connect = |times: u64| {
+        let each = format!("for i in $(seq {times}); do : < /dev/tcp/{address}/80; done 2>/dev/null; true");
+        let output = tortie_lab(&test.lab.name, &["exec", "client", "--", "bash", "-c", &each]);
+        assert!(output.status.success(), "{output:?}");
+    };
+    connect(FLOOD);
+    // What the ring lost is looked at when something comes, and once a second.
+    thread::sleep(Duration::from_millis(1500));
+    connect(1);
+    eventually(|| {
+        let lines = fs::read_to_string(&told).expect("what was told").lines().count() as u64;
+        let said = fs::read_to_string(&said).expect("what was said");
+        let number = |line: &str| line.split(' ').find_map(|word| word.parse::<u64>().ok());
+        let more: u64 = said.lines().filter(|line| line.contains("too fast")).filter_map(number).sum();
+        if lines + more == FLOOD + 1 { Ok(()) } else { Err((lines, said)) }
+    });
+    following.kill().expect("killing");
+    following.wait().expect("waiting");
 }
