@@ -14,7 +14,7 @@ use tortie_model::{
     workload::{Attachment, PodUid},
 };
 
-/// So many pods more than there are have their network namespace's number remembered.
+/// So many pods that are gone have their network namespace's number remembered.
 const GONE_KEPT: usize = 1000;
 
 /// Records in force.
@@ -49,12 +49,13 @@ impl Attachments {
                 return Vec::new();
             }
         };
-        let (mut found, mut bad) = (BTreeMap::new(), BTreeMap::new());
+        let (mut found, mut bad, mut now) = (BTreeMap::new(), BTreeMap::new(), BTreeSet::new());
         for record in records {
             if let Ok(record) = &record
                 && let Some(cookie) = record.netns_cookie
             {
                 self.by_netns.insert(cookie, id_of(record));
+                now.insert(cookie);
             }
             match record.map(|record| (id_of(&record), attachment(&record))) {
                 Ok((id, Ok(attachment))) => drop(found.insert(id, attachment)),
@@ -62,10 +63,7 @@ impl Attachments {
                 Err(error) => drop(bad.insert(error.path.clone(), error.source.to_string())),
             }
         }
-        // Numbers ascend, and none is given out again.
-        while self.by_netns.len() > found.len() + GONE_KEPT {
-            self.by_netns.pop_first();
-        }
+        self.forget_namespaces(&now);
         for (path, problem) in &mut bad {
             let Some(id) = id_in(path) else {
                 *problem = format!("{}: {problem}; it is no record of a pod: remove it", path.display());
@@ -84,6 +82,14 @@ impl Attachments {
         self.gone.retain(|(id, container)| found.get(id).is_some_and(|a| a.container_id == *container));
         found.retain(|id, attachment| !self.gone.contains(&(id.clone(), attachment.container_id.clone())));
         self.replace(found)
+    }
+
+    /// Of pods that are gone, those that went last stay: numbers ascend by and large, and none is given out again.
+    fn forget_namespaces(&mut self, now: &BTreeSet<u64>) {
+        let gone: Vec<u64> = self.by_netns.keys().filter(|cookie| !now.contains(cookie)).copied().collect();
+        for cookie in &gone[..gone.len().saturating_sub(GONE_KEPT)] {
+            self.by_netns.remove(cookie);
+        }
     }
 
     fn report(&mut self, bad: BTreeMap<PathBuf, String>) {
@@ -238,6 +244,29 @@ mod tests {
         let told: Vec<_> = attachments.bad().map(String::as_str).collect();
         assert!(told.iter().any(|it| it.contains("pod shop/front: it has no network")), "{told:?}");
         assert!(told.iter().any(|it| it.contains("no record of a pod: remove it")), "{told:?}");
+    }
+
+    #[test]
+    fn namespaces_of_pods_that_are_gone_are_remembered_for_a_while_and_those_of_others_for_good() {
+        let dir = tempfile::tempdir().unwrap();
+        let records = agent_api::endpoints_dir(dir.path());
+        std::fs::create_dir_all(&records).unwrap();
+        let with = |name: &str, cookie: u64| {
+            record(name).replace("\"hostMac\"", &format!("\"netnsCookie\":{cookie},\"hostMac\""))
+        };
+        // The one that was there first has the smallest number.
+        std::fs::write(records.join("shop_old.json"), with("old", 1)).unwrap();
+        let mut attachments = Attachments::new(dir.path());
+        let last = GONE_KEPT as u64 + 10;
+        for cookie in 2..=last {
+            let path = records.join("shop_job.json");
+            std::fs::write(&path, with("job", cookie)).unwrap();
+            attachments.reread();
+        }
+        let known: Vec<u64> = attachments.by_netns().keys().copied().collect();
+        assert_eq!((known.len(), known[0]), (GONE_KEPT + 2, 1));
+        assert_eq!(known.last(), Some(&last));
+        assert_eq!(attachments.by_netns()[&1], WorkloadId::new("shop", "old"));
     }
 
     #[test]

@@ -4,17 +4,21 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use serde_json::{Value, json};
 use tokio::io::unix::AsyncFd;
+use tokio::time::Instant;
 use tortie_host::bpf::RingBuffer;
 use tortie_host::clock;
 use tortie_observe::Names;
 use zerocopy::FromBytes as _;
 
-/// Events kept: as many as are taken from the ring before anything else gets its turn, so that who follows misses none of them.
+/// Events kept: more than are read in one go, so that who follows misses none of them.
 const KEPT: usize = 4096;
+/// In a window of time no more are read: what comes faster is counted, by reason and as lost, and costs no more than this.
+const IN_A_WINDOW: usize = 2000;
+const WINDOW: Duration = Duration::from_millis(100);
 
 /// A dropped packet.
 struct Event {
@@ -30,6 +34,8 @@ pub struct Drops {
     latest: VecDeque<Event>,
     next: u64,
     table_full: bool,
+    /// When the window began, and how many were read in it.
+    window: (Instant, usize),
 }
 
 impl Drops {
@@ -40,18 +46,25 @@ impl Drops {
     )]
     pub fn new(ring: RingBuffer) -> io::Result<Self> {
         let ring = AsyncFd::with_interest(ring, tokio::io::Interest::READABLE)?;
-        Ok(Self { ring, latest: VecDeque::new(), next: 1, table_full: false })
+        Ok(Self { ring, latest: VecDeque::new(), next: 1, table_full: false, window: (Instant::now(), 0) })
     }
 
     /// Waits for events and takes them in. Safe to cancel.
     pub async fn read(&mut self) -> io::Result<()> {
         let mut guard = self.ring.readable_mut().await?;
+        if self.window.1 >= IN_A_WINDOW {
+            tokio::time::sleep_until(self.window.0 + WINDOW).await;
+        }
+        if self.window.0.elapsed() >= WINDOW {
+            self.window = (Instant::now(), 0);
+        }
         let (mut record, boot_seconds) = (Vec::new(), boot_seconds());
-        for _ in 0..KEPT {
+        for _ in self.window.1..IN_A_WINDOW {
             if !guard.get_inner_mut().next(&mut record) {
                 guard.clear_ready();
                 break;
             }
+            self.window.1 += 1;
             self.table_full |= is_table_full(&record);
             if self.latest.len() >= KEPT {
                 self.latest.pop_front();
