@@ -265,6 +265,11 @@ impl Rejected {
         self.effect == "notEnforced"
     }
 
+    /// The API server does not let its objects be read, or not as they should be.
+    pub fn is_of_a_kind(&self) -> bool {
+        self.origin == "API server" && self.object.is_none()
+    }
+
     /// A setting that this version does not know changes nothing; a policy that is not enforced does.
     pub fn is_a_note(&self) -> bool {
         self.is_kept() && !self.object.as_deref().is_some_and(is_relied_on)

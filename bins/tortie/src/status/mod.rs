@@ -40,7 +40,7 @@ pub struct Arguments {
     /// Ask the agent of every node: over the API server, by running this verb in the agents' pods.
     #[arg(long)]
     cluster: bool,
-    /// Ask the agents of a laboratory on this machine instead.
+    /// With --cluster: ask the agents of this laboratory on this machine, not those of the API server.
     #[arg(long, value_name = "NAME", requires = "cluster")]
     lab: Option<tortie_lab::LabName>,
     /// Where the agents' pods are.
@@ -153,6 +153,9 @@ fn judge(status: &mut Status) {
     reasons.extend(status.store.as_ref().and_then(unwritten));
     reasons.extend(status.store.as_ref().and_then(fallen_back));
     reasons.extend(many(status.dirty.len(), NOT_IN_FORCE[0], NOT_IN_FORCE[1]));
+    let (kinds, refused): (Vec<_>, Vec<_>) =
+        refused.into_iter().partition(|rejected| rejected.is_of_a_kind());
+    reasons.extend(many(kinds.len(), "kind cannot be read", "kinds cannot be read"));
     reasons.extend(many(refused.len(), "object is rejected", "objects are rejected"));
     reasons.extend(many(
         relied_on,
@@ -260,6 +263,15 @@ mod tests {
     fn everything_in_force_is_healthy() {
         let status = judged(healthy());
         assert_eq!((status.health.as_str(), status.reasons.len()), ("healthy", 0));
+    }
+
+    #[test]
+    fn kinds_that_cannot_be_read_are_no_objects() {
+        let kind =
+            || Rejected { origin: "API server".into(), effect: "keepsLast".into(), ..Rejected::default() };
+        let of_server = Rejected { origin: "API server".into(), ..rejected("Service a/b", "keepsLast") };
+        let status = judged(Status { rejected: vec![kind(), of_server, kind()], ..healthy() });
+        assert_eq!(status.reasons, ["2 kinds cannot be read", "1 object is rejected"]);
     }
 
     #[test]
