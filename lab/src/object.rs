@@ -204,7 +204,15 @@ impl Object {
 /// Parses a YAML text of any number of documents; `kind: List` is opened.
 pub fn parse(text: &str, origin: &str) -> Result<Vec<Object>> {
     // A pod may be called `n` or `no`: only true and false are booleans.
-    let options = serde_saphyr::options! { strict_booleans: true };
+    let options = serde_saphyr::options! {
+        strict_booleans: true,
+        // Whoever plays a large cluster writes it into one file.
+        budget: serde_saphyr::budget! {
+            max_documents: 100_000,
+            max_nodes: 10_000_000,
+            max_events: 30_000_000,
+        },
+    };
     let documents: Vec<Value> = serde_saphyr::from_multiple_with_options(text, options)
         .map_err(|error| bad!("{origin}: not YAML: {error}"))?;
     let mut objects = Vec::new();
@@ -253,6 +261,15 @@ mod tests {
         let objects = parse(text, "x.yaml").unwrap();
         let keys: Vec<String> = objects.iter().map(|object| object.key().to_string()).collect();
         assert_eq!(keys, ["Pod default/a", "Node n"]);
+    }
+
+    #[test]
+    fn a_large_cluster_is_one_text() {
+        let document = |n: u32| {
+            format!("---\n{{apiVersion: v1, kind: Node, metadata: {{name: n{n}, labels: {{a: b}}}}}}\n")
+        };
+        let text: String = (0..30_000).map(document).collect();
+        assert_eq!(parse(&text, "x.yaml").unwrap().len(), 30_000);
     }
 
     #[test]

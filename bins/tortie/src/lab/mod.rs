@@ -123,7 +123,7 @@ struct Up {
     /// Address families of pods, Services and nodes.
     #[arg(long, value_enum, default_value_t = FamiliesArg::Dual)]
     families: FamiliesArg,
-    /// How pods' packets travel between nodes.
+    /// How pods' packets travel between nodes; this version takes none alone.
     #[arg(long, value_enum, default_value_t = Overlay::None)]
     overlay: Overlay,
     /// One for all nodes or, with commas, one for each: bpf, standard, or plain (host routing without any data
