@@ -366,34 +366,30 @@ impl Routes {
     /// Routes of a pod elsewhere for those of its addresses that its node's prefixes do not say. A pod whose Node does not
     /// exist has none, and none for what is not its own.
     fn claim_remote(&mut self, id: &WorkloadId) {
-        let (mut inside, mut outside) = (BTreeMap::new(), BTreeMap::new());
-        let (mut of_prefix, mut beyond) = (Rank::PodOfPrefix, Rank::RemotePod);
+        let mut wanted: BTreeMap<Rank, BTreeMap<IpNet, Option<Route>>> = BTreeMap::new();
         if let Some(name) = self.node_of.get(id)
             && let Some(node) = self.nodes.get(name)
             && let Some(workload) = self.pods_on.get(name).and_then(|pods| pods.get(id))
         {
-            if !workload.reported {
-                (of_prefix, beyond) = (Rank::UnreportedPodOfPrefix, Rank::UnreportedPod);
-            }
+            let (of_prefix, beyond) = match workload.reported {
+                true => (Rank::PodOfPrefix, Rank::RemotePod),
+                false => (Rank::UnreportedPodOfPrefix, Rank::UnreportedPod),
+            };
             let prefixes = self.prefixes.of(name, Some(node));
             for address in &workload.addresses {
                 let net = IpNet::from(*address);
                 let is_founded = || self.origins.judge(&[], workload.reported, *address).is_ok();
-                let route = || Some(remote_pod(name, Some(node), *address));
                 if prefixes.iter().any(|prefix| prefix.contains(address)) {
-                    inside.insert(net, None);
+                    wanted.entry(of_prefix).or_default().insert(net, None);
                 } else if is_founded() {
-                    outside.insert(net, route());
+                    let route = remote_pod(name, Some(node), *address);
+                    wanted.entry(beyond).or_default().insert(net, Some(route));
                 }
             }
         }
         for rank in [Rank::PodOfPrefix, Rank::UnreportedPodOfPrefix, Rank::RemotePod, Rank::UnreportedPod] {
-            let wanted = match rank {
-                _ if rank == of_prefix => std::mem::take(&mut inside),
-                _ if rank == beyond => std::mem::take(&mut outside),
-                _ => BTreeMap::new(),
-            };
-            self.claim(Claimant::of(rank, ObjectId::Workload(id.clone())), wanted);
+            let claimant = Claimant::of(rank, ObjectId::Workload(id.clone()));
+            self.claim(claimant, wanted.remove(&rank).unwrap_or_default());
         }
     }
 
