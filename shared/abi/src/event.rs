@@ -1,5 +1,6 @@
 //! What the programs tell user space as it happens, through the ring buffer `event`.
 
+use core::mem::offset_of;
 use tortie_wire::{Be16, Ip6};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
@@ -87,3 +88,13 @@ impl Kind {
 }
 
 const _: () = assert!(size_of::<Event>() == 64 && size_of::<Refusal>() == 64);
+
+/// Who reads a record looks at these before it knows which of the two it is.
+const _: () = assert!(
+    offset_of!(Event, time_nanos) == offset_of!(Refusal, time_nanos)
+        && offset_of!(Event, kind) == offset_of!(Refusal, kind)
+        && offset_of!(Event, hook) == offset_of!(Refusal, hook)
+        && offset_of!(Event, reason) == offset_of!(Refusal, reason)
+        && offset_of!(Event, protocol) == offset_of!(Refusal, protocol)
+        && offset_of!(Event, family) == offset_of!(Refusal, family)
+);
