@@ -4,7 +4,8 @@
 usage: traffic.py RESULTS OURS REFERENCE
 
 A line of RESULTS is ROUND CLUSTER FAMILY PATH TEST JSON. A figure is the median of its rounds; a ratio is the median of the
-rounds' own ratios, because the machine's speed drifts: with the lowest and the highest.
+rounds' own ratios, because the machine's speed drifts: with the lowest and the highest. What "wire" measured has nothing on
+its way: where it does not meet a target either, no data plane can.
 """
 import collections, json, statistics, sys
 
@@ -47,7 +48,7 @@ def judge(ratio, target):
 
 
 def table(runs, ours, reference, family):
-    """Rows of (what, ours, reference, ratio, target, met)."""
+    """Rows of (what, ours, reference, ratio, the wire's ratio, target, met)."""
     def values(cluster, path, test, field):
         rounds = runs.get((cluster, family, path, test), {})
         return {number: report[field] for number, report in rounds.items()}
@@ -60,15 +61,17 @@ def table(runs, ours, reference, family):
         both = ratios(mine, theirs)
         if not both:
             continue
+        bare = ratios(values("wire", path, test, field), theirs)
+        bare = f"{statistics.median(bare):.2f}" if bare else ""
         shown = [UNITS[field](statistics.median(each.values())) for each in (mine, theirs)]
-        yield f"{what}, {PATHS[path]}", *shown, spread(both), *judge(statistics.median(both), target)
+        yield f"{what}, {PATHS[path]}", *shown, spread(both), bare, *judge(statistics.median(both), target)
     own = [
         ratios(*(values(cluster, "outside", test, "gbit_per_second") for test in ("udp", "stream")))
         for cluster in (ours, reference)
     ]
     if all(own):
         medians = [f"{statistics.median(each):.2f}" for each in own]
-        yield f"datagrams over the stream, {PATHS['outside']}", *medians, spread(own[0]), *judge(statistics.median(own[0]), DATAGRAMS)
+        yield f"datagrams over the stream, {PATHS['outside']}", *medians, spread(own[0]), "", *judge(statistics.median(own[0]), DATAGRAMS)
 
 
 def main():
@@ -82,11 +85,11 @@ def main():
     missed = False
     for family in sorted({key[1] for key in runs}):
         rounds = max(len(each) for key, each in runs.items() if key[1] == family)
-        row = "{:64} {:>14} {:>14}  {:22} {:14} {}".format
-        print(row(f"IPv{family}, {rounds} rounds", ours, reference, "ratio", "", "").rstrip())
-        for what, mine, theirs, ratio, target, met in table(runs, ours, reference, family):
+        row = "{:64} {:>14} {:>14}  {:22} {:>5}  {:14} {}".format
+        print(row(f"IPv{family}, {rounds} rounds", ours, reference, "ratio", "wire", "", "").rstrip())
+        for what, mine, theirs, ratio, bare, target, met in table(runs, ours, reference, family):
             missed |= met is False
-            print(row(what, mine, theirs, ratio, target, {None: "", True: "met", False: "MISSED"}[met]).rstrip())
+            print(row(what, mine, theirs, ratio, bare, target, {None: "", True: "met", False: "MISSED"}[met]).rstrip())
     if not runs:
         sys.exit("no results")
     sys.exit(missed)

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # What pods' traffic costs, beside another cluster: requests, connections and streams on one node and between two, and
 # through the node port of a node that has no endpoint. Prints figures, ratios and targets; exits with 1 when a target is
-# missed. Both clusters must be up, with the same NODES (two or more) and IPFAMILY; a quiet machine, please.
+# missed. Both clusters must be up, with the same NODES (two or more) and IPFAMILY; a quiet machine, please. Figures of one node
+# have a third side, which no data plane can pass: two network namespaces, a veth pair between them and nothing on the way.
 #
 #   REFERENCE=NAME traffic.sh   NAME's cluster beside REFERENCE's, which was made with NETWORK=bridge; they take turns
 #   ROUNDS=21                   some 11 s each and family; the order is reversed in every other one
@@ -101,26 +102,40 @@ YAML
 
 remove() { k delete --now --ignore-not-found pod/traffic-server pod/traffic-near pod/traffic-far service/traffic >/dev/null 2>&1 || true; }
 
+make_wire() {
+    local end i=0
+    for end in client server; do ip netns add "$NAME-wire-$end"; done
+    ip -n "$NAME-wire-client" link add wire type veth peer name wire netns "$NAME-wire-server"
+    for end in client server; do
+        i=$((i + 1))
+        ip -n "$NAME-wire-$end" link set wire up
+        ip -n "$NAME-wire-$end" address add "198.18.0.$i/24" dev wire
+        ip -n "$NAME-wire-$end" address add "2001:2::$i/64" dev wire nodad
+    done
+}
+
 # Ends with its standard input. Requests are answered on their client's processor: between two, the figures would be of
 # the machine's wake-ups.
+serving() { # NAME COMMAND …
+    "${@:2}" nice -n -20 "$TRAFFIC" server --cpu 0 --sink-cpu 1 >"$work/$1.server"
+}
+
 serve() {
     # shellcheck disable=SC1090
     . "$work/$NAME"
     # shellcheck disable=SC2154
-    on_node 1 nsenter -t "$server" -n nice -n -20 "$TRAFFIC" server --cpu 0 --sink-cpu 1 >"$work/$NAME.server"
+    serving "$NAME" on_node 1 nsenter -t "$server" -n
 }
 
 # --- Measuring ------------------------------------------------------------------------------------------
 
 # One measurement; prints its line of JSON.
 measure() { # FAMILY PATH TEST
-    local to seconds=0.6 client
+    local to client
     # shellcheck disable=SC1090
     . "$work/$NAME"
-    # Short and often: the machine's speed drifts, and both sides remember each connection for a while.
     case $3 in
-    rr) to=pod_$1 seconds=0.3 ;;
-    crr | connect) to=vip_$1 seconds=0.3 ;;
+    crr | connect) to=vip_$1 ;;
     *) to=pod_$1 ;;
     esac
     # shellcheck disable=SC2154
@@ -129,9 +144,22 @@ measure() { # FAMILY PATH TEST
     far) client=(on_node 2 nsenter -t "$far" -n) ;;
     outside) client=(nsenter --net="/run/netns/$NAME-cp") to=node_$1 ;;
     esac
+    ask "$3" "${!to}:$([ "$2" = outside ] && echo 30500 || echo 5000)" "${client[@]}"
+}
+
+# The same test along the wire.
+measure_wire() { # FAMILY TEST
+    local to=198.18.0.2
+    [ "$1" = 4 ] || to='[2001:2::2]'
+    ask "$2" "$to:5000" nsenter --net="/run/netns/$NAME-wire-client"
+}
+
+ask() { # TEST WHERE COMMAND …
+    local seconds=0.6
+    # Short and often: the machine's speed drifts, and both sides remember each connection for a while.
+    case $1 in rr | crr | connect) seconds=0.3 ;; esac
     # Before whatever else the machine has to do.
-    "${client[@]}" nice -n -20 "$TRAFFIC" "$3" "${!to}:$([ "$2" = outside ] && echo 30500 || echo 5000)" \
-        --cpu 0 --warm-up 0.1 --seconds "$seconds"
+    "${@:3}" nice -n -20 "$TRAFFIC" "$1" "$2" --cpu 0 --warm-up 0.1 --seconds "$seconds"
 }
 
 # What a control plane and kubelets do by themselves would be in every figure.
@@ -155,14 +183,16 @@ cleanup() {
     local name
     for name in "$NAME" "$REFERENCE"; do of "$name" control_plane CONT || true; done
     for name in "$NAME" "$REFERENCE"; do of "$name" remove; done
+    for name in client server; do ip netns del "$NAME-wire-$name" || true; done
     rm -rf "$work"
 }
 
 trap cleanup EXIT
 for name in "$NAME" "$REFERENCE"; do of "$name" prepare >"$work/$name" 2> >(grep -v DEPRECATION >&2); done
-# Both end with this script, which alone holds what they read from.
-exec {ours}> >(of "$NAME" serve) {theirs}> >(of "$REFERENCE" serve)
-for name in "$NAME" "$REFERENCE"; do within 10 "the server in $name" grep -q serving "$work/$name.server"; done
+make_wire
+# They end with this script, which alone holds what they read from.
+exec {ours}> >(of "$NAME" serve) {theirs}> >(of "$REFERENCE" serve) {floor}> >(serving wire nsenter --net="/run/netns/$NAME-wire-server")
+for name in "$NAME" "$REFERENCE" wire; do within 10 "the server in $name" grep -q serving "$work/$name.server"; done
 
 sleep "${SETTLE:-15}"
 for name in "$NAME" "$REFERENCE"; do of "$name" control_plane STOP; done
@@ -171,15 +201,20 @@ for name in "$NAME" "$REFERENCE"; do of "$name" control_plane STOP; done
 [ -z "${PROFILE:-}" ] || mkdir -p "$PROFILE"
 for round in $(seq "$ROUNDS"); do
     say "round $round of $ROUNDS"
-    order=("$NAME" "$REFERENCE")
-    [ $((round % 2)) = 1 ] || order=("$REFERENCE" "$NAME")
+    order=("$NAME" "$REFERENCE" wire)
+    [ $((round % 2)) = 1 ] || order=(wire "$REFERENCE" "$NAME")
     for family in $families; do
         for what in {near,far}\ {rr,crr,connect,stream} outside\ {stream,udp}; do
             grep -qE -- "$ONLY" <<<"$family $what" || continue
             for name in "${order[@]}"; do
-                profile "$name-$family-${what// /-}" &
                 # shellcheck disable=SC2086
-                line=$(of "$name" measure "$family" $what) || fail "$name: IPv$family $what failed"
+                case $name/$what in
+                wire/near*) how=(measure_wire "$family" "${what#near }") ;;
+                wire/*) continue ;;
+                *) how=(of "$name" measure "$family" $what) ;;
+                esac
+                profile "$name-$family-${what// /-}" &
+                line=$("${how[@]}") || fail "$name: IPv$family $what failed"
                 wait $!
                 echo "$round $name $family $what $line" >>"$results"
             done
