@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use clap::Args;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use tortie_observe::{counters, endpoints};
+use tortie_observe::counters;
 
 use crate::args::Global;
 use crate::ask;
@@ -68,14 +68,14 @@ struct Packet {
     source: IpAddr,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     source_port: Option<u16>,
-    /// The pod of this node that has the source address.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    /// The pod of this node that had the source address.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     source_pod: Option<String>,
     destination: IpAddr,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     destination_port: Option<u16>,
-    /// The pod of this node that has the destination address.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    /// The pod of this node that had the destination address.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     destination_pod: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     icmp: Option<Icmp>,
@@ -117,13 +117,6 @@ struct Answered {
     lost_events: u64,
 }
 
-/// Pods of this node.
-#[derive(Debug, Default)]
-struct Pods {
-    by_address: BTreeMap<IpAddr, String>,
-    by_interface: BTreeMap<String, String>,
-}
-
 /// Runs the verb.
 pub fn run(drops: Drops, global: &Global) -> Outcome {
     let snapshot = read::snapshot(&global.bpffs, false)?;
@@ -137,10 +130,9 @@ pub fn run(drops: Drops, global: &Global) -> Outcome {
     }
     counted.retain(|row| drops.wants(&row.interface, &row.reason));
     counted.sort_by(|a, b| b.packets.cmp(&a.packets).then_with(|| a.cmp(b)));
-    let pods = pods(&endpoints::rows(&snapshot, &names));
     let lost_events = read::lost_events(&global.bpffs)?;
     let (items, last) = match &told {
-        Ok(answer) => drops.latest(answer, &pods),
+        Ok(answer) => drops.latest(answer),
         Err(_) => (Vec::new(), 0),
     };
     let answer = Answered { items, counters: counted, lost_events };
@@ -158,7 +150,7 @@ pub fn run(drops: Drops, global: &Global) -> Outcome {
         let words = format!("{why} The counters are the kernel's; the packets are kept by the agent.");
         return Err(ask::classed(&error, words));
     }
-    if drops.follow { follow(&drops, global, last, &pods) } else { Ok(Answer::Yes) }
+    if drops.follow { follow(&drops, global, last) } else { Ok(Answer::Yes) }
 }
 
 impl Drops {
@@ -168,8 +160,8 @@ impl Drops {
     }
 
     /// The latest drops of the agent's answer, oldest first, and the number of the last.
-    fn latest(&self, answer: &Value, pods: &Pods) -> (Vec<Dropped>, u64) {
-        let mut rows: Vec<Dropped> = items(answer).filter_map(|item| dropped(item, pods)).collect();
+    fn latest(&self, answer: &Value) -> (Vec<Dropped>, u64) {
+        let mut rows: Vec<Dropped> = items(answer).filter_map(dropped).collect();
         rows.retain(|row| self.wants(&row.interface, &row.reason));
         let rows = rows.split_off(rows.len().saturating_sub(self.last));
         (rows, answer.get("last").and_then(Value::as_u64).unwrap_or_default())
@@ -182,33 +174,13 @@ fn items(answer: &Value) -> impl Iterator<Item = &Value> {
 }
 
 /// `None`: it is no drop, or none that this version knows.
-fn dropped(item: &Value, pods: &Pods) -> Option<Dropped> {
+fn dropped(item: &Value) -> Option<Dropped> {
     item.get("reason")?;
-    let mut row: Dropped = serde_json::from_value(item.clone()).ok()?;
-    if let Some(packet) = &mut row.packet {
-        packet.source_pod = pods.by_address.get(&packet.source).cloned();
-        packet.destination_pod = pods.by_address.get(&packet.destination).cloned();
-    }
-    row.interface_pod = pods.by_interface.get(&row.interface).cloned();
-    Some(row)
-}
-
-fn pods(rows: &[endpoints::Row]) -> Pods {
-    let name = |row: &endpoints::Row| match &row.namespace {
-        Some(namespace) => format!("{namespace}/{}", row.name),
-        None => row.name.clone(),
-    };
-    Pods {
-        by_address: rows
-            .iter()
-            .flat_map(|row| row.addresses.iter().map(|address| (*address, name(row))))
-            .collect(),
-        by_interface: rows.iter().map(|row| (row.interface.clone(), name(row))).collect(),
-    }
+    serde_json::from_value(item.clone()).ok()
 }
 
 /// Prints drops as they come. A reader that has gone ends it quietly; an agent that has gone does not.
-fn follow(drops: &Drops, global: &Global, since: u64, pods: &Pods) -> Outcome {
+fn follow(drops: &Drops, global: &Global, since: u64) -> Outcome {
     let question = json!({"verb": "drops", "follow": true, "since": since});
     let gone = |error: &io::Error| ask::failure(&global.run_dir, error);
     let mut gaps = Gaps::since_now(&global.bpffs)?;
@@ -219,7 +191,7 @@ fn follow(drops: &Drops, global: &Global, since: u64, pods: &Pods) -> Outcome {
                 "{missed} more came too fast to be told one by one; the counters have them"
             ));
         }
-        let Some(row) = dropped(&told, pods) else { continue };
+        let Some(row) = dropped(&told) else { continue };
         if !drops.wants(&row.interface, &row.reason) {
             continue;
         }
@@ -444,11 +416,9 @@ mod tests {
 
     #[test]
     fn a_drop_is_one_line_with_pods_ports_and_rule() {
-        let pods = Pods {
-            by_address: [("10.0.0.1".parse().unwrap(), "shop/front".to_owned())].into(),
-            ..Pods::default()
-        };
-        let line = one_line(&dropped(&item(), &pods).unwrap());
+        let mut item = item();
+        item["packet"]["sourcePod"] = json!("shop/front");
+        let line = one_line(&dropped(&item).unwrap());
         assert_eq!(
             line,
             "23:59:59.500  cali1  policy-ingress  TCP shop/front (10.0.0.1:40000) → [fd00::2]:80  \
@@ -458,21 +428,16 @@ mod tests {
 
     #[test]
     fn a_spoofed_packet_names_who_sent_it_and_not_only_whose_address_it_has() {
-        let pods = Pods {
-            by_address: [("10.0.0.1".parse().unwrap(), "shop/victim".to_owned())].into(),
-            by_interface: [("cali1".to_owned(), "shop/culprit".to_owned())].into(),
-        };
-        let row = dropped(&item(), &pods).unwrap();
+        let mut item = item();
+        item["packet"]["sourcePod"] = json!("shop/victim");
+        item["interfacePod"] = json!("shop/culprit");
+        let row = dropped(&item).unwrap();
         assert!(one_line(&row).contains("cali1 (shop/culprit)  "), "{}", one_line(&row));
         assert!(latest_table(std::slice::from_ref(&row)).contains("cali1 (shop/culprit)"));
         let of_an_end =
             Dropped { interface_pod: row.packet.as_ref().unwrap().source_pod.clone(), ..row.clone() };
         assert!(one_line(&of_an_end).contains("  cali1  "), "once is enough");
-        let json = serde_json::to_value(row).unwrap();
-        assert_eq!(
-            (&json["interfacePod"], &json["packet"]["sourcePod"]),
-            (&json!("shop/culprit"), &json!("shop/victim"))
-        );
+        assert_eq!(serde_json::to_value(row).unwrap(), item);
     }
 
     #[test]
@@ -480,7 +445,7 @@ mod tests {
         let mut item = item();
         item["packet"] = json!({"protocol": "ICMP", "source": "10.0.0.1", "destination": "10.0.0.2", "length": 84,
                                 "icmp": {"type": 8, "code": 0, "id": 4660}});
-        let row = dropped(&item, &Pods::default()).unwrap();
+        let row = dropped(&item).unwrap();
         let (protocol, from, to) = ends(&row);
         assert_eq!(
             (protocol.as_str(), from.as_str(), to.as_str()),
@@ -499,8 +464,7 @@ mod tests {
 
     #[test]
     fn a_drop_without_a_packet_that_can_be_read_is_shown_all_the_same() {
-        let row =
-            dropped(&json!({"reason": "frame-too-short", "interface": "eth0"}), &Pods::default()).unwrap();
+        let row = dropped(&json!({"reason": "frame-too-short", "interface": "eth0"})).unwrap();
         assert!(latest_table(&[row]).contains("frame-too-short"));
     }
 
@@ -509,15 +473,15 @@ mod tests {
         let answer = json!({"last": 9, "items": [
             {"reason": "a", "time": 1}, {"reason": "b", "time": 2}, {"reason": "a", "time": 3}, {"reason": "a", "time": 4},
         ]});
-        let (rows, last) = drops().latest(&answer, &Pods::default());
+        let (rows, last) = drops().latest(&answer);
         assert_eq!((rows.iter().map(|r| r.time).collect::<Vec<_>>(), last), (vec![3.0, 4.0], 9));
         let only_b = Drops { reason: Some("b".into()), ..drops() };
-        assert_eq!(only_b.latest(&answer, &Pods::default()).0.len(), 1);
+        assert_eq!(only_b.latest(&answer).0.len(), 1);
     }
 
     #[test]
     fn the_json_of_a_drop_has_the_agreed_fields() {
-        let row = dropped(&item(), &Pods::default()).unwrap();
+        let row = dropped(&item()).unwrap();
         assert_eq!(serde_json::to_value(row).unwrap(), item());
     }
 

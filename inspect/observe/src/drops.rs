@@ -4,6 +4,7 @@ use crate::counters::{hook_name, reason_name};
 use crate::{Names, protocol_name};
 use serde::Serialize;
 use std::net::IpAddr;
+use std::sync::Arc;
 use tortie_abi::event::{Event, Kind, Refusal};
 use tortie_wire::proto::IpProtocol;
 use tortie_wire::{Be16, Ip4, Ip6};
@@ -19,6 +20,9 @@ pub struct Row {
     pub interface: String,
     /// Its number, which outlives it.
     pub ifindex: u32,
+    /// The pod of this node that the interface is of: it sent or was to get the packet, whatever the addresses say.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub interface_pod: Option<String>,
     /// Hook.
     pub hook: String,
     /// Reason.
@@ -47,11 +51,17 @@ pub struct Packet {
     /// Source port, of protocols that have ports.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub source_port: Option<u16>,
+    /// The pod of this node that has the source address.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub source_pod: Option<String>,
     /// Destination.
     pub destination: IpAddr,
     /// Destination port.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub destination_port: Option<u16>,
+    /// The pod of this node that has the destination address.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub destination_pod: Option<String>,
     /// Of ICMP and ICMPv6.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub icmp: Option<Icmp>,
@@ -94,25 +104,61 @@ pub struct Icmp {
     pub id: u16,
 }
 
+/// Where a packet was dropped, and between whom.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// Number of the interface.
+    pub ifindex: u32,
+    /// Source address, where it could be read.
+    pub source: Option<IpAddr>,
+    /// Destination address.
+    pub destination: Option<IpAddr>,
+}
+
+/// The names of a [`Place`], of the moment when the packet was dropped: pods and interfaces go, and another pod may have
+/// the address of one that has gone.
+#[derive(Clone, Debug, Default)]
+pub struct PlaceNames {
+    /// Of the interface.
+    pub interface: Option<Arc<str>>,
+    /// `namespace/name` of the interface's pod.
+    pub interface_pod: Option<Arc<str>>,
+    /// Of the pod with the source address.
+    pub source_pod: Option<Arc<str>>,
+    /// Of the pod with the destination address.
+    pub destination_pod: Option<Arc<str>>,
+}
+
+/// The place of a record; `None`: it is of no packet.
+pub fn place(record: &[u8]) -> Option<Place> {
+    let (event, _) = Event::read_from_prefix(record).ok()?;
+    matches!(Kind::from_word(event.kind)?, Kind::Drop).then(|| Place {
+        ifindex: event.ifindex,
+        source: address(event.family, event.source),
+        destination: address(event.family, event.destination),
+    })
+}
+
 /// Decodes one record of the ring; `None` for records this version does not know. `boot_seconds`: the
 /// epoch time at which the monotonic clock was 0.
-pub fn row(record: &[u8], names: &Names, boot_seconds: f64) -> Option<Row> {
+pub fn row(record: &[u8], names: &Names, place: &PlaceNames, boot_seconds: f64) -> Option<Row> {
     let (event, _) = Event::read_from_prefix(record).ok()?;
     Some(match Kind::from_word(event.kind)? {
-        Kind::Drop => drop_row(&event, names, boot_seconds),
+        Kind::Drop => drop_row(&event, names, place, boot_seconds),
         Kind::Refusal => refusal_row(&Refusal::read_from_prefix(record).ok()?.0, names, boot_seconds),
     })
 }
 
-fn drop_row(event: &Event, names: &Names, boot_seconds: f64) -> Row {
+fn drop_row(event: &Event, names: &Names, place: &PlaceNames, boot_seconds: f64) -> Row {
     Row {
         time: boot_seconds + event.time_nanos as f64 / 1e9,
-        interface: names.interface(event.ifindex),
+        interface: owned(&place.interface).unwrap_or_else(|| names.interface(event.ifindex)),
         ifindex: event.ifindex,
+        interface_pod: owned(&place.interface_pod),
         hook: hook_name(event.hook),
         reason: reason_name(event.reason),
         detail: detail(event.reason),
-        packet: packet(event),
+        packet: packet(event, place),
         call: None,
         rule: names.rule(event.rule),
     }
@@ -123,6 +169,7 @@ fn refusal_row(refusal: &Refusal, names: &Names, boot_seconds: f64) -> Row {
         time: boot_seconds + refusal.time_nanos as f64 / 1e9,
         interface: names.interface(0),
         ifindex: 0,
+        interface_pod: None,
         hook: hook_name(refusal.hook),
         reason: reason_name(refusal.reason),
         detail: detail(refusal.reason),
@@ -160,7 +207,11 @@ fn address(family: u8, wide: Ip6) -> Option<IpAddr> {
     }
 }
 
-fn packet(event: &Event) -> Option<Packet> {
+fn owned(name: &Option<Arc<str>>) -> Option<String> {
+    name.as_ref().map(|name| (**name).to_owned())
+}
+
+fn packet(event: &Event, place: &PlaceNames) -> Option<Packet> {
     let protocol = IpProtocol(event.protocol);
     let is_icmp = matches!(protocol, IpProtocol::ICMP | IpProtocol::ICMPV6);
     let [kind, code] = event.source_port.to_bytes();
@@ -169,8 +220,10 @@ fn packet(event: &Event) -> Option<Packet> {
         protocol: protocol_name(event.protocol),
         source: address(event.family, event.source)?,
         source_port: port(event.source_port),
+        source_pod: owned(&place.source_pod),
         destination: address(event.family, event.destination)?,
         destination_port: port(event.destination_port),
+        destination_pod: owned(&place.destination_pod),
         icmp: is_icmp.then_some(Icmp { kind, code, id: event.destination_port.get() }),
         length: event.length,
     })

@@ -6,8 +6,9 @@ use tortie_abi::counter::{Counter, CounterKey};
 use tortie_abi::settings::{Settings, flags};
 use tortie_abi::{DropReason, Hook};
 use tortie_datapath::kernel::Table;
+use tortie_observe::drops::PlaceNames;
 use tortie_observe::names::{EndpointName, Matches, Names, ProgramName, RuleName, ServiceName};
-use tortie_observe::{Snapshot, conntrack, counters, endpoints, explain, policy, routes, services};
+use tortie_observe::{Snapshot, conntrack, counters, drops, endpoints, explain, policy, routes, services};
 use tortie_sim::Node;
 use tortie_sim::world::World;
 use tortie_testkit::packet::PacketBuilder;
@@ -285,7 +286,7 @@ fn icmp_is_told_by_type_code_and_id() {
     event.source_port = tortie_wire::Be16::from_bytes([8, 0]);
     event.destination_port = tortie_wire::Be16::new(4660);
     let told = |event: &Event| {
-        let row = tortie_observe::drops::row(event.as_bytes(), &names(), 0.0).unwrap();
+        let row = drops::row(event.as_bytes(), &names(), &PlaceNames::default(), 0.0).unwrap();
         serde_json::to_value(row).unwrap()["packet"].clone()
     };
     let echo = told(&event);
@@ -294,6 +295,35 @@ fn icmp_is_told_by_type_code_and_id() {
     event.protocol = 17;
     let udp = told(&event);
     assert_eq!((&udp["sourcePort"], udp.get("icmp")), (&2048.into(), None));
+}
+
+#[test]
+fn a_drop_has_the_names_that_its_place_had() {
+    use tortie_abi::event::{Event, Kind, Refusal};
+    use zerocopy::IntoBytes;
+    let mut event = Event::new_zeroed();
+    (event.kind, event.family, event.ifindex) = (Kind::Drop as u16, 4, 7);
+    event.source.0[0] = tortie_wire::Be32::new(0x0a00_0001);
+    event.destination.0[0] = tortie_wire::Be32::new(0x0a00_0002);
+    let place = drops::place(event.as_bytes()).unwrap();
+    let address = |last| Some(IpAddr::from([10, 0, 0, last]));
+    assert_eq!((place.ifindex, place.source, place.destination), (7, address(1), address(2)));
+    let named = PlaceNames {
+        interface: Some("cali7".into()),
+        interface_pod: Some("shop/culprit".into()),
+        source_pod: Some("shop/victim".into()),
+        destination_pod: None,
+    };
+    let told = |named| serde_json::to_value(drops::row(event.as_bytes(), &names(), named, 0.0)).unwrap();
+    let row = told(&named);
+    assert_eq!((&row["interface"], &row["interfacePod"]), (&"cali7".into(), &"shop/culprit".into()));
+    let packet = &row["packet"];
+    assert_eq!((&packet["sourcePod"], packet.get("destinationPod")), (&"shop/victim".into(), None));
+    let row = told(&PlaceNames::default());
+    assert_eq!((&row["interface"], row.get("interfacePod")), (&"ifindex 7".into(), None));
+    let mut refusal = Refusal::new_zeroed();
+    refusal.kind = Kind::Refusal as u16;
+    assert_eq!(drops::place(refusal.as_bytes()), None, "a call is at no interface");
 }
 
 #[test]
@@ -308,7 +338,8 @@ fn a_refused_call_is_told_with_who_made_it_and_which_service_it_wanted() {
     (refusal.service, refusal.netns) = (1, 77);
     refusal.task[..4].copy_from_slice(b"curl");
     let told = |refusal: &Refusal, names: &Names| {
-        serde_json::to_value(tortie_observe::drops::row(refusal.as_bytes(), names, 0.0).unwrap()).unwrap()
+        serde_json::to_value(drops::row(refusal.as_bytes(), names, &PlaceNames::default(), 0.0).unwrap())
+            .unwrap()
     };
     let mut known = names();
     known.pods_by_netns.insert(77, "shop/cart".into());
@@ -324,7 +355,7 @@ fn a_refused_call_is_told_with_who_made_it_and_which_service_it_wanted() {
     call.as_object_mut().unwrap().remove("pod");
     assert_eq!(told(&refusal, &names())["call"], call);
     // Cut short it is none of which this version knows.
-    assert_eq!(tortie_observe::drops::row(&refusal.as_bytes()[..40], &known, 0.0), None);
+    assert_eq!(drops::row(&refusal.as_bytes()[..40], &known, &PlaceNames::default(), 0.0), None);
 }
 
 #[test]

@@ -5,6 +5,7 @@
 //! is known stays in force while its file cannot be read.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -13,6 +14,7 @@ use tortie_model::{
     Change, Object, WorkloadId,
     workload::{Attachment, PodUid},
 };
+use tortie_observe::drops::{Place, PlaceNames};
 
 /// So many pods that are gone have their network namespace's number remembered.
 const GONE_KEPT: usize = 1000;
@@ -24,7 +26,39 @@ pub struct Attachments {
     gone: BTreeSet<(WorkloadId, String)>,
     bad: BTreeMap<PathBuf, String>,
     by_netns: BTreeMap<u64, WorkloadId>,
+    owners: Owners,
     version: u64,
+}
+
+/// Who has what, by `namespace/name`: of [`Attachments::all`].
+#[derive(Default)]
+pub struct Owners {
+    by_address: BTreeMap<IpAddr, Arc<str>>,
+    by_interface: BTreeMap<String, Arc<str>>,
+}
+
+impl Owners {
+    fn of(known: &BTreeMap<WorkloadId, Attachment>) -> Self {
+        let mut owners = Self::default();
+        for (id, attachment) in known {
+            let name: Arc<str> = id.to_string().into();
+            owners.by_address.extend(attachment.addresses.iter().map(|it| (*it, name.clone())));
+            owners.by_interface.insert(attachment.interface.clone(), name);
+        }
+        owners
+    }
+
+    /// The names of a place, in this moment. `interfaces`: their names by number.
+    pub fn name(&self, place: Place, interfaces: &BTreeMap<u32, String>) -> PlaceNames {
+        let interface = interfaces.get(&place.ifindex);
+        let at = |address: Option<IpAddr>| self.by_address.get(&address?).cloned();
+        PlaceNames {
+            interface: interface.map(|name| name.as_str().into()),
+            interface_pod: interface.and_then(|name| self.by_interface.get(name).cloned()),
+            source_pod: at(place.source),
+            destination_pod: at(place.destination),
+        }
+    }
 }
 
 impl Attachments {
@@ -36,6 +70,7 @@ impl Attachments {
             gone: BTreeSet::new(),
             bad: BTreeMap::new(),
             by_netns: BTreeMap::new(),
+            owners: Owners::default(),
             version: 0,
         }
     }
@@ -108,8 +143,15 @@ impl Attachments {
         let changes = new.map(|(id, a)| (id, Some(Arc::new(a.clone())))).chain(gone.map(|id| (id, None)));
         let changes: Vec<Object> =
             changes.map(|(id, value)| Object::Attachment(Change { key: id.clone(), value })).collect();
-        self.version += u64::from(!changes.is_empty());
+        if !changes.is_empty() {
+            self.changed();
+        }
         changes
+    }
+
+    fn changed(&mut self) {
+        self.owners = Owners::of(&self.known);
+        self.version += 1;
     }
 
     fn path_of(&self, id: &WorkloadId) -> PathBuf {
@@ -124,7 +166,7 @@ impl Attachments {
             return None;
         }
         self.known.remove(id);
-        self.version += 1;
+        self.changed();
         Some(Object::Attachment(Change { key: id.clone(), value: None }))
     }
 
@@ -136,6 +178,11 @@ impl Attachments {
     /// Whether a pod's interface has this name.
     pub fn have(&self, interface: &str) -> bool {
         self.pod_at(interface).is_some()
+    }
+
+    /// Who has which address and interface.
+    pub fn owners(&self) -> &Owners {
+        &self.owners
     }
 
     /// The pod whose interface has this name.

@@ -12,6 +12,7 @@ use tokio::time::Instant;
 use tortie_host::bpf::RingBuffer;
 use tortie_host::clock;
 use tortie_observe::Names;
+use tortie_observe::drops::{self, Place, PlaceNames};
 use zerocopy::FromBytes as _;
 
 /// Events kept: more than are read in one go, so that who follows misses none of them.
@@ -26,6 +27,8 @@ struct Event {
     record: Vec<u8>,
     /// Of the moment when it was read, so that its time stays the same however often it is asked for.
     boot_seconds: f64,
+    /// As its time.
+    place: PlaceNames,
 }
 
 /// The ring's reading end and what was read.
@@ -33,6 +36,8 @@ pub struct Drops {
     ring: AsyncFd<RingBuffer>,
     latest: VecDeque<Event>,
     next: u64,
+    /// Number of the first event whose place has no names yet.
+    unnamed: u64,
     table_full: bool,
     /// When the window began, and how many were read in it.
     window: (Instant, usize),
@@ -46,7 +51,8 @@ impl Drops {
     )]
     pub fn new(ring: RingBuffer) -> io::Result<Self> {
         let ring = AsyncFd::with_interest(ring, tokio::io::Interest::READABLE)?;
-        Ok(Self { ring, latest: VecDeque::new(), next: 1, table_full: false, window: (Instant::now(), 0) })
+        let window = (Instant::now(), 0);
+        Ok(Self { ring, latest: VecDeque::new(), next: 1, unnamed: 1, table_full: false, window })
     }
 
     /// Waits for events and takes them in. Safe to cancel.
@@ -69,10 +75,20 @@ impl Drops {
             if self.latest.len() >= KEPT {
                 self.latest.pop_front();
             }
-            self.latest.push_back(Event { number: self.next, record: record.clone(), boot_seconds });
+            let (number, place) = (self.next, PlaceNames::default());
+            self.latest.push_back(Event { number, record: record.clone(), boot_seconds, place });
             self.next += 1;
         }
         Ok(())
+    }
+
+    /// Gives names to the places of what was read since this was last done.
+    pub fn name(&mut self, names: impl Fn(Place) -> PlaceNames) {
+        let unnamed = self.unnamed;
+        for event in self.latest.iter_mut().rev().take_while(|event| event.number >= unnamed) {
+            event.place = drops::place(&event.record).map(&names).unwrap_or_default();
+        }
+        self.unnamed = self.next;
     }
 
     /// Whether a packet was dropped for want of room for its flow since this was last asked.
@@ -92,7 +108,7 @@ impl Drops {
             .latest
             .iter()
             .filter(|event| event.number > since)
-            .filter_map(|event| tortie_observe::drops::row(&event.record, names, event.boot_seconds))
+            .filter_map(|event| drops::row(&event.record, names, &event.place, event.boot_seconds))
             .filter_map(|row| serde_json::to_value(row).ok())
             .collect();
         let first = self.latest.front().map_or(self.next, |event| event.number);

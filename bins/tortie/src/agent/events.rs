@@ -316,6 +316,8 @@ impl Loop {
             }
             read = self.drops.read() => {
                 read.context("the programs' events")?;
+                let (owners, interfaces) = (node.attachments.owners(), node.devices.names());
+                self.drops.name(|place| owners.name(place, &interfaces));
                 self.drop_count.send_replace(self.drops.last());
                 return Ok(false);
             }

@@ -1,13 +1,12 @@
 //! `drops`: counters of the kernel, the latest packets, and packets as they are dropped.
 
 use std::fs::{self, File};
-use std::io::{BufRead as _, BufReader};
-use std::process::{Command, Stdio};
-use std::sync::mpsc;
+use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::Duration;
 
 use serde_json::Value;
+use tempfile::TempDir;
 use tortie_lab::Family;
 use tortie_tests_e2e::{BOTH, TestLab, binary, briefly, eventually, tortie_lab};
 
@@ -55,24 +54,81 @@ fn a_denied_packet_is_counted_and_told_with_pod_port_and_reason() {
 #[test]
 fn drops_are_followed_as_they_happen_one_object_a_line() {
     let test = world();
-    let mut following = Command::new(binary())
-        .args(["lab", "exec", "--name", &test.lab.name.to_string(), "--node", "node1", "--"])
-        .arg(binary())
-        .args(["drops", "--follow", "--reason", "policy-ingress", "-o", "json"])
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .spawn()
-        .expect("running tortie");
-    let lines = BufReader::new(following.stdout.take().expect("its output")).lines();
-    let (told, line) = mpsc::channel();
-    thread::spawn(move || lines.take(1).try_for_each(|line| told.send(line)));
+    let follower = Follower::start(&test, &["--reason", "policy-ingress"]);
     denied(&test);
-    let line = line.recv_timeout(Duration::from_secs(20));
-    following.kill().expect("killing");
-    following.wait().expect("waiting");
-    let line = line.expect("a line in time").expect("reading");
-    let drop: Value = serde_json::from_str(&line).expect("JSON");
+    let drop = eventually(|| follower.told().first().cloned().ok_or("nothing"));
     assert!(is_the_denied_packet(&drop), "{drop}");
+}
+
+/// Names are those of the moment: who follows learns of pods that come later, and one that goes keeps its drops.
+#[test]
+fn a_drop_names_a_pod_that_came_after_the_question_and_one_that_has_gone() {
+    let late = "
+apiVersion: v1
+kind: Pod
+metadata: {name: late}
+spec: {nodeName: node1, containers: [{name: c, image: any, ports: [{containerPort: 80}]}]}
+";
+    let mut test = world();
+    let follower = Follower::start(&test, &["--reason", "policy-ingress"]);
+    test.apply(late);
+    assert!(!test.probe("pod:default/late", "pod:default/near", briefly).is_connected());
+    let is_of_late =
+        |row: &Value| row["packet"]["sourcePod"] == "default/late" && row["interfacePod"] == "default/late";
+    let row = eventually(|| follower.told().into_iter().find(is_of_late).ok_or_else(|| follower.told()));
+    test.delete(late);
+    let (drops, _) = answer(&test, &["drops", "--reason", "policy-ingress"]);
+    let items = drops["items"].as_array().expect("items");
+    assert!(items.contains(&row), "{row} is now {drops}");
+    assert!(!row["interface"].as_str().expect("an interface").starts_with("ifindex"), "{row}");
+}
+
+/// `drops --follow -o json` on node1.
+struct Follower {
+    process: Child,
+    directory: TempDir,
+}
+
+impl Follower {
+    fn start(test: &TestLab, arguments: &[&str]) -> Self {
+        let directory = tempfile::tempdir().expect("a directory");
+        let file = |name| File::create(directory.path().join(name)).expect("a file");
+        let process = Command::new(binary())
+            .args(["lab", "exec", "--name", &test.lab.name.to_string(), "--node", "node1", "--"])
+            .arg(binary())
+            .args(["drops", "--follow", "-o", "json"])
+            .args(arguments)
+            .stdin(Stdio::null())
+            .stdout(file("told"))
+            .stderr(file("said"))
+            .spawn()
+            .expect("running tortie");
+        thread::sleep(Duration::from_secs(1));
+        Self { process, directory }
+    }
+
+    /// Each whole line of its standard output.
+    fn told(&self) -> Vec<Value> {
+        let text = self.read("told");
+        let whole = text.rsplit_once('\n').map_or("", |(whole, _)| whole);
+        whole.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect()
+    }
+
+    fn said(&self) -> String {
+        self.read("said")
+    }
+
+    fn read(&self, name: &str) -> String {
+        fs::read_to_string(self.directory.path().join(name)).expect("its output")
+    }
+}
+
+impl Drop for Follower {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
 }
 
 /// No back end at all, and none that internalTrafficPolicy allows on node1.
@@ -151,18 +207,7 @@ fn who_follows_is_told_of_every_refused_call_or_of_how_many_more_there_were() {
     let frontends = nobody.expect("the Service")["frontends"].as_array().expect("front ends").clone();
     let address = frontends.iter().filter_map(|it| it["address"].as_str()).find(|it| it.contains('.'));
     let address = address.expect("an IPv4 address");
-    let directory = tempfile::tempdir().expect("a directory");
-    let [told, said] = ["told", "said"].map(|name| directory.path().join(name));
-    let mut following = Command::new(binary())
-        .args(["lab", "exec", "--name", &test.lab.name.to_string(), "--node", "node1", "--"])
-        .arg(binary())
-        .args(["drops", "--follow", "--last", "0", "--reason", "no-backend", "-o", "json"])
-        .stdin(Stdio::null())
-        .stdout(File::create(&told).expect("a file"))
-        .stderr(File::create(&said).expect("a file"))
-        .spawn()
-        .expect("running tortie");
-    thread::sleep(Duration::from_secs(1));
+    let follower = Follower::start(&test, &["--last", "0", "--reason", "no-backend"]);
     let connect = |times: u64| {
         let each = format!("for i in $(seq {times}); do : < /dev/tcp/{address}/80; done 2>/dev/null; true");
         let output = tortie_lab(&test.lab.name, &["exec", "client", "--", "bash", "-c", &each]);
@@ -173,12 +218,9 @@ fn who_follows_is_told_of_every_refused_call_or_of_how_many_more_there_were() {
     thread::sleep(Duration::from_millis(1500));
     connect(1);
     eventually(|| {
-        let lines = fs::read_to_string(&told).expect("what was told").lines().count() as u64;
-        let said = fs::read_to_string(&said).expect("what was said");
+        let (told, said) = (follower.told().len() as u64, follower.said());
         let number = |line: &str| line.split(' ').find_map(|word| word.parse::<u64>().ok());
         let more: u64 = said.lines().filter(|line| line.contains("too fast")).filter_map(number).sum();
-        if lines + more == FLOOD + 1 { Ok(()) } else { Err((lines, said)) }
+        if told + more == FLOOD + 1 { Ok(()) } else { Err((told, said)) }
     });
-    following.kill().expect("killing");
-    following.wait().expect("waiting");
 }
