@@ -59,20 +59,36 @@ fn replace(path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
     written
 }
 
-/// Removes a file. Was it there?
-pub fn remove(path: &Path) -> io::Result<bool> {
-    was_there(fs::remove_file(path))
+/// Removes a file.
+pub fn remove(path: &Path) -> io::Result<Removed> {
+    removed(fs::remove_file(path))
 }
 
-/// Removes a directory with all that is in it. Was it there?
-pub fn remove_tree(path: &Path) -> io::Result<bool> {
-    was_there(fs::remove_dir_all(path))
+/// Removes a directory with all that is in it; where something is mounted, that alone.
+pub fn remove_tree(path: &Path) -> io::Result<Removed> {
+    match removed(fs::remove_dir_all(path)) {
+        Err(error) if error.kind() == io::ErrorKind::ResourceBusy && fs::read_dir(path)?.next().is_none() => {
+            Ok(Removed::Emptied)
+        }
+        other => other,
+    }
 }
 
-fn was_there(removed: io::Result<()>) -> io::Result<bool> {
+/// What has become of something that was to be removed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Removed {
+    /// It is gone.
+    Gone,
+    /// A directory that others use is left, with nothing in it.
+    Emptied,
+    /// It was not there.
+    WasNotThere,
+}
+
+fn removed(removed: io::Result<()>) -> io::Result<Removed> {
     match removed {
-        Ok(()) => Ok(true),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Ok(()) => Ok(Removed::Gone),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Removed::WasNotThere),
         Err(error) => Err(error),
     }
 }
@@ -132,8 +148,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("x");
         fs::create_dir_all(path.join("y")).unwrap();
-        assert!(remove_tree(&path).unwrap());
-        assert!(!remove_tree(&path).unwrap());
+        assert_eq!(remove_tree(&path).unwrap(), Removed::Gone);
+        assert_eq!(remove_tree(&path).unwrap(), Removed::WasNotThere);
     }
 
     #[test]

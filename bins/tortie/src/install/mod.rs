@@ -146,17 +146,25 @@ pub fn uninstall(flags: &Uninstall, global: &Global) -> Outcome {
     let places = &flags.places;
     // Before anything is removed: a node with an agent and without the plugin could wire no pod.
     let _lock = if flags.data_plane { Some(keep_agents_away(global)?) } else { None };
+    let mut done = Vec::new();
     // The runtime must not find a conflist whose program is gone.
-    for path in [places.conf_dir.join(&places.conf_name), places.bin_dir.join(PROGRAM)] {
-        say_removed(&path, files::remove(&path))?;
-    }
+    let conflist = places.conf_dir.join(&places.conf_name);
+    done.push(say_removed(&conflist, files::remove(&conflist)));
     if flags.data_plane {
         // Links that lose their pins detach; nothing else refers to programs and maps.
         for dir in [Some(&global.bpffs), Some(&global.run_dir), flags.cache.as_ref()].into_iter().flatten() {
-            say_removed(dir, files::remove_tree(dir))?;
+            done.push(say_removed(dir, files::remove_tree(dir)));
         }
-        take_off_network()?;
+        done.push(take_off_network());
     }
+    let left: Vec<String> = done.into_iter().filter_map(|done| Some(format!("{:#}", done.err()?))).collect();
+    if !left.is_empty() {
+        let left = left.join("; ");
+        return Err(anyhow!("{left}; everything else is removed but {PROGRAM}: run this again").into());
+    }
+    // It may be this very program, which is needed until nothing is left.
+    let program = places.bin_dir.join(PROGRAM);
+    say_removed(&program, files::remove(&program))?;
     Ok(Answer::Yes)
 }
 
@@ -170,9 +178,13 @@ fn keep_agents_away(global: &Global) -> Result<NodeLock, Failure> {
     })
 }
 
-fn say_removed(path: &Path, removed: io::Result<bool>) -> anyhow::Result<()> {
-    let removed = removed.with_context(|| format!("removing {}", path.display()))?;
-    Ok(output::write(&format!("{} {}", path.display(), if removed { "removed" } else { "is not there" }))?)
+fn say_removed(path: &Path, removed: io::Result<files::Removed>) -> anyhow::Result<()> {
+    let said = match removed.with_context(|| format!("removing {}", path.display()))? {
+        files::Removed::Gone => "removed",
+        files::Removed::Emptied => "emptied; something is mounted there",
+        files::Removed::WasNotThere => "is not there",
+    };
+    Ok(output::write(&format!("{} {said}", path.display()))?)
 }
 
 fn take_off_network() -> anyhow::Result<()> {
