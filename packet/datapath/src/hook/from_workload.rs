@@ -24,7 +24,7 @@ fn leaving<F: Family, K: Kernel<F>>(k: &K, s: &mut State<F>) -> Step<Next> {
         return Err(DropReason::VlanTag);
     }
     parse::ip(k, s)?;
-    parse::transport(k, s)?;
+    let is_first_fragment = parse::headers(k, s)?;
     if parse::is_from_router(s) {
         return Err(DropReason::RouterImpersonation);
     }
@@ -36,6 +36,9 @@ fn leaving<F: Family, K: Kernel<F>>(k: &K, s: &mut State<F>) -> Step<Next> {
     }
     parse::refuse_martians(s)?;
     source::check_not_spoofed(k, s)?;
+    if is_first_fragment {
+        parse::learn_ports(k, s);
+    }
     if parse::is_icmp_error(s) {
         return Ok(Next::Related);
     }

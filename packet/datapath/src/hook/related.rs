@@ -1,4 +1,5 @@
-//! ICMP errors: they belong to the flow whose packet they quote, and are translated like it, inside too.
+//! ICMP errors: they belong to the flow whose packet they quote, and are translated like it, inside too. From a pod they are
+//! about packets to that pod.
 
 use super::finish;
 use crate::family::{Family, FlowEntry, Spot};
@@ -34,6 +35,10 @@ struct Quote {
 #[inline(always)]
 fn translate<F: Family, K: Kernel<F>>(k: &K, s: &mut State<F>) -> Step<Next> {
     let quote = read_quote(k, s)?;
+    // A pod, whose source has been checked, has a say about what was sent to it, and not about what others have with each other.
+    if s.is_at(Hook::FromWorkload) && s.translated.destination != s.tuple.source {
+        return Err(DropReason::IcmpUnrelated);
+    }
     // The error goes to whom the quoted packet came from: it travels with the other direction.
     s.rewritten = s.translated.reversed();
     s.partner = Spot::of(&F::flow_key(&s.rewritten));

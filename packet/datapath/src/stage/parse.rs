@@ -36,8 +36,18 @@ pub fn refuse_martians<F: Family>(s: &State<F>) -> Step<()> {
 /// Ports, TCP flags, ICMP type; of a later fragment, the ports that its first one had.
 #[inline(always)]
 pub fn transport<F: Family, K: Packet + Fragments<F>>(k: &K, s: &mut State<F>) -> Step<()> {
+    if headers(k, s)? {
+        learn_ports(k, s);
+    }
+    Ok(())
+}
+
+/// The same for a packet whose source has yet to be checked: whether there are ports to [`learn`](learn_ports) then.
+#[inline(always)]
+pub fn headers<F: Family, K: Packet + Fragments<F>>(k: &K, s: &mut State<F>) -> Step<bool> {
     if s.ip.fragment == fragment::LATER {
-        return later_fragment(k, s);
+        later_fragment(k, s)?;
+        return Ok(false);
     }
     let there = s.ip.total_bytes.wrapping_sub(s.ip.header_bytes);
     match IpProtocol(s.ip.protocol) {
@@ -45,12 +55,9 @@ pub fn transport<F: Family, K: Packet + Fragments<F>>(k: &K, s: &mut State<F>) -
         IpProtocol::UDP => udp(k, s, there)?,
         IpProtocol::SCTP => sctp(k, s, there)?,
         protocol if protocol == F::ICMP => icmp(k, s, there)?,
-        _ => return Ok(()),
+        _ => return Ok(false),
     }
-    if s.ip.fragment == fragment::FIRST {
-        learn_ports(k, s);
-    }
-    Ok(())
+    Ok(s.ip.fragment == fragment::FIRST)
 }
 
 #[inline(always)]
@@ -113,8 +120,9 @@ fn icmp<F: Family, K: Packet>(k: &K, s: &mut State<F>, there: u32) -> Step<()> {
     Ok(())
 }
 
+/// What the fragments after this first one are told.
 #[inline(always)]
-fn learn_ports<F: Family, K: Fragments<F>>(k: &K, s: &State<F>) {
+pub fn learn_ports<F: Family, K: Fragments<F>>(k: &K, s: &State<F>) {
     let [a, b] = s.tuple.source_port.to_bytes();
     let [c, d] = s.tuple.destination_port.to_bytes();
     k.learn_ports(&F::fragment_key(&s.tuple, s.ip.identification), [a, b, c, d]);

@@ -118,6 +118,38 @@ fn an_error_from_a_router_about_a_flow_reaches_the_pod_and_others_do_not() {
 }
 
 #[test]
+fn a_pod_has_no_say_about_what_others_have_with_each_other() {
+    both(|f| {
+        let (mut world, a, b, c) = shop();
+        let service = f.pick("10.96.0.9", "fd00:96::9");
+        world.add_service(service, 53, 17, &[(f.of(&c), 5353)]);
+        let mut packets = Vec::new();
+        for to in [(f.of(&c), 5354), (service, 53), (f.outside(), 53)] {
+            let there = world.send(&a, udp(f.of(&a), 9999, to.0, to.1));
+            assert!(!matches!(there.landed, Landed::Dropped(_)), "{to:?}");
+            // As the client has sent it, and as its server gets it.
+            packets.extend([udp(f.of(&a), 9999, to.0, to.1), there.packet]);
+        }
+        let back = world.send(&c, udp(f.of(&c), 5354, f.of(&a), 9999));
+        assert_lands(&back, "a");
+        packets.push(back.packet);
+        for packet in packets {
+            for to in [f.of(&a), f.of(&c)] {
+                for error in [
+                    PacketBuilder::ip(f.of(&b), to).port_unreachable(&packet[14..]),
+                    PacketBuilder::ip(f.of(&b), to).too_big(1280, &packet[14..]),
+                ] {
+                    assert_dropped(&world.send(&b, error.build()), DropReason::IcmpUnrelated);
+                }
+            }
+        }
+        let own = world.send(&a, udp(f.of(&a), 9999, f.of(&b), 7));
+        let error = PacketBuilder::ip(f.of(&b), f.of(&a)).port_unreachable(&own.packet[14..]);
+        assert_lands(&world.send(&b, error.build()), "a");
+    });
+}
+
+#[test]
 fn an_echo_reply_alone_opens_nothing() {
     both(|f| {
         let (world, a, b, _) = shop();

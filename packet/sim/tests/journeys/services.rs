@@ -188,6 +188,18 @@ fn fragments_of_a_service_flow_follow_their_first_one() {
 }
 
 #[test]
+fn the_first_fragment_of_a_liar_says_nothing_about_the_fragments_of_whose_name_it_has() {
+    both(|f| {
+        let (mut world, a, b, _) = shop();
+        let server = world.add_pod("server", 0);
+        let whole = PacketBuilder::ip(f.of(&a), f.of(&server)).udp(1000, 2000).payload_len(2000);
+        let fragments = whole.build_fragments(1400);
+        assert_dropped(&world.send(&b, fragments[0].clone()), DropReason::SourceSpoofed);
+        assert_dropped(&world.send(&a, fragments[1].clone()), DropReason::FragmentWithoutFirst);
+    });
+}
+
+#[test]
 fn an_echo_to_a_pod_keeps_right_checksums() {
     both(|f| {
         let (world, a, _, c) = shop();
