@@ -68,6 +68,7 @@ pub struct Endpoints {
     generations: Generations,
     interfaces: BTreeMap<String, u32>,
     prefix: String,
+    nodes_own: BTreeSet<String>,
     guarded: BTreeMap<String, u32>,
     guard_errors: BTreeMap<String, Retry>,
     records: DeltaTracker<u32, Endpoint>,
@@ -97,6 +98,7 @@ impl Endpoints {
             generations: Generations::new(saved.generation_ceiling),
             interfaces: BTreeMap::new(),
             prefix: String::new(),
+            nodes_own: BTreeSet::new(),
             guarded: BTreeMap::new(),
             guard_errors: BTreeMap::new(),
             records: DeltaTracker::new(),
@@ -114,6 +116,12 @@ impl Endpoints {
     /// The start of workload interfaces' names.
     pub fn set_prefix(&mut self, prefix: &str) {
         prefix.clone_into(&mut self.prefix);
+    }
+
+    /// Interfaces that the node itself speaks by: whatever their names, none of them is a workload's.
+    pub fn set_nodes_own(&mut self, interfaces: BTreeSet<String>) {
+        self.guarded.retain(|name, _| !interfaces.contains(name));
+        self.nodes_own = interfaces;
     }
 
     /// An interface has this index, or is gone.
@@ -359,6 +367,7 @@ impl Endpoints {
         for (name, ifindex) in &self.interfaces {
             let ours = name.starts_with(&self.prefix) && !owned.contains(name.as_str());
             if !ours
+                || self.nodes_own.contains(name)
                 || self.guarded.get(name) == Some(ifindex)
                 || others_ready(&self.records, *ifindex, GUARD_SLOT)
             {

@@ -105,6 +105,11 @@ impl Reconciler {
         self.own.netns = Some(cookie);
     }
 
+    /// Interfaces that the node itself speaks by, which no prefix of names makes a workload's.
+    pub fn set_nodes_own_interfaces(&mut self, interfaces: BTreeSet<String>) {
+        self.endpoints.set_nodes_own(interfaces);
+    }
+
     /// An interface has this index, or is gone.
     pub fn interface(&mut self, name: &str, ifindex: Option<u32>) {
         self.endpoints.interface(name, ifindex);

@@ -306,6 +306,8 @@ impl Node {
         }
         self.told_conflicts.tell(self.calc.conflicts(), &self.store);
         self.devices.set_pattern(&self.reconciler.settings().data_interface_pattern);
+        let nodes_own = super::uplinks::nodes_own(&self.devices, &self.interface_addresses);
+        self.reconciler.set_nodes_own_interfaces(nodes_own);
         for (node, way) in self.ways.refresh(&self.reconciler, &self.netlink, &self.devices).await {
             self.reconciler.set_way(node, way);
         }

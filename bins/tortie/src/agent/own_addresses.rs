@@ -34,6 +34,11 @@ impl OwnAddresses {
         self.known.iter().filter(move |(_, net)| net.addr() == address).map(|(index, _)| *index)
     }
 
+    /// The interfaces that have addresses, by index.
+    pub fn interfaces(&self) -> impl Iterator<Item = u32> {
+        self.known.iter().map(|(index, _)| *index)
+    }
+
     /// For the calculation.
     pub fn object(&self) -> Object {
         let addresses: BTreeSet<IpNet> = self.known.iter().map(|(_, address)| *address).collect();

@@ -3,6 +3,7 @@
 //! Does not: attach; [`Devices`] does. Pure.
 //! Invariant: a bond or a bridge is guarded by its parts, which its packets pass.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use tortie_host::netlink::Device;
@@ -51,6 +52,27 @@ pub fn left_out(
     )]
 }
 
+/// Interfaces that the node itself speaks by: they carry programs as such, have addresses, or are parts of another. A pod's
+/// host side is none of that.
+pub fn nodes_own(devices: &Devices, own: &OwnAddresses) -> BTreeSet<String> {
+    let addressed = own.interfaces().filter_map(|index| devices.by_index(index));
+    let parts = devices.all().filter(|device| device.controller.is_some());
+    devices.hosts().map(|it| it.device).chain(addressed).chain(parts).map(|it| it.name.clone()).collect()
+}
+
+/// What is wrong with an `interfacePrefix` that names the node's own interfaces.
+pub fn taken_for_pods(nodes_own: &BTreeSet<String>, prefix: &str) -> Option<String> {
+    let named: Vec<&str> =
+        nodes_own.iter().map(String::as_str).filter(|name| name.starts_with(prefix)).collect();
+    (!named.is_empty() && !prefix.is_empty()).then(|| {
+        format!(
+            "interfacePrefix ({prefix}) is also how this node's own interfaces are called ({}), which no pod has: they are left \
+             alone; set it in the FelixConfiguration to how pods' interfaces begin and no other does",
+            named.join(", ")
+        )
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -96,6 +118,24 @@ mod tests {
             [""; 0],
             "the address may be gone for a moment"
         );
+    }
+
+    #[test]
+    fn the_nodes_own_interfaces_are_no_pods_whatever_they_are_called() {
+        let mut devices = Devices::new();
+        devices.set_pattern("^eth.*");
+        let part = Device { controller: Some(4), ..device(5, "cali-part") };
+        let all = [(LOOPBACK, "lo"), (2, "eth0"), (3, "cali-plain"), (4, "cali-addressed")];
+        for device in all.map(|(index, name)| device(index, name)).into_iter().chain([part]) {
+            devices.insert(device);
+        }
+        let mut own = OwnAddresses::default();
+        own.all(vec![(4, "192.0.2.1/24".parse().unwrap())]);
+        let own = nodes_own(&devices, &own);
+        assert_eq!(own.iter().collect::<Vec<_>>(), ["cali-addressed", "cali-part", "eth0", "lo"]);
+        let told = taken_for_pods(&own, "cali-").unwrap();
+        assert!(told.contains("(cali-addressed, cali-part)") && told.contains("(cali-)"), "{told}");
+        assert_eq!((taken_for_pods(&own, "cali-plain"), taken_for_pods(&own, "")), (None, None));
     }
 
     #[test]

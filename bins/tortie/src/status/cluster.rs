@@ -140,7 +140,7 @@ fn line(row: &Row, wide: bool) -> Vec<String> {
     let (colour, word) = match health {
         "healthy" => (Colour::Green, health),
         "starting" => (Colour::Yellow, health),
-        NO_AGENT => (Colour::Red, "no agent"),
+        NO_AGENT => (Colour::Red, "no answer"),
         _ => (Colour::Red, health),
     };
     let mut cells = vec![node.to_owned(), paint(colour, word)];
@@ -193,7 +193,7 @@ mod tests {
         let cells = |row: &Row, wide| line(row, wide).join("|");
         assert_eq!(cells(&degraded, false), "n1|degraded|0.1.0|3||||||1 object is rejected, and 2 more");
         assert_eq!(cells(&degraded, true), "n1|degraded|0.1.0|3||6.18||||1 object is rejected; b; c");
-        assert_eq!(cells(&silent, true), "n2|no agent||||||||no pod");
+        assert_eq!(cells(&silent, true), "n2|no answer||||||||no pod");
         let dirty =
             |object: &str, reason: &str| Dirty { object: object.into(), reason: reason.into(), attempts: 1 };
         let status = Status {

@@ -382,3 +382,35 @@ spec: {nodeName: node1, containers: [{name: c, image: any}]}
         });
     }
 }
+
+/// One word in a FelixConfiguration must not take a node off the network, and the agent with it.
+#[test]
+fn a_prefix_of_pods_names_that_the_uplink_has_too_leaves_the_uplink_alone() {
+    let mut test = TestLab::nodes(2);
+    test.apply(WORLD);
+    let reach = |test: &TestLab| {
+        for family in [Family::Ipv4, Family::Ipv6] {
+            for (from, to) in [("client:c1", "node:node1"), ("pod:default/far", "pod:default/near")] {
+                let seen = test.probe(from, to, |probe| {
+                    briefly(probe);
+                    probe.family = Some(family);
+                    probe.port = (to == "node:node1").then_some(30080);
+                });
+                assert!(seen.is_connected(), "{from} {family:?}: {seen:?}");
+            }
+        }
+    };
+    reach(&test);
+    test.configure("interfacePrefix: eth");
+    eventually(|| {
+        let told = said(&on_node(&test.lab, "node1", &["status"]));
+        if told.contains("interfacePrefix (eth)") && told.contains("(eth0)") { Ok(()) } else { Err(told) }
+    });
+    reach(&test);
+    test.configure("");
+    eventually(|| {
+        let status = on_node(&test.lab, "node1", &["status"]);
+        if status.status.success() { Ok(()) } else { Err(said(&status)) }
+    });
+    reach(&test);
+}

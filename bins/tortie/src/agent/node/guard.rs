@@ -103,10 +103,15 @@ impl Node {
         }
     }
 
-    /// Why nothing from outside reaches Services here, if so.
+    /// What settings say wrongly of this node's interfaces: nothing from outside reaches Services here, or a prefix of pods' names
+    /// is one of others', too.
     pub fn left_out(&self) -> Vec<String> {
         let is_pods = |name: &str| self.attachments.have(name);
-        uplinks::left_out(&self.devices, &self.interface_addresses, &self.own_addresses, is_pods)
+        let mut told =
+            uplinks::left_out(&self.devices, &self.interface_addresses, &self.own_addresses, is_pods);
+        let nodes_own = uplinks::nodes_own(&self.devices, &self.interface_addresses);
+        told.extend(uplinks::taken_for_pods(&nodes_own, &self.reconciler.settings().interface_prefix));
+        told
     }
 
     pub(super) fn tell_left_out(&mut self) {
