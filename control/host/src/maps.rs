@@ -162,7 +162,7 @@ impl Maps {
         let kernel = |operation, source| MapsError::Kernel { name: spec.name, operation, source };
         let new = create(spec, entries)?;
         if let Err(error) = copy(&old, &new) {
-            if error.raw_os_error() == Some(libc::E2BIG) {
+            if is_full(&error) {
                 // More in it than would fit: the old size stays in force until it has emptied.
                 self.kept_size.push((spec.name, old.info().max_entries));
                 return Ok(old);
@@ -352,6 +352,11 @@ fn copy(from: &Map, to: &Map) -> io::Result<()> {
     Ok(())
 }
 
+/// There is no room for another element: hash tables and tries say it differently.
+fn is_full(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::E2BIG | libc::ENOSPC))
+}
+
 /// Copies what is not there, and flows of which the other map has not seen later packets; gives how many there was no
 /// room for.
 fn copy_newer(from: &Map, to: &Map) -> io::Result<usize> {
@@ -362,7 +367,7 @@ fn copy_newer(from: &Map, to: &Map) -> io::Result<usize> {
             return Ok(());
         }
         match to.update(key, value, Update::Any) {
-            Err(error) if error.raw_os_error() == Some(libc::E2BIG) => without_room += 1,
+            Err(error) if is_full(&error) => without_room += 1,
             other => other?,
         }
         Ok(())

@@ -77,6 +77,26 @@ fn a_resized_map_keeps_its_content_and_one_that_is_too_full_keeps_its_size() {
     assert!(maps.created().is_empty());
 }
 
+/// Which says otherwise than a hash table that it is full.
+#[test]
+fn a_table_of_routes_that_holds_more_than_its_new_size_keeps_the_old_one() {
+    let pins = Pins::new();
+    let mut sizes = small();
+    sizes.insert("route4", Size::Fixed(64));
+    let maps = Maps::open(&pins.0, &sizes).expect("maps");
+    let routes = maps.get("route4").expect("map");
+    for last in 0..20u8 {
+        let key = [32, 0, 0, 0, 10, 0, 0, last];
+        routes.update(&key, &vec![0; ROUTE4.value_bytes as usize], Update::Any).expect("update");
+    }
+    for (size, kept) in [(4, &[("route4", 64)][..]), (20, &[])] {
+        sizes.insert("route4", Size::Fixed(size));
+        let maps = Maps::open(&pins.0, &sizes).expect("maps");
+        assert_eq!(maps.kept_size(), kept, "{size}");
+        assert_eq!(maps.get("route4").expect("map").count().expect("count"), 20);
+    }
+}
+
 #[test]
 fn a_pin_that_is_something_else_is_named_and_not_touched() {
     let pins = Pins::new();
