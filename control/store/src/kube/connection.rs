@@ -167,6 +167,18 @@ impl Connection {
         self.standing.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// Others go on without an answer: that there has been none so far is trouble from now on, however long a server may take.
+    pub fn nobody_waits(&self) {
+        if self.standing().is_some() {
+            return;
+        }
+        let servers = self.servers.lock().unwrap_or_else(PoisonError::into_inner);
+        let server = servers.as_ref().and_then(|servers| servers.all.get(servers.current));
+        let url = server.map(|server| server.url.clone()).unwrap_or_default();
+        drop(servers);
+        self.note(&url, Some("it has not answered yet".to_owned()));
+    }
+
     /// Ends when a server answers, whoever asked it.
     pub async fn answers(&self) {
         // The sender is here, so it does not end.

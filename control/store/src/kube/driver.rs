@@ -238,6 +238,7 @@ impl Driver {
                 }
                 () = tokio::time::sleep_until(patience), if !self.open && self.remembers => {
                     tracing::warn!("the API server has not said everything; what was in force before is in force");
+                    self.connection.nobody_waits();
                     self.open = true;
                 }
                 _ = looks.tick(), if self.local.have_file() => self.look(false),

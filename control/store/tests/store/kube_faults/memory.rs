@@ -42,6 +42,28 @@ fn an_agent_starts_with_what_was_in_force_when_the_server_is_away() {
     );
 }
 
+/// Nothing has failed yet, and nothing is as it should be either.
+#[test]
+fn a_server_that_takes_connections_and_says_nothing_is_away_once_nobody_waits_for_it() {
+    let server = Server::of_a_cluster();
+    let directory = tempfile::tempdir().unwrap();
+    let mut options = options(&server, &directory);
+    options.cache = Some(directory.path().join("store"));
+    options.access.timing.answer = Duration::from_secs(60);
+    let mut listener = Listener::new(kube::open(options.clone()).unwrap());
+    listener.catch_up();
+    drop(listener);
+    server.with_faults(|faults| faults.silent = true);
+    let mut listener = Listener::new(kube::open(options).unwrap());
+    until(&mut listener, "in sync", |events| events.contains(&Event::InSync));
+    let standing = listener.store.handle().standing().expect("it is known how it stands");
+    assert!(standing.from_cache && !standing.server.is_empty(), "{standing:?}");
+    assert_eq!(standing.trouble.as_deref(), Some("it has not answered yet"));
+    server.with_faults(|faults| faults.silent = false);
+    let well = |it: tortie_store::Standing| !it.from_cache && it.trouble.is_none();
+    wait("the whole", || listener.store.handle().standing().is_some_and(well));
+}
+
 /// Whatever is missing from it may be a policy: nothing of it is in force before the server has said everything.
 #[test]
 fn a_damaged_memory_says_nothing_until_the_server_has_said_everything() {
