@@ -221,13 +221,13 @@ pub fn read(name: &str, given: &Value) -> Result<Option<Setting>, InvalidSetting
         "bpfMaglevMaxEndpointsPerService" => Setting::MaglevEndpoints(up_to_3000(given)?),
         "logSeverityScreen" => Setting::LogLevel(level(given)?),
         "healthEnabled" => Setting::HealthEnabled(value::switch(given)?),
-        "healthHost" => Setting::HealthHost(value::text(given)?.trim().to_owned()),
+        "healthHost" => Setting::HealthHost(value::host(given)?),
         "healthPort" => Setting::HealthPort(value::port(given)?),
         "prometheusMetricsEnabled" => Setting::MetricsEnabled(value::switch(given)?),
-        "prometheusMetricsHost" => Setting::MetricsHost(value::text(given)?.trim().to_owned()),
+        "prometheusMetricsHost" => Setting::MetricsHost(value::host(given)?),
         "prometheusMetricsPort" => Setting::MetricsPort(value::port(given)?),
         "prometheusProcessMetricsEnabled" => Setting::ProcessMetrics(value::switch(given)?),
-        "dataplaneWatchdogTimeout" => Setting::Watchdog(value::seconds(given)?),
+        "dataplaneWatchdogTimeout" => Setting::Watchdog(watchdog(given)?),
         "debugSimulateDataplaneHangAfter" => Setting::HangAfter(value::seconds(given)?),
         _ => return Ok(None),
     };
@@ -293,6 +293,23 @@ fn connect_time(given: &Value) -> Result<ConnectTime, Wrong> {
 fn loop_prevention(given: &Value) -> Result<LoopPrevention, Wrong> {
     let meanings = [LoopPrevention::Drop, LoopPrevention::Reject, LoopPrevention::Disabled];
     value::word(given, &["Drop", "Reject", "Disabled"], &meanings)
+}
+
+/// 0: for ever, as Felix has it. The main loop turns once a second by itself.
+fn watchdog(given: &Value) -> Result<Duration, Wrong> {
+    const LEAST: Duration = Duration::from_secs(5);
+    match value::seconds(given)? {
+        Duration::ZERO => Ok(Duration::MAX),
+        short if short < LEAST => {
+            let value = format!("{} ms", short.as_millis());
+            Err(Wrong::NotA {
+                value,
+                what: "time that a main loop can keep to",
+                example: "90s, or 0s for no limit",
+            })
+        }
+        long => Ok(long),
+    }
 }
 
 /// As Calico limits both sides of its consistent-hash tables.

@@ -8,12 +8,26 @@ use crate::fault::Wrong;
 use crate::resource::type_of;
 use ipnet::IpNet;
 use serde_json::Value;
+use std::net::IpAddr;
 use std::time::Duration;
 use tortie_model::settings::Timeout;
 
 /// Text.
 pub fn text(value: &Value) -> Result<&str, Wrong> {
     value.as_str().ok_or_else(|| wrong_type(value, "text"))
+}
+
+/// A host to listen at: an address, a name, or nothing for all.
+pub fn host(value: &Value) -> Result<String, Wrong> {
+    let host = text(value)?.trim();
+    let is_name = host.split('.').all(|label| {
+        let inside = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
+        !label.is_empty() && label.len() <= 63 && label.chars().all(inside)
+    });
+    if host.is_empty() || is_name || host.trim_matches(['[', ']']).parse::<IpAddr>().is_ok() {
+        return Ok(host.to_owned());
+    }
+    Err(Wrong::NotA { value: host.into(), what: "host", example: "localhost, 127.0.0.1 or ::1" })
 }
 
 /// Yes or no; as text in any of the forms that Go reads.

@@ -284,6 +284,14 @@ fn values_that_are_wrong_are_refused_with_the_way_out() {
             "dataplaneWatchdogTimeout: soon",
             "spec.dataplaneWatchdogTimeout: \"soon\" is no duration; write it like 90s, 1h30m or 100ms",
         ),
+        (
+            "dataplaneWatchdogTimeout: 1ms",
+            "spec.dataplaneWatchdogTimeout: \"1 ms\" is no time that a main loop can keep to; write it like 90s, or 0s for no limit",
+        ),
+        (
+            "healthHost: no such host",
+            "spec.healthHost: \"no such host\" is no host; write it like localhost, 127.0.0.1 or ::1",
+        ),
         ("interfaceprefix: a", "spec.interfaceprefix: unknown field; did you mean interfacePrefix?"),
     ] {
         let said: Vec<_> = felix(spec).rejections.iter().map(|it| it.to_string()).collect();

@@ -2,7 +2,7 @@
 //!
 //! Owns: sockets, and who may be connected at once. Does not: serve; `http` does.
 //! Invariant: a change of one server's settings does not touch the other; a host without a name or address
-//! means both families.
+//! means both families; where it cannot listen as it should, it goes on as it did.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -70,11 +70,10 @@ pub async fn run(vitals: Arc<Vitals>, scrape: Arc<Scrape>, mut wanted: watch::Re
 
 impl Server {
     async fn run(self, mut wanted: watch::Receiver<Wanted>) {
+        let mut serving = Serving::default();
         loop {
             let now = (self.pick)(&wanted.borrow_and_update()).clone();
-            let mut tasks = JoinSet::new();
-            let retry = !self.open(&now, &mut tasks).await;
-            // Dropping the tasks at the end of the turn closes listeners and connections.
+            let retry = !self.open(&now, &mut serving).await;
             self.stay(&now, retry, &mut wanted).await;
         }
     }
@@ -96,33 +95,71 @@ impl Server {
     }
 
     /// `false`: it should listen and cannot.
-    async fn open(&self, wanted: &Listen, tasks: &mut JoinSet<()>) -> bool {
+    async fn open(&self, wanted: &Listen, serving: &mut Serving) -> bool {
         if !wanted.enabled {
             self.vitals.set_deaf(self.name, None);
+            serving.close().await;
             return true;
         }
-        match bind(wanted).await {
+        let mut bound = bind(wanted).await;
+        let before = serving.at.clone();
+        if before.is_some() && bound.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::AddrInUse) {
+            // It may be itself that has some of the addresses.
+            serving.close().await;
+            bound = bind(wanted).await;
+            if bound.is_err()
+                && let Some(before) = before
+                && let Ok(listeners) = bind(&before).await
+            {
+                self.serve(&before, listeners, serving).await;
+            }
+        }
+        match bound {
             Ok(listeners) => {
                 self.vitals.set_deaf(self.name, None);
-                for listener in listeners {
-                    if let Ok(address) = listener.local_addr() {
-                        tracing::info!(server = self.name, %address, "listening");
-                    }
-                    tasks.spawn(accept(listener, self.service.clone()));
-                }
+                self.serve(wanted, listeners, serving).await;
                 true
             }
             Err(error) => {
                 let (host, port) = (&wanted.host, wanted.port);
                 let problem = format!(
-                    "the {} server cannot listen on port {port} of {host:?}: {error}; free the port or set {}",
-                    self.name, self.setting
+                    "the {} server cannot listen on port {port} of {host:?}: {error}; free the port or set {}{}",
+                    self.name,
+                    self.setting,
+                    if serving.at.is_some() { "; it listens where it did" } else { "" }
                 );
                 tracing::error!(problem, "tried again every {} s", RETRY.as_secs());
                 self.vitals.set_deaf(self.name, Some(problem));
                 false
             }
         }
+    }
+
+    /// In place of what it did before.
+    async fn serve(&self, at: &Listen, listeners: Vec<TcpListener>, serving: &mut Serving) {
+        serving.close().await;
+        serving.at = Some(at.clone());
+        for listener in listeners {
+            if let Ok(address) = listener.local_addr() {
+                tracing::info!(server = self.name, %address, "listening");
+            }
+            serving.tasks.spawn(accept(listener, self.service.clone()));
+        }
+    }
+}
+
+/// Where a server listens.
+#[derive(Default)]
+struct Serving {
+    at: Option<Listen>,
+    /// Without them listeners and connections are closed.
+    tasks: JoinSet<()>,
+}
+
+impl Serving {
+    async fn close(&mut self) {
+        self.at = None;
+        self.tasks.shutdown().await;
     }
 }
 

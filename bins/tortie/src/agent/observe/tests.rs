@@ -116,6 +116,28 @@ fn an_agent_is_alive_while_it_waits_ready_when_told_so_and_dead_when_its_loop_st
     assert!(text.contains("\nfelix_resync_state 3\n"), "{text}");
     assert!(text.contains("tortie_component_ready{component=\"store\"} 1\n"), "{text}");
 
+    // What is no place to listen at changes nothing but what is said.
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let wrong = listen(taken.local_addr().unwrap().port());
+    observer.configure(&Settings { health: wrong, metrics: listen(metrics_port), watchdog, ..quiet() });
+    let end = Instant::now() + Duration::from_secs(5);
+    while observer.vitals.deaf().is_empty() && Instant::now() < end {
+        observer.vitals.beat();
+        thread::sleep(Duration::from_millis(10));
+    }
+    let told = observer.vitals.deaf();
+    assert!(told.iter().any(|it| it.ends_with("it listens where it did")), "{told:?}");
+    observer.vitals.beat();
+    assert_eq!(get("127.0.0.1", later, "/liveness").unwrap().0, 200);
+    let everywhere = Listen { host: String::new(), ..listen(later) };
+    observer.configure(&Settings { health: everywhere, metrics: listen(metrics_port), watchdog, ..quiet() });
+    let end = Instant::now() + Duration::from_secs(5);
+    while !observer.vitals.deaf().is_empty() && Instant::now() < end {
+        observer.vitals.beat();
+        thread::sleep(Duration::from_millis(10));
+    }
+    assert_eq!(observer.vitals.deaf(), [""; 0], "its own address is in nobody's way");
+
     // Nobody beats any more.
     let report = until(later, "/liveness", 503);
     assert!(bad(&report).contains(&"main-loop".to_owned()), "{report}");
