@@ -15,6 +15,8 @@ use serde::{Deserialize, Serialize};
 pub enum Format {
     /// Columns for a person.
     #[default]
+    // As calicoctl calls it.
+    #[value(alias = "ps")]
     Table,
     /// More columns.
     Wide,

@@ -54,9 +54,10 @@ pub fn run(migrate: Migrate, global: &Global) -> Outcome {
 fn check(global: &Global) -> Outcome {
     let objects = open::objects(global, Dry::Not)?;
     let view = objects.view().map_err(open::failure)?;
-    // Who is not known may read nothing: that is one answer, and not one for each kind.
+    // Who is not known may read nothing, and where nobody answers there is nothing to read: that is said once, and not of
+    // each kind.
     if let Err(error) = view.list(&KINDS[0], &Selection::default())
-        && error.is_unauthorized()
+        && (error.is_unauthorized() || error.is_no_answer())
     {
         return Err(open::failure(error));
     }
@@ -78,6 +79,10 @@ fn examine(view: &View<'_>) -> Report {
             Ok(found) => _ = used.insert((kind.group, kind.kind), found),
             Err(finding) => report.items.push(finding),
         }
+    }
+    if report.items.is_empty() && used.values().all(Vec::is_empty) {
+        let fix = "is it the right place? --store dir:PATH or kube[:KUBECONFIG]";
+        report.items.push(Finding::blocks("the store", "holds no object at all", fix));
     }
     report.found = cluster::found(&used);
     report.items.extend(cluster::findings(&used));

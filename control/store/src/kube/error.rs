@@ -141,6 +141,11 @@ impl ClusterError {
         self.code() == Some(403)
     }
 
+    /// There is no answer of a server: it could not be asked, or said nothing that can be understood.
+    pub fn is_no_answer(&self) -> bool {
+        self.code().is_none() && !self.is_not_found()
+    }
+
     /// No server could be asked.
     pub fn is_unreachable(&self) -> bool {
         matches!(self, Self::Unreachable { .. } | Self::Closed)

@@ -74,6 +74,11 @@ impl ObjectsError {
         matches!(self, Self::Cluster(error) if error.is_unauthorized())
     }
 
+    /// Whatever had been asked, there would be no answer.
+    pub fn is_no_answer(&self) -> bool {
+        matches!(self, Self::Cluster(error) if error.is_no_answer())
+    }
+
     /// Whoever serves the kind does not answer.
     pub fn is_unavailable(&self) -> bool {
         matches!(self, Self::Cluster(error) if error.is_unavailable())
