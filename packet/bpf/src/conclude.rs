@@ -3,7 +3,7 @@
 
 use crate::map::{ANY, Programs};
 use crate::maps::{COUNTER, ENDPOINT, EVENT, EVENT_LOST, NEXT_HOP, POLICY, SETTINGS, STAGE, Tables};
-use crate::skb::{TUNNEL_KEY_BYTES, Tc};
+use crate::skb::Tc;
 use aya_ebpf::bindings::{
     BPF_F_INGRESS, BPF_F_TUNINFO_IPV6, BPF_F_ZERO_CSUM_TX, TC_ACT_SHOT, TC_ACT_UNSPEC, bpf_redir_neigh,
     bpf_redir_neigh__bindgen_ty_1, bpf_tunnel_key,
@@ -153,25 +153,34 @@ fn neighbour<F: Tables>(slot: u32) -> i32 {
 /// Into the tunnel, whose device builds the outer headers.
 #[inline(always)]
 fn tunnel<F: Tables>(tc: &Tc, slot: u32, network: u32) -> i32 {
-    let node = NEXT_HOP.with(&slot, |n| n.node);
-    let ifindex = SETTINGS.with(&0, |s| s.tunnel_ifindex);
-    let (Some(Ip6([w0, w1, w2, w3])), Some(ifindex)) = (node, ifindex) else { return TC_ACT_SHOT };
     // The helper takes an IPv4 address in the order of this machine, and an IPv6 address in the network's.
-    let first = if F::VERSION == 4 { w0.get() } else { w0.raw() };
+    let words = |Ip6([w0, w1, w2, w3])| {
+        let first = if F::VERSION == 4 { w0.get() } else { w0.raw() };
+        [first, w1.raw(), w2.raw(), w3.raw()]
+    };
+    // SAFETY: integers all the way down.
+    let mut key: bpf_tunnel_key = unsafe { core::mem::zeroed() };
+    let node = NEXT_HOP.with(&slot, |n| key.__bindgen_anon_1.remote_ipv6 = words(n.node));
+    // By this address the other node knows who sends; the route there may prefer another of this node's.
+    let own = SETTINGS.with(&0, |s| {
+        key.__bindgen_anon_3.local_ipv6 = words(F::widen(&F::node_address(s)));
+        s.tunnel_ifindex
+    });
+    let (Some(()), Some(ifindex)) = (node, own) else { return TC_ACT_SHOT };
     // A tag that says how urgent the frame is would travel inside, where there is no room for it.
     if tc.has_vlan_tag() {
         // SAFETY: a helper on our context; packet pointers are never kept.
         unsafe { bpf_skb_vlan_pop(tc.0.as_ptr().cast()) };
     }
-    // SAFETY: integers all the way down.
-    let mut key: bpf_tunnel_key = unsafe { core::mem::zeroed() };
     key.tunnel_id = network;
     key.tunnel_ttl = TUNNEL_TTL;
-    key.__bindgen_anon_1.remote_ipv6 = [first, w1.raw(), w2.raw(), w3.raw()];
     // Over IPv6 a checksum is due; over IPv4 the one inside is enough (RFC 7348 section 5).
     let flags = if F::VERSION == 6 { BPF_F_TUNINFO_IPV6 } else { BPF_F_ZERO_CSUM_TX } as u64;
     // SAFETY: a helper on our context, which reads as many bytes as it is told there are.
-    if unsafe { bpf_skb_set_tunnel_key(tc.0.as_ptr().cast(), &raw mut key, TUNNEL_KEY_BYTES, flags) } != 0 {
+    if unsafe {
+        bpf_skb_set_tunnel_key(tc.0.as_ptr().cast(), &raw mut key, size_of::<bpf_tunnel_key>() as u32, flags)
+    } != 0
+    {
         return TC_ACT_SHOT;
     }
     // SAFETY: a helper without pointers.

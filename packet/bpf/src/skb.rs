@@ -37,8 +37,8 @@ pub struct Skb(*mut __sk_buff);
 /// A tc program.
 pub type Tc = Running<Skb>;
 
-/// Bytes of `struct bpf_tunnel_key` up to the local address, which older kernels do not know.
-pub const TUNNEL_KEY_BYTES: u32 = 28;
+/// Bytes of `struct bpf_tunnel_key` up to the local address.
+const TUNNEL_KEY_BYTES: u32 = 28;
 
 /// Offsets beyond this are refused: the verifier wants to see a number, and no header is there.
 const MAX_OFFSET: u32 = 0x3fff;

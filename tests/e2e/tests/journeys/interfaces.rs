@@ -383,6 +383,39 @@ spec: {nodeName: node1, containers: [{name: c, image: any}]}
     }
 }
 
+/// Another node knows who sends through the tunnel by the address, which is that of the Node whatever the routes would prefer.
+#[test]
+fn clients_reach_back_ends_of_another_node_when_the_node_gets_an_address_that_its_routes_prefer() {
+    let mut test = crate::cluster(2);
+    test.apply(WORLD);
+    let node = |family| if family == Family::Ipv4 { "10.240.0.1" } else { "fd00:240::1" };
+    let reach = |test: &TestLab, when: &str| {
+        for family in [Family::Ipv4, Family::Ipv6] {
+            let seen = test.probe("client:c1", node(family), |probe| {
+                briefly(probe);
+                (probe.port, probe.family) = (Some(30081), Some(family));
+            });
+            assert!(seen.is_connected(), "{when}, {family:?}: {seen:?}");
+        }
+    };
+    reach(&test, "before");
+    for address in ["10.240.0.77/25 dev eth0", "fd00:240::77/64 dev eth0 nodad"] {
+        ip(&test, "node1", &format!("address add {address}"));
+    }
+    let namespace = test.lab.name.machine("node1");
+    for (option, to, preferred) in
+        [("-4", "10.240.0.2", "10.240.0.77"), ("-6", "fd00:240::2", "fd00:240::77")]
+    {
+        let way =
+            Command::new("ip").args(["-n", &namespace, option, "route", "get", to]).output().expect("ip");
+        let way = String::from_utf8(way.stdout).expect("text");
+        assert!(way.contains(&format!("src {preferred} ")), "the routes do prefer it: {way}");
+    }
+    reach(&test, "at once");
+    thread::sleep(Duration::from_secs(1));
+    reach(&test, "when the agent knows of it");
+}
+
 /// One word in a FelixConfiguration must not take a node off the network, and the agent with it.
 #[test]
 fn a_prefix_of_pods_names_that_the_uplink_has_too_leaves_the_uplink_alone() {
