@@ -11,7 +11,7 @@ set -euo pipefail
 [ -e "$run/up" ] || fail "$NAME is not up; make cluster-up first"
 SERVICES=${SERVICES:-5000} TOGGLES=${TOGGLES:-40} SECONDS_OF_CHURN=${SECONDS_OF_CHURN:-20} PODS=${PODS:-20}
 work=$(mktemp -d)
-trap 'rm -rf "$work"; k delete --now --ignore-not-found pod/timed-server pod/timed-client svc/timed endpointslice/timed >/dev/null 2>&1 || true' EXIT
+trap 'signal CONT; rm -rf "$work"; k delete --now --ignore-not-found pod/timed-server pod/timed-client svc/timed endpointslice/timed >/dev/null 2>&1 || true' EXIT
 
 # The measuring program, where the control plane is.
 api() { nsenter --net="/run/netns/$NAME-cp" python3 "$cluster/figures.py" "$1" "$kubeconfig" "${@:2}"; }
@@ -36,6 +36,30 @@ ticks() { every_agent stat | awk '{ sum += $14 + $15 } END { print sum }'; }
 uptime_now() { cut -d ' ' -f 1 /proc/uptime; }
 elapsed() { awk -v since="$1" '{ print $1 - since }' /proc/uptime; }
 busy() { awk '/^cpu / { print $2 + $3 + $4 + $7 + $8 }' /proc/stat; }
+
+# signal STOP|CONT: to every agent. While they are stopped their API server has as many watches, and nobody who reads.
+signal() {
+    local i
+    for i in $(seq "$NODES"); do
+        # shellcheck disable=SC2016
+        on_node "$i" sh -c 'kill "-$0" "$(pgrep -of "tortie agent ")"' "$1" 2>/dev/null || true
+    done
+}
+
+# churn WORK: rewrites ten endpoints a second; how many into a file, and how many seconds of processors that took over idle.
+churn() {
+    local idle idle_for busy_for since
+    idle=$(busy) since=$(uptime_now)
+    sleep "$SECONDS_OF_CHURN"
+    idle=$(($(busy) - idle)) idle_for=$(elapsed "$since")
+    ticks >"$1/ticks"
+    busy_for=$(busy) since=$(uptime_now)
+    api rewrite "$SERVICES" 10 "$SECONDS_OF_CHURN" >"$1/rewritten"
+    sleep 1
+    busy_for=$(($(busy) - busy_for))
+    awk -v a="$busy_for" -v b="$idle" -v t="$(elapsed "$since")" -v u="$idle_for" -v h="$(getconf CLK_TCK)" \
+        'BEGIN { printf "%.2f", (a - b / u * t) / h }'
+}
 
 say "$SERVICES Services with three endpoints each"
 api fill "$SERVICES"
@@ -86,24 +110,23 @@ python3 "$cluster/figures.py" delays "$work/toggles" "$work/answers" >"$work/del
 api watched s0 "$TOGGLES" >"$work/watched"
 
 say "endpoints rewritten, ten a second for $SECONDS_OF_CHURN s"
-idle=$(busy) since=$(uptime_now)
-sleep "$SECONDS_OF_CHURN"
-idle=$(($(busy) - idle)) idle_for=$(elapsed "$since")
-before=$(ticks) churn=$(busy) since=$(uptime_now)
-done=$(api rewrite "$SERVICES" 10 "$SECONDS_OF_CHURN")
-sleep 1
-used=$(($(ticks) - before)) churn=$(($(busy) - churn)) churn_for=$(elapsed "$since")
-hertz=$(getconf CLK_TCK)
+busy=$(churn "$work")
+used=$(($(ticks) - $(cat "$work/ticks"))) done=$(cat "$work/rewritten")
+
+say "the same while every agent is stopped"
+signal STOP
+without=$(churn "$work")
+signal CONT
 
 row "an agent's processor time for an EndpointSlice update" \
-    "$(awk -v t="$used" -v h="$hertz" -v n="$done" -v a="$NODES" 'BEGIN { printf "%.2f", t / h * 1000 / n / a }')" ms 2
+    "$(awk -v t="$used" -v h="$(getconf CLK_TCK)" -v n="$done" -v a="$NODES" 'BEGIN { printf "%.2f", t / h * 1000 / n / a }')" ms 2
 row "PATCH to first connection through the Service, p50" "$(milliseconds "$(at 0.5 "$work/delays")")" ms 8
 row "PATCH to first connection through the Service, p90" "$(milliseconds "$(at 0.9 "$work/delays")")" ms 20
 printf '%-58s %9s ms\n' "of that, from PATCH to a watch's event of it, p50" "$(milliseconds "$(at 0.5 "$work/watched")")"
 row "an agent's memory (RSS, the largest)" \
     "$(every_agent status | awk '/^VmRSS/ && $2 > most { most = $2 } END { printf "%.1f", most / 1024 }')" MiB 100
-row "machine busy at 10 updates/s over idle, in $SECONDS_OF_CHURN s" \
-    "$(awk -v a="$churn" -v b="$idle" -v t="$churn_for" -v u="$idle_for" -v h="$hertz" 'BEGIN { printf "%.2f", (a - b / u * t) / h }')" s 2
+row "machine busy at 10 updates/s over idle, in $SECONDS_OF_CHURN s" "$busy" s 2
+printf '%-58s %9s s\n' "the same while every agent is stopped" "$without"
 
 if [ -n "${REFERENCE:-}" ]; then
     say "pods from scheduled to running, beside $REFERENCE"
