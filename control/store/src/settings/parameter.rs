@@ -297,7 +297,7 @@ fn loop_prevention(given: &Value) -> Result<LoopPrevention, Wrong> {
 
 /// 0: for ever, as Felix has it. The main loop turns once a second by itself.
 fn watchdog(given: &Value) -> Result<Duration, Wrong> {
-    const LEAST: Duration = Duration::from_secs(5);
+    const LEAST: Duration = Duration::from_secs(2);
     match value::seconds(given)? {
         Duration::ZERO => Ok(Duration::MAX),
         short if short < LEAST => {

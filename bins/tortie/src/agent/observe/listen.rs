@@ -101,14 +101,17 @@ impl Server {
             serving.close().await;
             return true;
         }
+        if serving.at.as_ref() == Some(wanted) {
+            self.vitals.set_deaf(self.name, None);
+            return true;
+        }
         let mut bound = bind(wanted).await;
-        let before = serving.at.clone();
-        if before.is_some() && bound.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::AddrInUse) {
+        let in_use = bound.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::AddrInUse);
+        if let Some(before) = serving.at.clone().filter(|before| in_use && before.port == wanted.port) {
             // It may be itself that has some of the addresses.
             serving.close().await;
             bound = bind(wanted).await;
             if bound.is_err()
-                && let Some(before) = before
                 && let Ok(listeners) = bind(&before).await
             {
                 self.serve(&before, listeners, serving).await;
