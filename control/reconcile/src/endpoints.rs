@@ -124,6 +124,11 @@ impl Endpoints {
         self.nodes_own = interfaces;
     }
 
+    /// Those that were said last.
+    pub fn nodes_own(&self) -> &BTreeSet<String> {
+        &self.nodes_own
+    }
+
     /// An interface has this index, or is gone.
     pub fn interface(&mut self, name: &str, ifindex: Option<u32>) {
         match ifindex {

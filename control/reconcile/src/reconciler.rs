@@ -110,6 +110,11 @@ impl Reconciler {
         self.endpoints.set_nodes_own(interfaces);
     }
 
+    /// Those that were said last.
+    pub fn nodes_own_interfaces(&self) -> &BTreeSet<String> {
+        self.endpoints.nodes_own()
+    }
+
     /// An interface has this index, or is gone.
     pub fn interface(&mut self, name: &str, ifindex: Option<u32>) {
         self.endpoints.interface(name, ifindex);

@@ -36,6 +36,7 @@ use super::pods::Running;
 use super::sockets::Sockets;
 use super::state_files::StateFiles;
 use super::traces::Round;
+use super::uplinks;
 use super::ways::Ways;
 use super::{conflicts, facts};
 
@@ -306,7 +307,7 @@ impl Node {
         }
         self.told_conflicts.tell(self.calc.conflicts(), &self.store);
         self.devices.set_pattern(&self.reconciler.settings().data_interface_pattern);
-        let nodes_own = super::uplinks::nodes_own(&self.devices, &self.interface_addresses);
+        let nodes_own = uplinks::nodes_own(&self.devices, &self.interface_addresses);
         self.reconciler.set_nodes_own_interfaces(nodes_own);
         for (node, way) in self.ways.refresh(&self.reconciler, &self.netlink, &self.devices).await {
             self.reconciler.set_way(node, way);

@@ -42,7 +42,7 @@ pub fn transport<F: Family, K: Packet + Fragments<F>>(k: &K, s: &mut State<F>) -
     Ok(())
 }
 
-/// The same for a packet whose source has yet to be checked: whether there are ports to [`learn`](learn_ports) then.
+/// The same for a packet whose source has yet to be checked: whether there is something for [`learn_ports`] then.
 #[inline(always)]
 pub fn headers<F: Family, K: Packet + Fragments<F>>(k: &K, s: &mut State<F>) -> Step<bool> {
     if s.ip.fragment == fragment::LATER {

@@ -109,8 +109,8 @@ impl Node {
         let is_pods = |name: &str| self.attachments.have(name);
         let mut told =
             uplinks::left_out(&self.devices, &self.interface_addresses, &self.own_addresses, is_pods);
-        let nodes_own = uplinks::nodes_own(&self.devices, &self.interface_addresses);
-        told.extend(uplinks::taken_for_pods(&nodes_own, &self.reconciler.settings().interface_prefix));
+        let (nodes_own, settings) = (self.reconciler.nodes_own_interfaces(), self.reconciler.settings());
+        told.extend(uplinks::taken_for_pods(nodes_own, &settings.interface_prefix));
         told
     }
 
