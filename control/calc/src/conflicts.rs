@@ -134,6 +134,11 @@ impl Contested {
                  have no route to its pods)"
                     .into()
             }
+            (Self::PodPrefix(..), Some(winner @ ObjectId::Node(_))) => format!(
+                "is refused: it meets an address or a prefix of the older {}; give the Node a prefix apart from the nodes' \
+                 addresses and the other Nodes' prefixes (there is no route to its pods)",
+                name(winner)
+            ),
             (Self::PodPrefix(..), Some(winner)) => format!(
                 "is refused: an address of {} is in it; give the Node a prefix apart from the nodes' addresses (there is no \
                  route to its pods)",

@@ -2,7 +2,8 @@
 //!
 //! Owns: the judgement. Does not: make routes or know pods.
 //! Invariant: a prefix that would take a node's own addresses, or everybody's, away is nobody's. One of two Nodes is in the
-//! wrong where one's prefix has the other's address; it is the younger one, and the older keeps what it has.
+//! wrong where one's prefix has the other's address or meets the other's prefix; it is the younger one, and the older keeps
+//! what it has. All nodes judge alike, so that they lead a pod's packets to one place.
 
 use crate::conflicts::{Conflict, Conflicts, Contested};
 use ipnet::IpNet;
@@ -14,7 +15,7 @@ use tortie_model::{NodeName, ObjectId};
 /// A Node and a prefix of it.
 type Claim = (NodeName, IpNet);
 
-/// The prefixes that are refused, each with whoever has addresses in it; `None`: it is every address there is.
+/// The prefixes that are refused, each with whoever has what it would take; `None`: it is every address there is.
 #[derive(Debug, Default)]
 pub(crate) struct Prefixes {
     refused: BTreeMap<Claim, Option<ObjectId>>,
@@ -30,12 +31,17 @@ impl Prefixes {
         conflicts: &mut Conflicts,
     ) -> BTreeSet<NodeName> {
         let hosts = Hosts::of(nodes);
-        let mut refused = BTreeMap::new();
-        for (name, node) in nodes {
+        let (mut refused, mut given) = (BTreeMap::new(), Given::default());
+        let mut by_age: Vec<(&NodeName, &Node)> = nodes.iter().collect();
+        by_age.sort_by_key(|(_, node)| node.created);
+        for (name, node) in by_age {
             let own = if name == here { &[] } else { own };
             for prefix in node.pod_cidrs.iter().map(IpNet::trunc) {
-                if let Some(holder) = hosts.objection(name, node, prefix, own) {
+                let objection = hosts.objection(name, node, prefix, own);
+                if let Some(holder) = objection.or_else(|| given.objection(name, prefix)) {
                     refused.insert((name.clone(), prefix), holder);
+                } else {
+                    given.insert(name, prefix);
                 }
             }
         }
@@ -100,5 +106,38 @@ impl<'a> Hosts<'a> {
         // An address without a network, such as those of other plugins' tunnels, takes no packets but its own.
         let mut networks = own.iter().filter(|net| net.prefix_len() < net.max_prefix_len());
         networks.any(|net| prefix.contains(&net.addr())).then_some(Some(ObjectId::OwnAddresses))
+    }
+}
+
+/// The prefixes of older Nodes. They do not meet; of those of one Node that do, the widest is here.
+#[derive(Default)]
+struct Given<'a>(BTreeMap<IpNet, &'a NodeName>);
+
+impl<'a> Given<'a> {
+    fn insert(&mut self, name: &'a NodeName, prefix: IpNet) {
+        if self.around(prefix).is_none() {
+            let inside: Vec<IpNet> = self.inside(prefix).map(|(net, _)| net).collect();
+            inside.iter().for_each(|net| _ = self.0.remove(net));
+            self.0.insert(prefix, name);
+        }
+    }
+
+    /// The Node that has a prefix around this one or in it.
+    fn objection(&self, name: &NodeName, prefix: IpNet) -> Option<Option<ObjectId>> {
+        let met = self.around(prefix).into_iter().chain(self.inside(prefix));
+        let holder = met.map(|(_, holder)| holder).find(|holder| *holder != name)?;
+        Some(Some(ObjectId::Node(holder.clone())))
+    }
+
+    fn around(&self, prefix: IpNet) -> Option<(IpNet, &'a NodeName)> {
+        let (net, name) = self.0.range(..=prefix).next_back()?;
+        net.contains(&prefix).then_some((*net, *name))
+    }
+
+    fn inside(&self, prefix: IpNet) -> impl Iterator<Item = (IpNet, &'a NodeName)> {
+        self.0
+            .range(prefix..)
+            .take_while(move |(net, _)| prefix.contains(*net))
+            .map(|(net, name)| (*net, *name))
     }
 }

@@ -124,13 +124,14 @@ fn nodes(lab: &Lab) {
             .unwrap();
     }
     until(|| conflicts(lab).contains("address 10.240.0.1"), "status says that two nodes have one address");
-    until(|| conflicts(lab).contains("prefix 10.244.79.0/24"), "status says that two nodes have one prefix");
-    until(|| conflicts(lab).contains(&format!("prefix {own} ")), "status says who wants this node's prefix");
+    let refused = |cidr: &str, node: &str| conflicts(lab).contains(&format!("podCIDR {cidr} of Node {node}"));
+    until(|| refused("10.244.79.0/24", "thief"), "status says that two nodes have one prefix");
+    until(|| refused(own, "squatter"), "status says who wants this node's prefix");
     until(|| conflicts(lab).contains("Node bare "), "status says which node has no address");
     for (reason, node, word) in [
         ("AddressTaken", "twin", "10.240.0.1"),
-        ("AddressTaken", "thief", "10.244.79.0/24"),
-        ("AddressTaken", "squatter", own),
+        ("PodCIDRRefused", "thief", "10.244.79.0/24"),
+        ("PodCIDRRefused", "squatter", own),
         ("NoNodeAddress", "bare", "--node-ip"),
     ] {
         until(|| has_event(lab, reason, ("Node", node), word), &format!("an Event tells Node {node}"));
