@@ -294,9 +294,9 @@ const PROBES: &[Probe] = &[
         name: "no kube-proxy",
         needed_by: "Services: one translator",
         required: false,
-        without: "pods' Service traffic is translated before kube-proxy's rules see it; the node's own processes \
-                  and NodePorts stay kube-proxy's",
-        fix: "leave it while this version serves only pods' ClusterIPs; later: stop it, then kube-proxy --cleanup",
+        without: "Tortie translates before the rules of kube-proxy see a packet; what they still see, they decide by what \
+                  they last knew",
+        fix: "stop kube-proxy on all nodes, then kube-proxy --cleanup on this one (docs/install.md)",
         look: |_| neighbours::kube_proxy(),
     },
     Probe {
