@@ -3,7 +3,7 @@
 use super::{finish, known};
 use crate::family::Family;
 use crate::kernel::Kernel;
-use crate::stage::policy;
+use crate::stage::{flow, policy};
 use crate::state::{State, phase};
 use crate::verdict::{Next, Step};
 use tortie_abi::DropReason;
@@ -19,7 +19,12 @@ pub fn resume<F: Family, K: Kernel<F>>(k: &K, s: &mut State<F>) -> Next {
 fn resumed<F: Family, K: Kernel<F>>(k: &K, s: &mut State<F>) -> Step<Next> {
     match s.phase {
         phase::NEW_EGRESS | phase::NEW_INGRESS | phase::AGAIN_EGRESS | phase::AGAIN_INGRESS => {
-            policy::answer(k, s)?;
+            if let Err(denied) = policy::answer(k, s) {
+                if flow::is_own_answer(k, s) {
+                    flow::end(k, s)?;
+                }
+                return Err(denied);
+            }
             known::allowed(s);
         }
         phase::NEW_ALLOWED | phase::AGAIN_ALLOWED => {}

@@ -6,11 +6,12 @@ use crate::family::{Family, FlowEntry, Spot};
 use crate::kernel::{Flows, Insert, Kernel, Table, TableFull, Topology};
 use crate::seeded;
 use crate::stage::{direct, nat, parse, port, table, tcp};
-use crate::state::{State, answer};
+use crate::state::{State, answer, phase};
 use crate::verdict::{Next, Step};
 use tortie_abi::flow::{FlowCore, State as Life, flags};
+use tortie_abi::route::Kind;
 use tortie_abi::target::TargetKind;
-use tortie_abi::{DropReason, Target, Tick};
+use tortie_abi::{DropReason, Hook, Target, Tick};
 use tortie_wire::proto::IpProtocol;
 use tortie_wire::tcp::TcpFlags;
 
@@ -92,6 +93,25 @@ pub fn lookup<F: Family, K: Kernel<F>>(k: &K, s: &mut State<F>) -> Step<Found> {
         }
     }
     Ok(Found::Known)
+}
+
+/// Is this packet of a known flow an answer, without a connection, from a pod or process of this node? When policy has come to
+/// deny what the other side began, this side may begin one of its own; only the node of who sends knows whether it may.
+#[inline(always)]
+pub fn is_own_answer<F: Family, K: Topology<F>>(k: &K, s: &State<F>) -> bool {
+    let again = s.phase == phase::AGAIN_EGRESS || s.phase == phase::AGAIN_INGRESS;
+    let is_answer = s.flow.core().flags & flags::REPLY != 0 && s.tuple.protocol != IpProtocol::TCP.0;
+    let is_host = || matches!(k.route(&s.tuple.source), Some(r) if r.kind == Kind::Host as u8);
+    again && is_answer && (s.is_at(Hook::FromWorkload) || s.is_at(Hook::ToWorkload) && is_host())
+}
+
+/// The known flow is forgotten: the next packet begins another.
+#[inline(always)]
+pub fn end<F: Family, K: Flows<F> + Topology<F>>(k: &K, s: &mut State<F>) -> Step<()> {
+    nat::find_partner(k, s)?;
+    let shared = table::is_shared::<F>(&s.own, &s.partner, &s.flow);
+    table::forget(k, &s.own, &s.partner, shared);
+    Ok(())
 }
 
 /// In the middle of a connection that nobody knows, or whose other end is gone: a TCP peer that still believes in it

@@ -120,3 +120,35 @@ fn a_program_missing_from_its_slot_denies() {
         assert_dropped(&world.send(&a, udp(f.of(&a), 1, f.of(&b), 2)), DropReason::PolicyNotReady);
     });
 }
+
+#[test]
+fn who_may_not_be_asked_any_more_may_still_begin_with_the_same_ports() {
+    both(|f| {
+        let (mut world, a, b, c) = shop();
+        let (asks, answers) = (udp(f.of(&a), 7946, f.of(&b), 7946), udp(f.of(&b), 7946, f.of(&a), 7946));
+        let (host_asked, host) = (udp(f.of(&a), 7946, f.node(0), 7946), udp(f.node(0), 7946, f.of(&a), 7946));
+        for frame in [&asks, &host_asked] {
+            world.send(&a, frame.clone());
+        }
+        assert_lands(&world.send(&b, answers.clone()), "a");
+        assert_lands(&world.send_from_host(0, host.clone()), "a");
+        let (far, far_answers) = (udp(f.of(&a), 7946, f.of(&c), 7946), udp(f.of(&c), 7946, f.of(&a), 7946));
+        assert_lands(&world.send(&a, far), "c");
+        assert_lands(&world.send(&c, far_answers.clone()), "a");
+
+        world.set_policy(&a, false, |_| Deny);
+        assert_dropped(&world.send(&b, answers.clone()), DropReason::PolicyEgress);
+        assert_lands(&world.send(&b, answers.clone()), "a");
+        assert_dropped(&world.send_from_host(0, host.clone()), DropReason::PolicyEgress);
+        assert_lands(&world.send_from_host(0, host), "a");
+        // What its own node has let go as an answer has been judged by nobody as a beginning.
+        for _ in 0..2 {
+            assert_dropped(&world.send(&c, far_answers.clone()), DropReason::PolicyEgress);
+        }
+        assert_lands(&world.send(&a, asks.clone()), "b");
+
+        world.set_policy(&b, false, |_| Deny);
+        assert_dropped(&world.send(&b, answers), DropReason::PolicyEgress);
+        assert_dropped(&world.send(&a, asks), DropReason::PolicyEgress);
+    });
+}
