@@ -25,7 +25,7 @@ use tortie_model::{NodeName, ObjectId, RangesId, SliceId, WorkloadId};
 enum Rank {
     Host,
     LocalPod,
-    /// No route: pods of this node have routes of their own. Nobody else may have the prefix.
+    /// Pods of this node have routes of their own. Nobody else may have the prefix; a pool that is no wider keeps its route.
     OwnPodCidr,
     RemoteHost,
     /// No route: a pod elsewhere whose address its node's prefix says. Who is outside of its node's prefixes does not get
@@ -196,7 +196,7 @@ impl Routes {
         let id = ObjectId::Node(name.clone());
         if *name == self.here {
             self.claim_own(&node.addresses);
-            let prefixes = prefixes.into_iter().map(|prefix| (prefix, None)).collect();
+            let prefixes = prefixes.into_iter().map(|prefix| (prefix, Some(Route::Blackhole))).collect();
             self.claim(Claimant::of(Rank::OwnPodCidr, id), prefixes);
             self.own_prefixes = self.own_prefixes.wrapping_add(1);
             self.doubtful.extend(self.unattached.iter().cloned());
@@ -347,7 +347,10 @@ impl Routes {
         let mut claims = self.claims.of(net);
         let (first, route) = claims.next()?;
         match first.rank {
-            Rank::OwnPodCidr => claims.find(|(claimant, _)| claimant.rank.is_background())?.1.as_ref(),
+            Rank::OwnPodCidr => {
+                let around = claims.find(|(claimant, _)| claimant.rank.is_background());
+                around.map_or(route, |(_, route)| route).as_ref()
+            }
             Rank::PodOfPrefix | Rank::UnreportedPodOfPrefix => {
                 claims.find(|(claimant, _)| !claimant.rank.is_address())?.1.as_ref()
             }

@@ -120,7 +120,7 @@ pub enum Route {
     },
     /// Services have their addresses from here; this one is none of theirs.
     Services,
-    /// Drop.
+    /// This node's pods have their addresses from here; this one is none of theirs.
     Blackhole,
 }
 

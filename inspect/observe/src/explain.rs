@@ -64,18 +64,21 @@ pub const fn reason(reason: DropReason) -> &'static str {
              (serviceLoopPrevention). See `tortie services list`."
         }
         R::PolicyEgress => {
-            "The sender's egress policy denies it: no rule allows it, or a rule denies it. See `tortie policy \
-             list` for the pod."
+            "The sender's egress policy denies it, or for an answer that of who began the flow: no rule allows it, or a rule \
+             denies it. See `tortie policy list` for the pod."
         }
         R::PolicyIngress => {
-            "The receiver's ingress policy denies it: no rule allows it, or a rule denies it. See `tortie policy \
-             list` for the pod."
+            "The receiver's ingress policy denies it, or for an answer that of who was asked: no rule allows it, or a rule \
+             denies it. See `tortie policy list` for the pod."
         }
         R::PolicyNotReady => {
             "The pod's policy is not in force yet, so nothing is allowed. See `tortie status`."
         }
         R::EndpointToHost => "Pods may not reach the node itself (defaultEndpointToHostAction is Drop).",
-        R::Blackhole => "The destination is in a blackholed range.",
+        R::Blackhole => {
+            "No pod of this node has the address, which came from the network and would go back there. A client or another \
+             node that still uses the address of a pod that is gone."
+        }
         R::EndpointNotReady => "The pod's programs are not in force yet. See `tortie status`.",
         R::TtlExceeded => "The time to live is used up; the sender was told. A routing loop, or traceroute.",
         R::TooBig => "Larger than the next hop's MTU; the sender was told which.",

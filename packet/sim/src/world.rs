@@ -147,6 +147,9 @@ impl World {
         node.way_out.set(UPLINK);
         node.v4.set_route(own4.into(), 32, route(Kind::Host, Target::HOST));
         node.v6.set_route(own6.into(), 128, route(Kind::Host, Target::HOST));
+        let (pods4, pods6) = Self::prefixes(index);
+        node.v4.set_route(pods4.into(), 24, route(Kind::Blackhole, Target::HOST));
+        node.v6.set_route(pods6.into(), 64, route(Kind::Blackhole, Target::HOST));
         for other in (0..self.nodes.len()).filter(|o| *o != index) {
             let (peer4, peer6) = Self::node_addresses(other);
             let (id4, id6) = Self::next_hops(other);

@@ -143,7 +143,7 @@ drop_reasons! {
     PolicyNotReady = 52, "policy-not-ready";
     /// Policy: `defaultEndpointToHostAction: Drop`.
     EndpointToHost = 53, "endpoint-to-host";
-    /// Route: to a blackholed prefix.
+    /// Route: to an address of this node's pods that none has, by the way it came.
     Blackhole = 60, "blackhole";
     /// Route: the destination endpoint's programs are not ready.
     EndpointNotReady = 61, "endpoint-not-ready";

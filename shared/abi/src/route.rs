@@ -31,7 +31,8 @@ pub enum Kind {
     RemoteHost = 4,
     /// Inside a pool, nobody's yet.
     Pool = 5,
-    /// To be dropped.
+    /// Where this node's pods have their addresses from, and none of those it knows: the host may know more, and what it
+    /// would give back to the network is dropped.
     Blackhole = 6,
     /// In a range that Services have their addresses from, and none of theirs.
     Services = 7,

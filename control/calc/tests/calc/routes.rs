@@ -45,8 +45,12 @@ fn nodes_give_routes_to_their_addresses_and_the_others_pods() {
         Some(&remote("n2", "fd01::2")),
         "by the address of the same family"
     );
-    assert_eq!(route(&state, "10.0.1.0/24"), None, "this node's own pods have routes of their own");
-    assert_eq!(state.routes.len(), 7);
+    assert_eq!(
+        route(&state, "10.0.1.0/24"),
+        Some(&Route::Blackhole),
+        "this node's own pods have routes of their own"
+    );
+    assert_eq!(state.routes.len(), 9);
 }
 
 #[test]
@@ -108,9 +112,40 @@ fn a_node_whose_object_is_gone_says_so_until_it_is_back() {
 fn a_node_that_claims_the_prefix_of_this_nodes_pods_does_not_get_it() {
     let thief = [node("n3", "192.0.2.3", "10.0.1.0/24"), pod("shop/out", "10.0.1.9").on("n3").object()];
     let state = expand(&with(thief));
-    assert_eq!(route(&state, "10.0.1.0/24"), None);
-    let (winner, losers) = conflict(&state, "10.0.1.0/24").expect("reported");
-    assert!(winner.contains("n1") && losers.len() == 1 && losers[0].contains("n3"), "{winner} {losers:?}");
+    assert_eq!(route(&state, "10.0.1.0/24"), Some(&Route::Blackhole));
+    assert_eq!(refusal(&state, "n3", "10.0.1.0/24"), Some(ObjectId::Node("n1".into())));
+}
+
+/// Who has what a Node's prefix would take.
+fn refusal(state: &State, name: &str, prefix: &str) -> Option<ObjectId> {
+    state.conflicts.get(&Contested::PodPrefix(name.into(), net(prefix)))?.winner.clone()
+}
+
+#[test]
+fn of_prefixes_that_meet_the_oldest_nodes_is_one_for_all_nodes() {
+    let [n1, n2] = [
+        made(node("n1", "192.0.2.1", "10.0.1.0/24"), 100),
+        made(node("n2", "192.0.2.2", "10.0.2.0/24 10.0.0.0/23"), 200),
+    ];
+    let n3 = |cidrs| made(node("n3", "192.0.2.3", cidrs), 300);
+    for here in ["n1", "n2", "n3"] {
+        for (cidrs, first) in
+            [("10.0.2.0/24", "n2"), ("10.0.2.128/25", "n2"), ("10.0.1.64/26", "n1"), ("10.0.0.0/16", "n1")]
+        {
+            let driver = Driver::with(here, &[n1.clone(), n2.clone(), n3(cidrs)]);
+            let state = driver.state();
+            assert_eq!(refusal(&state, "n3", cidrs), Some(ObjectId::Node(first.into())), "{here} {cidrs}");
+            assert_eq!(refusal(&state, "n2", "10.0.0.0/23"), Some(ObjectId::Node("n1".into())));
+            assert_eq!(state.conflicts.len(), 2, "{:?}", state.conflicts);
+            let expected = if here == "n2" { Route::Blackhole } else { remote("n2", "192.0.2.2") };
+            assert_eq!(route(&state, "10.0.2.0/24"), Some(&expected), "{here} {cidrs}");
+            assert!(cidrs == "10.0.2.0/24" || route(&state, cidrs).is_none(), "{here} {cidrs}");
+        }
+        // Within one Node it is nobody else's business, and what is apart stays.
+        let apart = n3("10.0.4.0/24 10.0.4.0/22 10.0.5.0/24");
+        let driver = Driver::with(here, &[n1.clone(), n2.clone(), apart]);
+        assert_eq!(driver.state().conflicts.len(), 1, "{:?}", driver.state().conflicts);
+    }
 }
 
 #[test]
@@ -118,18 +153,17 @@ fn of_two_nodes_with_one_prefix_or_address_the_older_has_it() {
     let of = |name: &str, created| made(node(name, "192.0.2.3", "10.0.3.0/24"), created);
     let winner = |driver: &Driver| {
         let state = driver.state();
-        for prefix in ["192.0.2.3/32", "10.0.3.0/24"] {
-            let said = state.routes.get(&net(prefix)).expect("a route");
-            let (Route::RemotePod { node, .. } | Route::RemoteHost { node }) = said else {
-                panic!("{said:?}")
-            };
-            let (winner, losers) = conflict(&state, prefix).expect("reported");
-            assert!(
-                winner.contains(node.as_str()) && !losers[0].contains(node.as_str()),
-                "{winner} {losers:?}"
-            );
-        }
-        conflict(&state, "10.0.3.0/24").expect("reported").0
+        let of = |prefix| match state.routes.get(&net(prefix)).expect("a route") {
+            Route::RemotePod { node, .. } | Route::RemoteHost { node } => node.clone(),
+            said => panic!("{said:?}"),
+        };
+        let node = of("192.0.2.3/32");
+        let (winner, losers) = conflict(&state, "192.0.2.3/32").expect("reported");
+        assert!(winner.contains(node.as_str()) && !losers[0].contains(node.as_str()), "{winner} {losers:?}");
+        assert_eq!(of("10.0.3.0/24"), node);
+        let loser = if node.as_str() == "zz" { "aa" } else { "zz" };
+        assert_eq!(refusal(&state, loser, "10.0.3.0/24"), Some(ObjectId::Node(node)));
+        winner
     };
     let mut driver = Driver::with("n1", &with([of("zz", 100)]));
     driver.step(&[of("aa", 200)]);
@@ -155,7 +189,7 @@ fn a_prefix_that_has_a_nodes_address_is_refused_and_hurts_nobody_else() {
     };
     for (prefix, said) in [
         ("192.0.2.0/24", "podCIDR 192.0.2.0/24 of Node n3 is refused: its own InternalIP is in it"),
-        ("192.0.2.2", "is refused: an address of Node n2 is in it"),
+        ("192.0.2.2", "is refused: it meets an address or a prefix of the older Node n2"),
         ("0.0.0.0/0", "is refused: it is every address there is"),
         ("::/0", "is refused: it is every address there is"),
         ("198.51.100.0/24", "is refused: an address of interfaces of this node is in it"),
@@ -198,6 +232,13 @@ fn a_pool_of_exactly_this_nodes_pods_is_still_a_pool() {
     let state = expand(&with([pool("same", "10.0.1.0/24", true)]));
     assert_eq!(route(&state, "10.0.1.0/24"), Some(&Route::Pool { nat_outgoing: true }));
     assert!(state.conflicts.is_empty(), "{:?}", state.conflicts);
+}
+
+#[test]
+fn addresses_of_this_nodes_pods_that_none_has_are_told_apart_from_the_pools() {
+    let state = expand(&with([pool("all", "10.0.0.0/16", true)]));
+    assert_eq!(route(&state, "10.0.1.0/24"), Some(&Route::Blackhole));
+    assert_eq!(route(&state, "fd00:1::/64"), Some(&Route::Blackhole));
 }
 
 #[test]

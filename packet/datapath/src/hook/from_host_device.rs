@@ -65,16 +65,16 @@ fn is_tunnel<F: Family, K: Kernel<F>>(k: &K, s: &State<F>) -> Step<bool> {
 }
 
 /// In the middle of a connection that nobody here knows: a pod gets none of it, a Service that is led by hash may have
-/// been asked at another node, what no Service has does not go round, and the host may know more.
+/// been asked at another node, what no Service or pod has does not go round, and the host may know more.
 #[inline(always)]
 fn unknown_flow<F: Family, K: Kernel<F>>(k: &K, s: &mut State<F>) -> Step<Next> {
-    match k.route(&s.tuple.destination).and_then(|r| Kind::from_byte(r.kind)) {
+    match route::kind(k, &s.tuple.destination) {
         Some(Kind::LocalPod) => {}
         // No address that moves from node to node, and most of what the host's stack gets.
         Some(Kind::Host) => return Ok(Next::Pass),
         _ if parse::continues(s) && service::is_anywhere(k, s) => return Ok(Next::Open),
         Some(Kind::Services) if route::ends_loops(k)? => return Err(DropReason::NoService),
-        _ => return Ok(Next::Pass),
+        kind => return route::to_host(k, s, kind),
     }
     source::check_from_outside(k.route(&s.tuple.source))?;
     flow::refuse(s)
@@ -83,10 +83,8 @@ fn unknown_flow<F: Family, K: Kernel<F>>(k: &K, s: &mut State<F>) -> Step<Next> 
 /// What cannot be read is dropped when it is for a pod; everything else is the host's business.
 #[inline(always)]
 fn not_for_us_or<F: Family, K: Kernel<F>>(k: &K, s: &State<F>, reason: DropReason) -> Step<Next> {
-    if is_for_pod(k, s) { Err(reason) } else { Ok(Next::Pass) }
-}
-
-#[inline(always)]
-fn is_for_pod<F: Family, K: Kernel<F>>(k: &K, s: &State<F>) -> bool {
-    matches!(k.route(&s.tuple.destination), Some(r) if r.kind == Kind::LocalPod as u8)
+    match route::kind(k, &s.tuple.destination) {
+        Some(Kind::LocalPod) => Err(reason),
+        kind => route::to_host(k, s, kind),
+    }
 }

@@ -50,7 +50,7 @@ fn opened<F: Family, K: Kernel<F>>(k: &K, s: &mut State<F>) -> Step<Next> {
             return Ok(Next::Reply);
         }
         if !is_service && kind != Some(Kind::LocalPod) {
-            return Ok(Next::Pass);
+            return route::to_host(k, s, kind);
         }
         // Not before: the compiler would carry a route that is not there past the questions above.
         let from = k.route(&s.tuple.source);

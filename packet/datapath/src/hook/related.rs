@@ -4,13 +4,14 @@
 use super::finish;
 use crate::family::{Family, FlowEntry, Spot};
 use crate::kernel::{ChecksumKind, Kernel};
-use crate::stage::{exit, nat, policy, table};
+use crate::stage::{exit, nat, policy, route, table};
 use crate::state::{IP_OFFSET, State};
 use crate::tuple::Tuple;
 use crate::verdict::{Next, Step};
 use tortie_abi::DropReason;
 use tortie_abi::Hook;
 use tortie_abi::flow::flags;
+use tortie_abi::route::Kind;
 use tortie_wire::Be16;
 use tortie_wire::checksum::Delta;
 use tortie_wire::icmp4::Icmp4Header;
@@ -72,12 +73,12 @@ fn find<F: Family, K: Kernel<F>>(k: &K, s: &mut State<F>) -> bool {
 /// To the host itself an error may mean something; to a pod, only its own flows'.
 #[inline(always)]
 fn unrelated<F: Family, K: Kernel<F>>(k: &K, s: &State<F>) -> Step<Next> {
-    let local_pod = matches!(
-        k.route(&s.tuple.destination),
-        Some(r) if r.kind == tortie_abi::route::Kind::LocalPod as u8
-    );
-    if s.is_at(Hook::ToHostDevice) || s.is_at(Hook::FromHostDevice) && !local_pod {
+    if s.is_at(Hook::ToHostDevice) {
         return Ok(Next::Pass);
+    }
+    let kind = route::kind(k, &s.tuple.destination);
+    if s.is_at(Hook::FromHostDevice) && kind != Some(Kind::LocalPod) {
+        return route::to_host(k, s, kind);
     }
     Err(DropReason::IcmpUnrelated)
 }

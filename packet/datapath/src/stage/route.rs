@@ -1,10 +1,10 @@
 //! Owns: where a new flow's packets go. Invariant: an address nobody told us about goes to the host's
-//! stack, which knows more; a blackholed one is dropped, and so is one of Services that none of them has.
+//! stack, which knows more; one that nobody has of Services, or of this node's pods, does not go round.
 
 use crate::family::Family;
-use crate::kernel::Topology;
+use crate::kernel::{Kernel, Topology};
 use crate::state::{State, answer};
-use crate::verdict::Step;
+use crate::verdict::{Next, Step};
 use tortie_abi::route::Kind;
 use tortie_abi::settings::flags;
 use tortie_abi::{DropReason, Hook, Target};
@@ -29,9 +29,8 @@ pub fn find<F: Family, K: Topology<F>>(k: &K, s: &mut State<F>) -> Step<Option<K
         }
         Some(Kind::RemotePod | Kind::RemoteHost) => s.target = route.target,
         Some(Kind::Host) if s.is_at(Hook::FromWorkload) => refuse_to_host(k)?,
-        Some(Kind::Blackhole) => return Err(DropReason::Blackhole),
         Some(Kind::Services) => return unserved(k, s),
-        Some(Kind::Host | Kind::Pool) | None => {}
+        Some(Kind::Host | Kind::Pool | Kind::Blackhole) | None => {}
     }
     Ok(kind)
 }
@@ -50,6 +49,24 @@ fn unserved<F: Family, K: Topology<F>>(k: &K, s: &mut State<F>) -> Step<Option<K
     s.answer = answer::PORT_UNREACHABLE;
     s.answer_source = source;
     Ok(Some(Kind::Services))
+}
+
+/// From the network to what is neither a pod's nor a Service's. Where nobody we know has an address of this node's pods,
+/// another CNI plugin's pod may, and the host's routes lead there; where they lead back to the network that the packet came
+/// from, it would go round until its hops are used up.
+#[inline(always)]
+pub fn to_host<F: Family, K: Kernel<F>>(k: &K, s: &State<F>, kind: Option<Kind>) -> Step<Next> {
+    let goes_round = || k.way_out(&s.tuple.source, &s.tuple.destination) == Some(k.ifindex());
+    if kind == Some(Kind::Blackhole) && goes_round() {
+        return Err(DropReason::Blackhole);
+    }
+    Ok(Next::Pass)
+}
+
+/// What an address is.
+#[inline(always)]
+pub fn kind<F: Family, K: Topology<F>>(k: &K, address: &F::Addr) -> Option<Kind> {
+    k.route(address).and_then(|route| Kind::from_byte(route.kind))
 }
 
 /// Is `serviceLoopPrevention` on, in either way?

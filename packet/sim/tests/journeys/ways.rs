@@ -2,9 +2,11 @@
 
 use crate::outside::{CLUSTER, NODE_PORT, every, serve};
 use crate::sweep::doubt_on;
-use crate::{ACK, SYN, SYN_ACK, assert_lands, both, ends, shop, tcp, udp};
+use crate::{ACK, SYN, SYN_ACK, assert_dropped, assert_lands, both, ends, shop, tcp, udp};
+use tortie_abi::DropReason;
 use tortie_datapath::Verdict;
 use tortie_sim::world::{Journey, UPLINK};
+use tortie_testkit::packet::PacketBuilder;
 
 /// A second interface.
 const OTHER: u32 = 77;
@@ -65,5 +67,40 @@ fn an_answer_leaves_by_another_interface_once_its_own_leads_nowhere() {
         answers().iter().for_each(|answer| assert_leaves_by(OTHER, answer));
         doubt_on(node);
         all_leave_by(UPLINK);
+    });
+}
+
+#[test]
+fn what_is_for_a_pod_that_nobody_has_does_not_go_back_to_the_network_it_came_from() {
+    both(|f| {
+        let (world, ..) = shop();
+        let nobody = f.pick("10.244.1.250", "fd00:244:1::fa");
+        let whole = PacketBuilder::ip(f.outside(), nobody).udp(9999, 53).payload_len(2000).build();
+        let quoted = PacketBuilder::ip(nobody, f.outside()).udp(53, 9999).build();
+        let packets = || {
+            [
+                tcp(f.outside(), 40000, nobody, 80, SYN),
+                tcp(f.outside(), 40000, nobody, 80, ACK),
+                udp(f.outside(), 40000, nobody, 53),
+                PacketBuilder::ip(f.outside(), nobody)
+                    .udp(9999, 53)
+                    .fragment(1400, false)
+                    .payload_len(600)
+                    .build(),
+                PacketBuilder::ip(f.outside(), nobody).port_unreachable(&quoted[14..]).build(),
+                whole.clone(),
+            ]
+        };
+        for packet in packets() {
+            assert_dropped(&world.arrive(0, packet), DropReason::Blackhole);
+        }
+        // Another plugin's pod may have it: the host's routes say so.
+        for way in [OTHER, 0] {
+            world.nodes[0].way_out.set(way);
+            for packet in packets() {
+                let journey = world.arrive(0, packet);
+                assert_eq!(journey.steps[0].2, Verdict::Pass, "{:?}", journey.steps);
+            }
+        }
     });
 }

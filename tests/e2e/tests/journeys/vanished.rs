@@ -4,8 +4,10 @@ use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use tortie_lab::{Family, Probe, Where};
-use tortie_tests_e2e::{TestLab, endpoint, items, tortie_lab};
+use tortie_lab::{Family, Probe, Protocol, Verdict, Where};
+use tortie_tests_e2e::{TestLab, briefly, endpoint, items, tortie_lab};
+
+use crate::wire;
 
 const WORLD: &str = "
 apiVersion: v1
@@ -109,6 +111,32 @@ fn peers_of_a_vanished_pod_get_a_reset_where_sockets_were_led_to_it() {
 #[test]
 fn peers_of_a_vanished_pod_get_a_reset_where_packets_were_translated() {
     peers_of_vanished_pods_get_a_reset("Disabled");
+}
+
+/// The router leads a node's prefix there, and the node what it does not know to the router.
+#[test]
+fn what_is_sent_to_a_pod_that_nobody_has_does_not_go_round() {
+    let mut test = crate::cluster(2);
+    test.apply(WORLD);
+    test.configure("defaultEndpointToHostAction: Accept");
+    for (family, client, nobody) in
+        [(Family::Ipv4, "192.0.2.10", "10.244.1.250"), (Family::Ipv6, "2001:db8:1::10", "fd00:244:1::fa")]
+    {
+        let ends = (client.parse().expect("an address"), nobody.parse().expect("an address"));
+        for protocol in [Protocol::Tcp, Protocol::Udp] {
+            let (arrivals, result) = wire::arrivals(&test.lab, ends, || {
+                test.probe("client:c1", nobody, |probe| {
+                    briefly(probe);
+                    (probe.family, probe.protocol, probe.port) = (Some(family), protocol, Some(8080));
+                })
+            });
+            assert_eq!(result.result, Verdict::Timeout, "{family:?} {protocol:?}");
+            assert!(arrivals.contains_key("c1"), "{family:?} {protocol:?}: {arrivals:?}");
+            assert_eq!(arrivals.len(), 1, "none from a node: {family:?} {protocol:?}: {arrivals:?}");
+        }
+    }
+    let dropped = items(&test.lab, "node1", &["counters", "list", "--reason", "blackhole"]);
+    assert!(dropped.iter().filter_map(|item| item["packets"].as_u64()).sum::<u64>() >= 4, "{dropped:?}");
 }
 
 /// Names, of one back end and of another one.
