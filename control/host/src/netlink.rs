@@ -9,7 +9,7 @@ use futures::{StreamExt as _, TryStreamExt as _};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use rtnetlink::packet_core::{NetlinkMessage, NetlinkPayload};
 use rtnetlink::packet_route::address::{AddressAttribute, AddressMessage};
-use rtnetlink::packet_route::link::{LinkAttribute, LinkFlags, LinkMessage};
+use rtnetlink::packet_route::link::{LinkAttribute, LinkFlags, LinkMessage, LinkXdp};
 use rtnetlink::packet_route::route::{
     RouteAddress, RouteAttribute, RouteMessage, RouteProtocol, RouteScope, RouteType,
 };
@@ -78,6 +78,8 @@ pub struct Device {
     pub up: bool,
     /// The bond or bridge that it is a part of.
     pub controller: Option<u32>,
+    /// The XDP program that sees what comes in there before everything else, by its id: none of ours is one.
+    pub xdp: Option<u32>,
 }
 
 /// Something happened.
@@ -356,8 +358,23 @@ fn device(link: &LinkMessage) -> Option<Device> {
         LinkAttribute::Controller(index) => Some(*index),
         _ => None,
     });
+    let xdp = link.attributes.iter().find_map(|attribute| match attribute {
+        LinkAttribute::Xdp(facts) => facts.iter().find_map(program),
+        _ => None,
+    });
     let up = link.header.flags.contains(LinkFlags::Up);
-    Some(Device { index: link.header.index, name, mtu_bytes: mtu_bytes.unwrap_or(0), up, controller })
+    Some(Device { index: link.header.index, name, mtu_bytes: mtu_bytes.unwrap_or(0), up, controller, xdp })
+}
+
+/// One of an interface that has several, each in its own mode, is named in another way.
+fn program(fact: &LinkXdp) -> Option<u32> {
+    match fact {
+        LinkXdp::ProgId(id) | LinkXdp::DrvProgId(id) | LinkXdp::SkbProgId(id) | LinkXdp::HwProgId(id) => {
+            Some(*id)
+        }
+        _ => None,
+    }
+    .filter(|id| *id != 0)
 }
 
 /// The interface's own address: where both ends of a link are named, that is the local one.

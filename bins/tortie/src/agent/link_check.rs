@@ -69,8 +69,7 @@ fn ahead(expected: &Expected<'_>, lost: &[String], found: &[Found]) -> Vec<Ahead
         }
         for direction in *directions {
             for program in ahead_of(ours.get(&(*direction, *ifindex)).copied(), *ifindex, *direction) {
-                let info = Program::by_id(program).and_then(|program| program.info());
-                let name = info.map(|info| info.name).unwrap_or_default();
+                let name = Program::name_of(program);
                 ahead.push(Ahead {
                     interface: (*interface).to_owned(),
                     direction: *direction,

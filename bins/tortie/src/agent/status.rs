@@ -8,7 +8,7 @@ use std::time::Instant;
 use serde_json::{Map, Value, json};
 use tortie_calc::{Conflict, Contested, KnownEndpoint};
 use tortie_host::bpf::Program;
-use tortie_host::links::Mechanism;
+use tortie_host::links::{Direction, Mechanism};
 use tortie_model::service::ServiceType;
 use tortie_observe::metrics::Fill;
 use tortie_observe::services::{Known, KnownService};
@@ -195,6 +195,8 @@ fn interfaces(node: &Node) -> Value {
     let links = node.parts.links.list().unwrap_or_default();
     let row = |link: &tortie_host::links::Found| {
         let program = Program::by_id(link.program_id).and_then(|program| program.info());
+        let device = node.devices.by_name(&link.interface).filter(|_| link.direction == Direction::Ingress);
+        let xdp = device.and_then(|device| device.xdp);
         json!({
             "interface": link.interface,
             "direction": link.direction.name(),
@@ -202,6 +204,7 @@ fn interfaces(node: &Node) -> Value {
             "attached": link.ifindex != 0,
             "programId": link.program_id,
             "program": program.ok().map(|info| info.name),
+            "xdp": xdp.map(|id| json!({"program": Program::name_of(id), "programId": id})),
         })
     };
     Value::Array(links.iter().map(row).collect())

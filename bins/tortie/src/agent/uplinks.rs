@@ -78,7 +78,7 @@ mod tests {
     use super::*;
 
     fn device(index: u32, name: &str) -> Device {
-        Device { index, name: name.into(), mtu_bytes: 1500, up: true, controller: None }
+        Device { index, name: name.into(), mtu_bytes: 1500, up: true, controller: None, xdp: None }
     }
 
     /// What is said of a node with loopback, a pod and these interfaces, whose address is on the second.

@@ -131,6 +131,19 @@ pub struct Interface {
     /// Its name in the kernel.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub program: Option<String>,
+    /// With `ingress`: somebody's XDP program, which comes before it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub xdp: Option<Xdp>,
+}
+
+/// An XDP program.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Xdp {
+    /// Its name in the kernel.
+    pub program: String,
+    /// Kernel-wide id.
+    pub program_id: u32,
 }
 
 /// Connect-time load balancing.

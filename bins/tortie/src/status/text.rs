@@ -195,10 +195,13 @@ fn interfaces(all: &[Interface], wide: bool) -> String {
 fn program(interface: &Interface, wide: bool) -> String {
     let name = interface.program.clone().unwrap_or_else(|| "program".to_owned());
     let id = if wide { format!(" (id {})", interface.program_id) } else { String::new() };
+    let before = interface.xdp.as_ref();
+    let before = before.map(|xdp| format!("{} (XDP, id {}), then ", xdp.program, xdp.program_id));
+    let before = before.unwrap_or_default();
     if interface.attached {
-        return format!("{name}{id}");
+        return format!("{before}{name}{id}");
     }
-    paint(Colour::Red, &format!("{name}{id} detached"))
+    paint(Colour::Red, &format!("{before}{name}{id} detached"))
 }
 
 fn maps(all: &[MapFill], wide: bool) -> String {
@@ -267,7 +270,7 @@ pub(super) fn size(bytes: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::status::answer::Dirty;
+    use crate::status::answer::{Dirty, Xdp};
 
     #[test]
     fn a_rejection_is_shown_with_file_object_field_fix_and_what_holds_meanwhile() {
@@ -336,5 +339,9 @@ mod tests {
         };
         let text = interfaces(&[one("ingress", "fw_1"), one("egress", "tw_1")], false);
         assert!(text.lines().any(|line| line.contains("fw_1") && line.contains("tw_1")), "{text}");
+        let mut with = one("ingress", "fw_1");
+        with.xdp = Some(Xdp { program: "filter".into(), program_id: 7 });
+        let text = interfaces(&[with], false);
+        assert!(text.contains("filter (XDP, id 7), then fw_1"), "{text}");
     }
 }

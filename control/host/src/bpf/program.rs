@@ -148,6 +148,11 @@ impl Program {
         Ok(Self { fd: unsafe { bpf_fd(Command::ProgById, &mut attributes)? } })
     }
 
+    /// The name of the program with this id, as far as the kernel keeps it; empty: it is gone.
+    pub fn name_of(id: u32) -> String {
+        Self::by_id(id).and_then(|program| program.info()).map(|info| info.name).unwrap_or_default()
+    }
+
     /// What the kernel says about it.
     pub fn info(&self) -> io::Result<ProgramInfo> {
         let i: sys::ProgInfo = info_by_fd(self.fd.as_raw_fd())?;

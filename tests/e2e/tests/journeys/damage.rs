@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
+use tortie_host::bpf::{self, Program, ProgramDef, ProgramKind};
 use tortie_lab::{Family, Probe};
 use tortie_tests_e2e::{BOTH, TestLab, endpoint, eventually, items, on_node, said, tortie_lab};
 
@@ -273,6 +274,36 @@ fn a_node_whose_uplink_no_pattern_matches_says_so_until_one_does() {
     told(&test, &["eth0", "bpfDataIfacePattern (^ensX$)", "FelixConfiguration"]);
     test.configure("bpfDataIfacePattern: ^eth");
     healthy(&test);
+}
+
+#[test]
+fn xdp_programs_of_others_are_shown_and_at_a_pods_interface_told() {
+    // r0 = XDP_PASS; exit
+    const PASS: [u8; 16] = [0xb7, 0, 0, 0, 2, 0, 0, 0, 0x95, 0, 0, 0, 0, 0, 0, 0];
+    let test = world();
+    let program = Program::load(&ProgramDef::new("somebody", ProgramKind::Xdp, &PASS)).expect("loading");
+    let pin = test.lab.paths.bpffs().join("somebody");
+    bpf::pin(&program, &pin).expect("pinning");
+    let shown = |interface: &str| {
+        let all = status(&test)["interfaces"].as_array().cloned().unwrap_or_default();
+        let mut found = all.iter().filter(|it| it["interface"] == interface).map(|it| it["xdp"].clone());
+        found.find(|xdp| !xdp.is_null()).unwrap_or_default()
+    };
+    let pods = interface(&test, "a");
+    for interface in ["eth0", &pods] {
+        run(&test, &format!("ip link set {interface} xdpgeneric pinned {}", pin.display()));
+        eventually(|| match shown(interface) {
+            xdp if xdp["program"] == "somebody" => Ok(()),
+            xdp => Err(xdp),
+        });
+        match interface {
+            "eth0" => healthy(&test),
+            _ => told(&test, &[interface, "pod default/a", "XDP program", "somebody"]),
+        }
+        run(&test, &format!("ip link set {interface} xdpgeneric off"));
+        healthy(&test);
+        assert_eq!(shown(interface), Value::Null);
+    }
 }
 
 #[test]

@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use tortie_host::bpf::Program;
 use tortie_host::links::Direction;
 use tortie_host::sysctl;
 
@@ -65,14 +66,30 @@ impl Node {
         }
     }
 
-    /// Where programs of others decide before ours.
+    /// Where programs of others decide before ours. An XDP program at an interface of the node's own may be meant to: `status`
+    /// shows it there.
     pub fn ahead(&self) -> Vec<String> {
-        self.overtaken(&self.ahead)
+        let hooked = self.reconciler.hooked();
+        let devices = self.devices.all().filter(|device| hooked.contains_key(device.name.as_str()));
+        let xdp = devices.filter_map(|device| {
+            let (name, program) = (&device.name, device.xdp?);
+            Some(format!(
+                "interface {name}{}: the XDP program {program} ({}) sees what the pod sends before ours, and may drop it without \
+                 a word or lead it past policy; take it off (ip link set {name} xdp off)",
+                self.pod_behind(name),
+                Program::name_of(program)
+            ))
+        });
+        self.overtaken(&self.ahead).into_iter().chain(xdp).collect()
+    }
+
+    fn pod_behind(&self, interface: &str) -> String {
+        self.attachments.pod_at(interface).map(|id| format!(" (pod {id})")).unwrap_or_default()
     }
 
     fn overtaken(&self, programs: &[Ahead]) -> Vec<String> {
         let problem = |Ahead { interface, direction, program, name }: &Ahead| {
-            let pod = self.attachments.pod_at(interface).map(|id| format!(" (pod {id})")).unwrap_or_default();
+            let pod = self.pod_behind(interface);
             let direction = direction.name();
             format!(
                 "interface {interface}{pod}, {direction}: program {program} ({name}) runs before ours and decides first, so \
