@@ -135,7 +135,7 @@ fn a_filter_that_nothing_can_pass_is_bad_input_and_one_that_nothing_passes_an_em
     for filter in [
         ["conntrack", "--state", "closed"],
         ["conntrack", "--protocol", "132"],
-        ["routes", "--kind", "blackhole"],
+        ["counters", "--reason", "blackhole"],
     ] {
         assert_eq!(items(&test, &[filter[0], "list", filter[1], filter[2]]), [Value::Null; 0], "{filter:?}");
     }

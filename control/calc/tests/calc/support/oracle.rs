@@ -92,9 +92,23 @@ impl Cluster {
     }
 
     /// The prefixes of a Node without those that have an address of its own, of a Node that is as old or older, or of an
-    /// interface here, and without the one of all.
+    /// interface here, without those that meet one of an older Node, and without the one of all.
     fn prefixes(&self, name: &NodeName) -> Vec<IpNet> {
-        let Some(node) = self.nodes.get(name) else { return Vec::new() };
+        let mut by_age: Vec<_> = self.nodes.iter().collect();
+        by_age.sort_by_key(|(other, node)| (node.created, *other));
+        let mut of_older: Vec<IpNet> = Vec::new();
+        for (other, node) in by_age {
+            let mut its = self.apart_from_hosts(other, node);
+            its.retain(|net| !of_older.iter().any(|older| older.contains(net) || net.contains(older)));
+            if other == name {
+                return its;
+            }
+            of_older.append(&mut its);
+        }
+        Vec::new()
+    }
+
+    fn apart_from_hosts(&self, name: &NodeName, node: &Node) -> Vec<IpNet> {
         let hosts = || self.nodes.iter().filter(|(other, it)| *other == name || it.created <= node.created);
         let has_host = |net: &IpNet| hosts().any(|(_, it)| it.addresses.iter().any(|a| net.contains(a)));
         let has_own = |net: &IpNet| {
