@@ -37,9 +37,6 @@ pub struct Skb(*mut __sk_buff);
 /// A tc program.
 pub type Tc = Running<Skb>;
 
-/// Bytes of `struct bpf_tunnel_key` up to the local address.
-const TUNNEL_KEY_BYTES: u32 = 28;
-
 /// Offsets beyond this are refused: the verifier wants to see a number, and no header is there.
 const MAX_OFFSET: u32 = 0x3fff;
 
@@ -230,6 +227,8 @@ impl<F: Family> TunnelInfo<F> for Tc {
     #[cfg(not(feature = "test-io"))]
     #[inline(always)]
     fn tunnel_source(&self) -> Option<(F::Addr, u32)> {
+        /// Of the record, up to the local address.
+        const TUNNEL_KEY_BYTES: u32 = 28;
         let mut key = MaybeUninit::<bpf_tunnel_key>::zeroed();
         let flags = if F::VERSION == 6 { BPF_F_TUNINFO_IPV6 as u64 } else { 0 };
         // SAFETY: a helper on our context, which fills the record or fails.

@@ -78,50 +78,46 @@ const POISON: u8 = 0xa5;
 /// Sends `packet` through `hook`. `slot`: the endpoint that the preamble of a workload interface names;
 /// anything at other hooks.
 pub fn run(node: &Node, hook: Hook, slot: u32, packet: Packet) -> Outcome {
-    match ethertype(&packet) {
-        Some(EtherType::Arp) => untouched(packet),
-        Some(EtherType::Ipv4) => one_family::<V4>(node, hook, slot, packet),
-        Some(EtherType::Ipv6) => one_family::<V6>(node, hook, slot, packet),
-        Some(EtherType::Vlan | EtherType::QinQ) if hook == Hook::FromHostDevice => {
-            one_family::<V4>(node, hook, slot, packet)
+    let kind = read_at::<EthHeader>(&packet.bytes, 0).map(|header| header.kind());
+    match (hook, kind) {
+        (_, Some(EtherType::Ipv4)) => from::<V4>(node, hook, slot, packet, |k, s| enter(hook, k, s)),
+        (_, Some(EtherType::Ipv6)) => from::<V6>(node, hook, slot, packet, |k, s| enter(hook, k, s)),
+        (Hook::FromHostDevice, Some(EtherType::Vlan | EtherType::QinQ)) => {
+            from::<V4>(node, hook, slot, packet, hook::tagged)
         }
-        _ if hook == Hook::FromHostDevice || hook == Hook::ToHostDevice => untouched(packet),
-        Some(_) => other(node, hook, packet, DropReason::UnknownEthertype),
-        None => other(node, hook, packet, DropReason::FrameTooShort),
+        (_, Some(EtherType::Arp)) | (Hook::FromHostDevice | Hook::ToHostDevice, _) => {
+            Outcome { verdict: Verdict::Pass, packet, rule: 0, answer_network: 0 }
+        }
+        _ => from::<V4>(node, hook, slot, packet, hook::other),
     }
 }
 
-fn ethertype(packet: &Packet) -> Option<EtherType> {
-    read_at::<EthHeader>(&packet.bytes, 0).map(|header| header.kind())
+/// What an IP packet meets first.
+fn enter<F: HasTables>(hook: Hook, k: &Context<'_>, s: &mut State<F>) -> Next {
+    match hook {
+        Hook::FromWorkload => hook::from_workload(k, s),
+        Hook::ToWorkload => hook::to_workload(k, s),
+        Hook::FromHostDevice => hook::from_host_device(k, s),
+        Hook::ToHostDevice => hook::to_host_device(k, s),
+        Hook::FromTunnel => hook::from_tunnel(k, s),
+        // No packet passes there: `crate::socket`.
+        Hook::Socket => Next::Pass,
+    }
 }
 
-fn untouched(packet: Packet) -> Outcome {
-    Outcome { verdict: Verdict::Pass, packet, rule: 0, answer_network: 0 }
-}
-
-fn other(node: &Node, hook: Hook, packet: Packet, reason: DropReason) -> Outcome {
-    let key = CounterKey { ifindex: packet.ifindex, hook: hook as u16, reason: reason as u16 };
-    node.count(&key, packet.bytes.len().saturating_sub(14) as u32);
-    Outcome { verdict: Verdict::Drop(reason), packet, rule: 0, answer_network: 0 }
-}
-
-fn one_family<F: HasTables>(node: &Node, hook: Hook, slot: u32, packet: Packet) -> Outcome {
+fn from<'n, F: HasTables>(
+    node: &'n Node,
+    hook: Hook,
+    slot: u32,
+    packet: Packet,
+    first: impl FnOnce(&Context<'n>, &mut State<F>) -> Next,
+) -> Outcome {
     let length = packet.bytes.len().saturating_sub(14) as u32;
     let ifindex = packet.ifindex;
-    let tagged = matches!(ethertype(&packet), Some(EtherType::Vlan | EtherType::QinQ));
     let k = Context::of_packet(node, packet);
     let mut s = poisoned::<F>();
     s.begin(hook, slot, node.now());
-    let mut next = match hook {
-        Hook::FromWorkload => hook::from_workload(&k, &mut s),
-        Hook::ToWorkload => hook::to_workload(&k, &mut s),
-        Hook::FromHostDevice if tagged => hook::tagged(&k, &mut s),
-        Hook::FromHostDevice => hook::from_host_device(&k, &mut s),
-        Hook::ToHostDevice => hook::to_host_device(&k, &mut s),
-        Hook::FromTunnel => hook::from_tunnel(&k, &mut s),
-        // No packet passes there: `crate::socket`.
-        Hook::Socket => Next::Pass,
-    };
+    let mut next = first(&k, &mut s);
     let verdict = loop {
         if let Some(verdict) = s.verdict(next) {
             break verdict;
