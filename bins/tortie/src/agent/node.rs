@@ -247,7 +247,8 @@ impl Node {
             Ok(index) => self.reconciler.set_tunnel(Some(index)),
             Err(error) => {
                 let text = format!(
-                    "{WITHOUT}: {error} (`ip -d link show type vxlan` shows who else has the port; Calico leaves vxlan.calico)"
+                    "{WITHOUT}: {error} (`ip -d link show type vxlan` shows who else has the port: Calico leaves vxlan.calico; \
+                     one of Tortie's own that was renamed has to get the name {TUNNEL} back)"
                 );
                 if self.warnings.len() == before {
                     tracing::error!("{text}");
