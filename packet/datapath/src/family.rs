@@ -11,7 +11,7 @@ use tortie_abi::flow::{Counters, FlowCore};
 use tortie_abi::settings::Settings;
 use tortie_wire::checksum::{Delta, Sum};
 use tortie_wire::proto::IpProtocol;
-use tortie_wire::{Be16, Ip6};
+use tortie_wire::{Be16, Ip6, Mac};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 mod v4;
@@ -192,8 +192,8 @@ pub trait Family: Sized + Copy + 'static {
     fn is_group(address: &Self::Addr) -> bool;
     /// An address that means something on one link only: link-local, or a group of that scope.
     fn is_link_scope(address: &Self::Addr) -> bool;
-    /// A source that leads to nobody beyond the link: link-local, or none yet.
-    fn is_link_source(address: &Self::Addr) -> bool;
+    /// The address that whoever has this Ethernet address gives itself on the link.
+    fn is_link_address_of(mac: Mac, address: &Self::Addr) -> bool;
     /// IPv4 in the first word, the rest zero.
     fn widen(address: &Self::Addr) -> Ip6;
     /// The other way round.

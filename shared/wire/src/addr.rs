@@ -191,6 +191,14 @@ impl Ip6 {
         self.first_word_within(0xfe80_0000, 0xffc0_0000)
     }
 
+    /// The link-local address that an interface gives itself by its Ethernet address (RFC 4291 appendix A).
+    #[inline(always)]
+    pub const fn link_local_of(mac: Mac) -> Self {
+        let Mac([a, b, c, d, e, f]) = mac;
+        let [third, fourth] = [[a ^ 2, b, c, 0xff], [0xfe, d, e, f]];
+        Self([Be32::new(0xfe80_0000), Be32::ZERO, Be32::from_bytes(third), Be32::from_bytes(fourth)])
+    }
+
     /// IPv6 has no broadcast: always false, so that code generic over families can ask.
     #[inline(always)]
     pub const fn is_broadcast(self) -> bool {

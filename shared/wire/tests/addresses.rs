@@ -101,3 +101,9 @@ proptest! {
         check6(if sparse { (n & (0xffff << 112 | 0xffff)).into() } else { n.into() });
     }
 }
+
+#[test]
+fn an_interface_names_itself_on_its_link_by_its_ethernet_address() {
+    let address = Ip6::link_local_of(Mac([0x34, 0x56, 0x78, 0x9a, 0xbc, 0xde]));
+    assert_eq!(address, Ip6::from("fe80::3656:78ff:fe9a:bcde".parse::<Ipv6Addr>().unwrap()));
+}

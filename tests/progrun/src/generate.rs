@@ -4,12 +4,13 @@ use crate::random::Random;
 use crate::session::Outcome;
 use crate::step::{Shot, Step};
 use crate::world::{EMPTY_PROGRAM, EMPTY_SLOT, NOTED, PODS, SHARED, SHARED_ELSEWHERE, address, pod};
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use tortie_abi::Hook;
 use tortie_abi::endpoint::NO_PROGRAM;
 use tortie_datapath::{Family as _, V4, V6};
-use tortie_testkit::packet::{Extension, PacketBuilder};
+use tortie_testkit::packet::{Extension, PacketBuilder, arp_request, neighbour_solicitation};
 use tortie_wire::tcp::TcpFlags;
+use tortie_wire::{Ip6, Mac};
 use zerocopy::IntoBytes as _;
 
 /// One that was forwarded: what it was, and what became of it.
@@ -115,6 +116,7 @@ impl Generator {
             65..=82 => self.again().unwrap_or_else(|| self.opening()),
             83..=91 => self.error().unwrap_or_else(|| self.opening()),
             92..=94 => self.fragment(),
+            95..=96 => self.neighbour(),
             _ => self.noise(),
         };
         if self.random.percent(7) {
@@ -430,6 +432,25 @@ impl Generator {
             _ => builder.udp(1000, 53),
         };
         let bytes = builder.payload_len(64).fragment(offset, more).build();
+        Shot { hook: Hook::FromWorkload, slot, mark: 0, aggregate: false, bytes }
+    }
+
+    /// Who has the gateway's address? Asked by a pod, in its own name or another's.
+    fn neighbour(&mut self) -> Shot {
+        let (v6, slot) = (self.random.percent(50), self.random.pick(&[1, 2, 3, EMPTY_SLOT]));
+        let mac = Mac([2, 0, 0, 0, 1, slot as u8]);
+        let asking = match self.random.below(4) {
+            0 => pod(slot, v6, self.random.percent(30)),
+            1 if v6 => Ipv6Addr::from(Ip6::link_local_of(mac)).into(),
+            1 => Ipv4Addr::UNSPECIFIED.into(),
+            _ => self.any(v6),
+        };
+        let bytes = match asking {
+            IpAddr::V4(asking) => arp_request(mac, asking, Ipv4Addr::new(169, 254, 1, 1)),
+            IpAddr::V6(asking) => {
+                neighbour_solicitation(mac, asking, Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 1))
+            }
+        };
         Shot { hook: Hook::FromWorkload, slot, mark: 0, aggregate: false, bytes }
     }
 

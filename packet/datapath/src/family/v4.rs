@@ -14,7 +14,7 @@ use tortie_wire::checksum::{Delta, Sum};
 use tortie_wire::icmp4::{self, Icmp4Header};
 use tortie_wire::ip4::Ip4Header;
 use tortie_wire::proto::IpProtocol;
-use tortie_wire::{Be16, Be32, Ip4, Ip6};
+use tortie_wire::{Be16, Be32, Ip4, Ip6, Mac};
 
 /// Time to live of packets that this node makes.
 const OWN_TTL: u8 = 64;
@@ -290,8 +290,8 @@ impl Family for V4 {
     }
 
     #[inline(always)]
-    fn is_link_source(a: &Ip4) -> bool {
-        a.is_link_local() || a.is_unspecified()
+    fn is_link_address_of(_mac: Mac, _a: &Ip4) -> bool {
+        false
     }
 
     #[inline(always)]

@@ -15,7 +15,7 @@ use tortie_wire::checksum::{Delta, Sum};
 use tortie_wire::icmp6::{self, Icmp6Header};
 use tortie_wire::ip6::{ExtHeader, ExtKind, FragmentHeader, Ip6Header, NextHeader};
 use tortie_wire::proto::IpProtocol;
-use tortie_wire::{Be16, Be32, Ip6};
+use tortie_wire::{Be16, Be32, Ip6, Mac};
 
 /// Hop limit of packets that this node makes.
 const OWN_HOP_LIMIT: u8 = 64;
@@ -97,7 +97,8 @@ impl Family for V6 {
         if header.is_neighbour_discovery() {
             return ip.ttl == icmp6::ND_HOP_LIMIT;
         }
-        header.is_multicast_listener() && ip.ttl == icmp6::MLD_HOP_LIMIT && Self::is_link_source(&ip.source)
+        let leads_nowhere = ip.source.is_link_local() || ip.source.is_unspecified();
+        header.is_multicast_listener() && ip.ttl == icmp6::MLD_HOP_LIMIT && leads_nowhere
     }
 
     #[inline(always)]
@@ -307,8 +308,8 @@ impl Family for V6 {
     }
 
     #[inline(always)]
-    fn is_link_source(a: &Ip6) -> bool {
-        a.is_link_local() || a.is_unspecified()
+    fn is_link_address_of(mac: Mac, a: &Ip6) -> bool {
+        *a == Ip6::link_local_of(mac)
     }
 
     #[inline(always)]

@@ -29,9 +29,7 @@ fn leaving<F: Family, K: Kernel<F>>(k: &K, s: &mut State<F>) -> Step<Next> {
         return Err(DropReason::RouterImpersonation);
     }
     if parse::is_link_control(s) && stays_on_link(k, s) {
-        if !F::is_link_source(&s.tuple.source) {
-            source::check_not_spoofed(k, s)?;
-        }
+        source::check_neighbour(k, s)?;
         return Ok(Next::Pass);
     }
     parse::refuse_martians(s)?;

@@ -1,5 +1,5 @@
 //! Owns: who may send what. Invariant: no packet from a pod passes with another's source address,
-//! whatever flow it would belong to; of what stays on its link one may have a source that leads nowhere else.
+//! whatever flow it would belong to; what stays on its link names nobody that it may invent.
 
 use crate::family::Family;
 use crate::kernel::Topology;
@@ -24,6 +24,17 @@ pub fn check_not_spoofed<F: Family, K: Topology<F>>(k: &K, s: &State<F>) -> Step
         Some(r) if r.kind == route::Kind::LocalPod as u8 && r.target == id => Ok(()),
         _ => Err(DropReason::SourceSpoofed),
     }
+}
+
+/// The same for what stays on the link, where one may have no address yet, or the one that the Ethernet address gives: whoever asks
+/// is remembered as a neighbour, in a table that all the node's links share.
+#[inline(always)]
+pub fn check_neighbour<F: Family, K: Topology<F>>(k: &K, s: &State<F>) -> Step<()> {
+    let is_own = |mac| F::is_link_address_of(mac, &s.tuple.source);
+    if s.tuple.source == F::UNSPECIFIED || k.endpoint(s.slot, |e| e.mac).is_some_and(is_own) {
+        return Ok(());
+    }
+    check_not_spoofed(k, s)
 }
 
 /// Of a new flow, with its destination translated: tunnels are the nodes'. Where a pod's packet leaves with the address of its

@@ -7,7 +7,7 @@ use tortie_abi::policy::Verdict as Decision;
 use tortie_abi::settings::flags;
 use tortie_sim::world::{Landed, World, destination};
 use tortie_testkit::packet::{PacketBuilder, neighbour_solicitation, router_advertisement};
-use tortie_wire::Mac;
+use tortie_wire::{Ip6, Mac};
 
 /// Router and neighbour solicitations, neighbour advertisements.
 const ND: [u8; 3] = [133, 135, 136];
@@ -195,11 +195,13 @@ fn a_pods_messages_to_its_link_have_a_source_of_its_own_or_of_the_link() {
     let mut settings = world.nodes[0].settings.get();
     settings.flags |= flags::DROP_TO_HOST;
     world.nodes[0].settings.set(settings);
-    let (link_local, nobody) = (v6("fe80::a"), v6("::"));
+    let (link_local, nobody) = (Ip6::link_local_of(a.mac()).into(), v6("::"));
+    let invented = [v6("fe80::a"), Ip6::link_local_of(b.mac()).into()];
     let to = [World::node_addresses(0).1, v6("ff02::1"), v6("fe80::1")];
     let landed = |kind, hop_limit, from, to| world.send(&a, link_message(kind, hop_limit, from, to)).landed;
     for to in to {
-        for from in [b.v6, c.v6, World::node_addresses(0).1, v6("2001:db8:1::7")] {
+        let others = [b.v6, c.v6, World::node_addresses(0).1, v6("2001:db8:1::7")];
+        for from in others.into_iter().chain(invented) {
             for kind in ND.into_iter().chain(MLD) {
                 for hop_limit in [1, 3, 255] {
                     let spoofed = Landed::Dropped(DropReason::SourceSpoofed);

@@ -4,13 +4,15 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use tortie_lab::{Lab, Where};
-use tortie_testkit::packet::{Extension, PacketBuilder, SRC_MAC, router_advertisement};
-use tortie_wire::Mac;
+use tortie_testkit::packet::{
+    Extension, PacketBuilder, SRC_MAC, neighbour_solicitation, router_advertisement,
+};
 use tortie_wire::tcp::TcpFlags;
+use tortie_wire::{Ip6, Mac};
 
 use crate::frames;
-use crate::verbs::{cluster, status};
-use tortie_tests_e2e::items;
+use crate::verbs::{cluster, said, status};
+use tortie_tests_e2e::{items, tortie_lab};
 
 const WORLD: &str = "
 apiVersion: v1
@@ -54,6 +56,7 @@ fn wrong_frames(ends: &Ends) -> Vec<(&'static str, Vec<u8>)> {
     };
     let foreign4 = Ipv4Addr::new(10, 244, 1, 77);
     let foreign6: Ipv6Addr = "fd00:244:1::77".parse().expect("an address");
+    let router6 = Ip6::link_local_of(Mac([0xee; 6])).into();
     vec![
         ("unknown-ethertype", ethertype(syn(four()).build(), [0x12, 0x34])),
         ("vlan-tag", syn(four().vlan(7)).build()),
@@ -79,6 +82,8 @@ fn wrong_frames(ends: &Ends) -> Vec<(&'static str, Vec<u8>)> {
         ("source-spoofed", syn(PacketBuilder::ipv4(ends.to4, ends.own4)).build()),
         ("source-spoofed", syn(PacketBuilder::ipv6(foreign6, ends.to6)).build()),
         ("source-spoofed", syn(PacketBuilder::ipv6(ends.to6, ends.own6)).build()),
+        ("source-spoofed", neighbour_solicitation(SRC_MAC, foreign6, router6)),
+        ("source-spoofed", neighbour_solicitation(SRC_MAC, "fe80::77".parse().expect("an address"), router6)),
         ("router-impersonation", router_advertisement(SRC_MAC, "fe80::1".parse().expect("an address"))),
         ("no-flow", four().tcp(4001, 80).flags(TcpFlags::ACK).build()),
         ("no-flow", six().tcp(4001, 80).flags(TcpFlags::ACK).build()),
@@ -130,6 +135,33 @@ fn every_malformed_or_spoofed_packet_of_a_pod_is_counted_under_its_own_reason() 
     let reached = test.probe("pod:default/rogue", "pod:default/server", |_| {});
     assert!(reached.is_connected(), "what is right still passes: {reached:?}");
     assert_eq!(status(&test.lab, "node1").0, Some(0));
+}
+
+#[test]
+fn a_pod_fills_the_table_of_neighbours_with_nobody_but_itself() {
+    let test = cluster(2, WORLD);
+    let ends = ends(&test.lab);
+    let run = |at: &[&str], line: &str| {
+        let output = tortie_lab(&test.lab.name, &[&["exec"], at, &["--", "sh", "-c", line]].concat());
+        assert!(output.status.success(), "{line}: {}", said(&output));
+        String::from_utf8_lossy(&output.stdout).trim().to_owned()
+    };
+    let mac = run(&["rogue"], "cat /sys/class/net/eth0/address");
+    let mac: Vec<u8> = mac.split(':').map(|byte| u8::from_str_radix(byte, 16).expect("a byte")).collect();
+    let mac = Mac(mac.try_into().expect("six bytes"));
+    let router = Ip6::link_local_of(Mac([0xee; 6])).into();
+    let asked = |by| neighbour_solicitation(SRC_MAC, by, router);
+    let invented = (0..500).map(|number| asked(Ipv6Addr::new(0xfe80, 0, 0, 0, 0x5000, 0, 0, number)));
+    let own = [ends.own6, Ip6::link_local_of(mac).into()].map(asked);
+    let rogue = Where::Pod("default".into(), "rogue".into());
+    let frames: Vec<Vec<u8>> = invented.chain(own).collect();
+    frames::send(&test.lab, &rogue, &frames);
+    let interface = items(&test.lab, "node1", &["endpoints", "list"])[0]["interface"].clone();
+    let list = format!("ip neighbour show nud all dev {}", interface.as_str().expect("an interface"));
+    let known = run(&["--node", "node1"], &list);
+    let with_mac: Vec<&str> = known.lines().filter(|line| line.contains(&SRC_MAC.to_string())).collect();
+    assert_eq!(with_mac.len(), 2, "{known}");
+    assert!(known.lines().count() < 10, "{known}");
 }
 
 #[test]
