@@ -4,9 +4,11 @@
 //! Invariant: a record is READY only while both programs are on the interface and both policies are in
 //! force; a workload interface without an endpoint carries programs that drop.
 
+mod guards;
 mod record;
 mod side;
 
+use guards::Guards;
 use record::{is_of, others_ready, record, target};
 use side::Side;
 
@@ -66,11 +68,7 @@ pub struct Endpoints {
     no_slot: BTreeSet<WorkloadId>,
     slots: Slots,
     generations: Generations,
-    interfaces: BTreeMap<String, u32>,
-    prefix: String,
-    nodes_own: BTreeSet<String>,
-    guarded: BTreeMap<String, u32>,
-    guard_errors: BTreeMap<String, Retry>,
+    guards: Guards,
     records: DeltaTracker<u32, Endpoint>,
 }
 
@@ -96,11 +94,7 @@ impl Endpoints {
             no_slot: BTreeSet::new(),
             slots,
             generations: Generations::new(saved.generation_ceiling),
-            interfaces: BTreeMap::new(),
-            prefix: String::new(),
-            nodes_own: BTreeSet::new(),
-            guarded: BTreeMap::new(),
-            guard_errors: BTreeMap::new(),
+            guards: Guards::default(),
             records: DeltaTracker::new(),
         }
     }
@@ -115,26 +109,22 @@ impl Endpoints {
 
     /// The start of workload interfaces' names.
     pub fn set_prefix(&mut self, prefix: &str) {
-        prefix.clone_into(&mut self.prefix);
+        self.guards.set_prefix(prefix);
     }
 
     /// Interfaces that the node itself speaks by: whatever their names, none of them is a workload's.
     pub fn set_nodes_own(&mut self, interfaces: BTreeSet<String>) {
-        self.guarded.retain(|name, _| !interfaces.contains(name));
-        self.nodes_own = interfaces;
+        self.guards.set_nodes_own(interfaces);
     }
 
     /// Those that were said last.
     pub fn nodes_own(&self) -> &BTreeSet<String> {
-        &self.nodes_own
+        self.guards.nodes_own()
     }
 
     /// An interface has this index, or is gone.
     pub fn interface(&mut self, name: &str, ifindex: Option<u32>) {
-        match ifindex {
-            Some(ifindex) => self.interfaces.insert(name.to_owned(), ifindex),
-            None => self.interfaces.remove(name),
-        };
+        self.guards.interface(name, ifindex);
         let same = |hooked: &(String, u32)| hooked.0 != name || Some(hooked.1) == ifindex;
         for state in self.states.values_mut() {
             if !state.hooked.as_ref().is_none_or(same) {
@@ -144,8 +134,6 @@ impl Endpoints {
                 state.retry = None;
             }
         }
-        self.guarded.retain(|guarded, index| guarded != name || Some(*index) == ifindex);
-        self.guard_errors.remove(name);
     }
 
     /// Reads the kernel's side.
@@ -181,11 +169,8 @@ impl Endpoints {
             let ours = carried.filter(|(_, slot)| *slot == u32::from(state.used.slot));
             state.hooked = ours.map(|(ifindex, _)| (state.wanted.interface.clone(), *ifindex));
         }
-        self.guarded = by_name
-            .iter()
-            .filter(|(_, (_, slot))| *slot == GUARD_SLOT)
-            .map(|(name, (ifindex, _))| ((*name).to_owned(), *ifindex))
-            .collect();
+        let guarded = by_name.iter().filter(|(_, (_, slot))| *slot == GUARD_SLOT);
+        self.guards.found(guarded.map(|(name, (ifindex, _))| ((*name).to_owned(), *ifindex)).collect());
     }
 
     /// Looks for records in the kernel that no name is known for: the file may have been lost. Whose record it is beyond
@@ -194,8 +179,8 @@ impl Endpoints {
         let records = kernel.endpoint.list()?;
         let mut owners: BTreeMap<u32, (&WorkloadId, &Wanted)> = BTreeMap::new();
         for (id, wanted) in &self.wanted {
-            if let Some(ifindex) = self.interfaces.get(&wanted.interface) {
-                owners.insert(*ifindex, (id, wanted));
+            if let Some(ifindex) = self.guards.index(&wanted.interface) {
+                owners.insert(ifindex, (id, wanted));
             }
         }
         let mut incarnation = 0;
@@ -294,7 +279,7 @@ impl Endpoints {
         for state in self.states.values_mut() {
             state.egress.advance(state.wanted.egress, policies, &mut self.generations);
             state.ingress.advance(state.wanted.ingress, policies, &mut self.generations);
-            let ifindex = self.interfaces.get(&state.wanted.interface).copied();
+            let ifindex = self.guards.index(&state.wanted.interface);
             self.records.want(u32::from(state.used.slot), Some(record(state, ifindex, policies)));
         }
         self.records.apply(&mut kernel.endpoint, Part::Upserts, now, |_, _| true)
@@ -304,7 +289,7 @@ impl Endpoints {
     pub fn attach(&mut self, kernel: &mut Kernel, now: Now) -> Written {
         let mut written = Written::default();
         for state in self.states.values_mut() {
-            let Some(&ifindex) = self.interfaces.get(&state.wanted.interface) else {
+            let Some(ifindex) = self.guards.index(&state.wanted.interface) else {
                 state.hooked = None;
                 continue;
             };
@@ -321,7 +306,7 @@ impl Endpoints {
                 Ok(()) => {
                     state.hooked = Some((name.clone(), ifindex));
                     state.retry = None;
-                    self.guarded.remove(name);
+                    self.guards.forget(name);
                     written.done += 1;
                 }
                 // The message that it is gone is on its way.
@@ -332,14 +317,16 @@ impl Endpoints {
                 }
             }
         }
-        written += self.guard(kernel, now);
+        let owned = self.states.values().map(|state| state.wanted.interface.as_str()).collect();
+        let is_needed = |ifindex| others_ready(&self.records, ifindex, GUARD_SLOT);
+        written += self.guards.attach(kernel, &owned, is_needed, now);
         written
     }
 
     /// Interfaces that should carry programs of ours in both directions, by name.
     pub fn hooked(&self) -> BTreeMap<&str, u32> {
         let states = self.states.values().filter_map(|state| state.hooked.as_ref());
-        let guarded = self.guarded.iter().map(|(name, ifindex)| (name.as_str(), *ifindex));
+        let guarded = self.guards.guarded().iter().map(|(name, ifindex)| (name.as_str(), *ifindex));
         states.map(|(name, ifindex)| (name.as_str(), *ifindex)).chain(guarded).collect()
     }
 
@@ -350,52 +337,17 @@ impl Endpoints {
         let state = self.states.values_mut().find(on);
         let slot = state.as_ref().map_or(GUARD_SLOT, |state| u32::from(state.used.slot));
         let hooked = state.as_ref().and_then(|state| state.hooked.as_ref().map(|(_, ifindex)| *ifindex));
-        let Some(ifindex) = hooked.or_else(|| self.guarded.get(name).copied()) else { return Ok(()) };
+        let Some(ifindex) = hooked.or_else(|| self.guards.guarded().get(name).copied()) else {
+            return Ok(());
+        };
         let result = kernel.hooks.attach(name, ifindex, slot);
         if result.is_err() {
             if let Some(state) = state {
                 state.hooked = None;
             }
-            self.guarded.remove(name);
+            self.guards.forget(name);
         }
         result
-    }
-
-    /// Workload interfaces that belong to no endpoint drop everything.
-    fn guard(&mut self, kernel: &mut Kernel, now: Now) -> Written {
-        let mut written = Written::default();
-        if self.prefix.is_empty() {
-            return written;
-        }
-        let owned: BTreeSet<&str> =
-            self.states.values().map(|state| state.wanted.interface.as_str()).collect();
-        for (name, ifindex) in &self.interfaces {
-            let ours = name.starts_with(&self.prefix) && !owned.contains(name.as_str());
-            if !ours
-                || self.nodes_own.contains(name)
-                || self.guarded.get(name) == Some(ifindex)
-                || others_ready(&self.records, *ifindex, GUARD_SLOT)
-            {
-                continue;
-            }
-            let before = self.guard_errors.get(name).cloned();
-            if before.as_ref().is_some_and(|retry| retry.at > now) {
-                continue;
-            }
-            match kernel.hooks.attach(name, *ifindex, GUARD_SLOT) {
-                Ok(()) => {
-                    self.guarded.insert(name.clone(), *ifindex);
-                    self.guard_errors.remove(name);
-                    written.done += 1;
-                }
-                Err(HookError::Gone) => {}
-                Err(error) => {
-                    self.guard_errors.insert(name.clone(), Retry::after(before, error.to_string(), now));
-                    written.failed += 1;
-                }
-            }
-        }
-        written
     }
 
     /// Empties the records of workloads that are gone; not those that routes in the kernel name, which `named` says.
@@ -463,7 +415,7 @@ impl Endpoints {
         if wanted.egress == Rules::Unknown || wanted.ingress == Rules::Unknown {
             return Readiness::NoPod;
         }
-        if !self.interfaces.contains_key(&wanted.interface) {
+        if self.guards.index(&wanted.interface).is_none() {
             return Readiness::NoInterface;
         }
         let slot = u32::from(state.used.slot);
@@ -506,9 +458,7 @@ impl Endpoints {
                 dirty.push(Dirty { object: format!("endpoint {id}"), reason, attempts });
             }
         }
-        for (name, retry) in &self.guard_errors {
-            dirty.push(Dirty::failed(format!("interface {name}"), retry));
-        }
+        dirty.extend(self.guards.dirty());
         dirty.extend(Dirty::of_tracker("endpoint slot", &self.records));
         dirty
     }
@@ -516,7 +466,7 @@ impl Endpoints {
     /// When the next failed write may be tried again.
     pub fn next_retry(&self) -> Option<Now> {
         let hooks = self.states.values().filter_map(|state| state.retry.as_ref());
-        let retries = hooks.chain(self.guard_errors.values()).map(|retry| retry.at);
+        let retries = hooks.chain(self.guards.retries()).map(|retry| retry.at);
         retries.chain(self.records.next_retry()).min()
     }
 
