@@ -51,7 +51,12 @@ fn holds(rule: &Rule, packet: &Packet) -> bool {
 fn the_first_matching_rule_decides_and_the_default_ends_the_list() {
     let deny_22 = Rule { destination_ports: ports(22, 22), ..any(Action::Deny) };
     let allow_low = Rule { destination_ports: ports(0, 1023), ..any(Action::Allow) };
-    let list = List { direction: Direction::Ingress, rules: vec![deny_22, allow_low], default: Action::Deny };
+    let list = List {
+        direction: Direction::Ingress,
+        policies: Vec::new(),
+        rules: vec![deny_22, allow_low],
+        default: Action::Deny,
+    };
     let decide = |port| evaluate(&list, &|_| false, &tcp(port));
     assert_eq!(decide(22), Decision { action: Action::Deny, rule: Some(0) });
     assert_eq!(decide(80), Decision { action: Action::Allow, rule: Some(1) });

@@ -130,6 +130,8 @@ pub struct Rule {
 pub struct List {
     /// Direction.
     pub direction: Direction,
+    /// Whose rules these are, as [`Origin::policy`] names them, and who has none but isolates; for people.
+    pub policies: Vec<String>,
     /// In order.
     pub rules: Vec<Rule>,
     /// The verdict when no rule matches.

@@ -50,7 +50,7 @@ impl Synthetic {
         let sets = (0..peers).map(|set| (SetId(set), vec![Member::from(peer(set))])).collect();
         Self {
             shape,
-            list: List { direction: Direction::Ingress, rules, default: Action::Deny },
+            list: List { direction: Direction::Ingress, policies: Vec::new(), rules, default: Action::Deny },
             members: Members { sets },
         }
     }

@@ -157,7 +157,8 @@ impl Policies {
             Direction::Ingress => rule.ingress(&own),
             Direction::Egress => rule.egress(sets),
         });
-        List { direction: key.direction, rules: rules.collect(), default: Action::Deny }
+        let policies = key.policies.iter().map(name_of).collect();
+        List { direction: key.direction, policies, rules: rules.collect(), default: Action::Deny }
     }
 
     fn rules(&self, id: &PolicyId, direction: Direction) -> Option<&Vec<Compiled>> {
@@ -183,15 +184,20 @@ impl Policies {
     }
 }
 
+/// As people are told of it.
+fn name_of(id: &PolicyId) -> String {
+    format!("NetworkPolicy {id}")
+}
+
 fn in_use(id: &PolicyId, policy: &NetworkPolicy, sets: &mut Sets) -> InUse {
     let mut needs = Vec::new();
     let mut compile = |rules: &Vec<Rule>, direction| -> Vec<Compiled> {
         let numbered = (0..).zip(rules);
         numbered
             .map(|(number, rule)| {
-                let policy = format!("NetworkPolicy {id}");
                 let matches = words::matches(rule);
-                let origin = Arc::new(Origin { tier: "default".into(), policy, rule: number, matches });
+                let origin = Origin { tier: "default".into(), policy: name_of(id), rule: number, matches };
+                let origin = Arc::new(origin);
                 rules::compile(rule, direction, &id.namespace, origin, sets, &mut needs)
             })
             .collect()

@@ -436,6 +436,7 @@ impl Policies {
                 direction: direction_name(installed.list.direction).to_owned(),
                 rules: installed.rules.clone(),
                 default: action_name(installed.list.default).to_owned(),
+                policies: installed.list.policies.clone(),
             })
             .collect();
         rules | put(&mut saved.programs, programs)
@@ -470,10 +471,5 @@ fn class_in(entry: &ClassChange) -> Option<ClassId> {
 
 /// The policies that a list is made of, as people know them.
 fn policy_names(list: &List) -> String {
-    let names: BTreeSet<&str> = list.rules.iter().map(|rule| rule.origin.policy.as_str()).collect();
-    let direction = direction_name(list.direction);
-    if names.is_empty() {
-        return format!("(no rules, {direction})");
-    }
-    format!("{} ({direction})", names.into_iter().collect::<Vec<_>>().join(", "))
+    format!("{} ({})", list.policies.join(", "), direction_name(list.direction))
 }

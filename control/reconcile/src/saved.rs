@@ -175,6 +175,9 @@ pub struct SavedProgram {
     pub rules: Vec<u32>,
     /// What happens when none matches: `allow`, `deny`.
     pub default: String,
+    /// Whose list it is.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub policies: Vec<String>,
 }
 
 /// Replaces what is saved; whether it was something else.

@@ -61,6 +61,8 @@ pub struct ProgramName {
     pub rules: Vec<u32>,
     /// What happens when none matches.
     pub default: String,
+    /// Whose rules these are, and who has none but isolates.
+    pub policies: Vec<String>,
 }
 
 /// Everything that has a name on this node.

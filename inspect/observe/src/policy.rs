@@ -19,6 +19,9 @@ pub struct Row {
     pub tier: String,
     /// Kind and name of the policy, or why there is none.
     pub policy: String,
+    /// At the end of the list: the policies that it is of, also those without a rule in it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub policies: Vec<String>,
     /// Which rule of it, from 0; absent at the end of the list.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rule: Option<u32>,
@@ -70,6 +73,7 @@ fn direction(
         direction,
         tier: tier.to_owned(),
         policy: policy.to_owned(),
+        policies: Vec::new(),
         rule,
         action: action.to_owned(),
         matches: None,
@@ -100,7 +104,8 @@ fn direction(
         }
     }
     let denied = if direction == "egress" { denied_at_the_end(list, record, snapshot, names) } else { None };
-    rows.push(row("default", "end of the list", None, &list.default, denied));
+    let policies = list.policies.clone();
+    rows.push(Row { policies, ..row("default", "end of the list", None, &list.default, denied) });
     rows
 }
 

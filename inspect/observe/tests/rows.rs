@@ -73,7 +73,15 @@ fn names() -> Names {
             },
         )]
         .into(),
-        programs: [(0, ProgramName { rules: vec![1], default: "deny".into() })].into(),
+        programs: [(
+            0,
+            ProgramName {
+                rules: vec![1],
+                default: "deny".into(),
+                policies: vec!["NetworkPolicy shop/web".into()],
+            },
+        )]
+        .into(),
         interfaces: [(100, "cali-a".to_owned())].into(),
         ..Names::default()
     }

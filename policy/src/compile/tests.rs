@@ -31,7 +31,7 @@ fn rule(policy: &str, sets: &[u32], port: u16) -> Rule {
 }
 
 fn list(rules: Vec<Rule>) -> List {
-    List { direction: Direction::Ingress, rules, default: Action::Deny }
+    List { direction: Direction::Ingress, policies: Vec::new(), rules, default: Action::Deny }
 }
 
 fn pod(number: u32) -> IpAddr {

@@ -82,6 +82,7 @@ impl World {
         let rules = (0..source.below(13)).map(|index| rule(source, index)).collect();
         let list = List {
             direction: source.pick(&[Direction::Ingress, Direction::Egress]),
+            policies: Vec::new(),
             rules,
             default: source.pick(&[Action::Deny, Action::Allow]),
         };

@@ -291,12 +291,25 @@ pub fn policy(query: Query<PolicyFilter>, global: &Global) -> Outcome {
         }
         Query::Show { name } => {
             let meant = Meant::by(&name, &endpoints::rows(&snapshot, &names));
+            let is_named = |policy: &String| *policy == name || policy.ends_with(&format!(" {name}"));
             rows.retain(|r| {
-                meant.is_called(&r.endpoint) || r.policy == name || r.policy.ends_with(&format!(" {name}"))
+                meant.is_called(&r.endpoint) || is_named(&r.policy) || r.policies.iter().any(is_named)
             });
             finish_show(global, "policy", &name, rows, policy_table)
         }
     }
+}
+
+/// Which policy; at the end of a list all that it is of.
+fn whose(row: &policy::Row) -> String {
+    let mut text = row.policy.clone();
+    if !row.policies.is_empty() {
+        text = format!("{text}: {}", row.policies.join(", "));
+    }
+    if row.rule.is_none() && row.packets.is_some() {
+        text.push_str(" (hits: by every policy so far)");
+    }
+    text
 }
 
 fn policy_table(rows: &[policy::Row], _wide: bool) -> Table {
@@ -318,10 +331,7 @@ fn policy_table(rows: &[policy::Row], _wide: bool) -> Table {
             r.endpoint.clone(),
             r.direction.to_owned(),
             r.tier.clone(),
-            match (r.rule, r.packets) {
-                (None, Some(_)) => format!("{} (hits: by every policy so far)", r.policy),
-                _ => r.policy.clone(),
-            },
+            whose(r),
             r.rule.map(|n| n.to_string()).unwrap_or_default(),
             r.action.clone(),
             r.matches.as_ref().map(|it| asked(it, r.direction)).unwrap_or_default(),
@@ -466,6 +476,7 @@ mod tests {
             direction: "egress",
             tier: "default".into(),
             policy: policy.into(),
+            policies: Vec::new(),
             rule,
             action: "deny".into(),
             matches: None,

@@ -54,7 +54,9 @@ pub(crate) fn from_saved(saved: Saved, nodes: &NodeNames, interfaces: BTreeMap<u
         let SavedMatches { peers, ports } = matches;
         (id, RuleName { tier, policy, rule, direction, action, matches: Matches { peers, ports } })
     };
-    let program = |SavedProgram { slot, rules, default, .. }| (slot, ProgramName { rules, default });
+    let program = |SavedProgram { slot, rules, default, policies, .. }| {
+        (slot, ProgramName { rules, default, policies })
+    };
     Names {
         node: nodes.node.clone(),
         endpoints: saved.endpoints.into_iter().map(endpoint).collect(),

@@ -5,7 +5,7 @@ use crate::support::driver::Driver;
 use crate::support::expand::expand;
 use crate::support::state::RulesState;
 use std::sync::Arc;
-use tortie_intent::{Endpoint, Intent, Rules};
+use tortie_intent::{Endpoint, Intent, List, Rules};
 use tortie_model::Object;
 use tortie_model::workload::PodUid;
 use tortie_policy::form::{Action, PortRange, Protocol};
@@ -113,12 +113,11 @@ fn endpoints_with_the_same_policies_share_a_list() {
     expand(&objects);
     let driver = Driver::with("n1", &objects);
     assert_eq!(endpoint_of(&driver, "shop/a").ingress, endpoint_of(&driver, "shop/b").ingress);
-    assert_eq!(
-        endpoint_of(&driver, "shop/a").ingress,
-        endpoint_of(&driver, "shop/c").ingress,
-        "a policy without rules adds nothing"
-    );
-    assert_eq!(driver.folded.lists.len(), 1);
+    let lists: Vec<&List> = driver.folded.lists.values().map(|list| &**list).collect();
+    let [of_both, with_another] = lists[..] else { panic!("{lists:?}") };
+    assert_eq!(of_both.rules, with_another.rules, "a policy without rules adds nothing but its name");
+    assert_eq!(of_both.policies, ["NetworkPolicy shop/p"]);
+    assert_eq!(with_another.policies, ["NetworkPolicy shop/p", "NetworkPolicy shop/q"]);
 }
 
 #[test]

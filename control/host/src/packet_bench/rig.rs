@@ -396,5 +396,10 @@ fn list(direction: Direction, remote: SetId) -> List {
         origin: Arc::clone(&origin),
     };
     let others = (1..RULES).map(|index| rule(SERVER_PORT + index * 10));
-    List { direction, rules: others.chain([rule(SERVER_PORT)]).collect(), default: Action::Deny }
+    List {
+        direction,
+        policies: Vec::new(),
+        rules: others.chain([rule(SERVER_PORT)]).collect(),
+        default: Action::Deny,
+    }
 }

@@ -55,7 +55,8 @@ pub fn rule(policy: &str, number: u32, remote: Vec<Clause>, port: u16) -> Rule {
 fn list(set: SetId, port: u16) -> List {
     let remote = vec![Clause { sets: vec![set], negated: false }];
     let rules = vec![rule(&port.to_string(), 0, remote, port)];
-    List { direction: Direction::Ingress, rules, default: Action::Deny }
+    let policies = vec![format!("NetworkPolicy shop/{port}")];
+    List { direction: Direction::Ingress, policies, rules, default: Action::Deny }
 }
 
 /// A workload that no policy selects.

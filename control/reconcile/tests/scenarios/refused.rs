@@ -3,6 +3,7 @@
 use super::desired::{Desired, endpoint, rule, workload};
 use super::world::World;
 use super::{Agent, generations, probes};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tortie_abi::endpoint::NO_PROGRAM;
@@ -18,7 +19,9 @@ fn too_long() -> Arc<List> {
 }
 
 fn list(rules: Vec<Rule>) -> Arc<List> {
-    Arc::new(List { direction: Direction::Ingress, rules, default: Action::Deny })
+    let policies: BTreeSet<_> = rules.iter().map(|rule| rule.origin.policy.clone()).collect();
+    let policies = policies.into_iter().collect();
+    Arc::new(List { direction: Direction::Ingress, policies, rules, default: Action::Deny })
 }
 
 fn one_of(set: u32) -> Clause {

@@ -1,6 +1,6 @@
 //! Lists of what is in the kernel: with names, and without the agent.
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use tortie_tests_e2e::TestLab;
 
 use crate::{answer, denied, items, verb, world};
@@ -139,6 +139,32 @@ fn a_filter_that_nothing_can_pass_is_bad_input_and_one_that_nothing_passes_an_em
     ] {
         assert_eq!(items(&test, &[filter[0], "list", filter[1], filter[2]]), [Value::Null; 0], "{filter:?}");
     }
+}
+
+#[test]
+fn the_end_of_a_list_names_every_policy_that_selects_the_pod() {
+    let mut test = world();
+    test.apply(
+        "{apiVersion: networking.k8s.io/v1, kind: NetworkPolicy, metadata: {name: deny},
+         spec: {podSelector: {}, policyTypes: [Ingress, Egress]}}
+---
+{apiVersion: networking.k8s.io/v1, kind: NetworkPolicy, metadata: {name: typo},
+ spec: {podSelector: {}, ingress: [{ports: [{port: htpp}]}]}}
+",
+    );
+    let rows = items(&test, &["policy", "list", "--endpoint", "default/near"]);
+    let of: Vec<_> = with(&rows, "policy", "end of the list")
+        .into_iter()
+        .map(|row| (row["direction"].clone(), row["policies"].clone()))
+        .collect();
+    let [deny, server, typo] = ["deny", "server", "typo"].map(|name| format!("NetworkPolicy default/{name}"));
+    assert_eq!(of, [("ingress".into(), json!([deny, server, typo])), ("egress".into(), json!([deny]))]);
+    let shown = verb(&test, &["policy", "show", "default/typo"]);
+    assert_eq!(shown.status.code(), Some(0), "{shown:?}");
+    assert!(
+        String::from_utf8_lossy(&shown.stdout)
+            .contains(&format!("end of the list: {deny}, {server}, {typo}"))
+    );
 }
 
 #[test]

@@ -54,7 +54,7 @@ pub(super) fn lists() -> BTreeMap<u32, List> {
     let plain = rule(Action::Allow, Protocol::Any);
     let tcp = || rule(Action::Allow, Protocol::Is(6));
     let udp = || rule(Action::Allow, Protocol::Is(17));
-    let list = |direction, rules| List { direction, rules, default: Action::Deny };
+    let list = |direction, rules| List { direction, policies: Vec::new(), rules, default: Action::Deny };
     BTreeMap::from([
         (
             1,

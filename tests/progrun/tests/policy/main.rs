@@ -62,7 +62,7 @@ fn a_hundred_thousand_decisions_of_random_lists_are_the_evaluators() {
 }
 
 fn empty(default: Action) -> List {
-    List { direction: Direction::Ingress, rules: Vec::new(), default }
+    List { direction: Direction::Ingress, policies: Vec::new(), rules: Vec::new(), default }
 }
 
 fn web() -> (IpAddr, Packet) {
