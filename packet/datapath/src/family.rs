@@ -192,7 +192,8 @@ pub trait Family: Sized + Copy + 'static {
     fn is_group(address: &Self::Addr) -> bool;
     /// An address that means something on one link only: link-local, or a group of that scope.
     fn is_link_scope(address: &Self::Addr) -> bool;
-    /// The address that whoever has this Ethernet address gives itself on the link.
+    /// An address that whoever has this Ethernet address gives itself on the link; of one that is not known yet (zero) any that
+    /// means something there alone.
     fn is_link_address_of(mac: Mac, address: &Self::Addr) -> bool;
     /// IPv4 in the first word, the rest zero.
     fn widen(address: &Self::Addr) -> Ip6;

@@ -309,7 +309,7 @@ impl Family for V6 {
 
     #[inline(always)]
     fn is_link_address_of(mac: Mac, a: &Ip6) -> bool {
-        *a == Ip6::link_local_of(mac)
+        *a == Ip6::link_local_of(mac) || mac == Mac::ZERO && a.is_link_local()
     }
 
     #[inline(always)]

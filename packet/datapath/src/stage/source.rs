@@ -27,7 +27,8 @@ pub fn check_not_spoofed<F: Family, K: Topology<F>>(k: &K, s: &State<F>) -> Step
 }
 
 /// The same for what stays on the link, where one may have no address yet, or the one that the Ethernet address gives: whoever asks
-/// is remembered as a neighbour, in a table that all the node's links share.
+/// is remembered as a neighbour, in a table that all the node's links share. A pod speaks up before anybody knows its Ethernet
+/// address.
 #[inline(always)]
 pub fn check_neighbour<F: Family, K: Topology<F>>(k: &K, s: &State<F>) -> Step<()> {
     let is_own = |mac| F::is_link_address_of(mac, &s.tuple.source);

@@ -3,11 +3,13 @@
 use crate::{Family, SYN, assert_dropped, assert_lands, both, ends, shop, udp};
 use std::net::Ipv6Addr;
 use tortie_abi::DropReason;
+use tortie_abi::endpoint::Endpoint;
 use tortie_abi::policy::Verdict as Decision;
 use tortie_abi::settings::flags;
 use tortie_sim::world::{Landed, World, destination};
 use tortie_testkit::packet::{PacketBuilder, neighbour_solicitation, router_advertisement};
 use tortie_wire::{Ip6, Mac};
+use zerocopy::FromZeros as _;
 
 /// Router and neighbour solicitations, neighbour advertisements.
 const ND: [u8; 3] = [133, 135, 136];
@@ -186,6 +188,17 @@ fn messages_of_the_link_that_have_come_by_a_router_meet_policy() {
     }
     for from_router in [134, 137] {
         deny(world.arrive(0, link_message(from_router, 64, outside, a.v6)));
+    }
+}
+
+#[test]
+fn a_pod_that_nobody_knows_yet_speaks_up_under_an_address_of_the_link() {
+    let (world, a, b, _) = shop();
+    world.edit(&a, |e| *e = Endpoint::new_zeroed());
+    let asks = |from| world.send(&a, link_message(133, 255, from, v6("ff02::2"))).landed;
+    assert!(!matches!(asks(v6("fe80::a")), Landed::Dropped(_)));
+    for of_others in [a.v6, b.v6, v6("2001:db8:1::7")] {
+        assert_eq!(asks(of_others), Landed::Dropped(DropReason::EndpointNotReady));
     }
 }
 

@@ -140,6 +140,7 @@ fn every_malformed_or_spoofed_packet_of_a_pod_is_counted_under_its_own_reason() 
 #[test]
 fn a_pod_fills_the_table_of_neighbours_with_nobody_but_itself() {
     let test = cluster(2, WORLD);
+    assert_eq!(counted(&test.lab, "from-workload"), BTreeMap::new(), "what pods say when they start passes");
     let ends = ends(&test.lab);
     let run = |at: &[&str], line: &str| {
         let output = tortie_lab(&test.lab.name, &[&["exec"], at, &["--", "sh", "-c", line]].concat());
