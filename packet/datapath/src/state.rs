@@ -168,6 +168,8 @@ pub struct State<F: Family> {
     pub next: u8,
     /// Not 0: the program that goes on with this packet has been called, and has not begun.
     pub awaits: u8,
+    /// Not 0: in the main table is the element of a flow between these ends that is over.
+    pub vacant: u8,
 }
 
 impl<F: Family> State<F> {
@@ -229,6 +231,7 @@ impl<F: Family> State<F> {
         self.note = note::UNDECIDED;
         self.next = 0;
         self.awaits = 0;
+        self.vacant = 0;
     }
 
     /// A program goes on with a packet. `false`: this is not that packet's state. While programs are exchanged for those of another

@@ -217,6 +217,7 @@ fn poisoned<F: HasTables>() -> State<F> {
         answer: POISON,
         note: POISON,
         awaits: POISON,
+        vacant: POISON,
         next: POISON,
     }
 }

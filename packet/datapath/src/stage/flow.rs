@@ -1,6 +1,6 @@
 //! Owns: finding, following and creating flows. Does not: admit them.
-//! Invariant: an entry in the main table belongs to a flow that both sides have spoken on (D4); both
-//! directions' entries agree on state and generation after every transition.
+//! Invariant: an entry in the main table belongs to a flow that both sides have spoken on, or to the next one between the
+//! same ends (D4); both directions' entries agree on state and generation after every transition.
 
 use crate::family::{Family, FlowEntry, Spot};
 use crate::kernel::{Flows, Insert, Kernel, Table, TableFull, Topology};
@@ -40,6 +40,8 @@ enum Effect {
     Answered(Life),
     /// The flow is forgotten; the packet then belongs to a flow that is still known, or not.
     Forgotten(Found),
+    /// The flow is over, and a new one begins.
+    Over,
 }
 
 /// Finds the packet's flow, counts the packet and follows the flow's state. A flow whose endpoint or next
@@ -86,6 +88,14 @@ pub fn lookup<F: Family, K: Kernel<F>>(k: &K, s: &mut State<F>) -> Step<Found> {
         Effect::Answered(life) => {
             s.flow.core_mut().state = life as u8;
             promote(k, s, shared)?;
+        }
+        Effect::Over if shared => {
+            s.vacant = 1;
+            return Ok(Found::New);
+        }
+        Effect::Over => {
+            table::forget(k, &s.own, &s.partner, shared);
+            return Ok(Found::New);
         }
         Effect::Forgotten(found) => {
             table::forget(k, &s.own, &s.partner, shared);
@@ -189,7 +199,7 @@ fn follow_main<F: Family, K: Flows<F>>(k: &K, s: &mut State<F>) -> Effect {
     let life = s.flow.core().state;
     if s.tcp().is_opening() {
         if tcp::is_over(life) {
-            return Effect::Forgotten(Found::New);
+            return Effect::Over;
         }
         // On a live flow: nothing is believed, policy is asked again.
         s.flow.core_mut().generation = !s.flow.core().generation;
@@ -268,6 +278,9 @@ pub fn create<F: Family, K: Kernel<F>>(k: &K, s: &mut State<F>) -> Step<()> {
         s.other_port = s.tuple.source_port;
     }
     name_front(s);
+    if s.vacant != 0 && move_in(k, s)? {
+        return Ok(());
+    }
     if insert_reply(k, s)? {
         return Ok(());
     }
@@ -275,6 +288,26 @@ pub fn create<F: Family, K: Kernel<F>>(k: &K, s: &mut State<F>) -> Step<()> {
         Insert::Done | Insert::Exists => Ok(()),
         Insert::Full => Err(DropReason::FlowTableFull),
     }
+}
+
+/// The new flow takes the element of the one between the same ends that is over, where it needs no other: the main table does not
+/// become fuller by that, and when it is answered nothing has to move. A client that opens many connections to one server comes by the
+/// same ports every few seconds. `false`: the element is gone.
+#[inline(always)]
+fn move_in<F: Family, K: Kernel<F>>(k: &K, s: &mut State<F>) -> Step<bool> {
+    place(k, s)?;
+    if nat::rewrites::<F>(&s.flow) || !table::is_shared::<F>(&s.own, &s.partner, &s.flow) {
+        k.delete(Table::Main, &s.own.element);
+        return Ok(false);
+    }
+    let moved = k.element(Table::Main, &s.own.element, |pair| {
+        // Another CPU has done so for the same segment.
+        if tcp::is_over(F::way(pair, s.own.way).core().state) {
+            *F::way(pair, s.own.way) = s.flow;
+            *F::way(pair, s.partner.way) = reply_entry(s);
+        }
+    });
+    Ok(moved.is_some())
 }
 
 /// The packet says whom the client has asked, unless a note has said it.
