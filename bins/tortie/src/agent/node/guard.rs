@@ -9,6 +9,7 @@ use std::time::Duration;
 use tortie_host::bpf::Program;
 use tortie_host::links::Direction;
 use tortie_host::sysctl;
+use tortie_reconcile::HookError;
 
 use super::super::devices::Devices;
 use super::super::link_check::{self, Ahead, Expected};
@@ -105,6 +106,10 @@ impl Node {
             return self.attach_hosts();
         }
         let result = self.reconciler.put_back(&mut self.parts.kernel, name);
+        // With a pod that was deleted; the message about that is on its way.
+        if matches!(result, Err(HookError::Gone)) {
+            return;
+        }
         self.observer.live.links_lost.with_label_values(&[Devices::WORKLOAD]).inc();
         match result {
             Ok(()) => tracing::warn!(interface = name, "somebody took our programs off; put back"),
